@@ -1,0 +1,198 @@
+"""Job and JobStatus: what is known of one video, and the moves allowed between states."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from daemon.errors import BadOptions, IllegalMove
+
+DEFAULT_PIPELINE = "yolo_ocr"
+
+
+class JobStatus(StrEnum):
+    """The four states. Clients rely on these words."""
+
+    PENDING = "pending"
+    """Waits for its turn, or for its next attempt."""
+
+    RUNNING = "running"
+    """The pipeline works on it."""
+
+    COMPLETED = "completed"
+    """Its result is in the outbox. Nothing moves a job out of this state."""
+
+    FAILED = "failed"
+    """Ended without a result; ``error_message`` says why. A person's retry makes it pending again."""
+
+
+MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.PENDING: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),  # failed: cancelled while it waited
+    JobStatus.RUNNING: frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.PENDING}),
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.FAILED: frozenset({JobStatus.PENDING}),
+}
+
+
+class ErrorKind(StrEnum):
+    """Why a job has an error message."""
+
+    TRANSIENT = "transient"
+    """It is, or was, tried again."""
+
+    PERMANENT = "permanent"
+    """It would end the same way each time."""
+
+    CANCELLED = "cancelled"
+    """A person ended it."""
+
+
+class JobSource(StrEnum):
+    """Where a job came from."""
+
+    INBOX = "inbox"
+    """A file dropped into the inbox."""
+
+    HTTP = "http"
+    """An upload through the sidecar."""
+
+    CLI = "cli"
+    """``dropframe submit``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a video is sampled."""
+
+    frame_stride: int = 1
+    """Analyse every n-th frame, 1 or more."""
+
+    max_frames: int | None = None
+    """Stop after this many analysed frames, 1 or more; None means all."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Check values that came from a person.
+
+        Raises:
+            BadOptions: a name is unknown, or a value is not a whole number of 1 or more.
+        """
+        known = [f.name for f in fields(cls)]
+        for name, value in values.items():
+            if name not in known:
+                raise BadOptions(f"Option {name!r} is unknown; the options are {' and '.join(known)}.")
+            if name == "max_frames" and value is None:
+                continue
+            if type(value) is not int or value < 1:
+                raise BadOptions(f"Option {name} must be a whole number of 1 or more, not {value!r}.")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which content a path held when we looked: a file written to later has another identity."""
+
+    device: int
+    inode: int
+    size: int
+    """Bytes."""
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Where a job's video came from; kept so that a crash while it was moved can be mended."""
+
+    path: str
+    """The path it was taken from: relative to the inbox or the spool, with "/" between its parts."""
+    identity: Identity
+    left_behind: bool = False
+    """The source could not be removed, so its identity is remembered and it is not taken again."""
+
+
+def new_job_id() -> str:
+    """Return a random id; ids are never reused and cannot be guessed."""
+    return str(uuid.uuid4())
+
+
+def input_key(job_id: str) -> str:
+    """Return the storage key of a job's video."""
+    return f"video_jobs/{job_id}.mp4"
+
+
+def output_key(job_id: str) -> str:
+    """Return the storage key of a job's result document."""
+    return f"video_jobs/{job_id}_results.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video and what became of it. A record in the job store; see docs/architecture.md for each field."""
+
+    job_id: str
+    """UUID4, the primary key."""
+    status: JobStatus = JobStatus.PENDING
+    pipeline_id: str = DEFAULT_PIPELINE
+    input_path: str = ""
+    """Storage key of the video."""
+    output_path: str | None = None
+    """Storage key of the result document, once there is one."""
+    error_message: str | None = None
+    """One sentence a user can act on."""
+    created_at: str = ""
+    """ISO 8601 UTC with microseconds; set by the store."""
+    updated_at: str = ""
+    """ISO 8601 UTC with microseconds; set by the store at each change."""
+    sequence: int = 0
+    """Arrival order, given by the store: the lowest that is due starts first."""
+    source: JobSource = JobSource.INBOX
+    source_name: str = ""
+    """The original name; for a dropped file its path below the inbox. Undecodable bytes are escaped."""
+    options: Options = field(default_factory=Options)
+    attempts: int = 0
+    """How often it was started, failures of the machine's surroundings not counted."""
+    error_kind: ErrorKind | None = None
+    frames_processed: int = 0
+    frames_total: int | None = None
+    """Frames to be analysed, as far as the container says; None when it does not."""
+    started_at: str | None = None
+    """When the latest attempt started, ISO 8601 UTC."""
+    finished_at: str | None = None
+    sha256: str | None = None
+    size_bytes: int = 0
+    device: str | None = None
+    """What the models ran on: ``cpu`` or ``cuda:N``."""
+    summary: dict[str, Any] | None = None
+    """The result document's ``summary`` without its texts, so that lists need not open results."""
+    claim: Claim | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.status in (JobStatus.COMPLETED, JobStatus.FAILED)
+
+    def check_move(self, to: JobStatus) -> None:
+        """Raise IllegalMove unless this job may go to that status."""
+        if to not in MOVES[self.status]:
+            raise IllegalMove(f"Job {self.job_id} is {self.status} and cannot become {to}.")
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form that the store keeps and programs are shown."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Build a job from its JSON form; a key that this version does not know is left out."""
+        values = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        values["status"] = JobStatus(values["status"])
+        values["source"] = JobSource(values.get("source", JobSource.INBOX))
+        values["options"] = Options(**values.get("options") or {})
+        if values.get("error_kind") is not None:
+            values["error_kind"] = ErrorKind(values["error_kind"])
+        if values.get("claim") is not None:
+            claim = values["claim"]
+            values["claim"] = Claim(claim["path"], Identity(**claim["identity"]), claim["left_behind"])
+        return cls(**values)

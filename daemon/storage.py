@@ -1,0 +1,108 @@
+"""StorageService and LocalStorageService: files by key below one root; every write is whole or not there.
+
+A key is a relative path with "/" between its parts, such as ``video_jobs/<job_id>.mp4``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from daemon.errors import StorageError
+
+
+class StorageService(Protocol):
+    """Files by key."""
+
+    def save_file(self, source: BinaryIO, key: str) -> None:
+        """Write all of an open file under a key; a reader sees the old content or the new, never a part."""
+
+    def load_file(self, key: str) -> BinaryIO:
+        """Open a stored file for reading.
+
+        Raises:
+            StorageError: nothing is stored under the key.
+        """
+
+    def delete_file(self, key: str) -> None:
+        """Remove a stored file; one that is not there is no error."""
+
+    def path(self, key: str) -> Path:
+        """Return where a key is kept, for code that needs a path (a decoder, a rename)."""
+
+
+class LocalStorageService:
+    """A StorageService in a folder of a local disk.
+
+    Args:
+        root: Folder that no key can leave; made if missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    def path(self, key: str) -> Path:
+        """See StorageService.path.
+
+        Raises:
+            StorageError: the key is empty, absolute, or has a part that is empty or dots.
+        """
+        parts = key.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise StorageError(f"{key!r} is not a storage key.")
+        path = self._root.joinpath(*parts)
+        if not path.parent.resolve().is_relative_to(self._root):  # a symbolic link led out
+            raise StorageError(f"{key!r} leads out of the storage folder.")
+        return path
+
+    def save_file(self, source: BinaryIO, key: str) -> None:
+        """See StorageService.save_file."""
+        with atomic_write(self.path(key)) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    def load_file(self, key: str) -> BinaryIO:
+        """See StorageService.load_file."""
+        try:
+            return self.path(key).open("rb")
+        except OSError as error:
+            raise StorageError(f"Nothing can be read under {key!r}: {error.strerror}.") from error
+
+    def delete_file(self, key: str) -> None:
+        """See StorageService.delete_file."""
+        self.path(key).unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Write a file beside its final place, fsync it, rename it there, fsync the folder.
+
+    The temporary name starts with "." and is opened with O_EXCL and O_NOFOLLOW, so a planted link is never
+    written through. On any error it is removed and the old file stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{os.urandom(6).hex()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
