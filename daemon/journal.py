@@ -1,0 +1,492 @@
+"""Journal and JournalReader: crash-safe tables, written by one process and followed by others.
+
+A change is one line at the end of the journal, so its cost does not grow with the tables. When the journal
+has outgrown the snapshot, a new snapshot takes its place. The files are described in ``journal_files``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from daemon.errors import StoreError
+from daemon.journal_files import (
+    META,
+    Changes,
+    Files,
+    Loaded,
+    Tables,
+    apply,
+    encode,
+    encode_text,
+    load,
+    parse,
+    peek_generation,
+    write_snapshot,
+)
+from daemon.storage import atomic_write, fsync_folder
+
+COMPACT_BYTES = 1 << 20
+"""A journal may grow to this size, or to the snapshot's if that is larger."""
+
+KEEP_SECONDS = 600.0
+"""Journals older than the previous snapshot stay this long, for a copy of the folder that takes its time."""
+
+KEEP_BYTES = 64 << 20
+"""Unless together they are larger than this."""
+
+_log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The writer of a store's files. One at a time per folder: the caller holds a lock.
+
+    Args:
+        folder: Made if missing.
+        name: Begins the name of every file.
+        initial: The state of a new store.
+        check: Is shown the tables before anything is written, and may raise.
+
+    Raises:
+        StoreDamaged: there was a store, and no readable copy of it is left.
+        StoreError: the files cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "jobs",
+        initial: Tables | None = None,
+        check: Callable[[Tables], None] = lambda tables: None,
+    ) -> None:
+        self.files = Files(folder, name)
+        self.generation = 0
+        """Of the journal that changes are written to."""
+        self.loads = 0
+        """How often the state was read from disk; whoever keeps an index of it compares."""
+        self.recovered_from: str | None = None
+        """What was not as it should be when the files were opened, in sentences; None if all was well."""
+        self._initial = encode_text(initial or {META: {}})
+        self._tables: Tables = {}
+        self._fd = -1
+        self._closed = False
+        self._size = 0  # bytes of the journal that are good
+        self._stale = False  # memory may differ from the disk
+        self._distrusted = False  # nothing more may be written to this journal
+        self._rewrite = False  # the state must be written whole before anything else is acknowledged
+        self.changed_bytes = 0
+        """Length of the journals since the snapshot."""
+        self.snapshot_bytes = 0
+        """Length of the snapshot."""
+        self._compact_at = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            loaded = self._load()
+            check(loaded.tables)
+            self._remove_temporaries()
+            self._set_aside(loaded)
+            self._adopt(loaded)
+            self._attach()
+            if loaded.fresh:
+                self._write_snapshot()
+        except OSError as error:
+            self._detach()
+            raise StoreError(f"The job store in {folder} cannot be opened: {error}.") from error
+        if loaded.notes:
+            self.recovered_from = " ".join(loaded.notes)
+            _log.warning("%s", self.recovered_from)
+            self._compact_quietly(force=True)
+
+    @property
+    def tables(self) -> Tables:
+        """The live state; change it by ``append`` alone.
+
+        Raises:
+            StoreError: an earlier write failed, and the files cannot be read now.
+        """
+        if self._stale:
+            self._reload()
+        return self._tables
+
+    def append(self, changes: Changes, durable: bool = True) -> None:
+        """Write changes as one commit.
+
+        Args:
+            changes: ``{table: {doc_id: document}}``; None removes.
+            durable: Return only when it would survive a power cut. Otherwise it survives the end of this
+                process, and becomes durable with the next commit that is.
+
+        Raises:
+            StoreError: nothing of it was acknowledged, and nothing is changed in memory.
+        """
+        payload = encode(changes)
+        self._make_ready()
+        line = b"%08x %s\n" % (zlib.crc32(payload), payload)
+        try:
+            _write_all(self._fd, line)
+            if durable:
+                self._sync(self._fd)
+        except OSError as error:
+            self._cut()
+            raise StoreError(f"The change could not be stored in {self.files.folder}: {error}.") from error
+        except BaseException:
+            self._stale = True
+            raise
+        self._size += len(line)
+        self.changed_bytes += len(line)
+        apply(self._tables, json.loads(payload))  # parsed anew: nothing is shared with the caller
+        if self.changed_bytes > self._compact_at:
+            self._compact_quietly()
+
+    def replace(self, tables: Tables) -> None:
+        """Put other tables in the place of all there are, in one step.
+
+        Raises:
+            StoreError: it could not be done; the state is the old or the new one, never a mixture.
+        """
+        tables = json.loads(encode(tables))
+        self._make_ready()
+        # Two on, so that no reader and no recovery takes this for what the journal before led to.
+        self.generation = max([self.generation, *self.files.generations()]) + 2
+        self._stale = True
+        try:
+            self._tables = tables
+            self._write_snapshot()
+            self._adopt(Loaded(tables, self.generation, self.generation, snapshot_bytes=self.snapshot_bytes))
+            self._attach()
+            with self.files.snapshot.open("rb") as source, atomic_write(self.files.previous) as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            raise StoreError(
+                f"The job store in {self.files.folder} could not be written: {error}."
+            ) from error
+        self.loads += 1
+
+    def compact(self, force: bool = False) -> None:
+        """Write the state as a new snapshot, so that opening is quick.
+
+        Args:
+            force: Also when nothing has changed since the last one.
+
+        Raises:
+            StoreError: it could not be written; no change is lost.
+        """
+        try:
+            self._make_ready()
+            if self.changed_bytes or force:
+                if self._size:
+                    self._sync(self._fd)
+                    self._create(self.generation + 1)
+                self._write_snapshot()
+        except OSError as error:
+            self._rewrite = self._rewrite or self._distrusted
+            raise StoreError(f"The snapshot in {self.files.folder} could not be written: {error}.") from error
+
+    def keep(self, word: str) -> None:
+        """Write the state beside the snapshot as ``jobs.<word>.json``, unless that file is there already."""
+        path = self.files.folder / f"{self.files.name}.{word}.json"
+        if path.exists():
+            return
+        try:
+            write_snapshot(path, self.tables, self.generation, lambda: None)
+        except OSError as error:
+            raise StoreError(f"{path} could not be written: {error}.") from error
+
+    def close(self) -> None:
+        """Write a last snapshot if that is possible, and let go of the files."""
+        if self._closed:
+            return
+        self._compact_quietly()
+        if self._fd >= 0:
+            with suppress(OSError):
+                os.fsync(self._fd)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the files as they are."""
+        self._detach()
+        self._closed = True
+
+    def _load(self) -> Loaded:
+        return load(self.files, json.loads(self._initial))
+
+    def _adopt(self, loaded: Loaded) -> None:
+        """Make what was loaded the state; enough for reading."""
+        self._detach()
+        self._tables = loaded.tables
+        self.generation, self._size = loaded.generation, loaded.end
+        self.changed_bytes, self.snapshot_bytes = loaded.changed_bytes, loaded.snapshot_bytes
+        self._compact_at = max(COMPACT_BYTES, loaded.snapshot_bytes)
+        self._stale = False
+        self.loads += 1
+
+    def _attach(self) -> None:
+        """Open the journal for more, behind its last good line."""
+        path = self.files.journal(self.generation)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            if os.fstat(descriptor).st_size != self._size:
+                os.ftruncate(descriptor, self._size)
+            self._sync(descriptor)  # what was read may be in the cache alone, left there by a killed process
+            fsync_folder(self.files.folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._fd = descriptor
+
+    def _detach(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _reload(self) -> None:
+        try:
+            self._adopt(self._load())
+        except OSError as error:
+            raise StoreError(f"The job store in {self.files.folder} cannot be read: {error}.") from error
+
+    def _make_ready(self) -> None:
+        """Mend what an earlier failure has left."""
+        if self._closed:
+            raise StoreError(f"The job store in {self.files.folder} is closed.")
+        if self._stale:
+            self._reload()
+        try:
+            if self._fd < 0:
+                self._attach()
+            if not (self._distrusted or self._rewrite):
+                return
+            if self._distrusted:
+                self._create(self.generation + 1)
+            self._write_snapshot()
+        except OSError as error:
+            raise StoreError(f"The job store in {self.files.folder} cannot be written: {error}.") from error
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            # The kernel reports a lost write once and then forgets it, so a second fsync proves nothing.
+            self._distrusted = self._rewrite = True
+            raise
+
+    def _cut(self) -> None:
+        """Take back a line that was not acknowledged."""
+        self._stale = True
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._distrusted = self._rewrite = True
+
+    def _create(self, generation: int) -> None:
+        """Begin a journal. From the moment it is there all changes go to it, or a reader would miss them."""
+        path = self.files.journal(generation)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._detach()
+        self._fd, self.generation, self._size = descriptor, generation, 0
+        self._distrusted = True
+        os.fsync(descriptor)
+        fsync_folder(self.files.folder)
+        self._distrusted = False
+
+    def _write_snapshot(self) -> None:
+        self.snapshot_bytes = write_snapshot(
+            self.files.snapshot, self._tables, self.generation, self._keep_previous
+        )
+        self._rewrite = False
+        self.changed_bytes = 0
+        self._compact_at = max(COMPACT_BYTES, self.snapshot_bytes)
+        with suppress(OSError):  # tidying up is tried again next time
+            self._remove_old_journals()
+
+    def _keep_previous(self) -> None:
+        """Make the snapshot that is about to be replaced the previous one."""
+        if not self.files.snapshot.exists():
+            return
+        temporary = self.files.previous.with_name(f".{self.files.previous.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(self.files.snapshot, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.files.snapshot, temporary)
+        temporary.replace(self.files.previous)
+        temporary.unlink(missing_ok=True)  # rename does nothing when both are the same file
+
+    def _compact_quietly(self, force: bool = False) -> None:
+        """Compact where a failure is no failure of the caller: every change is in the journal."""
+        try:
+            self.compact(force)
+        except StoreError as error:
+            self._compact_at = self.changed_bytes + max(COMPACT_BYTES, self.snapshot_bytes)
+            _log.warning("%s It is tried again later; no change is lost.", error)
+
+    def _remove_old_journals(self) -> None:
+        needed = peek_generation(self.files.previous)
+        kept = 0
+        for generation in reversed(self.files.generations()):
+            path = self.files.journal(generation)
+            if generation >= self.generation or needed is None or generation >= needed:
+                continue
+            status = path.stat()
+            kept += status.st_size
+            if kept > KEEP_BYTES or abs(time.time() - status.st_mtime) >= KEEP_SECONDS:
+                path.unlink()
+
+    def _remove_temporaries(self) -> None:
+        """Remove what writers that were killed have left; a minute's grace for anyone else at work here."""
+        for path in self.files.folder.glob(".*-*.tmp"):
+            with suppress(OSError):
+                if abs(time.time() - path.stat().st_mtime) > 60:
+                    path.unlink()
+
+    def _set_aside(self, loaded: Loaded) -> None:
+        """Keep files with damage under another name."""
+        for path in loaded.damaged:
+            if path == self.files.snapshot:
+                path.rename(self.files.aside(path))
+            else:
+                shutil.copyfile(path, self.files.aside(path))
+        for path in loaded.unused:
+            path.rename(self.files.aside(path, "unused"))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+class JournalReader:
+    """Follows a store's files from another process; never writes and needs no lock.
+
+    Before the first ``refresh`` and while there is no store, ``tables`` is what ``initial`` says.
+    """
+
+    def __init__(self, folder: Path, name: str = "jobs", initial: Tables | None = None) -> None:
+        self._files = Files(folder, name)
+        self._initial = encode_text(initial or {META: {}})
+        self.tables: Tables = json.loads(self._initial)
+        self.generation = 0
+        """Of the journal that is followed."""
+        self.version = 0
+        """Grows when the state has changed."""
+        self._fd = -1
+        self._offset = 0
+        self._snapshot: tuple[int, int, int] | None = None
+        self._loaded = False
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """How far it has read: the generation and the offset in its journal in bytes."""
+        return self.generation, self._offset
+
+    def refresh(self) -> list[Changes] | None:
+        """Catch up; return the changes in order, or None if the whole state was loaded.
+
+        Costs two system calls when nothing has changed.
+
+        Raises:
+            StoreDamaged: no readable copy of the store is left.
+            StoreError: its files cannot be read.
+        """
+        try:
+            return self._refresh()
+        except OSError as error:
+            raise StoreError(f"The job store in {self._files.folder} cannot be read: {error}.") from error
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._loaded = False
+
+    def _refresh(self) -> list[Changes] | None:
+        if self._fd < 0:
+            if self._loaded and self._signature() == self._snapshot and not self._files.generations():
+                return []
+            self._load()
+            return None
+        found: list[Changes] = []
+        while True:
+            if not self._read_on(found):
+                self._load()
+                return None
+            following = self._open(self.generation + 1)
+            if following < 0 and self._was_replaced():
+                following = self._open(self.generation + 1)
+                if following < 0:
+                    self._load()
+                    return None
+            if following < 0:
+                return found
+            # Its existence means that nothing more comes in the old one; what came last may be unread yet.
+            complete = self._read_on(found) and os.fstat(self._fd).st_size == self._offset
+            os.close(self._fd)
+            self._fd, self._offset = following, 0
+            self.generation += 1
+            if not complete:
+                self._load()
+                return None
+
+    def _read_on(self, found: list[Changes]) -> bool:
+        """Apply what is new in the journal; False if something already read was taken back."""
+        size = os.fstat(self._fd).st_size
+        if size <= self._offset:
+            return size == self._offset
+        data = os.pread(self._fd, size - self._offset, self._offset)
+        news, end, _ = parse(data)
+        for changes in news:
+            apply(self.tables, changes)
+        found += news
+        self._offset += end
+        self.version += bool(news)
+        return True
+
+    def _was_replaced(self) -> bool:
+        """Whether there is a snapshot that our journal does not lead to."""
+        signature = self._signature()
+        if signature == self._snapshot:
+            return False
+        self._snapshot = signature
+        generation = peek_generation(self._files.snapshot)
+        ours_is_gone = os.fstat(self._fd).st_nlink == 0
+        return ours_is_gone or (generation is not None and generation > self.generation)
+
+    def _load(self) -> None:
+        self.close()
+        for _ in range(5):
+            signature = self._signature()
+            try:
+                loaded = load(self._files, json.loads(self._initial), repair=False)
+            except FileNotFoundError:  # a journal was removed between listing and reading
+                continue
+            self._fd = self._open(loaded.generation)
+            if self._fd >= 0 or signature == self._signature():
+                break
+        else:
+            raise StoreError(f"The job store in {self._files.folder} changes too fast to be read; try again.")
+        self.tables = loaded.tables
+        self.generation, self._offset = loaded.generation, loaded.end
+        self._snapshot = signature
+        self._loaded = True
+        self.version += 1
+
+    def _open(self, generation: int) -> int:
+        try:
+            return os.open(self._files.journal(generation), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return -1
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._files.snapshot.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,472 @@
+"""JobStore: every job record, in TinyDB, behind methods that keep it consistent.
+
+The daemon is the only writer; other processes follow with JobReader. TinyDB writes the whole file at each
+change and reads it at each query; JournalStorage and JournalTable are the seam where one changed document
+becomes one line of the journal instead. No other file knows TinyDB.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import RLock
+from typing import Any, Protocol, Self
+
+from tinydb.storages import Storage
+from tinydb.table import Document, Table
+
+from daemon.errors import StoreError, StoreLocked, UnknownJob
+from daemon.job_reader import JobIndex, JobReader, check_record, read_job, read_jobs
+from daemon.jobs import Job, JobStatus
+from daemon.journal import Journal
+from daemon.journal_files import META, Changes, Tables, apply, encode
+from daemon.migrations import JOBS, SCHEMA_VERSION, migrate, new_tables, schema_version, timestamp
+
+__all__ = ["JobReader", "JobStore", "JournalStorage", "JournalTable", "MemoryStorage"]
+
+COMPACT_ALWAYS_BYTES = 4 << 20
+"""A snapshot smaller than this is rewritten whenever the daemon is idle."""
+
+COMPACT_SHARE = 0.05
+"""A larger one when the changes since are more than this share of it."""
+
+STORE_FIELDS = frozenset({"job_id", "sequence", "created_at", "updated_at"})
+"""Set by the store, never by hand."""
+
+_CHANGEABLE = frozenset(f.name for f in fields(Job)) - STORE_FIELDS - {"status"}
+
+
+class JobStorage(Protocol):
+    """A TinyDB storage that can also take changes one by one."""
+
+    @property
+    def loads(self) -> int:
+        """Grows when the state was read anew, so that an index of it is out of date."""
+
+    def read(self) -> Tables:
+        """Return the live tables, not a copy: to be read only."""
+
+    def write(self, data: Tables) -> None:
+        """Replace everything."""
+
+    def append(self, changes: Changes, durable: bool = True) -> None:
+        """Carry out ``{table: {doc_id: document or None}}`` as one commit, whole or not at all."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+class JournalStorage(Storage):
+    """A JobStorage on disk."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    @property
+    def loads(self) -> int:
+        """See JobStorage.loads."""
+        return self.journal.loads
+
+    def read(self) -> Tables:
+        """See JobStorage.read."""
+        return self.journal.tables
+
+    def write(self, data: Tables) -> None:
+        """See JobStorage.write."""
+        self.journal.replace(data)
+
+    def append(self, changes: Changes, durable: bool = True) -> None:
+        """See JobStorage.append."""
+        self.journal.append(changes, durable)
+
+    def close(self) -> None:
+        """See JobStorage.close."""
+        self.journal.close()
+
+
+class MemoryStorage(Storage):
+    """A JobStorage in memory; refuses what the one on disk refuses."""
+
+    def __init__(self) -> None:
+        self.tables = new_tables()
+        self._loads = 1
+
+    @property
+    def loads(self) -> int:
+        """See JobStorage.loads."""
+        return self._loads
+
+    def read(self) -> Tables:
+        """See JobStorage.read."""
+        return self.tables
+
+    def write(self, data: Tables) -> None:
+        """See JobStorage.write."""
+        self.tables = json.loads(encode(data))
+        self._loads += 1
+
+    def append(self, changes: Changes, durable: bool = True) -> None:
+        """See JobStorage.append."""
+        apply(self.tables, json.loads(encode(changes)))
+
+
+class _Overlay(MutableMapping[int, Any]):
+    """A table as an updater of TinyDB sees it: documents are copied when touched."""
+
+    def __init__(self, rows: Mapping[str, Any]) -> None:
+        self._rows = rows
+        self._touched: dict[int, Any] = {}
+
+    def __getitem__(self, doc_id: int) -> Any:
+        if doc_id not in self._touched:
+            self._touched[doc_id] = copy.deepcopy(self._rows[str(doc_id)])
+        document = self._touched[doc_id]
+        if document is None:
+            raise KeyError(doc_id)
+        return document
+
+    def __contains__(self, doc_id: object) -> bool:
+        if doc_id in self._touched:
+            return self._touched[doc_id] is not None
+        return str(doc_id) in self._rows
+
+    def __setitem__(self, doc_id: int, document: Any) -> None:
+        self._touched[doc_id] = document
+
+    def __delitem__(self, doc_id: int) -> None:
+        if doc_id not in self:
+            raise KeyError(doc_id)
+        self._touched[doc_id] = None
+
+    def __iter__(self) -> Iterator[int]:
+        known = [int(doc_id) for doc_id in self._rows]
+        added = [doc_id for doc_id in self._touched if str(doc_id) not in self._rows]
+        return iter([doc_id for doc_id in known + added if doc_id in self])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        for doc_id in list(self):
+            self._touched[doc_id] = None
+
+    def changes(self) -> dict[int, Any]:
+        """Return the documents that differ now; None for one that is gone."""
+        return {k: v for k, v in self._touched.items() if self._rows.get(str(k)) != v}
+
+
+class JournalTable(Table):
+    """A TinyDB table whose changes cost what they change, safe to use from any thread.
+
+    Args:
+        storage: Where its documents are.
+        name: Of the table.
+        check: Shown each id as text and its new document before a commit; raises if that may not be stored.
+        changed: Told ``{doc_id: document or None}`` after each commit, and None when all may have changed.
+    """
+
+    def __init__(
+        self,
+        storage: JobStorage,
+        name: str,
+        check: Callable[[str, Any], object] = lambda doc_id, document: None,
+        changed: Callable[[Mapping[str, Any] | None], None] = lambda changes: None,
+    ) -> None:
+        super().__init__(storage, name)  # type: ignore[arg-type]
+        self.lock = RLock()
+        self._source = storage
+        self._check = check
+        self._changed = changed
+        self._loads = -1
+
+    def rows(self) -> Mapping[str, Any]:
+        """Return the live documents by id as text; hold the lock while reading."""
+        tables = self._source.read()
+        if self._loads != self._source.loads:
+            self._loads = self._source.loads
+            self._next_id = None
+            self.clear_cache()
+            self._changed(None)
+        return tables.get(self.name, {})
+
+    def commit(self, changes: Mapping[int, Any], durable: bool = True, meta: Any = None) -> None:
+        """Write documents by id, None to remove; every write of the store comes through here.
+
+        Args:
+            changes: Whole documents.
+            durable: See Journal.append.
+            meta: A new document for the store's own table, in the same commit.
+        """
+        with self.lock:
+            self.rows()
+            texts = {str(doc_id): document for doc_id, document in changes.items()}
+            for doc_id, document in texts.items():
+                if document is not None:
+                    self._check(doc_id, document)
+            tables = {self.name: texts}
+            if meta is not None:
+                tables[META] = {"1": meta}
+            self._source.append(tables, durable)
+            self.clear_cache()
+            self._changed(texts)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """See tinydb.table.Table.get."""
+        with self.lock:
+            return super().get(*args, **kwargs)
+
+    def search(self, cond: Any) -> list[Document]:
+        """See tinydb.table.Table.search."""
+        with self.lock:
+            return super().search(cond)
+
+    def __iter__(self) -> Iterator[Document]:
+        with self.lock:
+            return iter(list(super().__iter__()))
+
+    def __len__(self) -> int:
+        with self.lock:
+            return len(self.rows())
+
+    def _read_table(self) -> Any:
+        return self.rows()
+
+    def _update_table(self, updater: Callable[[Any], None]) -> None:
+        with self.lock:
+            overlay = _Overlay(self.rows())
+            updater(overlay)
+            if changes := overlay.changes():
+                self.commit(changes)
+
+
+class JobStore:
+    """All jobs; safe to use from any thread. Every change is durable when the method returns, unless said so.
+
+    Args:
+        storage: On disk or in memory.
+        clock: Returns the present as an aware datetime.
+
+    Raises of every method:
+        StoreError: the change could not be written; the state is what the disk says.
+    """
+
+    def __init__(
+        self, storage: JobStorage, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._index = JobIndex()
+        self._table = JournalTable(storage, JOBS, check_record, self._changed)
+        self._lock = self._table.lock
+        self._lock_file = -1
+        self.recovered_from: str | None = None
+        """What was wrong with the files when they were opened, in sentences; the folders need reconciling."""
+        with self._lock:
+            tables = storage.read()
+            if (version := schema_version(tables)) < SCHEMA_VERSION:
+                if isinstance(storage, JournalStorage):
+                    storage.journal.keep(f"v{version}")
+                storage.write(migrate(tables))
+            self._table.rows()
+
+    @classmethod
+    def open(cls, folder: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Self:
+        """Open the store in a folder as its only writer, bringing it to the present schema version.
+
+        Raises:
+            StoreLocked: another daemon has it open.
+            StoreTooNew: a later Dropframe wrote it; nothing was touched.
+            StoreDamaged: no readable copy of the job file is left.
+            StoreError: the folder cannot be read or written.
+        """
+        lock_file = _lock(folder)
+        try:
+            journal = Journal(folder, "jobs", new_tables(), check=_check)
+            try:
+                store = cls(JournalStorage(journal), clock)
+            except BaseException:
+                journal.abandon()
+                raise
+        except BaseException:
+            os.close(lock_file)
+            raise
+        store.recovered_from = journal.recovered_from
+        store._lock_file = lock_file
+        return store
+
+    @property
+    def table(self) -> Table:
+        """The TinyDB table of jobs by sequence: ``store.table.search(where("status") == "failed")``."""
+        return self._table
+
+    def create(self, jobs: Sequence[Job]) -> list[Job]:
+        """Add jobs in one commit; return them with sequence, created_at and updated_at.
+
+        A job id that is known already, or comes twice, is not made again: the one that is there is returned.
+        """
+        with self._lock:
+            rows = self._table.rows()
+            meta = dict(self._storage.read()[META]["1"])
+            now = timestamp(self._clock())
+            new: dict[str, Job] = {}
+            for job in jobs:
+                if job.job_id in new or job.job_id in self._index.doc_ids:
+                    continue
+                sequence = meta["next_sequence"]
+                while str(sequence) in rows:  # put there through the table
+                    sequence += 1
+                new[job.job_id] = replace(job, sequence=sequence, created_at=now, updated_at=now)
+                meta["next_sequence"] = sequence + 1
+            if new:
+                self._table.commit({job.sequence: job.to_record() for job in new.values()}, meta=meta)
+            return [self.get(job.job_id) for job in jobs]
+
+    def get(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            UnknownJob: there is none with that id.
+        """
+        job = self.find(job_id)
+        if job is None:
+            raise UnknownJob(f"There is no job {job_id!r}.")
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        with self._lock:
+            rows = self._table.rows()
+            doc_id = self._index.doc_ids.get(job_id)
+            return None if doc_id is None else read_job(rows[doc_id])
+
+    def move(self, job_id: str, to: JobStatus, **changes: Any) -> Job:
+        """Change a job's status, and other fields in the same commit; return it.
+
+        Raises:
+            UnknownJob: there is none with that id.
+            IllegalMove: it cannot go from its status to that one.
+            ValueError: a field does not exist or is not for hands.
+        """
+        with self._lock:
+            job = self.get(job_id)
+            job.check_move(to)
+            return self._write(job, {**_checked(changes), "status": to})
+
+    def note(self, job_id: str, durable: bool = True, **changes: Any) -> Job:
+        """Change fields other than the status; return the job.
+
+        Args:
+            job_id: Which job.
+            durable: False for progress: a power cut may undo it, the end of the process does not.
+            changes: New values by field.
+
+        Raises:
+            UnknownJob: there is none with that id.
+            ValueError: a field does not exist or is not for hands.
+        """
+        with self._lock:
+            return self._write(self.get(job_id), _checked(changes), durable)
+
+    def remove(self, job_id: str) -> None:
+        """Forget a job. Its sequence is never given again.
+
+        Raises:
+            UnknownJob: there is none with that id.
+        """
+        with self._lock:
+            self._table.commit({self.get(job_id).sequence: None})
+
+    def jobs(self, status: JobStatus | None = None) -> list[Job]:
+        """Return all jobs, or those in one status, by sequence."""
+        with self._lock:
+            return read_jobs(self._table.rows(), status)
+
+    def counts(self) -> dict[JobStatus, int]:
+        """Return how many jobs are in each status."""
+        with self._lock:
+            self._table.rows()
+            return dict(self._index.counts)
+
+    def compact(self) -> None:
+        """Write a new snapshot now."""
+        with self._lock:
+            if isinstance(self._storage, JournalStorage):
+                self._storage.journal.compact()
+
+    def compact_if_worthwhile(self) -> None:
+        """Write a new snapshot if that gains something; call it whenever there is nothing else to do."""
+        with self._lock:
+            if not isinstance(self._storage, JournalStorage):
+                return
+            journal = self._storage.journal
+            size = journal.snapshot_bytes
+            if journal.changed_bytes > (COMPACT_SHARE * size if size >= COMPACT_ALWAYS_BYTES else 0):
+                journal.compact()
+
+    def close(self) -> None:
+        """Write a last snapshot and let others in. Closing twice changes nothing."""
+        with self._lock:
+            self._storage.close()
+            if self._lock_file >= 0:
+                os.close(self._lock_file)
+                self._lock_file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _write(self, job: Job, changes: Mapping[str, Any], durable: bool = True) -> Job:
+        now = self._clock()
+        with suppress(ValueError):  # never before the last change, even when the clock was put back
+            now = max(now, datetime.fromisoformat(job.updated_at) + timedelta(microseconds=1))
+        job = replace(job, **changes, updated_at=timestamp(now))
+        self._table.commit({job.sequence: job.to_record()}, durable)
+        return self.get(job.job_id)
+
+    def _changed(self, changes: Mapping[str, Any] | None) -> None:
+        if changes is None:
+            self._index.rebuild(self._storage.read().get(JOBS, {}))
+        else:
+            self._index.update(changes)
+
+
+def _checked(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if wrong := sorted(set(changes) - _CHANGEABLE):
+        raise ValueError(f"A job's {' and '.join(wrong)} cannot be set this way.")
+    return changes
+
+
+def _check(tables: Tables) -> None:
+    """Raise before anything is written if these tables cannot be used."""
+    schema_version(tables)
+
+
+def _lock(folder: Path) -> int:
+    """Return an open file that holds the folder's lock; the lock ends with it, however the process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "jobs.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"The job store in {folder} cannot be opened: {error}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        by = f"process {owner}" if owner.isdigit() else "another process"
+        raise StoreLocked(
+            f"The jobs in {folder} are in use by {by}. Stop that daemon first, or choose another home."
+        ) from error
+    with suppress(OSError):  # the number is for people; the lock does not need it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return descriptor
