@@ -79,6 +79,7 @@ class Journal:
         self._closed = False
         self._size = 0  # bytes of the journal that are good
         self._stale = False  # memory may differ from the disk
+        self._untouched = False  # no line was ever written to this journal
         self._distrusted = False  # nothing more may be written to this journal
         self._rewrite = False  # the state must be written whole before anything else is acknowledged
         self.changed_bytes = 0
@@ -129,6 +130,7 @@ class Journal:
         payload = encode(changes)
         self._make_ready()
         line = b"%08x %s\n" % (zlib.crc32(payload), payload)
+        self._untouched = False
         try:
             _write_all(self._fd, line)
             if durable:
@@ -167,7 +169,6 @@ class Journal:
             raise StoreError(
                 f"The job store in {self.files.folder} could not be written: {error}."
             ) from error
-        self.loads += 1
 
     def compact(self, force: bool = False) -> None:
         """Write the state as a new snapshot, so that opening is quick.
@@ -239,7 +240,7 @@ class Journal:
         except BaseException:
             os.close(descriptor)
             raise
-        self._fd = descriptor
+        self._fd, self._untouched = descriptor, False
 
     def _detach(self) -> None:
         if self._fd >= 0:
@@ -263,7 +264,9 @@ class Journal:
                 self._attach()
             if not (self._distrusted or self._rewrite):
                 return
-            if self._distrusted:
+            if self._distrusted and self._untouched:
+                self._confirm()
+            elif self._distrusted:
                 self._create(self.generation + 1)
             self._write_snapshot()
         except OSError as error:
@@ -291,8 +294,12 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._detach()
         self._fd, self.generation, self._size = descriptor, generation, 0
-        self._distrusted = True
-        os.fsync(descriptor)
+        self._untouched = self._distrusted = True
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """Make a new journal durable; it is empty, so trying again hides no loss."""
+        os.fsync(self._fd)
         fsync_folder(self.files.folder)
         self._distrusted = False
 
@@ -477,6 +484,8 @@ class JournalReader:
         self._snapshot = signature
         self._loaded = True
         self.version += 1
+        if self._fd >= 0:
+            self._read_on([])
 
     def _open(self, generation: int) -> int:
         try:

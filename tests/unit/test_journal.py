@@ -255,8 +255,14 @@ def test_old_journals_go_when_they_are_old_and_no_snapshot_needs_them(journal: J
     for generation in range(1, 7):
         os.utime(journal.files.journal(generation), (1, 1))
     put(journal, 9, 9)
+    os.utime(journal.files.journal(6), (1, 1))
     journal.compact()
     assert journal.files.generations() == [6, 7]
+    journal.abandon()
+    journal.files.snapshot.write_bytes(b"")
+    again = Journal(journal.files.folder)
+    assert values(again.tables) == {**{str(n): n for n in range(5)}, "9": 9}
+    again.abandon()
 
 
 def test_any_mixture_of_files_from_different_moments_opens(journal: Journal, tmp_path: Path) -> None:
@@ -418,6 +424,18 @@ def test_nothing_is_acknowledged_until_the_state_is_written_whole(journal: Journ
     again = reopen(journal)
     assert values(again.tables) == {"1": "a", str(number): "b"}
     again.abandon()
+
+
+def test_a_disk_that_stays_bad_is_not_littered_with_journals(journal: Journal, disk: Disk) -> None:
+    put(journal, 1, "a")
+    disk.fsync_errors = [errno.EIO] * 50
+    for _ in range(40):
+        with pytest.raises(StoreError):
+            put(journal, 2, "b")
+    assert len(journal.files.generations()) <= 2
+    disk.fsync_errors = []
+    put(journal, 2, "c")
+    assert values(reopen(journal).tables) == {"1": "a", "2": "c"}
 
 
 def test_a_line_that_cannot_be_cut_off_is_not_written_behind(
@@ -675,6 +693,8 @@ class TestReader:
         monkeypatch.setattr(os, "fsync", fail_after_the_reader_saw_it)
         with pytest.raises(StoreError):
             put(journal, 1, "unacknowledged")
+        reader.refresh()
+        assert values(reader.tables) == {}
         put(journal, 2, "b")
         put(journal, 3, "c")
         reader.refresh()
