@@ -166,9 +166,7 @@ class Journal:
             with self.files.snapshot.open("rb") as source, atomic_write(self.files.previous) as target:
                 shutil.copyfileobj(source, target)
         except OSError as error:
-            raise StoreError(
-                f"The job store in {self.files.folder} could not be written: {error}."
-            ) from error
+            raise StoreError(f"The store in {self.files.folder} could not be written: {error}.") from error
 
     def compact(self, force: bool = False) -> None:
         """Write the state as a new snapshot, so that opening is quick.

@@ -503,7 +503,8 @@ def test_a_snapshot_is_synced_then_renamed_then_the_folder_is_synced(
     real_replace = Path.replace
 
     def fsync(descriptor: int) -> None:
-        steps.append("sync " + os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))[:6])
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append("sync " + ("temporary" if name.startswith(".") else name[:6]))
         real_fsync(descriptor)
 
     def rename(self: Path, target: Path) -> Path:
@@ -514,8 +515,7 @@ def test_a_snapshot_is_synced_then_renamed_then_the_folder_is_synced(
     monkeypatch.setattr(Path, "replace", rename)
     journal.compact()
     assert steps[:3] == ["sync jobs.1", "sync jobs.2", "sync data"]
-    temporary = f"sync .{os.getpid()}"[: len("sync ") + 6]
-    assert steps[3:] == ["rename jobs.previous.json", temporary, "rename jobs.json", "sync data"]
+    assert steps[3:] == ["rename jobs.previous.json", "sync temporary", "rename jobs.json", "sync data"]
 
 
 FULL_DISK = """
