@@ -185,7 +185,6 @@ class Journal:
                     self._create(self.generation + 1)
                 self._write_snapshot()
         except OSError as error:
-            self._rewrite = self._rewrite or self._distrusted
             raise StoreError(f"The snapshot in {self.files.folder} could not be written: {error}.") from error
 
     def keep(self, word: str) -> None:
