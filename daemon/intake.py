@@ -1,0 +1,555 @@
+"""Intake: a dropped file or a ticket becomes a stored video, a job and a queue entry, exactly once.
+
+The job record is the claim. It is made first and says which content at which path it is for; then the file is
+moved to a name made of the job's id. So after a crash each record either has its video, or names the file to
+fetch, or names one that is not there any more and is dropped: the next scan sees what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daemon import rejected, spool
+from daemon.errors import BadOptions, DropframeError, Interrupted, Rejected, SourceChanged, StoreError
+from daemon.faults import crash_point
+from daemon.filesystem import (
+    Folders,
+    free_bytes,
+    free_name,
+    identity_of,
+    move_file,
+    open_regular,
+    remove_file,
+    shown,
+)
+from daemon.inbox import Dropped
+from daemon.jobs import (
+    Claim,
+    ErrorKind,
+    Identity,
+    Job,
+    JobSource,
+    JobStatus,
+    Options,
+    input_key,
+    new_job_id,
+)
+from daemon.queue import QueueService
+from daemon.readiness import COMPANION_SUFFIX
+from daemon.settings import Settings
+from daemon.spool import Ticket, TicketKind
+from daemon.storage import StorageService
+
+if TYPE_CHECKING:
+    from daemon.store import JobStore
+
+log = logging.getLogger(__name__)
+
+MAX_COMPANION_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a batch of dropped files."""
+
+    jobs: tuple[Job, ...] = ()
+    """The new jobs, queued, in order."""
+    rejected: tuple[tuple[Dropped, str], ...] = ()
+    """Moved to the rejected files, with the reason."""
+    left: tuple[tuple[Dropped, str], ...] = ()
+    """Left in the inbox until their content changes, with the reason: for ``Inbox.leave``."""
+    paused: str | None = None
+    """Why nothing was taken in, if nothing was; the files come again."""
+
+
+class Intake:
+    """Takes files in. Its methods are called by one thread, ``stop`` and ``unchanged`` by any.
+
+    Args:
+        settings: Folders and limits.
+        store: Keeps the jobs, and with them the claims.
+        queue: Gets each new job.
+        storage: Keeps the videos; must be on a local disk.
+        known_pipelines: Ids that a folder or a ticket may name.
+        clock: Seconds since 1970, for reason files and the age of leftovers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        queue: QueueService,
+        storage: StorageService,
+        known_pipelines: frozenset[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._queue = queue
+        self._storage = storage
+        self._pipelines = known_pipelines
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._left_behind: set[Identity] = set()
+        self._unsure = True
+        self._grumbled: set[str] = set()
+        self.spool_dir = settings.data_dir / "spool"
+        self.paused: str | None = None
+        """Why nothing is taken in at the moment, or None."""
+
+    def stop(self) -> None:
+        """End a copy that is going on; what it copied stays in the inbox."""
+        self._stopping.set()
+
+    # Dropped files.
+
+    def take(self, batch: Sequence[Dropped]) -> Taken:
+        """Make each whole file a job and set the others aside.
+
+        A file that was exchanged, or could not be moved, is in none of the lists: it stays and comes again.
+
+        Raises:
+            StoreError: the job store cannot be written; the files stay and come again.
+        """
+        self._recover_if_unsure()
+        left: list[tuple[Dropped, str]] = []
+        refused: list[tuple[Dropped, str]] = []
+        wanted: list[tuple[Dropped, Job]] = []
+        for dropped in batch:
+            if dropped.identity in self._left_behind:
+                left.append((dropped, "It was taken in; it is still here because it cannot be removed."))
+                continue
+            try:
+                if dropped.reason is not None:
+                    raise Rejected(dropped.reason)
+                wanted.append((dropped, self._job_for(dropped)))
+            except Rejected as error:
+                refused.append((dropped, str(error)))
+            except OSError as error:
+                self._grumble(dropped.path, f"{shown(dropped.path)} cannot be read: {error.strerror}.")
+        outcomes = [(dropped, reason, self.reject(dropped, reason)) for dropped, reason in refused]
+        left += [(dropped, f"{reason} {problem}") for dropped, reason, problem in outcomes if problem]
+        done = tuple((dropped, reason) for dropped, reason, problem in outcomes if not problem)
+        if self._short_of_space() or not wanted:
+            return Taken(rejected=done, left=tuple(left), paused=self.paused)
+        jobs = self._record([job for _, job in wanted])
+        crash_point("intake.recorded")
+        return Taken(tuple(self._fetch_all(jobs, self._settings.inbox_dir)), done, tuple(left))
+
+    def reject(self, dropped: Dropped, reason: str) -> str | None:
+        """Move a file to ``rejected/`` and write the reason beside it.
+
+        Returns:
+            None, or a sentence why it could not be moved and stays where it is.
+        """
+        when = datetime.fromtimestamp(self._clock(), UTC)
+        try:
+            place = rejected.set_aside(self._settings.inbox_dir, dropped, reason, when, self._stopping.is_set)
+        except (SourceChanged, FileNotFoundError, Interrupted):
+            return None  # exchanged or removed: what is there now is looked at anew
+        except OSError as error:
+            problem = f"It could not be moved to the rejected files: {error.strerror or error}."
+            log.warning("%s stays in the inbox: %s %s", shown(dropped.path), reason, problem)
+            return problem
+        log.info("%s was rejected and is now %s: %s", shown(dropped.path), shown(place), reason)
+        return None
+
+    def _job_for(self, dropped: Dropped) -> Job:
+        first, slash, _ = dropped.path.partition("/")
+        pipeline_id = first if slash else self._settings.default_pipeline
+        if pipeline_id not in self._pipelines:
+            raise Rejected(self._unknown_pipeline(pipeline_id))
+        job_id = new_job_id()
+        return Job(
+            job_id,
+            pipeline_id=pipeline_id,
+            input_path=input_key(job_id),
+            source=JobSource.INBOX,
+            source_name=os.fsencode(dropped.path).decode("utf-8", "backslashreplace"),
+            options=self._companion_options(dropped.companion) if dropped.companion else Options(),
+            size_bytes=dropped.identity.size,
+            claim=Claim(to_claim(dropped.path), dropped.identity),
+        )
+
+    def _unknown_pipeline(self, pipeline_id: str) -> str:
+        return (
+            f"There is no pipeline {shown(pipeline_id)!r}; the folders that choose one are "
+            f"{', '.join(sorted(self._pipelines))}. Drop it into one of them, or into the inbox itself."
+        )
+
+    def _companion_options(self, path: str) -> Options:
+        """Read an options file.
+
+        Raises:
+            Rejected: it is too large, no JSON object, or has a wrong option.
+            OSError: it cannot be read.
+        """
+        folder, _, name = path.rpartition("/")
+        with (
+            Folders(self._settings.inbox_dir) as folders,
+            open(open_regular(name, folders.get(folder)), "rb") as file,
+        ):
+            text = file.read(MAX_COMPANION_BYTES + 1)
+        advice = "Mend the options file, or leave it away, and drop both again."
+        if len(text) > MAX_COMPANION_BYTES:
+            raise Rejected(f"Its options file has more than {MAX_COMPANION_BYTES} bytes. {advice}")
+        try:
+            values: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise Rejected(f"Its options file is no JSON ({error}). {advice}") from error
+        if not isinstance(values, dict):
+            raise Rejected(f'Its options file must hold an object such as {{"frame_stride": 5}}. {advice}')
+        try:
+            return Options.from_mapping(values)
+        except BadOptions as error:
+            raise Rejected(f"{error} {advice}") from error
+
+    # Tickets.
+
+    def take_tickets(self) -> list[Ticket]:
+        """Make jobs of the submissions in the spool.
+
+        Returns:
+            The cancel and retry tickets, oldest first, to act on and then pass to ``spool.done``.
+
+        Raises:
+            StoreError: the job store cannot be written; the tickets stay.
+            OSError: the spool cannot be read.
+        """
+        self._recover_if_unsure()
+        found = spool.tickets(self.spool_dir)
+        submissions = [t for t in found if t.kind is TicketKind.SUBMIT]
+        wishes = [t for t in found if t.kind is not TicketKind.SUBMIT]
+        if not submissions:
+            return wishes
+        if self._short_of_space():
+            waiting = {t.job_id for t in submissions}
+            return [t for t in wishes if t.job_id not in waiting]
+        new: list[tuple[Ticket, Job, str | None]] = []
+        for ticket in submissions:
+            known = self._store.find(ticket.job_id)
+            if known is not None:
+                if known.ended or self._storage.path(known.input_path).exists():
+                    spool.done(self.spool_dir, ticket)
+            elif made := self._submitted(ticket):
+                new.append((ticket, *made))
+        problems = {job.job_id: problem for _, job, problem in new if problem}
+        jobs = self._record([job for _, job, _ in new])
+        crash_point("tickets.recorded")
+        fetched = {job.job_id for job in self._fetch_all(jobs, self.spool_dir, problems)}
+        for ticket, job, _ in new:
+            if job.job_id in fetched:
+                spool.done(self.spool_dir, ticket)
+        return wishes
+
+    def _submitted(self, ticket: Ticket) -> tuple[Job, str | None] | None:
+        """Make the job of a submission, and say why it must fail, if it must; None if it has no video."""
+        try:
+            status = os.stat(self.spool_dir / ticket.video_name, follow_symlinks=False)
+        except FileNotFoundError:
+            spool.set_aside(self.spool_dir, ticket.name, "its video is missing")
+            return None
+        problem, options = None, Options()
+        try:
+            options = Options.from_mapping(ticket.options)
+        except BadOptions as error:
+            problem = str(error)
+        pipeline_id = ticket.pipeline_id or self._settings.default_pipeline
+        if pipeline_id not in self._pipelines:
+            known = ", ".join(sorted(self._pipelines))
+            problem = f"There is no pipeline {pipeline_id!r}; submit it again with one of {known}."
+        job = Job(
+            ticket.job_id,
+            pipeline_id=pipeline_id,
+            input_path=input_key(ticket.job_id),
+            source=ticket.source,
+            source_name=ticket.source_name,
+            options=options,
+            size_bytes=status.st_size,
+            sha256=ticket.sha256,
+            claim=Claim(ticket.video_name, identity_of(status)),
+        )
+        return job, problem
+
+    # After a crash, and after a video was written to.
+
+    def recover(self) -> list[Job]:
+        """Finish or undo what a crash interrupted; called once at start, before the first scan.
+
+        Returns:
+            The jobs whose video was fetched now; they are in the queue.
+
+        Raises:
+            StoreError: the job store cannot be written.
+        """
+        videos = self._storage.path(input_key("x")).parent
+        videos.mkdir(parents=True, exist_ok=True)
+        self.spool_dir.mkdir(parents=True, exist_ok=True)
+        for leftover in videos.glob(".*.part"):
+            leftover.unlink(missing_ok=True)
+        spool.sweep(self.spool_dir, self._clock())
+        fetched = []
+        self._unsure = False
+        for job in self._store.jobs():
+            if job.claim is None:
+                continue
+            if job.claim.left_behind:
+                self._left_behind.add(job.claim.identity)
+            if job.ended:
+                continue
+            if self._storage.path(job.input_path).exists():
+                self._remove_source(job)
+            elif job.status is JobStatus.PENDING:
+                fetched += self._fetch_all([job], self._root(job))
+            elif job.source is JobSource.INBOX:  # put back, and killed before the old job was ended
+                self._store.remove(job.job_id)
+        return fetched
+
+    def unchanged(self, job: Job) -> bool:
+        """Tell whether a job's stored video is still what was taken in; the worker asks before it publishes.
+
+        Raises:
+            OSError: the stored video cannot be looked at.
+        """
+        if job.claim is None:
+            return True
+        now = os.stat(self._storage.path(job.input_path), follow_symlinks=False)
+        then = job.claim.identity
+        # A copy has another inode; size and mtime are the same.
+        return (now.st_size, now.st_mtime_ns) == (then.size, then.mtime_ns)
+
+    def put_back(self, job: Job, reason: str) -> Job | None:
+        """Return a video that was written to after it was taken in, so that it is run again as it is now.
+
+        Call it before the job's record is changed: should the process die in between, ``recover`` drops it.
+
+        Returns:
+            None if the file is in the inbox again, where it settles like any other and becomes a new job; the
+            caller ends this one. For an upload or ``dropframe submit`` the same job with its claim renewed,
+            because its id was promised: the caller makes it pending again.
+
+        Raises:
+            OSError: it cannot be moved; it stays stored.
+            StoreError: the job store cannot be written.
+        """
+        stored = self._storage.path(job.input_path)
+        identity = identity_of(os.stat(stored, follow_symlinks=False))
+        log.info("Job %s: %s", job.job_id, reason)
+        if job.source is not JobSource.INBOX or job.claim is None:
+            path = job.claim.path if job.claim else stored.name
+            return self._store.note(job.job_id, claim=Claim(path, identity))
+        folder, _, name = from_claim(job.claim.path).rpartition("/")
+        with Folders(self._settings.inbox_dir) as inbox, Folders(stored.parent) as videos:
+            target = inbox.get(folder, make=True)
+            options = f"{job.job_id}{COMPANION_SUFFIX}"
+            has_options = (stored.parent / options).exists()
+            free = free_name(name, target, also=(COMPANION_SUFFIX,) if has_options else ())
+            if has_options:
+                seen = identity_of(os.stat(options, dir_fd=videos.get(""), follow_symlinks=False))
+                move_file(options, videos.get(""), free + COMPANION_SUFFIX, target, seen)
+            crash_point("put_back.options")
+            move_file(stored.name, videos.get(""), free, target, identity)
+            crash_point("put_back.moved")
+            _sync(inbox)
+            _sync(videos)
+        return None
+
+    # How a claim is carried out.
+
+    def _record(self, jobs: list[Job]) -> list[Job]:
+        if not jobs:
+            return []
+        try:
+            return self._store.create(jobs)
+        except StoreError:
+            self._unsure = True  # some may have been written all the same
+            raise
+
+    def _recover_if_unsure(self) -> None:
+        if self._unsure:
+            self.recover()
+
+    def _fetch_all(
+        self, jobs: Sequence[Job], root: Path, problems: dict[str, str] | None = None
+    ) -> list[Job]:
+        """Move the claimed videos into the storage and queue their jobs; return those that were moved."""
+        fetched: list[Job] = []
+        if not jobs:
+            return fetched
+        videos_path = self._storage.path(jobs[0].input_path).parent
+        videos_path.mkdir(parents=True, exist_ok=True)
+        with Folders(root) as sources, Folders(videos_path) as videos:
+            try:
+                for job in jobs:
+                    if self._fetch(job, sources, videos.get("")):
+                        fetched.append(job)
+            finally:
+                _sync(videos)
+                _sync(sources)
+                crash_point("intake.moved")
+                for job in fetched:
+                    self._start(job, (problems or {}).get(job.job_id))
+        return fetched
+
+    def _start(self, job: Job, problem: str | None) -> None:
+        if problem is None:
+            self._queue.enqueue(job.job_id, job.sequence)
+            return
+        ended = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
+        self._store.move(
+            job.job_id,
+            JobStatus.FAILED,
+            error_message=problem,
+            error_kind=ErrorKind.PERMANENT,
+            finished_at=ended,
+        )
+
+    def _fetch(self, job: Job, sources: Folders, videos: int) -> bool:
+        """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
+        assert job.claim is not None  # noqa: S101  the caller made it
+        folder, _, name = from_claim(job.claim.path).rpartition("/")
+        options = f"{job.job_id}{COMPANION_SUFFIX}"
+        try:
+            source = sources.get(folder)
+            if job.source is JobSource.INBOX:
+                self._fetch_options(name + COMPANION_SUFFIX, source, options, videos)
+            gone = move_file(
+                name,
+                source,
+                f"{job.job_id}.mp4",
+                videos,
+                job.claim.identity,
+                private=True,
+                stopping=self._stopping.is_set,
+            )
+        except (OSError, SourceChanged, Interrupted) as error:
+            self._give_up(job, sources, videos, error)
+            return False
+        if not gone:
+            self._leave_behind(job)
+        crash_point("intake.one_moved")
+        return True
+
+    def _fetch_options(self, name: str, source: int, target: str, videos: int) -> None:
+        try:
+            seen = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
+        except OSError:  # none, or none possible, its name being too long
+            return
+        try:
+            move_file(name, source, target, videos, seen)
+        except FileExistsError:  # copied before a crash that came before its removal
+            kept = identity_of(os.stat(target, dir_fd=videos, follow_symlinks=False))
+            if (kept.size, kept.mtime_ns) == (seen.size, seen.mtime_ns):
+                remove_file(name, source, seen)
+        except SourceChanged:
+            return
+        crash_point("intake.options")
+
+    def _give_up(self, job: Job, sources: Folders, videos: int, error: Exception) -> None:
+        """Take back a claim that cannot be carried out."""
+        assert job.claim is not None  # noqa: S101  the caller made it
+        path = from_claim(job.claim.path)
+        if job.source is not JobSource.INBOX:
+            if isinstance(error, FileNotFoundError):  # promised, so it ends with a reason
+                self._start(job, "Its video vanished before it could be taken in; submit it again.")
+            else:
+                self._unsure = True
+                self._grumble(path, f"The submitted video {path} cannot be moved: {_text(error)}")
+            return  # its ticket stays
+        folder, _, name = path.rpartition("/")
+        options = f"{job.job_id}{COMPANION_SUFFIX}"
+        with contextlib.suppress(OSError, SourceChanged):
+            seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
+            move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
+        self._unsure = True  # until the record is gone
+        self._store.remove(job.job_id)
+        self._unsure = False
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            self._grumble(path, f"{shown(path)} cannot be taken in and stays: {_text(error)}")
+
+    def _leave_behind(self, job: Job) -> None:
+        assert job.claim is not None  # noqa: S101  the caller looked
+        self._left_behind.add(job.claim.identity)
+        self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
+        log.warning(
+            "%s was taken in but cannot be removed from where it was dropped; it is not taken again.",
+            shown(from_claim(job.claim.path)),
+        )
+
+    def _remove_source(self, job: Job) -> None:
+        """Remove a source that was copied, when a crash came before its removal."""
+        if job.claim is None or job.claim.left_behind:
+            return
+        folder, _, name = from_claim(job.claim.path).rpartition("/")
+        with Folders(self._root(job)) as sources, contextlib.suppress(OSError):
+            source = sources.get(folder)
+            now = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if identity_of(now) != job.claim.identity:
+                return
+            if not remove_file(name, source, job.claim.identity):
+                self._leave_behind(job)
+
+    def _root(self, job: Job) -> Path:
+        return self._settings.inbox_dir if job.source is JobSource.INBOX else self.spool_dir
+
+    def _short_of_space(self) -> bool:
+        before = self.paused
+        try:
+            free = free_bytes(self._settings.data_dir)
+        except OSError as error:
+            self.paused = (
+                f"Taking in is paused: {self._settings.data_dir} cannot be reached ({_text(error)})."
+            )
+        else:
+            least = self._settings.min_free_bytes
+            self.paused = None
+            if free < least:
+                self.paused = (
+                    f"Taking in is paused: {self._settings.data_dir} has less than {least} bytes free "
+                    "(setting min_free_bytes). Make room; it goes on by itself."
+                )
+        if self.paused and not before:
+            log.warning("%s", self.paused)
+        elif before and not self.paused:
+            log.info("Taking in goes on.")
+        return self.paused is not None
+
+    def _grumble(self, about: str, sentence: str) -> None:
+        """Log once about a thing, however often it is tried."""
+        if about not in self._grumbled:
+            self._grumbled.add(about)
+            log.warning("%s", sentence)
+
+
+def to_claim(path: str) -> str:
+    """Write a path so that it can be stored as UTF-8: an undecodable byte becomes NUL and two hex digits."""
+    return re.sub(r"[\udc80-\udcff]", lambda byte: f"\0{ord(byte[0]) - 0xDC00:02x}", path)
+
+
+def from_claim(path: str) -> str:
+    """Undo ``to_claim``; no file name holds a NUL, so nothing is ambiguous."""
+    return re.sub(r"\0([0-9a-f]{2})", lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
+
+
+def _sync(folders: Folders) -> None:
+    try:
+        folders.fsync()
+    except OSError as error:  # the moves are visible; after a power cut recover() finds them undone
+        log.warning("A folder cannot be synced: %s", _text(error))
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, DropframeError):
+        return str(error)
+    return f"{getattr(error, 'strerror', None) or error}."

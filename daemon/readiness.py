@@ -1,0 +1,254 @@
+"""Which names in the inbox are ours to touch, and whether a file is whole yet. One Candidate per file.
+
+Time is always an argument, in seconds of a monotonic clock; a file's mtime is compared, never believed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.filesystem import has_writer, identity_of, open_regular
+from daemon.jobs import Identity
+from daemon.mp4 import NOT_MP4_ADVICE, Completeness, Structure, check
+from daemon.settings import Settings
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+COMPANION_SUFFIX = ".options.json"
+UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download")
+LITTER = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "$recycle.bin",
+        "#recycle",
+        "#snapshot",
+        "system volume information",
+        "lost+found",
+        "network trash folder",
+        "temporary items",
+    }
+)
+"""What systems leave in folders, in lower case; names that start with "." are left alone anyhow."""
+
+CLOSE_CONFIRM_SECONDS = 0.2
+"""A close event counts once size and mtime stayed the same this long after it: a writer may open it again."""
+
+LEFT_ALONE = {
+    stat.S_IFLNK: "It is a symbolic link; links are never followed. Copy the file itself.",
+    stat.S_IFIFO: "It is a pipe, not a file; remove it.",
+    stat.S_IFSOCK: "It is a socket, not a file; remove it.",
+    stat.S_IFBLK: "It is a device, not a file; remove it.",
+    stat.S_IFCHR: "It is a device, not a file; remove it.",
+}
+
+
+class Verdict(StrEnum):
+    """What a look at a file says."""
+
+    WHOLE = "whole"
+    """It can become a job; of a companion: it can be read."""
+
+    WAIT = "wait"
+    """Not yet."""
+
+    REJECT = "reject"
+    """It will never become a job; ``why`` is the reason."""
+
+    LEAVE = "leave"
+    """It is no regular file and is left where it is."""
+
+    GONE = "gone"
+    """There is no such file any more."""
+
+
+def is_ignored(name: str, globs: Sequence[str] = ()) -> bool:
+    """Tell whether a file or folder name is never touched.
+
+    Args:
+        name: One part of a path.
+        globs: More patterns, as in the setting ``ignore``; upper and lower case are the same.
+    """
+    lower = name.lower()
+    return (
+        name.startswith((".", "~"))
+        or lower.endswith(UNFINISHED_SUFFIXES)
+        or lower in LITTER
+        or any(fnmatch.fnmatchcase(lower, pattern.lower()) for pattern in globs)
+    )
+
+
+def is_video_name(name: str) -> bool:
+    """Tell whether a name says that the file is an MP4."""
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def is_companion_name(name: str) -> bool:
+    """Tell whether a name is that of a video's options file, such as ``a.mp4.options.json``."""
+    return name.lower().endswith(COMPANION_SUFFIX) and is_video_name(name[: -len(COMPANION_SUFFIX)])
+
+
+@dataclass
+class Candidate:
+    """What is known of one file of the inbox from looking at it again and again."""
+
+    path: str
+    """Below the inbox, "/" between its parts."""
+    first_seen: float
+    identity: Identity | None = None
+    changed_at: float = 0.0
+    """When it was first seen with the present size and mtime."""
+    closed_at: float | None = None
+    """When a writer closed it, if that was after its last known change."""
+    open_for_writing: bool = False
+    structure: Structure | None = None
+    """The boxes of the present content, once looked at."""
+    why: str = "It has just been seen."
+    """A sentence for people: what it waits for."""
+    due: float = 0.0
+    """When to look again."""
+    offered: int = 0
+    """How often the present content was handed out."""
+    offer_again: float = 0.0
+    """When to hand it out again if it is still there."""
+    handed_out: bool = False
+    """Whether it was handed out in the latest step, so that it may be gone by now."""
+    left: str = ""
+    """Why the present content is left where it is, if it is."""
+    alarmed: bool = False
+    """Whether the log was told that it has been held open for long."""
+    kind: int = stat.S_IFREG
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    def look(
+        self, folder: int, now: float, settings: Settings, closed: bool = False, trust_locks: bool = True
+    ) -> Verdict:
+        """Look at the file once.
+
+        Args:
+            folder: Descriptor of its folder.
+            now: Monotonic time in seconds.
+            settings: For times and limits.
+            closed: A writer has closed it since the last look.
+            trust_locks: Whether this kernel knows all writers (not so on a network share).
+        """
+        try:
+            status = os.stat(self.name, dir_fd=folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return Verdict.GONE
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # the options file that a video of 255 bytes cannot have
+                return Verdict.GONE
+            return self._wait(f"It cannot be looked at: {error.strerror}.", now + settings.poll_seconds)
+        self.kind = stat.S_IFMT(status.st_mode)
+        if self.kind == stat.S_IFDIR:
+            return Verdict.GONE
+        self._notice(identity_of(status), now, closed)
+        if self.kind != stat.S_IFREG:
+            self.why = LEFT_ALONE.get(self.kind, "It is not a file.")
+            self.due = now + settings.rescan_seconds
+            return Verdict.LEAVE
+        if self.left:
+            self.due = now + settings.rescan_seconds
+            self.why = self.left
+            return Verdict.LEAVE
+        try:
+            descriptor = open_regular(self.name, folder)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL):  # exchanged since lstat: look again
+                return self._wait("It has just been exchanged.", now + 0.1)
+            reason = (
+                "its permissions do not let Dropframe read it"
+                if error.errno == errno.EACCES
+                else error.strerror
+            )
+            return self._wait(f"It cannot be read: {reason}.", now + settings.poll_seconds)
+        try:
+            self._notice(identity_of(os.fstat(descriptor)), now, closed=False)
+            return self._judge(descriptor, now, settings, trust_locks)
+        except OSError as error:
+            return self._wait(f"It cannot be read: {error.strerror}.", now + settings.poll_seconds)
+        finally:
+            os.close(descriptor)
+
+    def _notice(self, identity: Identity, now: float, closed: bool) -> None:
+        if identity != self.identity:
+            self.identity, self.changed_at = identity, now
+            self.closed_at, self.structure = None, None
+            self.offered, self.offer_again, self.handed_out = 0, 0.0, False
+            self.left, self.alarmed = "", False
+        if closed:
+            self.closed_at, self.structure = now, None
+
+    def _judge(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> Verdict:
+        assert self.identity is not None  # noqa: S101  set by _notice
+        quiet = now - self.changed_at
+        settled = quiet >= settings.settle_seconds
+        timed_out = quiet >= settings.incomplete_timeout_seconds
+        settle_due = self.changed_at + settings.settle_seconds
+        writer = has_writer(descriptor) if trust_locks else None
+        self.open_for_writing = writer is True
+        if writer:
+            # Known to be open: a pause of any length proves nothing, so it is neither taken nor rejected.
+            return self._wait("Another program still has it open for writing.", now + min(1 + quiet / 4, 5))
+        closed = writer is False
+        if trust_locks and self.closed_at is not None and not closed:
+            closed = now - self.closed_at >= CLOSE_CONFIRM_SECONDS
+            settle_due = min(settle_due, self.closed_at + CLOSE_CONFIRM_SECONDS)
+        if not (closed or settled):
+            return self._wait(
+                f"It waits until it has not changed for {settings.settle_seconds:g} s.",
+                min(settle_due, now + max(0.25, settings.settle_seconds / 4)),
+            )
+        patience = self.changed_at + settings.incomplete_timeout_seconds
+        if self.identity.size == 0:
+            if timed_out:
+                return self._reject(f"It is empty. {NOT_MP4_ADVICE}")
+            return self._wait("It is empty so far.", min(patience, now + 5))
+        if is_companion_name(self.name):
+            return Verdict.WHOLE
+        if not is_video_name(self.name):
+            return self._reject(f"Its name does not end in .mp4. {NOT_MP4_ADVICE}")
+        if self.identity.size > settings.max_video_bytes:
+            return self._reject(
+                f"It has {self.identity.size} bytes, and at most {settings.max_video_bytes} are taken "
+                "(setting max_video_bytes). Cut it into parts, or raise the limit."
+            )
+        if self.structure is None:
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                self.structure = check(file, self.identity.size)
+        structure = self.structure
+        if structure.completeness is Completeness.NOT_MP4:
+            return self._reject(structure.reason)
+        if structure.completeness is Completeness.INCOMPLETE:
+            if timed_out:
+                minutes = settings.incomplete_timeout_seconds / 60
+                return self._reject(
+                    f"{structure.reason} It is not a whole MP4 and has not grown for {minutes:g} minutes. "
+                    "Copy it again, best under a name that ends in .part, renamed when it is done."
+                )
+            return self._wait(
+                f"It is not complete yet: {structure.reason}", min(patience, now + min(0.5 + quiet / 4, 5))
+            )
+        if structure.must_settle and not settled:
+            return self._wait("It could still grow.", self.changed_at + settings.settle_seconds)
+        return Verdict.WHOLE
+
+    def _wait(self, why: str, due: float) -> Verdict:
+        self.why, self.due = why, due
+        return Verdict.WAIT
+
+    def _reject(self, why: str) -> Verdict:
+        self.why = why
+        return Verdict.REJECT

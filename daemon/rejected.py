@@ -1,0 +1,72 @@
+"""Rejected files: moved to ``rejected/`` in the inbox, beside a text file that says why."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from daemon.filesystem import Folders, free_name, identity_of, move_file, shown
+from daemon.inbox import REJECTED_FOLDER, Dropped
+from daemon.readiness import COMPANION_SUFFIX
+
+REASON_SUFFIX = ".reason.txt"
+OTHER_DISK = frozenset({errno.EXDEV})
+"""When to copy. A file that may not be moved is not copied either, or it would be rejected anew each day."""
+
+
+def set_aside(
+    inbox: Path, dropped: Dropped, reason: str, when: datetime, stopping: Callable[[], bool] = lambda: False
+) -> str:
+    """Move a file, its options file too, to the same place below ``rejected/``; write the reason beside it.
+
+    The reason comes first, so that no rejected file is ever without one. A name that is taken gets a number.
+
+    Args:
+        inbox: The inbox folder.
+        dropped: The file.
+        reason: One sentence, and what to do next.
+        when: Written into the reason file, in UTC.
+        stopping: Asked while a file is copied to another file system.
+
+    Returns:
+        Where it is now, below the inbox.
+
+    Raises:
+        SourceChanged: the file is not the one that was rejected; it stays.
+        OSError: it cannot be moved; it stays.
+    """
+    folder, _, name = dropped.path.rpartition("/")
+    below = f"{REJECTED_FOLDER}/{folder}" if folder else REJECTED_FOLDER
+    with Folders(inbox) as folders:
+        source = folders.get(folder)
+        target = folders.get(below, make=True)
+        free = free_name(name, target, also=(REASON_SUFFIX, COMPANION_SUFFIX))
+        text = f"{shown(name)} was not taken in.\n\n{reason}\n\nTime: {when:%Y-%m-%d %H:%M:%S} UTC\n"
+        _write_reason(free + REASON_SUFFIX, target, text)
+        try:
+            gone = move_file(
+                name, source, free, target, dropped.identity, copy_when=OTHER_DISK, stopping=stopping
+            )
+            if not gone:
+                os.unlink(free, dir_fd=target)
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        except BaseException:
+            os.unlink(free + REASON_SUFFIX, dir_fd=target)
+            raise
+        if dropped.companion:
+            companion = dropped.companion.rpartition("/")[2]
+            seen = identity_of(os.stat(companion, dir_fd=source, follow_symlinks=False))
+            move_file(companion, source, free + COMPANION_SUFFIX, target, seen, copy_when=OTHER_DISK)
+        folders.fsync()
+    return f"{below}/{free}"
+
+
+def _write_reason(name: str, folder: int, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

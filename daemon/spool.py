@@ -1,0 +1,317 @@
+"""Tickets: how another process submits, cancels or retries a job, while the daemon is up or down.
+
+The spool is a folder. A submission is a video ``<job_id>.mp4`` and then its ticket ``<job_id>.submit.json``;
+the ticket's appearance is the moment from which the job is promised. A wish about a job is a ticket
+``<job_id>.cancel.json`` or ``<job_id>.retry.json``. All are written under a hidden name first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import stat
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from daemon.errors import StorageError
+from daemon.faults import crash_point
+from daemon.jobs import JobSource, Options, new_job_id
+from daemon.storage import atomic_write, fsync_folder
+
+log = logging.getLogger(__name__)
+
+BAD_FOLDER = "bad"
+MAX_TICKET_BYTES = 65_536
+LEFTOVER_SECONDS = 86_400.0
+"""A part of an upload older than this belongs to nobody any more."""
+
+_TICKET_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(submit|cancel|retry)\.json")
+
+
+class TicketKind(StrEnum):
+    """What a ticket asks for."""
+
+    SUBMIT = "submit"
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One wish of another process."""
+
+    kind: TicketKind
+    job_id: str
+    created_at: str
+    """ISO 8601 UTC with microseconds."""
+    source: JobSource = JobSource.CLI
+    source_name: str = ""
+    """The file's original name; undecodable bytes are escaped."""
+    pipeline_id: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    """As the client gave them; checked when the job is made."""
+    size_bytes: int = 0
+    sha256: str | None = None
+    """Of the video, if the submitter knows it."""
+
+    @property
+    def name(self) -> str:
+        """The ticket's file name."""
+        return f"{self.job_id}.{self.kind}.json"
+
+    @property
+    def video_name(self) -> str:
+        """The submitted video's file name."""
+        return f"{self.job_id}.mp4"
+
+
+def part_path(spool_dir: Path, job_id: str) -> Path:
+    """Return where a submission's bytes are collected until it is complete."""
+    return spool_dir / f".{job_id}.mp4.part"
+
+
+def submit(
+    spool_dir: Path,
+    video: Path | BinaryIO,
+    *,
+    source: JobSource,
+    source_name: str,
+    pipeline_id: str,
+    options: Options,
+    job_id: str | None = None,
+    sha256: str | None = None,
+) -> str:
+    """Copy a video into the spool and write its ticket.
+
+    Args:
+        spool_dir: The spool; made if missing.
+        video: A file's path, or an open file that is read to its end.
+        source: Who submits.
+        source_name: Its name for people.
+        pipeline_id: Which pipeline.
+        options: How it is sampled.
+        job_id: The job's id; a new one if not given.
+        sha256: Of the video, if known.
+
+    Returns:
+        The job's id. From here on the job survives anything.
+
+    Raises:
+        StorageError: the path is not a regular file.
+        OSError: it cannot be read, or the spool cannot be written.
+    """
+    job_id = job_id or new_job_id()
+    spool_dir.mkdir(parents=True, exist_ok=True)
+    part = part_path(spool_dir, job_id)
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as target:
+            if isinstance(video, Path):
+                with _open_video(video) as opened:
+                    shutil.copyfileobj(opened, target, 4 << 20)
+            else:
+                shutil.copyfileobj(video, target, 4 << 20)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return commit(
+        spool_dir,
+        job_id,
+        source=source,
+        source_name=source_name,
+        pipeline_id=pipeline_id,
+        options=options,
+        sha256=sha256,
+    )
+
+
+def commit(
+    spool_dir: Path,
+    job_id: str,
+    *,
+    source: JobSource,
+    source_name: str,
+    pipeline_id: str,
+    options: Options,
+    sha256: str | None = None,
+) -> str:
+    """Turn a complete ``part_path`` into a submission: fsync, rename, ticket. Arguments as for ``submit``.
+
+    Raises:
+        OSError: the spool cannot be written; nothing of the submission is left.
+    """
+    part = part_path(spool_dir, job_id)
+    video = spool_dir / f"{job_id}.mp4"
+    try:
+        descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        part.rename(video)
+        crash_point("spool.renamed")
+        fsync_folder(spool_dir)
+        _write(
+            spool_dir,
+            Ticket(
+                TicketKind.SUBMIT,
+                job_id,
+                _now(),
+                source,
+                os.fsencode(source_name).decode("utf-8", "backslashreplace"),
+                pipeline_id,
+                asdict(options),
+                size,
+                sha256,
+            ),
+        )
+    except BaseException:
+        (spool_dir / f"{job_id}.submit.json").unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+        video.unlink(missing_ok=True)
+        raise
+    return job_id
+
+
+def request(spool_dir: Path, kind: TicketKind, job_id: str) -> None:
+    """Ask for a job to be cancelled or tried again.
+
+    Raises:
+        StorageError: the job id is none.
+        OSError: the spool cannot be written.
+    """
+    if _TICKET_NAME.fullmatch(f"{job_id}.{kind}.json") is None:
+        raise StorageError(f"{job_id!r} is not a job id.")
+    spool_dir.mkdir(parents=True, exist_ok=True)
+    _write(spool_dir, Ticket(kind, job_id, _now()))
+
+
+def tickets(spool_dir: Path) -> list[Ticket]:
+    """Return all tickets, oldest first; move malformed ones to ``bad/`` with a log line. For the daemon.
+
+    Raises:
+        OSError: the spool is there and cannot be read.
+    """
+    return _read_all(spool_dir, move_bad=True)
+
+
+def pending_submissions(spool_dir: Path) -> list[Ticket]:
+    """Return the submissions that are not jobs yet, oldest first; changes nothing. For readers.
+
+    Raises:
+        OSError: the spool is there and cannot be read.
+    """
+    return [t for t in _read_all(spool_dir, move_bad=False) if t.kind is TicketKind.SUBMIT]
+
+
+def done(spool_dir: Path, ticket: Ticket) -> None:
+    """Remove a ticket that was acted on; one that is gone is no error.
+
+    Raises:
+        OSError: it cannot be removed; it will come again, so acting twice must be harmless.
+    """
+    (spool_dir / ticket.name).unlink(missing_ok=True)
+
+
+def set_aside(spool_dir: Path, name: str, reason: str) -> None:
+    """Move a ticket that cannot be acted on to ``bad/``."""
+    bad = spool_dir / BAD_FOLDER
+    bad.mkdir(exist_ok=True)
+    target = bad / name
+    if target.exists():
+        target = bad / f"{uuid.uuid4()}-{name}"
+    with contextlib.suppress(FileNotFoundError):
+        (spool_dir / name).rename(target)
+        log.warning("The ticket %s cannot be used and was moved to %s: %s", name, BAD_FOLDER, reason)
+
+
+def sweep(spool_dir: Path, now: float) -> int:
+    """Remove what submitters that died left behind a day ago: parts, and videos that never got a ticket.
+
+    Args:
+        spool_dir: The spool.
+        now: Seconds since 1970.
+
+    Returns:
+        How many files were removed. Nobody was promised anything about them.
+    """
+    removed = 0
+    if not spool_dir.is_dir():
+        return 0
+    for entry in list(os.scandir(spool_dir)):
+        hidden = entry.name.startswith(".") and entry.name.endswith((".part", ".tmp"))
+        orphan = entry.name.endswith(".mp4") and not (spool_dir / f"{entry.name[:-4]}.submit.json").exists()
+        with contextlib.suppress(OSError):
+            status = entry.stat(follow_symlinks=False)
+            old = now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS
+            if (hidden or orphan) and old and stat.S_ISREG(status.st_mode):
+                os.unlink(entry.path)
+                removed += 1
+    return removed
+
+
+def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
+    found = []
+    try:
+        entries = sorted(os.listdir(spool_dir))
+    except FileNotFoundError:
+        return []
+    for name in entries:
+        if name.startswith(".") or not name.endswith(".json"):
+            continue
+        try:
+            found.append(_read(spool_dir / name))
+        except FileNotFoundError:  # acted on meanwhile
+            continue
+        except (ValueError, KeyError, TypeError) as error:
+            if move_bad:
+                set_aside(spool_dir, name, str(error))
+    return sorted(found, key=lambda ticket: (ticket.created_at, ticket.name))
+
+
+def _read(path: Path) -> Ticket:
+    named = _TICKET_NAME.fullmatch(path.name)
+    if named is None:
+        raise ValueError("its name is not that of a ticket")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not a regular file")
+        text = file.read(MAX_TICKET_BYTES + 1)
+    if len(text) > MAX_TICKET_BYTES:
+        raise ValueError(f"it has more than {MAX_TICKET_BYTES} bytes")
+    values = json.loads(text)
+    if not isinstance(values, dict) or (values.get("job_id"), values.get("kind")) != named.groups():
+        raise ValueError("its content does not fit its name")
+    values["kind"] = TicketKind(values["kind"])
+    values["source"] = JobSource(values.get("source", JobSource.CLI))
+    texts = (values["created_at"], values.get("source_name", ""), values.get("pipeline_id", ""))
+    if not all(isinstance(value, str) for value in texts) or not isinstance(values.get("options", {}), dict):
+        raise ValueError("a field has the wrong type")
+    return Ticket(**values)
+
+
+def _write(spool_dir: Path, ticket: Ticket) -> None:
+    with atomic_write(spool_dir / ticket.name) as file:
+        file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
+
+
+def _open_video(path: Path) -> BinaryIO:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{path} is not a file.")
+    return open(descriptor, "rb")
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")

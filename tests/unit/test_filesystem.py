@@ -1,0 +1,257 @@
+"""Mounts, leases, and moves that overwrite and follow nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon import filesystem
+from daemon.errors import Interrupted, SourceChanged
+from daemon.filesystem import (
+    Folders,
+    copy_file,
+    free_bytes,
+    free_name,
+    has_writer,
+    identity_of,
+    is_remote,
+    mount_of,
+    move_file,
+    open_regular,
+    remove_file,
+    rename_new,
+    shown,
+)
+
+TABLE = """\
+21 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 21 0:40 / /srv/my\\040videos rw - nfs4 server:/videos rw
+31 21 0:41 / /srv rw - xfs /dev/sdb rw
+32 30 0:42 / /srv/my\\040videos/local rw shared:3 - fuse.sshfs host: rw
+33 31 0:43 / /srv rw - btrfs /dev/sdc rw
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[tuple[Path, int, Path, int]]:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    with Folders(source) as a, Folders(target) as b:
+        yield source, a.get(""), target, b.get("")
+
+
+def forbid_rename(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let renames between folders fail, as between file systems."""
+    real = rename_new
+
+    def rename(source: str, source_folder: int, target: str, target_folder: int) -> None:
+        if source_folder != target_folder:
+            raise OSError(code, os.strerror(code))
+        real(source, source_folder, target, target_folder)
+
+    monkeypatch.setattr(filesystem, "rename_new", rename)
+
+
+@pytest.mark.parametrize(
+    ("path", "point", "kind"),
+    [
+        ("/home/me", "/", "ext4"),
+        ("/srv/my videos/a.mp4", "/srv/my videos", "nfs4"),
+        ("/srv/my videos/local/b", "/srv/my videos/local", "fuse.sshfs"),
+        ("/srv/my videosx", "/srv", "btrfs"),
+    ],
+)
+def test_the_longest_and_latest_mount_point_counts(path: str, point: str, kind: str) -> None:
+    assert mount_of(Path(path), TABLE) == filesystem.Mount(Path(point), kind)
+
+
+def test_this_machine_has_a_mount_table(tmp_path: Path) -> None:
+    assert mount_of(tmp_path).kind not in ("", "unknown")
+    assert free_bytes(tmp_path) > 0
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.mergerfs", "virtiofs"])
+def test_shares_are_remote(kind: str) -> None:
+    assert is_remote(kind)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "fuseblk", "unknown"])
+def test_disks_are_not_remote(kind: str) -> None:
+    assert not is_remote(kind)
+
+
+def test_a_writer_is_noticed_and_so_is_its_going(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with path.open("wb") as writer:
+        writer.write(b"x")
+        with path.open("rb") as reader:
+            assert has_writer(reader.fileno()) is True
+    with path.open("rb") as reader, path.open("rb"):
+        assert has_writer(reader.fileno()) is False
+
+
+def test_where_leases_are_refused_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(filesystem.fcntl, "fcntl", refuse)
+    with (tmp_path / "a").open("wb") as file:
+        assert has_writer(file.fileno()) is None
+
+
+def test_pipes_and_links_are_not_opened(folders: tuple[Path, int, Path, int]) -> None:
+    source, folder, _, _ = folders
+    os.mkfifo(source / "pipe")
+    (source / "link").symlink_to("/etc/passwd")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match=r"regular|symbolic"):
+            open_regular(name, folder)
+
+
+def test_a_folder_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "sub").symlink_to("/etc")
+    with Folders(tmp_path / "root") as root, pytest.raises(NotADirectoryError):
+        root.get("sub")
+
+
+def test_a_move_keeps_the_content_and_its_identity(folders: tuple[Path, int, Path, int]) -> None:
+    source, a, target, b = folders
+    (source / "x").write_bytes(b"video")
+    identity = identity_of((source / "x").stat())
+    assert move_file("x", a, "y", b, identity)
+    assert identity_of((target / "y").stat()) == identity
+    assert not (source / "x").exists()
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EACCES])
+def test_what_cannot_be_renamed_is_copied_with_its_mtime(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    source, a, target, b = folders
+    forbid_rename(monkeypatch, code)
+    (source / "x").write_bytes(b"video" * 1000)
+    os.utime(source / "x", ns=(1, 1_234_567_891))
+    assert move_file("x", a, "y", b, identity_of((source / "x").stat()))
+    assert (target / "y").read_bytes() == b"video" * 1000
+    assert (target / "y").stat().st_mtime_ns == 1_234_567_891
+    assert os.listdir(source) == []
+    assert os.listdir(target) == ["y"]
+
+
+def test_a_source_that_cannot_be_removed_is_reported(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, a, target, b = folders
+    forbid_rename(monkeypatch, errno.EROFS)
+    monkeypatch.setattr(filesystem, "remove_file", lambda *_: False)
+    (source / "x").write_bytes(b"video")
+    assert not move_file("x", a, "y", b, identity_of((source / "x").stat()))
+    assert (target / "y").exists()
+
+
+@pytest.mark.parametrize("exdev", [False, True])
+def test_an_exchanged_file_stays(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch, exdev: bool
+) -> None:
+    source, a, target, b = folders
+    if exdev:
+        forbid_rename(monkeypatch, errno.EXDEV)
+    (source / "x").write_bytes(b"video")
+    seen = identity_of((source / "x").stat())
+    (source / "x").write_bytes(b"another")
+    with pytest.raises(SourceChanged):
+        move_file("x", a, "y", b, seen)
+    assert (source / "x").read_bytes() == b"another"
+    assert os.listdir(target) == []
+
+
+def test_a_file_exchanged_at_the_last_moment_is_put_back(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, a, target, b = folders
+    (source / "x").write_bytes(b"video")
+    seen = identity_of((source / "x").stat())
+    real = rename_new
+
+    def exchange_first(*arguments: object) -> None:
+        if arguments[0] == "x":
+            (source / "x").unlink()
+            (source / "x").symlink_to("/etc/passwd")
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(filesystem, "rename_new", exchange_first)
+    with pytest.raises(SourceChanged):
+        move_file("x", a, "y", b, seen)
+    assert (source / "x").is_symlink()
+    assert os.listdir(target) == []
+
+
+def test_nothing_is_overwritten(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, a, target, b = folders
+    (source / "x").write_bytes(b"new")
+    (target / "y").write_bytes(b"old")
+    seen = identity_of((source / "x").stat())
+    with pytest.raises(FileExistsError):
+        move_file("x", a, "y", b, seen)
+    monkeypatch.setattr(filesystem, "_renameat2", None)
+    with pytest.raises(FileExistsError):
+        rename_new("x", a, "y", b)
+    forbid_rename(monkeypatch, errno.EXDEV)
+    with pytest.raises(FileExistsError):
+        move_file("x", a, "y", b, seen)
+    assert (source / "x").read_bytes() == b"new"
+    assert (target / "y").read_bytes() == b"old"
+    assert os.listdir(target) == ["y"]
+
+
+def test_a_file_with_two_names_is_copied_where_it_must_be_ours_alone(
+    folders: tuple[Path, int, Path, int],
+) -> None:
+    source, a, target, b = folders
+    (source / "x").write_bytes(b"video")
+    os.link(source / "x", source / "also")
+    assert move_file("x", a, "y", b, identity_of((source / "x").stat()), private=True)
+    assert (target / "y").stat().st_ino != (source / "also").stat().st_ino
+    assert os.listdir(source) == ["also"]
+
+
+def test_a_copy_can_be_ended(folders: tuple[Path, int, Path, int]) -> None:
+    source, a, target, b = folders
+    (source / "x").write_bytes(b"video")
+    with pytest.raises(Interrupted):
+        copy_file("x", a, "y", b, identity_of((source / "x").stat()), stopping=lambda: True)
+    assert os.listdir(target) == []
+    assert os.listdir(source) == ["x"]
+
+
+def test_removing_spares_another_content(folders: tuple[Path, int, Path, int]) -> None:
+    source, a, _, _ = folders
+    (source / "x").write_bytes(b"video")
+    seen = identity_of((source / "x").stat())
+    (source / "x").write_bytes(b"newer video")
+    assert remove_file("x", a, seen)
+    assert (source / "x").exists()
+
+
+def test_free_names_count_up_and_fit(folders: tuple[Path, int, Path, int]) -> None:
+    source, a, _, _ = folders
+    assert free_name("a.mp4", a) == "a.mp4"
+    (source / "a.mp4").touch()
+    (source / "a (2).mp4.txt").touch()
+    assert free_name("a.mp4", a, also=(".txt",)) == "a (3).mp4"
+    long = free_name("ü" * 125 + ".mp4", a, also=(".reason.txt",))
+    assert len(os.fsencode(long + ".reason.txt")) <= 255
+    assert long.endswith("ü.mp4")
+
+
+def test_names_are_shown_on_one_line() -> None:
+    assert shown("a\nb\x1b[31m\udcff.mp4") == r"a\nb\x1b[31m\xff.mp4"
+    assert shown("Größe 🎬.mp4") == "Größe 🎬.mp4"

@@ -1,0 +1,549 @@
+"""Dropped files and tickets become jobs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon import filesystem, intake, rejected, spool
+from daemon.errors import StoreError
+from daemon.filesystem import identity_of
+from daemon.inbox import Dropped
+from daemon.intake import Intake, Taken, from_claim, to_claim
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
+from daemon.queue import InMemoryQueueService
+from daemon.settings import Settings
+from daemon.spool import TicketKind
+from daemon.storage import LocalStorageService
+from daemon.store import JobStore, MemoryStorage
+
+PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})
+
+
+class Bench:
+    """An intake over an in-memory store."""
+
+    def __init__(self, home: Path, **changes: object) -> None:
+        self.settings = Settings(home=home, min_free_bytes=0, **changes)  # type: ignore[arg-type]
+        self.inbox = self.settings.inbox_dir
+        self.inbox.mkdir(exist_ok=True)
+        self.store = JobStore(MemoryStorage())
+        self.storage = LocalStorageService(self.settings.data_dir)
+        self.restart()
+
+    def restart(self) -> list[Job]:
+        self.queue = InMemoryQueueService()
+        self.intake = Intake(
+            self.settings, self.store, self.queue, self.storage, PIPELINES, clock=lambda: 1_800_000_000.0
+        )
+        return self.intake.recover()
+
+    def drop(self, name: str, content: bytes = b"video", options: str | None = None) -> Dropped:
+        path = self.inbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        companion = None
+        if options is not None:
+            companion = name + ".options.json"
+            (self.inbox / companion).write_text(options)
+        return Dropped(name, identity_of(path.stat()), companion)
+
+    def take(self, *batch: Dropped) -> Taken:
+        return self.intake.take(batch)
+
+    def stored(self, job: Job) -> bytes:
+        return self.storage.path(job.input_path).read_bytes()
+
+    def dropped_files(self) -> list[str]:
+        return sorted(str(p.relative_to(self.inbox)) for p in self.inbox.rglob("*") if p.is_file())
+
+    def queued(self) -> list[str | None]:
+        return [self.queue.dequeue() for _ in range(self.queue.size())]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def another_disk(monkeypatch: pytest.MonkeyPatch, code: int = errno.EXDEV) -> None:
+    real = filesystem.rename_new
+
+    def rename(source: str, source_folder: int, target: str, target_folder: int) -> None:
+        if source_folder != target_folder:
+            raise OSError(code, os.strerror(code))
+        real(source, source_folder, target, target_folder)
+
+    monkeypatch.setattr(filesystem, "rename_new", rename)
+
+
+# A dropped file.
+
+
+def test_a_dropped_file_becomes_a_stored_video_a_job_and_a_queue_entry(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("my match.mp4")).jobs
+    assert bench.store.jobs() == [job]
+    assert (job.status, job.pipeline_id, job.source) == (JobStatus.PENDING, "yolo_ocr", JobSource.INBOX)
+    assert (job.source_name, job.size_bytes, job.options) == ("my match.mp4", 5, Options())
+    assert bench.stored(job) == b"video"
+    assert bench.queued() == [job.job_id]
+    assert bench.dropped_files() == []
+    assert bench.intake.unchanged(job)
+
+
+def test_a_batch_keeps_its_order_and_is_one_commit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[int] = []
+    real = bench.store.create
+    monkeypatch.setattr(bench.store, "create", lambda jobs: commits.append(len(jobs)) or real(jobs))
+    batch = [bench.drop(f"{name}.mp4") for name in "dbca"]
+    jobs = bench.take(*batch).jobs
+    assert [job.source_name for job in jobs] == ["d.mp4", "b.mp4", "c.mp4", "a.mp4"]
+    assert [job.sequence for job in jobs] == sorted(job.sequence for job in jobs)
+    assert bench.queued() == [job.job_id for job in jobs]
+    assert commits == [4]
+
+
+def test_a_folder_chooses_the_pipeline(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("ocr_only/2024/a.mp4")).jobs
+    assert (job.pipeline_id, job.source_name) == ("ocr_only", "ocr_only/2024/a.mp4")
+
+
+def test_the_default_pipeline_is_a_setting(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, default_pipeline="yolo")
+    assert bench.take(bench.drop("a.mp4")).jobs[0].pipeline_id == "yolo"
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines.mp4", "🎬.mp4", os.fsdecode(b"bad\xff.mp4"), "x" * 251 + ".mp4", "a\\xff.mp4"]
+)
+def test_any_name_is_taken_and_found_again_after_a_crash(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    dropped = bench.drop(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.intake, "_fetch_all", lambda *_: [])
+        bench.take(dropped)
+    [job] = bench.restart()
+    job.source_name.encode()
+    json.dumps(job.to_record(), ensure_ascii=False).encode()
+    assert bench.stored(job) == b"video"
+
+
+def test_a_claimed_path_can_be_written_and_read_back() -> None:
+    for path in ("a.mp4", os.fsdecode(b"b\xff\x80.mp4"), r"c\xff.mp4", "ü/🎬.mp4"):
+        to_claim(path).encode()
+        assert from_claim(to_claim(path)) == path
+
+
+def test_the_same_name_twice_is_two_jobs(bench: Bench) -> None:
+    bench.take(bench.drop("a.mp4", b"first"))
+    bench.take(bench.drop("a.mp4", b"second"))
+    assert [bench.stored(job) for job in bench.store.jobs()] == [b"first", b"second"]
+
+
+def test_a_file_exchanged_since_it_was_looked_at_stays(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4")
+    bench.drop("a.mp4", b"another one", options="{}")
+    assert bench.take(dropped) == Taken()
+    assert bench.store.jobs() == []
+    assert bench.dropped_files() == ["a.mp4", "a.mp4.options.json"]
+
+
+def test_a_file_that_vanished_is_no_job(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4")
+    (bench.inbox / "a.mp4").unlink()
+    other = bench.drop("b.mp4")
+    assert [job.source_name for job in bench.take(dropped, other).jobs] == ["b.mp4"]
+    assert len(bench.store.jobs()) == 1
+
+
+def test_a_folder_exchanged_for_a_link_leads_nowhere(bench: Bench) -> None:
+    dropped = bench.drop("yolo/a.mp4")
+    (bench.inbox / "yolo").rename(bench.inbox.parent / "secret")
+    (bench.inbox / "yolo").symlink_to(bench.inbox.parent / "secret")
+    assert bench.take(dropped).jobs == ()
+    assert (bench.inbox.parent / "secret" / "a.mp4").exists()
+
+
+def test_a_file_with_another_name_elsewhere_becomes_a_private_copy(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4")
+    os.link(bench.inbox / "a.mp4", bench.inbox.parent / "other.mp4")
+    [job] = bench.take(dropped).jobs
+    (bench.inbox.parent / "other.mp4").write_bytes(b"changed")
+    assert bench.stored(job) == b"video"
+    assert bench.intake.unchanged(job)
+
+
+def test_from_another_disk_a_file_is_copied_and_removed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_disk(monkeypatch)
+    [job] = bench.take(bench.drop("a.mp4", options='{"frame_stride": 2}')).jobs
+    assert bench.stored(job) == b"video"
+    assert bench.intake.unchanged(job)
+    assert bench.dropped_files() == []
+
+
+def test_a_source_that_cannot_be_removed_is_taken_once_even_after_a_restart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    another_disk(monkeypatch, errno.EROFS)
+    monkeypatch.setattr(filesystem, "remove_file", lambda *_: False)
+    dropped = bench.drop("a.mp4")
+    assert len(bench.take(dropped).jobs) == 1
+    for _ in range(2):
+        taken = bench.take(dropped)
+        assert taken.jobs == ()
+        assert [why for _, why in taken.left] == [
+            "It was taken in; it is still here because it cannot be removed."
+        ]
+        bench.restart()
+    assert len(bench.store.jobs()) == 1
+    assert len(caplog.records) == 1
+
+
+def test_a_full_disk_leaves_the_file_and_no_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dropped = bench.drop("a.mp4", options="{}")
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(filesystem, "rename_new", full)
+        assert bench.take(dropped).jobs == ()
+        assert bench.take(dropped).jobs == ()
+    assert bench.store.jobs() == []
+    assert len(caplog.records) == 1
+    assert len(bench.take(dropped).jobs) == 1
+
+
+def test_with_little_room_nothing_is_taken_and_it_goes_on_by_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = bench.drop("a.mp4")
+    bad = bench.drop("b.mp4")
+    bad = Dropped(bad.path, bad.identity, reason="It is text.")
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "free_bytes", lambda _: -1)
+        taken = bench.take(dropped, bad)
+        assert taken.jobs == ()
+        assert "min_free_bytes" in str(taken.paused)
+        assert len(taken.rejected) == 1
+        assert bench.intake.paused == taken.paused
+    assert len(bench.take(dropped).jobs) == 1
+    assert bench.intake.paused is None
+
+
+def test_after_a_failed_store_call_no_second_job_is_made(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = bench.drop("a.mp4")
+    real = bench.store.create
+
+    def written_but_reported_as_failed(jobs: list[Job]) -> list[Job]:
+        real(jobs)
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "create", written_but_reported_as_failed)
+        with pytest.raises(StoreError):
+            bench.take(dropped)
+    assert bench.take(dropped).jobs == ()
+    [job] = bench.store.jobs()
+    assert bench.stored(job) == b"video"
+    assert bench.queued() == [job.job_id]
+
+
+# Options files.
+
+
+def test_an_options_file_sets_the_options_and_is_kept_with_the_video(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4", options='{"frame_stride": 5, "max_frames": null}')).jobs
+    assert job.options == Options(5, None)
+    assert bench.dropped_files() == []
+    kept = bench.settings.data_dir / "video_jobs" / f"{job.job_id}.options.json"
+    assert kept.read_text() == '{"frame_stride": 5, "max_frames": null}'
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ("", "no JSON"),
+        ("{", "no JSON"),
+        ("[" * 60_000, "no JSON"),
+        ("[1]", "must hold an object"),
+        ('{"frame_strid": 2}', "'frame_strid' is unknown"),
+        ('{"frame_stride": 0}', "1 or more"),
+        ('{"frame_stride": "2"}', "1 or more"),
+        ('{"max_frames": 1.5}', "1 or more"),
+        (" " * 70_000, "more than 65536 bytes"),
+    ],
+)
+def test_a_malformed_options_file_rejects_the_video_with_it(bench: Bench, options: str, part: str) -> None:
+    taken = bench.take(bench.drop("yolo/a.mp4", options=options))
+    assert taken.jobs == ()
+    assert bench.store.jobs() == []
+    assert bench.dropped_files() == [
+        "rejected/yolo/a.mp4",
+        "rejected/yolo/a.mp4.options.json",
+        "rejected/yolo/a.mp4.reason.txt",
+    ]
+    assert part in (bench.inbox / "rejected/yolo/a.mp4.reason.txt").read_text()
+
+
+# Rejected files.
+
+
+def reject(bench: Bench, name: str, content: bytes = b"text") -> Taken:
+    dropped = bench.drop(name, content)
+    return bench.take(Dropped(dropped.path, dropped.identity, reason="It is text. Convert it."))
+
+
+def test_a_rejected_file_moves_beside_its_reason(bench: Bench) -> None:
+    assert [why for _, why in reject(bench, "yolo/a.mp4").rejected] == ["It is text. Convert it."]
+    assert bench.dropped_files() == ["rejected/yolo/a.mp4", "rejected/yolo/a.mp4.reason.txt"]
+    assert (bench.inbox / "rejected/yolo/a.mp4.reason.txt").read_text() == (
+        "a.mp4 was not taken in.\n\nIt is text. Convert it.\n\nTime: 2027-01-15 08:00:00 UTC\n"
+    )
+
+
+def test_an_unknown_pipeline_folder_is_rejected_with_the_known_ones(bench: Bench) -> None:
+    [(_, reason)] = bench.take(bench.drop("yollo/a.mp4")).rejected
+    assert reason == (
+        "There is no pipeline 'yollo'; the folders that choose one are ocr_only, yolo, yolo_ocr. "
+        "Drop it into one of them, or into the inbox itself."
+    )
+
+
+def test_rejected_names_that_are_taken_get_a_number(bench: Bench) -> None:
+    for content in (b"one", b"two", b"three"):
+        reject(bench, "a.mp4", content)
+    (bench.inbox / "rejected/a.mp4").unlink()
+    reject(bench, "a.mp4", b"four")
+    assert bench.dropped_files() == [
+        "rejected/a (2).mp4",
+        "rejected/a (2).mp4.reason.txt",
+        "rejected/a (3).mp4",
+        "rejected/a (3).mp4.reason.txt",
+        "rejected/a (4).mp4",
+        "rejected/a (4).mp4.reason.txt",
+        "rejected/a.mp4.reason.txt",
+    ]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "ü" * 125 + ".mp4", os.fsdecode(b"\xff" * 255)])
+def test_long_names_are_shortened_when_rejected(bench: Bench, name: str) -> None:
+    assert len(reject(bench, name).rejected) == 1
+    assert len(bench.dropped_files()) == 2
+
+
+def test_rejecting_works_across_disks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    another_disk(monkeypatch)
+    reject(bench, "a.mp4")
+    assert bench.dropped_files() == ["rejected/a.mp4", "rejected/a.mp4.reason.txt"]
+
+
+def test_a_file_that_cannot_be_moved_is_left_with_its_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    another_disk(monkeypatch, errno.EACCES)
+    [(dropped, why)] = reject(bench, "a.mp4").left
+    assert dropped.path == "a.mp4"
+    assert why == ("It is text. Convert it. It could not be moved to the rejected files: Permission denied.")
+    assert bench.dropped_files() == ["a.mp4"]
+    assert len(caplog.records) == 1
+
+
+def test_a_planted_link_for_the_rejected_files_is_not_followed(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (bench.inbox / "rejected").symlink_to(tmp_path / "elsewhere")
+    assert len(reject(bench, "a.mp4").left) == 1
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_file_made_whole_meanwhile_is_not_rejected(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4", b"text")
+    bench.drop("a.mp4", b"a whole video")
+    taken = bench.take(Dropped(dropped.path, dropped.identity, reason="It is text."))
+    assert taken.left == ()
+    assert bench.dropped_files() == ["a.mp4"]
+
+
+def test_reasons_are_one_line_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    reject(bench, "a\nERROR forged.mp4")
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    assert rejected.REASON_SUFFIX == ".reason.txt"
+
+
+# Tickets.
+
+
+def submit(bench: Bench, **changes: object) -> str:
+    values: dict[str, object] = {
+        "source": JobSource.HTTP,
+        "source_name": "match.mp4",
+        "pipeline_id": "yolo",
+        "options": Options(3, 7),
+    }
+    return spool.submit(bench.intake.spool_dir, io.BytesIO(b"video"), **(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_submission_becomes_the_job_that_was_promised(bench: Bench) -> None:
+    job_id = submit(bench)
+    assert bench.intake.take_tickets() == []
+    [job] = bench.store.jobs()
+    assert (job.job_id, job.source, job.source_name) == (job_id, JobSource.HTTP, "match.mp4")
+    assert (job.pipeline_id, job.options, job.size_bytes) == ("yolo", Options(3, 7), 5)
+    assert bench.stored(job) == b"video"
+    assert bench.queued() == [job_id]
+    assert os.listdir(bench.intake.spool_dir) == []
+    assert bench.intake.take_tickets() == []
+
+
+def test_submissions_keep_their_order(bench: Bench) -> None:
+    ids = [submit(bench) for _ in range(5)]
+    bench.intake.take_tickets()
+    assert bench.queued() == ids
+
+
+def test_wishes_are_handed_to_the_caller_and_stay_until_done(bench: Bench) -> None:
+    job_id = submit(bench)
+    spool.request(bench.intake.spool_dir, TicketKind.CANCEL, job_id)
+    [wish] = bench.intake.take_tickets()
+    assert (wish.kind, wish.job_id) == (TicketKind.CANCEL, job_id)
+    assert bench.intake.take_tickets() == [wish]
+    spool.done(bench.intake.spool_dir, wish)
+    assert bench.intake.take_tickets() == []
+
+
+def test_with_little_room_a_submission_and_wishes_about_it_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, other = submit(bench), new_job_id()
+    for wanted in (job_id, other):
+        spool.request(bench.intake.spool_dir, TicketKind.CANCEL, wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "free_bytes", lambda _: -1)
+        assert [t.job_id for t in bench.intake.take_tickets()] == [other]
+    assert bench.store.jobs() == []
+    assert [t.job_id for t in bench.intake.take_tickets()] == [job_id, other]
+
+
+def test_a_submission_with_a_wrong_pipeline_ends_with_a_reason(bench: Bench) -> None:
+    submit(bench, pipeline_id="yollo")
+    bench.intake.take_tickets()
+    [job] = bench.store.jobs()
+    assert (job.status, job.error_kind) == (JobStatus.FAILED, ErrorKind.PERMANENT)
+    assert job.error_message == (
+        "There is no pipeline 'yollo'; submit it again with one of ocr_only, yolo, yolo_ocr."
+    )
+    assert bench.queue.size() == 0
+
+
+def test_a_submission_without_its_video_is_set_aside(bench: Bench) -> None:
+    job_id = submit(bench)
+    (bench.intake.spool_dir / f"{job_id}.mp4").unlink()
+    bench.intake.take_tickets()
+    assert bench.store.jobs() == []
+    assert os.listdir(bench.intake.spool_dir / "bad") == [f"{job_id}.submit.json"]
+
+
+def test_a_ticket_left_over_from_a_crash_makes_no_second_job(bench: Bench) -> None:
+    job_id = submit(bench)
+    ticket = (bench.intake.spool_dir / f"{job_id}.submit.json").read_bytes()
+    bench.intake.take_tickets()
+    (bench.intake.spool_dir / f"{job_id}.submit.json").write_bytes(ticket)
+    bench.restart()
+    bench.intake.take_tickets()
+    assert len(bench.store.jobs()) == 1
+    assert os.listdir(bench.intake.spool_dir) == []
+
+
+# Videos that were written to after they were taken in.
+
+
+def test_writing_to_a_stored_video_is_noticed(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4")
+    with (bench.inbox / "a.mp4").open("ab") as writer:
+        [job] = bench.take(dropped).jobs
+        assert bench.intake.unchanged(job)
+        writer.write(b" and more")
+    assert not bench.intake.unchanged(job)
+
+
+def test_a_dropped_video_is_put_back_with_its_options(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("yolo/a.mp4", options='{"frame_stride": 2}')).jobs
+    bench.storage.path(job.input_path).write_bytes(b"video and more")
+    assert bench.intake.put_back(job, "It was written to.") is None
+    assert bench.dropped_files() == ["yolo/a.mp4", "yolo/a.mp4.options.json"]
+    assert (bench.inbox / "yolo/a.mp4").read_bytes() == b"video and more"
+
+
+def test_a_video_is_put_back_beside_one_of_the_same_name(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.drop("a.mp4", b"a new one")
+    bench.intake.put_back(job, "It was written to.")
+    assert bench.dropped_files() == ["a (2).mp4", "a.mp4"]
+
+
+def test_a_video_put_back_before_a_crash_leaves_no_record(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.store.move(job.job_id, JobStatus.RUNNING)
+    bench.storage.path(job.input_path).write_bytes(b"video and more")
+    bench.intake.put_back(job, "It was written to.")
+    bench.restart()
+    assert bench.store.jobs() == []
+    assert bench.dropped_files() == ["a.mp4"]
+
+
+def test_an_upload_that_was_written_to_keeps_its_promised_id(bench: Bench) -> None:
+    job_id = submit(bench)
+    bench.intake.take_tickets()
+    job = bench.store.get(job_id)
+    bench.storage.path(job.input_path).write_bytes(b"video and more")
+    again = bench.intake.put_back(job, "It was written to.")
+    assert again is not None
+    assert again.job_id == job_id
+    assert bench.intake.unchanged(again)
+
+
+# Recovery; the kills themselves are in the integration tests.
+
+
+def test_leftover_copies_are_removed_at_start(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    videos = bench.settings.data_dir / "video_jobs"
+    (videos / ".0123.part").write_bytes(b"half")
+    assert bench.restart() == []
+    assert os.listdir(videos) == [f"{job.job_id}.mp4"]
+
+
+def test_a_copied_source_is_removed_at_start_and_not_taken_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_disk(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(filesystem, "remove_file", lambda *_: True)  # killed just before
+        bench.take(bench.drop("a.mp4"))
+    assert bench.dropped_files() == ["a.mp4"]
+    bench.restart()
+    assert bench.dropped_files() == []
+    assert len(bench.store.jobs()) == 1
+
+
+def test_ended_jobs_are_left_as_they_are_at_start(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.store.move(job.job_id, JobStatus.RUNNING)
+    bench.store.move(job.job_id, JobStatus.COMPLETED)
+    bench.storage.delete_file(job.input_path)
+    bench.restart()
+    assert [j.status for j in bench.store.jobs()] == [JobStatus.COMPLETED]

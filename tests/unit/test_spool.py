@@ -1,0 +1,134 @@
+"""Tickets in the spool."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon import spool
+from daemon.errors import StorageError
+from daemon.jobs import JobSource, Options, new_job_id
+from daemon.spool import TicketKind
+
+
+def submit(folder: Path, video: Path | io.BytesIO, **changes: object) -> str:
+    values: dict[str, object] = {
+        "source": JobSource.CLI,
+        "source_name": "match.mp4",
+        "pipeline_id": "yolo",
+        "options": Options(frame_stride=3),
+    }
+    return spool.submit(folder, video, **(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_submission_is_a_video_and_a_ticket(tmp_path: Path) -> None:
+    job_id = submit(tmp_path / "spool", io.BytesIO(b"video"))
+    assert sorted(os.listdir(tmp_path / "spool")) == [f"{job_id}.mp4", f"{job_id}.submit.json"]
+    [ticket] = spool.tickets(tmp_path / "spool")
+    assert (ticket.kind, ticket.job_id, ticket.size_bytes) == (TicketKind.SUBMIT, job_id, 5)
+    assert (ticket.source, ticket.source_name, ticket.pipeline_id) == (JobSource.CLI, "match.mp4", "yolo")
+    assert ticket.options == {"frame_stride": 3, "max_frames": None}
+    assert spool.pending_submissions(tmp_path / "spool") == [ticket]
+
+
+def test_a_file_is_copied_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    job_id = submit(tmp_path / "spool", tmp_path / "a.mp4")
+    assert (tmp_path / "spool" / f"{job_id}.mp4").read_bytes() == b"video"
+    assert (tmp_path / "a.mp4").exists()
+
+
+def test_a_pipe_cannot_be_submitted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(StorageError):
+        submit(tmp_path / "spool", tmp_path / "a.mp4")
+    assert os.listdir(tmp_path / "spool") == []
+
+
+def test_an_undecodable_name_is_escaped(tmp_path: Path) -> None:
+    submit(tmp_path, io.BytesIO(b"video"), source_name="bad\udcff.mp4")
+    assert spool.tickets(tmp_path)[0].source_name == r"bad\xff.mp4"
+
+
+def test_a_reader_that_breaks_leaves_nothing(tmp_path: Path) -> None:
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "broken")
+
+    with pytest.raises(OSError, match="broken"):
+        submit(tmp_path / "spool", Breaking())
+    assert os.listdir(tmp_path / "spool") == []
+
+
+def test_tickets_come_oldest_first(tmp_path: Path) -> None:
+    ids = [submit(tmp_path, io.BytesIO(b"video")) for _ in range(5)]
+    spool.request(tmp_path, TicketKind.CANCEL, ids[0])
+    assert [t.job_id for t in spool.tickets(tmp_path)] == [*ids, ids[0]]
+    assert [t.job_id for t in spool.pending_submissions(tmp_path)] == ids
+
+
+def test_a_ticket_acted_on_is_gone(tmp_path: Path) -> None:
+    spool.request(tmp_path, TicketKind.RETRY, new_job_id())
+    [ticket] = spool.tickets(tmp_path)
+    spool.done(tmp_path, ticket)
+    spool.done(tmp_path, ticket)
+    assert spool.tickets(tmp_path) == []
+
+
+@pytest.mark.parametrize("job_id", ["../../etc/passwd", "", "x", "A" * 36])
+def test_a_wish_needs_a_job_id(tmp_path: Path, job_id: str) -> None:
+    with pytest.raises(StorageError):
+        spool.request(tmp_path, TicketKind.CANCEL, job_id)
+
+
+JOB_ID = new_job_id()
+GOOD = {"kind": "submit", "job_id": JOB_ID, "created_at": "2026-01-01T00:00:00.000000+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("notes.json", "{}"),
+        (f"{JOB_ID}.submit.json", "{"),
+        (f"{JOB_ID}.submit.json", ""),
+        (f"{JOB_ID}.submit.json", "[1]"),
+        (f"{JOB_ID}.submit.json", "\0" * 50),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"job_id": new_job_id()})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"surprise": 1})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"options": 3})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"created_at": 3})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"source": "moon"})),
+        (f"{JOB_ID}.submit.json", " " * 70_000),
+    ],
+)
+def test_malformed_tickets_are_set_aside_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert spool.pending_submissions(tmp_path) == []
+    assert (tmp_path / name).exists()
+    with caplog.at_level(logging.WARNING):
+        assert spool.tickets(tmp_path) == []
+        assert spool.tickets(tmp_path) == []
+    assert os.listdir(tmp_path / "bad") == [name]
+    assert len(caplog.records) == 1
+
+
+def test_leftovers_of_dead_submitters_are_swept_after_a_day(tmp_path: Path) -> None:
+    kept = submit(tmp_path, io.BytesIO(b"video"))
+    for name in (f".{new_job_id()}.mp4.part", ".1-aa.tmp", f"{new_job_id()}.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    assert spool.sweep(tmp_path, time.time()) == 0
+    assert spool.sweep(tmp_path, time.time() + 90_000) == 3
+    assert sorted(os.listdir(tmp_path)) == [f"{kept}.mp4", f"{kept}.submit.json"]
+
+
+def test_no_spool_is_an_empty_spool(tmp_path: Path) -> None:
+    assert spool.tickets(tmp_path / "none") == []
+    assert spool.sweep(tmp_path / "none", 0.0) == 0
