@@ -105,6 +105,16 @@ def shown(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def to_claim(path: str) -> str:
+    """Write a path so that it can be stored as UTF-8: an undecodable byte becomes NUL and two hex digits."""
+    return re.sub(r"[\udc80-\udcff]", lambda byte: f"\0{ord(byte[0]) - 0xDC00:02x}", path)
+
+
+def from_claim(path: str) -> str:
+    """Undo ``to_claim``; no file name holds a NUL, so nothing is ambiguous."""
+    return re.sub(r"\0([0-9a-f]{2})", lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
+
+
 def has_writer(descriptor: int) -> bool | None:
     """Tell whether anybody has an open file open for writing; None where that cannot be known.
 

@@ -8,30 +8,30 @@ fetch, or names one that is not there any more and is dropped: the next scan see
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from daemon import rejected, spool
+from daemon.companion import read_options
 from daemon.errors import BadOptions, DropframeError, Interrupted, Rejected, SourceChanged, StoreError
 from daemon.faults import crash_point
 from daemon.filesystem import (
     Folders,
     free_bytes,
     free_name,
+    from_claim,
     identity_of,
     move_file,
-    open_regular,
     remove_file,
     shown,
+    to_claim,
 )
 from daemon.inbox import Dropped
 from daemon.jobs import (
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from daemon.store import JobStore
 
 log = logging.getLogger(__name__)
-
-MAX_COMPANION_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,9 @@ class Intake:
             input_path=input_key(job_id),
             source=JobSource.INBOX,
             source_name=os.fsencode(dropped.path).decode("utf-8", "backslashreplace"),
-            options=self._companion_options(dropped.companion) if dropped.companion else Options(),
+            options=read_options(self._settings.inbox_dir, dropped.companion)
+            if dropped.companion
+            else Options(),
             size_bytes=dropped.identity.size,
             claim=Claim(to_claim(dropped.path), dropped.identity),
         )
@@ -187,33 +187,6 @@ class Intake:
             f"There is no pipeline {shown(pipeline_id)!r}; the folders that choose one are "
             f"{', '.join(sorted(self._pipelines))}. Drop it into one of them, or into the inbox itself."
         )
-
-    def _companion_options(self, path: str) -> Options:
-        """Read an options file.
-
-        Raises:
-            Rejected: it is too large, no JSON object, or has a wrong option.
-            OSError: it cannot be read.
-        """
-        folder, _, name = path.rpartition("/")
-        with (
-            Folders(self._settings.inbox_dir) as folders,
-            open(open_regular(name, folders.get(folder)), "rb") as file,
-        ):
-            text = file.read(MAX_COMPANION_BYTES + 1)
-        advice = "Mend the options file, or leave it away, and drop both again."
-        if len(text) > MAX_COMPANION_BYTES:
-            raise Rejected(f"Its options file has more than {MAX_COMPANION_BYTES} bytes. {advice}")
-        try:
-            values: Any = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise Rejected(f"Its options file is no JSON ({error}). {advice}") from error
-        if not isinstance(values, dict):
-            raise Rejected(f'Its options file must hold an object such as {{"frame_stride": 5}}. {advice}')
-        try:
-            return Options.from_mapping(values)
-        except BadOptions as error:
-            raise Rejected(f"{error} {advice}") from error
 
     # Tickets.
 
@@ -530,16 +503,6 @@ class Intake:
         if about not in self._grumbled:
             self._grumbled.add(about)
             log.warning("%s", sentence)
-
-
-def to_claim(path: str) -> str:
-    """Write a path so that it can be stored as UTF-8: an undecodable byte becomes NUL and two hex digits."""
-    return re.sub(r"[\udc80-\udcff]", lambda byte: f"\0{ord(byte[0]) - 0xDC00:02x}", path)
-
-
-def from_claim(path: str) -> str:
-    """Undo ``to_claim``; no file name holds a NUL, so nothing is ambiguous."""
-    return re.sub(r"\0([0-9a-f]{2})", lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
 
 
 def _sync(folders: Folders) -> None:

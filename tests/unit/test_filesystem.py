@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +96,23 @@ def test_a_writer_is_noticed_and_so_is_its_going(tmp_path: Path) -> None:
             assert has_writer(reader.fileno()) is True
     with path.open("rb") as reader, path.open("rb"):
         assert has_writer(reader.fileno()) is False
+
+
+def test_a_writer_that_comes_while_we_look_harms_nobody(tmp_path: Path) -> None:
+    code = """
+import os, sys
+while True:
+    os.close(os.open(sys.argv[1], os.O_WRONLY))
+"""
+    path = tmp_path / "a"
+    path.touch()
+    answers = set()
+    with subprocess.Popen([sys.executable, "-c", code, path]) as writer, path.open("rb") as reader:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            answers.add(has_writer(reader.fileno()))
+        writer.kill()
+    assert answers == {True, False}
 
 
 def test_where_leases_are_refused_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

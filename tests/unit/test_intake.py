@@ -13,9 +13,9 @@ import pytest
 
 from daemon import filesystem, intake, rejected, spool
 from daemon.errors import StoreError
-from daemon.filesystem import identity_of
+from daemon.filesystem import from_claim, identity_of, to_claim
 from daemon.inbox import Dropped
-from daemon.intake import Intake, Taken, from_claim, to_claim
+from daemon.intake import Intake, Taken
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
