@@ -213,9 +213,7 @@ def rename_new(source: str, source_folder: int, target: str, target_folder: int)
         OSError: as rename(2).
     """
     if _renameat2 is not None:
-        done = _renameat2(
-            source_folder, os.fsencode(source), target_folder, os.fsencode(target), RENAME_NOREPLACE
-        )
+        done = _renameat2(source_folder, os.fsencode(source), target_folder, os.fsencode(target), RENAME_NOREPLACE)
         if done == 0:
             return
         code = ctypes.get_errno()

@@ -317,15 +317,13 @@ class Inbox:
             )
 
     def _watch_folder(self, folder: str) -> None:
-        assert self._watch is not None  # noqa: S101  the caller looked
+        assert self._watch is not None
         try:
             self._watch.add(folder)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             pass  # gone again, or reading it will say so
         except OSError as error:
-            self._give_up_events(
-                f"Not all folders can be watched ({error.strerror}), so the inbox is polled."
-            )
+            self._give_up_events(f"Not all folders can be watched ({error.strerror}), so the inbox is polled.")
 
     def _skipped(self, path: str) -> bool:
         parts = path.split("/")
@@ -396,7 +394,7 @@ class Inbox:
         if verdict in (Verdict.LEAVE, Verdict.WAIT):
             self._alarm(candidate, now)
             return None
-        assert candidate.identity is not None  # noqa: S101  a look sets it
+        assert candidate.identity is not None
         companion = None
         if is_companion_name(name):
             video = candidate.path[: -len(COMPANION_SUFFIX)]
@@ -413,11 +411,9 @@ class Inbox:
             companion = companion if state is Verdict.WHOLE else None
         return self._offer(candidate, companion, verdict, now)
 
-    def _offer(
-        self, candidate: Candidate, companion: str | None, verdict: Verdict, now: float
-    ) -> Dropped | None:
+    def _offer(self, candidate: Candidate, companion: str | None, verdict: Verdict, now: float) -> Dropped | None:
         """Hand a file out, and look again in the next step whether it is still there."""
-        assert candidate.identity is not None  # noqa: S101  the caller looked
+        assert candidate.identity is not None
         if now < candidate.offer_again:
             candidate.handed_out, candidate.due = False, candidate.offer_again
             return None
@@ -447,9 +443,7 @@ class Inbox:
         if video in self._candidates or now < patience:
             candidate.why, candidate.due = "It waits for its video.", now + 2
             return Verdict.WAIT
-        candidate.why = (
-            "It is an options file, and no video of that name came. Drop it again just before its video."
-        )
+        candidate.why = "It is an options file, and no video of that name came. Drop it again just before its video."
         return Verdict.REJECT
 
     def _alarm(self, candidate: Candidate, now: float) -> None:

@@ -175,9 +175,7 @@ class Intake:
             input_path=input_key(job_id),
             source=JobSource.INBOX,
             source_name=os.fsencode(dropped.path).decode("utf-8", "backslashreplace"),
-            options=read_options(self._settings.inbox_dir, dropped.companion)
-            if dropped.companion
-            else Options(),
+            options=read_options(self._settings.inbox_dir, dropped.companion) if dropped.companion else Options(),
             size_bytes=dropped.identity.size,
             claim=Claim(to_claim(dropped.path), dropped.identity),
         )
@@ -353,9 +351,7 @@ class Intake:
         if self._unsure:
             self.recover()
 
-    def _fetch_all(
-        self, jobs: Sequence[Job], root: Path, problems: dict[str, str] | None = None
-    ) -> list[Job]:
+    def _fetch_all(self, jobs: Sequence[Job], root: Path, problems: dict[str, str] | None = None) -> list[Job]:
         """Move the claimed videos into the storage and queue their jobs; return those that were moved."""
         fetched: list[Job] = []
         if not jobs:
@@ -390,7 +386,7 @@ class Intake:
 
     def _fetch(self, job: Job, sources: Folders, videos: int) -> bool:
         """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
-        assert job.claim is not None  # noqa: S101  the caller made it
+        assert job.claim is not None
         folder, _, name = from_claim(job.claim.path).rpartition("/")
         options = f"{job.job_id}{COMPANION_SUFFIX}"
         try:
@@ -431,7 +427,7 @@ class Intake:
 
     def _give_up(self, job: Job, sources: Folders, videos: int, error: Exception) -> None:
         """Take back a claim that cannot be carried out."""
-        assert job.claim is not None  # noqa: S101  the caller made it
+        assert job.claim is not None
         path = from_claim(job.claim.path)
         if job.source is not JobSource.INBOX:
             if isinstance(error, FileNotFoundError):  # promised, so it ends with a reason
@@ -452,7 +448,7 @@ class Intake:
             self._grumble(path, f"{shown(path)} cannot be taken in and stays: {_text(error)}")
 
     def _leave_behind(self, job: Job) -> None:
-        assert job.claim is not None  # noqa: S101  the caller looked
+        assert job.claim is not None
         self._left_behind.add(job.claim.identity)
         self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
         log.warning(
@@ -481,9 +477,7 @@ class Intake:
         try:
             free = free_bytes(self._settings.data_dir)
         except OSError as error:
-            self.paused = (
-                f"Taking in is paused: {self._settings.data_dir} cannot be reached ({_text(error)})."
-            )
+            self.paused = f"Taking in is paused: {self._settings.data_dir} cannot be reached ({_text(error)})."
         else:
             least = self._settings.min_free_bytes
             self.paused = None

@@ -301,9 +301,7 @@ class Journal:
         self._distrusted = False
 
     def _write_snapshot(self) -> None:
-        self.snapshot_bytes = write_snapshot(
-            self.files.snapshot, self._tables, self.generation, self._keep_previous
-        )
+        self.snapshot_bytes = write_snapshot(self.files.snapshot, self._tables, self.generation, self._keep_previous)
         self._rewrite = False
         self.changed_bytes = 0
         self._compact_at = max(COMPACT_BYTES, self.snapshot_bytes)

@@ -194,9 +194,7 @@ def load(files: Files, initial: Tables, repair: bool = True) -> Loaded:
         generation += 1
     loaded.unused = [files.journal(g) for g in generations if g > loaded.generation]
     if loaded.unused:
-        loaded.notes.append(
-            "Journals that do not follow from the snapshot were left out; changes may be missing."
-        )
+        loaded.notes.append("Journals that do not follow from the snapshot were left out; changes may be missing.")
     return loaded
 
 

@@ -36,6 +36,9 @@ class QueueService(Protocol):
     def next_due(self) -> float | None:
         """Return the monotonic time at which the first entry is due, or None when empty."""
 
+    def first(self) -> str | None:
+        """Return the job with the lowest sequence, due or not, without taking it."""
+
     def size(self) -> int:
         """Return the number of jobs in the queue, due or not."""
 
@@ -82,6 +85,11 @@ class InMemoryQueueService:
         """See QueueService.next_due."""
         with self._lock:
             return min((due for _, due in self._entries.values()), default=None)
+
+    def first(self) -> str | None:
+        """See QueueService.first."""
+        with self._lock:
+            return min(self._entries, key=lambda job_id: self._entries[job_id][0], default=None)
 
     def size(self) -> int:
         """See QueueService.size."""

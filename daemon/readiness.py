@@ -168,11 +168,7 @@ class Candidate:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL):  # exchanged since lstat: look again
                 return self._wait("It has just been exchanged.", now + 0.1)
-            reason = (
-                "its permissions do not let Dropframe read it"
-                if error.errno == errno.EACCES
-                else error.strerror
-            )
+            reason = "its permissions do not let Dropframe read it" if error.errno == errno.EACCES else error.strerror
             return self._wait(f"It cannot be read: {reason}.", now + settings.poll_seconds)
         try:
             self._notice(identity_of(os.fstat(descriptor)), now, closed=False)
@@ -192,7 +188,7 @@ class Candidate:
             self.closed_at, self.structure = now, None
 
     def _judge(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> Verdict:
-        assert self.identity is not None  # noqa: S101  set by _notice
+        assert self.identity is not None
         quiet = now - self.changed_at
         settled = quiet >= settings.settle_seconds
         timed_out = quiet >= settings.incomplete_timeout_seconds

@@ -47,9 +47,7 @@ def set_aside(
         text = f"{shown(name)} was not taken in.\n\n{reason}\n\nTime: {when:%Y-%m-%d %H:%M:%S} UTC\n"
         _write_reason(free + REASON_SUFFIX, target, text)
         try:
-            gone = move_file(
-                name, source, free, target, dropped.identity, copy_when=OTHER_DISK, stopping=stopping
-            )
+            gone = move_file(name, source, free, target, dropped.identity, copy_when=OTHER_DISK, stopping=stopping)
             if not gone:
                 os.unlink(free, dir_fd=target)
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)

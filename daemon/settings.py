@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     )
     text_engine: Literal["rapidocr", "tesseract"] = Field("rapidocr", description="What reads text.")
     text_detect_size: int = Field(
-        480,
+        384,
         ge=64,
         multiple_of=32,
         description="Shorter side of the picture in which text is looked for; larger finds smaller text.",
@@ -161,9 +161,7 @@ class Settings(BaseSettings):
     def _folders_hang_off_home(cls, values: Any) -> Any:
         home = Path(values.get("home") or ".").expanduser().resolve()
         defaults = {"inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir": "data"}
-        placed = {
-            name: home / Path(values.get(name) or below).expanduser() for name, below in defaults.items()
-        }
+        placed = {name: home / Path(values.get(name) or below).expanduser() for name, below in defaults.items()}
         if values.get("weights"):
             placed["weights"] = home / Path(values["weights"]).expanduser()
         return {**values, "home": home, **placed}

@@ -257,9 +257,7 @@ class JobStore:
         StoreError: the change could not be written; the state is what the disk says.
     """
 
-    def __init__(
-        self, storage: JobStorage, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, storage: JobStorage, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._storage = storage
         self._clock = clock
         self._index = JobIndex()

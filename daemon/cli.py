@@ -1,0 +1,524 @@
+"""The ``dropframe`` command. Output for people by default, ``--json`` for programs.
+
+Exit codes: 0 done; 1 it was tried and failed (a job failed, a check is not ok); 2 wrong usage or settings;
+3 no such job; 4 the job is in the wrong state; 5 this machine or home cannot be used as set up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from daemon import __version__, heartbeat, spool
+from daemon.errors import (
+    DropframeError,
+    IllegalMove,
+    MachineError,
+    ModelError,
+    SettingsError,
+    StoreError,
+    UnknownJob,
+)
+from daemon.job_reader import JobReader
+from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.settings import Settings
+from daemon.spool import TicketKind
+from daemon.storage import LocalStorageService
+
+OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
+ALIVE_SECONDS = 10.0
+"""A heartbeat older than this means that no daemon is running."""
+POLL_SECONDS = 0.2
+
+app = typer.Typer(
+    help="Drop a video into a folder, get what is in every frame as one JSON file.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no such job, 4 wrong state, 5 machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="Weights: what is used, fetch official ones, prepare them.", no_args_is_help=True)
+config_app = typer.Typer(help="Settings.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(config_app, name="config")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Home = Annotated[Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")]
+Weights = Annotated[Path | None, typer.Option(help="Object weights, an Ultralytics .pt.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.")]
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one sentence and an exit code."""
+    try:
+        app()
+    except DropframeError as error:
+        err.print(f"[bold red]dropframe:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(exit_code(error))
+    except OSError as error:
+        err.print(f"[bold red]dropframe:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(MACHINE)
+
+
+def exit_code(error: DropframeError) -> int:
+    """Return the exit code that goes with an error."""
+    codes: list[tuple[type[DropframeError], int]] = [
+        (SettingsError, USAGE),
+        (UnknownJob, UNKNOWN),
+        (IllegalMove, WRONG_STATE),
+        (MachineError, MACHINE),
+        (ModelError, MACHINE),
+        (StoreError, MACHINE),
+    ]
+    return next((code for kind, code in codes if isinstance(error, kind)), FAILED)
+
+
+def escape(text: str) -> str:
+    """Return text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"dropframe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+# Running.
+
+
+@app.command()
+def run(
+    home: Home = None,
+    weights: Weights = None,
+    device: Device = None,
+    host: Annotated[str | None, typer.Option(help="Address of the HTTP sidecar.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the HTTP sidecar.")] = None,
+) -> None:
+    """Start Dropframe: the daemon and the HTTP sidecar; one that dies is started again. Ctrl-C ends both."""
+    from daemon.supervise import supervise
+
+    settings = load(home, weights=weights, device=device, host=host, port=port)
+    flags = {"home": settings.home, "weights": settings.weights, "device": device}
+    sys.exit(
+        supervise(
+            {
+                "daemon": [sys.executable, "-m", "daemon", "daemon", *as_flags(flags)],
+                "sidecar": [
+                    sys.executable,
+                    "-m",
+                    "sidecar",
+                    *as_flags({"home": settings.home, "host": host, "port": port}),
+                ],
+            }
+        )
+    )
+
+
+@app.command()
+def daemon(home: Home = None, weights: Weights = None, device: Device = None) -> None:
+    """Start the daemon alone: watch the inbox, run the jobs. Ctrl-C or SIGTERM ends it within 10 s."""
+    settings = load(home, weights=weights, device=device)
+    from daemon.pipeline.client import Ready
+    from daemon.service import DaemonService
+
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+
+    def say_ready(ready: Ready) -> None:
+        names = ", ".join(f"{m['name']} ({m['role'].replace('_', ' ')}, {m['runtime']})" for m in ready.models)
+        if not any(m["role"] == "objects" for m in ready.models):
+            names += f"; no object weights, put an Ultralytics .pt into {settings.data_dir / 'models'} for objects"
+        out.print(f"Models on {ready.device}: {escape(names)}", soft_wrap=True)
+
+    service = DaemonService(settings, say_ready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    out.print(f"Drop videos into {escape(str(settings.inbox_dir))}", soft_wrap=True)
+    out.print(f"Results appear in {escape(str(settings.outbox_dir))}", soft_wrap=True)
+    service.run()
+
+
+@app.command()
+def sidecar(
+    home: Home = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Start the HTTP sidecar alone."""
+    settings = load(home, host=host, port=port)
+    flags = as_flags({"home": settings.home, "host": host, "port": port})
+    os.execv(sys.executable, [sys.executable, "-m", "sidecar", *flags])  # noqa: S606 - no shell
+
+
+# Jobs.
+
+
+@app.command()
+def submit(
+    files: Annotated[list[Path], typer.Argument(help="Videos; they are copied, the originals stay.")],
+    pipeline: Annotated[str | None, typer.Option(help="Pipeline id (default: the setting).")] = None,
+    frame_stride: Annotated[int, typer.Option(help="Analyse every n-th frame.", min=1)] = 1,
+    max_frames: Annotated[int | None, typer.Option(help="Analyse this many frames at most.", min=1)] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress and wait for the end.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit videos. Works while the daemon is down: the jobs wait in the spool.
+
+    With --wait the exit code is 1 if a job failed.
+    """
+    settings = load(home)
+    from daemon.pipeline.pipelines import get_pipeline
+
+    pipeline_id = get_pipeline(pipeline or settings.default_pipeline).pipeline_id
+    ids = []
+    for file in files:
+        job_id = spool.submit(
+            spool_dir(settings),
+            file,
+            source=JobSource.CLI,
+            source_name=file.name,
+            pipeline_id=pipeline_id,
+            options=Options(frame_stride, max_frames),
+        )
+        ids.append(job_id)
+        if not as_json:
+            out.print(f"{job_id}  {escape(file.name)}", soft_wrap=True)
+    if not daemon_alive(settings):
+        err.print("The daemon is not running; the jobs start when it does (dropframe run).")
+    ended = [wait_for(settings, ids)[job_id] for job_id in ids] if wait else []
+    if as_json:
+        show_json([job.to_record() for job in ended] if wait else [{"job_id": job_id} for job_id in ids])
+    for job in ended:
+        if not as_json:
+            say_end(settings, job)
+    if any(job.status is JobStatus.FAILED for job in ended):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def jobs(
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(help="Newest so many.", min=1)] = 20,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first, and what waits in the inbox."""
+    settings = load(home)
+    found = known_jobs(settings, status)[-limit:][::-1]
+    if as_json:
+        show_json([job.to_record() for job in found])
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "status", "frames", "name", "note"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("job", "status"))
+    for job in found:
+        frames = f"{job.frames_processed}/{job.frames_total}" if job.frames_total else ""
+        table.add_row(job.job_id[:8], job.status, frames, escape(job.source_name), escape(job.error_message or ""))
+    out.print(table)
+    beat = heartbeat.read(settings.data_dir)
+    if beat is None or not daemon_alive(settings):
+        err.print("The daemon is not running.")
+        return
+    for file in beat.inbox["waiting"]:
+        out.print(
+            escape(f"waits in the inbox: {file['name']} ({file['age_s']:.0f} s): {file['why']}"),
+            soft_wrap=True,
+        )
+    if beat.paused:
+        err.print(escape(beat.paused), soft_wrap=True)
+
+
+@app.command()
+def status(job_id: JobId, home: Home = None, as_json: AsJson = False) -> None:
+    """Show one job."""
+    job = find_job(load(home), job_id)
+    if as_json:
+        show_json(job.to_record())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in job.to_record().items():
+        if name != "claim" and value not in (None, ""):
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            table.add_row(name, escape(shown))
+    out.print(table)
+
+
+@app.command()
+def results(
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it there, not to the screen.")] = None,
+    home: Home = None,
+) -> None:
+    """Print a completed job's result document (JSON)."""
+    settings = load(home)
+    job = find_job(settings, job_id)
+    if job.status is not JobStatus.COMPLETED or job.output_path is None:
+        reason = f": {job.error_message}" if job.error_message else "."
+        raise IllegalMove(f"Job {job.job_id} is {job.status} and has no result{reason}")
+    with LocalStorageService(settings.data_dir).load_file(job.output_path) as document:
+        target = output.open("wb") if output else sys.stdout.buffer
+        while block := document.read(1 << 20):
+            target.write(block)
+        target.flush()
+
+
+@app.command()
+def retry(
+    job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.")] = None,
+    all_failed: Annotated[bool, typer.Option("--all-failed", help="Every failed job.")] = False,
+    home: Home = None,
+) -> None:
+    """Put failed jobs back into the queue."""
+    settings = load(home)
+    if (job_id is None) == (not all_failed):
+        raise SettingsError("Name one job, or say --all-failed.")
+    chosen = known_jobs(settings, JobStatus.FAILED) if job_id is None else [find_job(settings, job_id)]
+    for job in chosen:
+        if job.status is not JobStatus.FAILED:
+            raise IllegalMove(f"Job {job.job_id} is {job.status}; only a failed job can be retried.")
+        spool.request(spool_dir(settings), TicketKind.RETRY, job.job_id)
+    out.print(f"{len(chosen)} to be tried again.")
+
+
+@app.command()
+def cancel(
+    job_ids: Annotated[list[str], typer.Argument(help="Ids, or their first characters.")], home: Home = None
+) -> None:
+    """End jobs that wait or run; they read as failed, with the reason cancelled."""
+    settings = load(home)
+    for job in [find_job(settings, job_id) for job_id in job_ids]:
+        if job.ended:
+            raise IllegalMove(f"Job {job.job_id} is {job.status} already.")
+        spool.request(spool_dir(settings), TicketKind.CANCEL, job.job_id)
+        out.print(f"{job.job_id} is being cancelled.")
+
+
+# The machine.
+
+
+@app.command()
+def doctor(home: Home = None, weights: Weights = None, device: Device = None, as_json: AsJson = False) -> None:
+    """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
+    from daemon.selftest import all_checks
+
+    settings = load(home, weights=weights, device=device)
+    checks = []
+    for check in all_checks(settings):
+        checks.append(check)
+        if not as_json:
+            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
+            out.print(f"{mark} {check.name}: {escape(check.sentence)}", soft_wrap=True)
+    if as_json:
+        show_json([asdict(check) for check in checks])
+    if not all(check.ok for check in checks):
+        raise typer.Exit(FAILED)
+
+
+@models_app.command("list")
+def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
+    """Show which weights are used for what, and which official ones can be pulled."""
+    from daemon.pipeline.models import find_weights
+    from daemon.pull import OFFICIAL
+
+    settings = load(home, weights=weights)
+    found = find_weights(settings)
+    if as_json:
+        used = None if found is None else {"name": found.name, "path": str(found.path), "sha256": found.sha256}
+        show_json({"objects": used, "official": sorted(OFFICIAL)})
+        return
+    out.print(
+        f"objects: {escape(str(found.path))} (sha256 {found.sha256[:12]}…)" if found else "objects: none",
+        soft_wrap=True,
+    )
+    out.print(f"can be pulled: {', '.join(sorted(OFFICIAL))}  (dropframe models pull NAME)")
+
+
+@models_app.command("pull")
+def models_pull(name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yolov8n.")], home: Home = None) -> None:
+    """Fetch official object weights into data/models/, with their checksum pinned. Goes on where it stopped."""
+    from daemon.pull import pull
+
+    settings = load(home)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        bar = bars.add_task(name, total=None)
+        path = pull(name, settings, lambda done, total: bars.update(bar, completed=done, total=total))
+    out.print(f"{escape(str(path))} is in place; it is used from the next start on.", soft_wrap=True)
+
+
+@models_app.command("export")
+def models_export(home: Home = None, weights: Weights = None) -> None:
+    """Prepare the object weights for the CPU now; otherwise the first start does it."""
+    from daemon.pipeline.models import export, find_weights
+    from daemon.pipeline.pipelines import NO_WEIGHTS
+
+    settings = load(home, weights=weights)
+    found = find_weights(settings)
+    if found is None:
+        raise ModelError(NO_WEIGHTS)
+    out.print(f"{escape(str(export(found, settings).xml.parent))} is ready.", soft_wrap=True)
+
+
+@config_app.command("show")
+def config_show(home: Home = None, as_json: AsJson = False) -> None:
+    """Show every setting in force."""
+    values = load(home).model_dump(mode="json")
+    if as_json:
+        show_json(values)
+        return
+    for name, value in values.items():
+        out.print(escape(f"{name} = {json.dumps(value)}"), soft_wrap=True)
+
+
+# What the commands share.
+
+
+def load(home: Path | None, **flags: Any) -> Settings:
+    """Read the settings; paths in flags are relative to the current folder, as people mean them."""
+    if flags.get("weights") is not None:
+        flags["weights"] = Path(flags["weights"]).resolve()
+    return Settings.load(home=home, **flags)
+
+
+def as_flags(values: dict[str, Any]) -> list[str]:
+    """Return flags for another of our processes."""
+    return [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
+
+
+def spool_dir(settings: Settings) -> Path:
+    """Return the folder of tickets."""
+    return settings.data_dir / "spool"
+
+
+def show_json(value: Any) -> None:
+    """Print JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def daemon_alive(settings: Settings) -> bool:
+    """Tell whether a daemon has given a sign of life lately."""
+    beat = heartbeat.read(settings.data_dir)
+    return (
+        beat is not None and beat.state != "stopping" and heartbeat.age_seconds(beat, datetime.now(UTC)) < ALIVE_SECONDS
+    )
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[JobReader]:
+    """Open the job store for reading, up to date."""
+    with JobReader(settings.data_dir) as reader:
+        reader.refresh()
+        yield reader
+
+
+def known_jobs(settings: Settings, status: JobStatus | None = None) -> list[Job]:
+    """Return jobs in order of arrival, those whose ticket still waits in the spool last."""
+    with reading(settings) as reader:
+        found = reader.jobs(status)
+        if status in (None, JobStatus.PENDING):
+            found += [job for job in spooled(settings) if reader.find(job.job_id) is None]
+    return found
+
+
+def spooled(settings: Settings) -> list[Job]:
+    """Return the submissions that the daemon has not taken yet; they read as pending."""
+    return [
+        Job(
+            ticket.job_id,
+            pipeline_id=ticket.pipeline_id,
+            source=ticket.source,
+            source_name=ticket.source_name,
+            created_at=ticket.created_at,
+            updated_at=ticket.created_at,
+            size_bytes=ticket.size_bytes,
+        )
+        for ticket in spool.pending_submissions(spool_dir(settings))
+    ]
+
+
+def find_job(settings: Settings, start: str) -> Job:
+    """Return the job whose id begins like this.
+
+    Raises:
+        UnknownJob: none does, or several do.
+    """
+    found = [job for job in known_jobs(settings) if job.job_id.startswith(start)]
+    if len(found) != 1:
+        raise UnknownJob(f"{'No' if not found else 'More than one'} job has an id that begins with {start!r}.")
+    return found[0]
+
+
+def wait_for(settings: Settings, ids: list[str], sleep: Callable[[float], None] = time.sleep) -> dict[str, Job]:
+    """Show progress until every job has ended; return them by id."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+    )
+    with JobReader(settings.data_dir) as reader, Progress(*columns, console=err) as bars:
+        tasks = {job_id: bars.add_task(job_id[:8], total=None, state="pending") for job_id in ids}
+        while True:
+            reader.refresh()
+            known = {job_id: reader.find(job_id) for job_id in ids}
+            for job_id, job in known.items():
+                if job is not None:
+                    bars.update(
+                        tasks[job_id],
+                        description=escape(job.source_name),
+                        completed=job.frames_processed,
+                        total=job.frames_total,
+                        state=str(job.status),
+                    )
+            ended = {job_id: job for job_id, job in known.items() if job is not None and job.ended}
+            if len(ended) == len(ids):
+                return ended
+            sleep(POLL_SECONDS)
+
+
+def say_end(settings: Settings, job: Job) -> None:
+    """Print how a job ended."""
+    if job.status is JobStatus.FAILED:
+        err.print(f"[red]failed[/] {escape(job.source_name)}: {escape(job.error_message or '')}", soft_wrap=True)
+        return
+    from daemon.outbox import Outbox
+
+    out.print(escape(f"completed {job.source_name}: {Outbox(settings.outbox_dir).path(job)}"), soft_wrap=True)

@@ -1,0 +1,79 @@
+"""Heartbeat: what the daemon says of itself about once a second, for the sidecar, the command line and monitors.
+
+It is a small JSON file, ``data/daemon.json``, replaced by a rename. It is not made durable: after a power cut
+the daemon that wrote it is gone as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+NAME = "daemon.json"
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The daemon's state at ``updated_at``. Times are ISO 8601 UTC."""
+
+    pid: int
+    version: str
+    started_at: str
+    updated_at: str
+    state: str
+    """``starting`` while models load, ``running`` or ``stopping``."""
+    device: str | None
+    """``cpu`` or ``cuda:N`` once the models are loaded."""
+    models: list[dict[str, Any]]
+    """ModelInfo records."""
+    inbox: dict[str, Any]
+    """How watching goes: mode, file_system, online, last_good_scan_age_s, canary_age_s, waiting_count, waiting
+    (name, size_bytes, age_s, why), overflows, problem."""
+    paused: str | None
+    """Why nothing is taken in or run at the moment."""
+    queue_length: int
+    oldest_wait_s: float | None
+    """Seconds since the first job in the queue was made."""
+    running: dict[str, Any] | None
+    """job_id, frames_processed, frames_total and frames_per_second of the job that runs."""
+    free_bytes: int
+    """On the data disk."""
+    min_free_bytes: int
+    counters: dict[str, int]
+    """Since ``started_at``: jobs_completed, jobs_failed, frames."""
+    stage_seconds_total: dict[str, float]
+    """Since ``started_at``: busy seconds of each stage."""
+
+
+def write(data_dir: Path, heartbeat: Heartbeat) -> None:
+    """Replace the heartbeat file.
+
+    Raises:
+        OSError: the data folder cannot be written.
+    """
+    temporary = data_dir / f".{NAME}.new"
+    temporary.write_text(json.dumps(asdict(heartbeat)))
+    os.replace(temporary, data_dir / NAME)
+
+
+def read(data_dir: Path) -> Heartbeat | None:
+    """Return the last heartbeat, or None if there is none that this version understands."""
+    try:
+        values = json.loads((data_dir / NAME).read_text())
+        return Heartbeat(**{f.name: values[f.name] for f in fields(Heartbeat)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def age_seconds(heartbeat: Heartbeat, now: datetime) -> float:
+    """Return how long ago it was written.
+
+    Args:
+        heartbeat: What was read.
+        now: The time, with its time zone.
+    """
+    return max(0.0, (now - datetime.fromisoformat(heartbeat.updated_at)).total_seconds())

@@ -1,0 +1,277 @@
+"""PipelineProcess: the parent's end of the pipeline process. It outlives whatever happens to the child."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daemon import errors
+from daemon.errors import Interrupted, JobError, MachineError, PipelineDied, PipelineStalled
+from daemon.pipeline.records import Progress, RunReport
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+"""Time between two looks at a running child: its memory, and whether it should stop."""
+STOP_SECONDS = 4.0
+"""Time that a child gets to stop by itself before it is killed."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run of ``VideoFilePipelineService.run_on_file``."""
+
+    file_path: Path
+    pipeline_id: str
+    frame_stride: int
+    max_frames: int | None
+    output_path: Path
+    source_name: str
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**vars(self), "file_path": str(self.file_path), "output_path": str(self.output_path)}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a child says once its models are loaded."""
+
+    device: str
+    """``cpu`` or ``cuda:N``."""
+    models: list[dict[str, Any]]
+    """ModelInfo records, for a 1280x720 video."""
+
+
+class PipelineProcess:
+    """Keeps one pipeline process, starting it when needed.
+
+    Args:
+        settings: Handed to the child; time and memory limits are kept here.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._child: _Child | None = None
+        self._memory_limit = settings.memory_limit_bytes or machine_memory() * 6 // 10
+        self.ready: Ready | None = None
+        """What is loaded, once a child has started."""
+
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
+        """Start the child if it is not up, and wait until its models are loaded.
+
+        Raises:
+            MachineError: the device, the text engine or a library is missing.
+            ModelError: the weights cannot be used.
+            PipelineDied: the child ended while it loaded.
+            PipelineStalled: it did not get ready within ``start_seconds``.
+            Interrupted: ``should_stop`` said so.
+        """
+        if self._child is not None and self.ready is not None and self._child.alive:
+            return self.ready
+        self.close()
+        child = self._child = _Child(self._settings)
+        deadline = time.monotonic() + self._settings.start_seconds
+        try:
+            while (answer := child.answer(LOOK_SECONDS)) is None:
+                if should_stop():
+                    raise Interrupted("Dropframe is stopping.")
+                if time.monotonic() > deadline:
+                    raise PipelineStalled(
+                        f"The models were not loaded within {self._settings.start_seconds:.0f} s (start_seconds)."
+                    )
+                self._check_memory(child)
+            if answer["kind"] == "refused":
+                raise _error(answer)
+        except BaseException:
+            self.close()
+            raise
+        self.ready = Ready(answer["device"], answer["models"])
+        return self.ready
+
+    def run(
+        self,
+        request: RunRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> RunReport:
+        """Run one request and wait for its end.
+
+        Raises:
+            JobError: the run ended without a result; the kind says why. After PipelineDied and
+                PipelineStalled the next run gets a fresh child.
+            MachineError: a child could not be started.
+        """
+        self.start(should_stop)
+        child = self._child
+        assert child is not None
+        begun = moved = time.monotonic()
+        steps = -1
+        stopping: float | None = None
+        child.send(kind="run", **request.to_record())
+        try:
+            while True:
+                answer = child.answer(LOOK_SECONDS)
+                now = time.monotonic()
+                if answer is None:
+                    self._check_memory(child)
+                elif answer["kind"] == "progress":
+                    progress = Progress(answer["frames_processed"], answer["frames_total"], answer["steps"])
+                    if progress.steps != steps:
+                        steps, moved = progress.steps, now
+                    on_progress(progress)
+                elif answer["kind"] == "done":
+                    return RunReport(**answer["report"])
+                else:
+                    raise _error(answer)
+                if stopping is None and should_stop():
+                    stopping = now
+                    child.send(kind="stop")
+                if stopping is not None and now - stopping > STOP_SECONDS:
+                    raise Interrupted("The pipeline did not stop in time and was ended.")
+                if now - moved > self._settings.stall_seconds:
+                    raise PipelineStalled(
+                        f"No frame came for {self._settings.stall_seconds:.0f} s, so the pipeline was ended "
+                        "(stall_seconds)."
+                    )
+                if now - begun > self._settings.max_job_seconds:
+                    raise errors.PermanentError(
+                        f"The job took longer than {self._settings.max_job_seconds:.0f} s (max_job_seconds)."
+                    )
+        except JobError as error:
+            if not child.answered_last or isinstance(error, PipelineDied):  # it is still at work, or dead
+                self.close()
+            raise
+
+    def _check_memory(self, child: _Child) -> None:
+        if child.resident_bytes() > self._memory_limit:
+            raise PipelineDied(
+                f"The pipeline used more than {self._memory_limit / 1e9:.1f} GB of memory on this video and was "
+                "ended (memory_limit_bytes)."
+            )
+
+    def close(self) -> None:
+        """End the child and everything that it started."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+            self.ready = None
+
+
+class _Child:
+    """A running pipeline process and the thread that reads its answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        # A fresh program, never a fork: threads and CUDA do not survive one. A session of its own, so that
+        # it is ended together with what it started.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "daemon.pipeline.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._answers: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self.answered_last = True
+        """Whether the last run has been answered, so that the child is idle."""
+        self._reader = threading.Thread(target=self._read, name="pipeline-answers", daemon=True)
+        self._reader.start()
+        self._write({"parent": os.getpid(), "settings": settings.model_dump(mode="json")})
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, **request: Any) -> None:
+        if request["kind"] == "run":
+            self.answered_last = False
+        self._write(request)
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(value).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:  # it died; answer() says how
+            log.debug("the pipeline process no longer reads")
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self._answers.put(json.loads(line))
+            except ValueError:  # killed in the middle of a line
+                break
+        self._answers.put(None)
+
+    def answer(self, seconds: float) -> Mapping[str, Any] | None:
+        """Return the next answer, or None if none comes in time.
+
+        Raises:
+            PipelineDied: the child is dead.
+        """
+        try:
+            answer = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if answer is None:
+            raise PipelineDied(f"The pipeline process {self._how_it_ended()} on this video.")
+        if answer["kind"] in ("done", "error"):
+            self.answered_last = True
+        return answer
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with code {code}"
+
+    def resident_bytes(self) -> int:
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _error(answer: Mapping[str, Any]) -> errors.DropframeError:
+    kind = getattr(errors, answer["error"], errors.TransientError)
+    if not issubclass(kind, JobError | MachineError):
+        kind = errors.TransientError
+    error: errors.DropframeError = kind(answer["message"])
+    return error
+
+
+def machine_memory() -> int:
+    """Return the memory that this machine, or the container that we run in, has in bytes."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no limit, or none that we can see
+        return total
+    return min(total, limit)

@@ -1,0 +1,141 @@
+"""The child process that keeps a pipeline warm (``python -m daemon.pipeline.process``).
+
+It reads requests from its standard input and answers on what was its standard output, one JSON object a line
+(the parent's end is ``daemon.pipeline.client``). Decoders, models and OCR run here and nowhere else, so a video
+that crashes one of them ends this process and nothing more. It ends by itself when its parent does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import logging
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from daemon.errors import DropframeError
+from daemon.settings import Settings
+
+PR_SET_PDEATHSIG = 1
+SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+"""Errors of the machine's surroundings: not the video's fault, so they do not count as attempts."""
+
+
+class Answers:
+    """Writes JSON lines to the parent; safe from any thread."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Send one answer: ``ready``, ``refused``, ``progress``, ``done`` or ``error``."""
+        with self._lock:
+            self._pipe.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
+            self._pipe.flush()
+
+
+def main() -> None:
+    """Load the models, then run one request after the other until the parent is gone."""
+    answers = Answers(_private_stdout())
+    requests = sys.stdin.buffer
+    beginning = json.loads(requests.readline())
+    _end_with_parent(beginning["parent"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _be_killed_first()
+    settings = Settings.load(**beginning["settings"])
+    logging.basicConfig(level=settings.log_level.upper(), format="pipeline: %(message)s", stream=sys.stderr)
+    _give_libraries_a_home(settings.data_dir / "models" / ".libraries")
+    from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
+
+    try:
+        service = VideoFilePipelineService(settings)
+        models = [asdict(model) for model in service.loaded.describe()]
+        answers.send("ready", device=service.loaded.device, models=models)
+    except DropframeError as error:
+        answers.send("refused", error=type(error).__name__, message=str(error))
+        return
+    stop = threading.Event()
+    work: queue.Queue[Mapping[str, Any]] = queue.Queue()
+    threading.Thread(target=_listen, args=(requests, work, stop), name="listen", daemon=True).start()
+    while True:
+        request = work.get()
+        stop.clear()
+        try:
+            report = service.run_on_file(
+                Path(request["file_path"]),
+                request["pipeline_id"],
+                request["frame_stride"],
+                request["max_frames"],
+                output_path=Path(request["output_path"]),
+                source_name=request["source_name"],
+                on_progress=lambda progress: answers.send("progress", **asdict(progress)),
+                should_stop=stop.is_set,
+            )
+        except Exception as error:
+            answers.send("error", **_described(error))
+            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+                return  # memory is in an unknown state: the parent starts a fresh process
+        else:
+            answers.send("done", report=asdict(report))
+
+
+def _listen(requests: BinaryIO, work: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:
+    for line in requests:
+        request = json.loads(line)
+        if request["kind"] == "stop":
+            stop.set()
+        else:
+            work.put(request)
+    os._exit(0)  # the parent is gone; nothing here needs tidying, and a stage may never return
+
+
+def _described(error: Exception) -> dict[str, str]:
+    if isinstance(error, DropframeError):
+        return {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+        return {"error": "SurroundingsError", "message": f"The result cannot be written: {error.strerror}."}
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return {"error": "PipelineDied", "message": "The pipeline ran out of memory on this video."}
+    logging.getLogger(__name__).error("unexpected error", exc_info=error)
+    text = (str(error).strip() or "no message").splitlines()[0][:200]
+    return {"error": "TransientError", "message": f"The pipeline failed: {type(error).__name__}: {text}."}
+
+
+def _private_stdout() -> BinaryIO:
+    """Keep the pipe to the parent for answers alone; what libraries print goes to standard error."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return pipe
+
+
+def _end_with_parent(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is for the parent, which ends us
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to be told
+        os._exit(0)
+
+
+def _be_killed_first() -> None:
+    with contextlib.suppress(OSError):  # not allowed in some containers; the parent's memory limit still holds
+        Path("/proc/self/oom_score_adj").write_text("900")
+
+
+def _give_libraries_a_home(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(YOLO_CONFIG_DIR=str(folder), MPLCONFIGDIR=str(folder))
+
+
+if __name__ == "__main__":
+    main()

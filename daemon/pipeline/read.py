@@ -1,0 +1,365 @@
+"""Text: find the regions that hold a line, read the lines; the only file that imports OCR engines.
+
+Looking for regions is the dearest step of the pipeline on a CPU, reading the next, so both are done only where
+the picture changed. What is remembered is forgotten at the edge of a segment.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import pytesseract
+from numpy.typing import NDArray
+from rapidocr.ch_ppocr_det.utils import DBPostProcess
+from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
+from rapidocr.utils.process_img import get_rotate_crop_image
+
+from daemon.errors import MachineError, TransientError
+from daemon.pipeline.inference import CpuModel, Normalisation, character_list
+from daemon.pipeline.models import file_sha256
+from daemon.pipeline.records import Analysis, Box, Image, ModelInfo, TextBlock, VideoInfo
+from daemon.settings import Settings
+
+PADDLE = Normalisation(mean=127.5, scale=127.5, rgb=False)
+Quad = NDArray[np.float32]
+"""Corners of a region, shape (4, 2): x and y in pixels of the frame, from the top left, clockwise."""
+
+GLANCE_SIDE = 360
+"""Shorter side, in pixels, of the grey picture in which changes are looked for."""
+CHANGE = 24
+"""Difference of a glance's pixels (0 to 255) above which the picture counts as changed. Coding noise on still
+text stays below it; the smallest change that matters, a digit, is far above (measured: docs/performance.md)."""
+END_ROOM = 0.35
+"""What a crop gets on both ends of its line, in heights of the line: without it the recogniser loses the last
+letter of one line in ten (measured: docs/performance.md)."""
+LEAST_SIDE = 256
+"""Shorter side, in pixels, to which smaller pictures are enlarged before text is looked for."""
+EDGE_SHIFT = 0.35
+"""How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
+jitter by a pixel or two, while a character more moves an edge by half a height."""
+
+
+def bundled_models() -> tuple[Path, Path]:
+    """Return the paths of the text detector and the recogniser that come with RapidOCR."""
+    spec = find_spec("rapidocr")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "models"
+    return folder / "PP-OCRv6_det_small.onnx", folder / "PP-OCRv6_rec_small.onnx"
+
+
+class RegionFinder:
+    """Finds regions of text with RapidOCR's detector (DB) under OpenVINO.
+
+    Args:
+        short_side: Shorter side of the picture that the network sees, in pixels.
+    """
+
+    def __init__(self, short_side: int) -> None:
+        self._path, _ = bundled_models()
+        self._short_side = short_side
+        self._model = CpuModel(self._path, PADDLE)
+        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the network's input for a frame; multiples of 32."""
+        short = min(self._short_side, max(LEAST_SIDE, min(height, width)))
+        scale = min(short / min(height, width), 4 * short / max(height, width))
+        return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
+
+    def models(self, info: VideoInfo) -> list[ModelInfo]:
+        """Return what this adds to a result's ``models``."""
+        size = list(self.input_size(info.height, info.width))
+        return [ModelInfo(self._path.stem, "text_regions", "openvino", "cpu", "fp32", size, file_sha256(self._path))]
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Quad]]:
+        """Return each frame's regions of text."""
+        if not images:
+            return []
+        height, width = images[0].shape[:2]
+        rows, columns = self.input_size(height, width)
+        maps = self._model([cv2.resize(image, (columns, rows)) for image in images])
+        return [[np.asarray(quad, np.float32) for quad in self._regions(m, (height, width))[0]] for m in maps]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an engine read in one crop."""
+
+    text: str
+    confidence: float
+
+
+class TextReader(Protocol):
+    """An OCR engine."""
+
+    def models(self) -> list[ModelInfo]:
+        """Return what this adds to a result's ``models``."""
+
+    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+        """Read pictures of one line each. A reading depends on its crop alone, not on the others."""
+
+
+class RapidOcrReader:
+    """Reads with RapidOCR's recogniser (PP-OCR) under OpenVINO."""
+
+    height = 48
+    least_width = 96
+    most_width = 3200
+
+    def __init__(self) -> None:
+        _, self._path = bundled_models()
+        self._model = CpuModel(self._path, PADDLE, any_width=True)
+        self._decode = CTCLabelDecode(character=character_list(self._path))
+
+    def models(self) -> list[ModelInfo]:
+        """See TextReader.models."""
+        return [ModelInfo(self._path.stem, "text", "openvino", "cpu", "fp32", None, file_sha256(self._path))]
+
+    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+        """See TextReader."""
+        outputs = self._model([self._fitted(crop) for crop in crops])
+        return [Reading(*self._decode(output)[0][0]) for output in outputs]
+
+    def _fitted(self, crop: Image) -> Image:
+        """Scale to the network's height and pad to a width of a few steps, so that few shapes are seen."""
+        rows, columns = crop.shape[:2]
+        wide = min(max(1, round(columns * self.height / rows)), self.most_width)
+        padded = np.full((self.height, max(self.least_width, -(-wide // 32) * 32), 3), 127, np.uint8)
+        padded[:, :wide] = cv2.resize(crop, (wide, self.height))
+        return padded
+
+
+class TesseractReader:
+    """Reads with the Tesseract binary: one process for all crops of a batch.
+
+    Raises:
+        MachineError: the binary is not installed.
+    """
+
+    seconds_per_crop = 5.0
+    """Longest time a crop may take; Tesseract can fail to return on noise."""
+
+    def __init__(self) -> None:
+        try:
+            self._version = str(pytesseract.get_tesseract_version())
+        except pytesseract.TesseractNotFoundError as error:
+            raise MachineError(
+                "The text engine tesseract is set, but its program is not installed; install the package "
+                "tesseract-ocr, or set text_engine to rapidocr."
+            ) from error
+
+    def models(self) -> list[ModelInfo]:
+        """See TextReader.models."""
+        return [ModelInfo(f"tesseract-{self._version}", "text", "tesseract", "cpu", "fp32", None, None)]
+
+    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+        """See TextReader.
+
+        Raises:
+            TransientError: Tesseract failed or did not return in time.
+        """
+        if not crops:
+            return []
+        with tempfile.TemporaryDirectory(prefix="dropframe-ocr-") as folder:
+            paths = [Path(folder) / f"{number}.png" for number in range(len(crops))]
+            for path, crop in zip(paths, crops, strict=True):
+                cv2.imwrite(str(path), self._framed(crop), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            listing = Path(folder) / "crops.txt"
+            listing.write_text("\n".join(map(str, paths)))
+            try:
+                words = pytesseract.image_to_data(
+                    str(listing),
+                    config="--psm 7",  # each crop is one line
+                    output_type=pytesseract.Output.DICT,
+                    timeout=30 + self.seconds_per_crop * len(crops),
+                )
+            except (pytesseract.TesseractError, RuntimeError) as error:
+                raise TransientError(f"Tesseract could not read a batch of text ({error}).") from error
+        return [self._reading(words, page) for page in range(1, len(crops) + 1)]
+
+    @staticmethod
+    def _framed(crop: Image) -> Image:
+        # Tesseract wants letters of about 30 px and some room around them.
+        scale = max(1.0, 40 / crop.shape[0])
+        larger = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        framed: Image = cv2.copyMakeBorder(larger, 8, 8, 8, 8, cv2.BORDER_REPLICATE)
+        return framed
+
+    @staticmethod
+    def _reading(words: dict[str, list[str]], page: int) -> Reading:
+        found = [
+            (word.strip(), float(confidence))
+            for word, confidence, at in zip(words["text"], words["conf"], words["page_num"], strict=True)
+            if int(at) == page and word.strip()
+        ]
+        if not found:
+            return Reading("", 0.0)
+        return Reading(" ".join(word for word, _ in found), sum(c for _, c in found) / len(found) / 100)
+
+
+@dataclass
+class Line:
+    """A region, what it looked like when it was read, and what was read."""
+
+    box: Box
+    patch: NDArray[Any]
+    """The region in the glance."""
+    reading: Reading = field(default=Reading("", 0.0))
+
+
+class TextStage:
+    """Finds and reads the lines of text in whole frames.
+
+    Args:
+        finder: Finds regions.
+        reader: Reads crops.
+        least_confidence: Lines read with less are left out.
+    """
+
+    name = "text"
+    needs: frozenset[str] = frozenset()
+    gives = frozenset({"text_blocks"})
+
+    def __init__(self, finder: RegionFinder, reader: TextReader, least_confidence: float) -> None:
+        self._finder = finder
+        self._reader = reader
+        self._least_confidence = least_confidence
+        self.new_segment()
+
+    @classmethod
+    def load(cls, settings: Settings) -> TextStage:
+        """Load the engine that the settings name.
+
+        Raises:
+            MachineError: it is not installed.
+        """
+        reader: TextReader = TesseractReader() if settings.text_engine == "tesseract" else RapidOcrReader()
+        return cls(RegionFinder(settings.text_detect_size), reader, settings.text_confidence)
+
+    def models(self, info: VideoInfo) -> list[ModelInfo]:
+        """See Stage.models."""
+        return self._finder.models(info) + self._reader.models()
+
+    def new_segment(self) -> None:
+        """See Stage.new_segment."""
+        self._looked: NDArray[Any] | None = None
+        """Glance at the last frame in which regions were looked for."""
+        self._lines: list[Line] = []
+        """Lines of the last frame."""
+
+    def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
+        """See Stage. All regions are found in one call of the network, all new lines are read in another."""
+        images = [each.frame.image for each in batch]
+        glances = [glance(image) for image in images]
+        changed = [self._changed(now) for now in glances]
+        regions = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
+        crops: list[Image] = []
+        unread: list[Line] = []
+        lines_by_frame: list[list[Line]] = []
+        for image, now, new in zip(images, glances, changed, strict=True):
+            if new:
+                lines = []
+                for quad in next(regions):
+                    line = self._known(quad, image, now)
+                    if line is None:
+                        box = enclosing(quad)
+                        line = Line(box, patch(now, box, image).copy())
+                        unread.append(line)
+                        crops.append(get_rotate_crop_image(image, with_room(quad)))
+                    lines.append(line)
+                self._lines = lines
+            lines_by_frame.append(self._lines)
+        for line, reading in zip(unread, self._reader(crops), strict=True):
+            line.reading = Reading(clean(reading.text), reading.confidence)
+        return [
+            Analysis(each.frame, each.detections, self._blocks(lines))
+            for each, lines in zip(batch, lines_by_frame, strict=True)
+        ]
+
+    def _changed(self, now: NDArray[Any]) -> bool:
+        if self._looked is not None and not differs(self._looked, now):
+            return False
+        self._looked = now
+        return True
+
+    def _known(self, quad: Quad, image: Image, now: NDArray[Any]) -> Line | None:
+        box = enclosing(quad)
+        for line in self._lines:
+            shift = EDGE_SHIFT * (line.box[3] - line.box[1])
+            if all(abs(a - b) <= shift for a, b in zip(box, line.box, strict=True)) and not differs(
+                line.patch, patch(now, line.box, image)
+            ):
+                return line
+        return None
+
+    def _blocks(self, lines: Sequence[Line]) -> tuple[TextBlock, ...]:
+        good = [
+            TextBlock(line.box, line.reading.text, line.reading.confidence)
+            for line in lines
+            if line.reading.text and line.reading.confidence >= self._least_confidence
+        ]
+        return tuple(in_reading_order(good))
+
+
+def glance(image: Image) -> NDArray[Any]:
+    """Return a small grey copy of a frame, for telling what changed."""
+    height, width = image.shape[:2]
+    scale = min(1.0, GLANCE_SIDE / min(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: NDArray[Any] = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    return small
+
+
+def patch(now: NDArray[Any], box: Box, image: Image) -> NDArray[Any]:
+    """Return the part of a glance that a box of its frame covers; at least one pixel."""
+    down, across = now.shape[0] / image.shape[0], now.shape[1] / image.shape[1]
+    x1, y1 = min(int(box[0] * across), now.shape[1] - 1), min(int(box[1] * down), now.shape[0] - 1)
+    return now[y1 : max(y1 + 1, round(box[3] * down)), x1 : max(x1 + 1, round(box[2] * across))]
+
+
+def differs(before: NDArray[Any], now: NDArray[Any]) -> bool:
+    """Tell whether any pixel of two grey pictures of one size differs by more than noise."""
+    return int(cv2.absdiff(before, now).max()) > CHANGE
+
+
+def enclosing(quad: Quad) -> Box:
+    """Return the upright box around a region."""
+    x1, y1 = quad.min(axis=0).tolist()
+    x2, y2 = quad.max(axis=0).tolist()
+    return (x1, y1, x2, y2)
+
+
+def with_room(quad: Quad) -> Quad:
+    """Return a region made longer on both ends; one that stands upright stays as it is."""
+    along = quad[1] - quad[0]
+    length, height = float(np.linalg.norm(along)), float(np.linalg.norm(quad[3] - quad[0]))
+    if length < 1 or height > 1.5 * length:
+        return quad
+    more = along / length * height * END_ROOM
+    return np.asarray([quad[0] - more, quad[1] + more, quad[2] + more, quad[3] - more], np.float32)
+
+
+def clean(text: str) -> str:
+    """Return text on one line, with single spaces and no control characters."""
+    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+
+
+def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
+    """Sort lines of text from top to bottom; those at one height, from left to right."""
+    ordered: list[TextBlock] = []
+    row: list[TextBlock] = []
+    for block in sorted(blocks, key=lambda b: (b.box[1] + b.box[3], b.box)):
+        if row and (block.box[1] + block.box[3]) / 2 > row[0].box[3]:
+            ordered += sorted(row, key=lambda b: b.box)
+            row = []
+        row.append(block)
+    return ordered + sorted(row, key=lambda b: b.box)

@@ -1,0 +1,137 @@
+"""What the stages hand to each other. Every box is ``(x1, y1, x2, y2)`` in pixels of the source frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Image = NDArray[Any]
+"""A picture of shape (height, width, 3), uint8, BGR."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says of its first video track, checked against the limits but not trusted."""
+
+    codec: str
+    width: int
+    """Pixels, after rotation."""
+    height: int
+    """Pixels, after rotation."""
+    fps: float | None
+    """Average frames a second; None when the container does not say."""
+    duration_s: float | None
+    frame_count: int | None
+    """Frames that the container lists; None when it does not say."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture."""
+
+    index: int
+    """Place in presentation order, from 0."""
+    timestamp_s: float
+    """Presentation time in the container, seconds."""
+    image: Image
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object."""
+
+    box: Box
+    class_name: str
+    class_id: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """One line of text."""
+
+    box: Box
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A frame and what is known of it so far; each stage returns it with more known."""
+
+    frame: Frame
+    detections: tuple[Detection, ...] = ()
+    """Highest confidence first."""
+    text_blocks: tuple[TextBlock, ...] = ()
+    """In reading order."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that had a part in a result; its fields are the entries of the document's ``models``."""
+
+    name: str
+    role: str
+    """``objects``, ``text_regions`` or ``text``."""
+    runtime: str
+    """``openvino``, ``torch`` or ``tesseract``."""
+    device: str
+    """``cpu`` or ``cuda``."""
+    precision: str
+    """``fp32`` or ``fp16``."""
+    imgsz: list[int] | None
+    """Input height and width in pixels for this video; None when it differs from crop to crop."""
+    sha256: str | None
+    """Of the weights as they were given."""
+
+
+class Stage(Protocol):
+    """One step of a pipeline. It never calls another stage; the service puts them in order."""
+
+    name: str
+    """Shown in stage times."""
+    needs: frozenset[str]
+    """Fields of Analysis that earlier stages must have filled."""
+    gives: frozenset[str]
+    """Fields of Analysis that this stage fills."""
+
+    def models(self, info: VideoInfo) -> list[ModelInfo]:
+        """Return the models that this stage uses on such a video."""
+
+    def new_segment(self) -> None:
+        """Forget everything: no state may cross the edge of a segment."""
+
+    def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
+        """Return the batch, in the same order, with this stage's fields filled."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    frames_processed: int
+    """Frames in the document."""
+    frames_total: int | None
+    """Frames to be analysed, if the container tells the truth; None if it tells nothing."""
+    steps: int
+    """Grows whenever anything gets done, decoding frames that are passed over included."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended: what the job record and the logs are told."""
+
+    frames_processed: int
+    frames_total: int | None
+    sha256: str
+    size_bytes: int
+    device: str
+    summary: dict[str, Any]
+    """The document's summary without its texts."""
+    stage_seconds: dict[str, float]
+    wall_seconds: float

@@ -1,0 +1,196 @@
+"""ResultsSerializer: the result document, written as it is made, and readable again in parts.
+
+The document is JSON with sorted keys and one frame a line, so it grows from the top: models, options and
+pipeline first, then the frames, then what is only known at the end. After each segment the bytes so far are
+made durable and a checkpoint beside them says how far they go; a run that is interrupted goes on from there,
+and the finished document is the same to the byte. The form is described in docs/results-format.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from daemon.jobs import Options
+from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo
+from daemon.storage import atomic_write, fsync_folder
+
+SCHEMA = "dropframe.results/1"
+MOST_TEXTS = 1000
+"""Different lines that the summary lists at most, so that it stays small however long the video is."""
+
+
+def dumps(value: Any) -> str:
+    """Return JSON as the documents hold it: sorted keys, no NaN, characters as they are."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def frame_record(analysis: Analysis) -> dict[str, Any]:
+    """Return one entry of ``results``: boxes with one decimal, confidences with four."""
+    return {
+        "frame_index": analysis.frame.index,
+        "timestamp_s": analysis.frame.timestamp_s,
+        "result": {
+            "detections": [
+                {
+                    "bbox": [round(edge, 1) for edge in d.box],
+                    "class": d.class_name,
+                    "class_id": d.class_id,
+                    "confidence": round(d.confidence, 4),
+                }
+                for d in analysis.detections
+            ],
+            "text": "\n".join(block.text for block in analysis.text_blocks),
+            "text_blocks": [
+                {
+                    "bbox": [round(edge, 1) for edge in block.box],
+                    "confidence": round(block.confidence, 4),
+                    "text": block.text,
+                }
+                for block in analysis.text_blocks
+            ],
+        },
+    }
+
+
+@dataclass
+class Summary:
+    """What the document's ``summary`` counts, kept up frame by frame."""
+
+    frame_count: int = 0
+    """Frames analysed."""
+    classes: Counter[str] = field(default_factory=Counter)
+    """Detections by class."""
+    texts: dict[str, None] = field(default_factory=dict)
+    """Different lines of text, in order of appearance; the first MOST_TEXTS."""
+
+    def add(self, analysis: Analysis) -> None:
+        """Count one frame."""
+        self.frame_count += 1
+        self.classes.update(d.class_name for d in analysis.detections)
+        for block in analysis.text_blocks:
+            if len(self.texts) < MOST_TEXTS:
+                self.texts.setdefault(block.text)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "classes": dict(self.classes),
+            "detection_count": self.classes.total(),
+            "frame_count": self.frame_count,
+            "texts": list(self.texts),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Take up counting where a checkpoint left it."""
+        return cls(record["frame_count"], Counter(record["classes"]), dict.fromkeys(record["texts"]))
+
+
+class ResultsSerializer:
+    """Writes one result document to ``path``, by way of ``<path>.part``.
+
+    Args:
+        path: Where the finished document appears, whole, at ``finish``.
+        models: Everything that has a part in the result.
+        options: How the video is sampled.
+        pipeline_id: Which pipeline.
+        fingerprint: Whatever else the frames depend on (the video's identity, settings); a partial document
+            made under another fingerprint is not gone on with.
+    """
+
+    def __init__(
+        self, path: Path, models: list[ModelInfo], options: Options, pipeline_id: str, fingerprint: str
+    ) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self._checkpoint = path.with_name(path.name + ".checkpoint")
+        head = (
+            f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
+            f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
+        ).encode()
+        self._fingerprint = hashlib.sha256(head + fingerprint.encode()).hexdigest()
+        self.summary = Summary()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._part.open("r+b" if self._part.exists() else "w+b")
+        if not self._go_on():
+            self._file.truncate(0)
+            self._file.write(head)
+
+    def _go_on(self) -> bool:
+        try:
+            checkpoint = json.loads(self._checkpoint.read_text())
+        except (OSError, ValueError):
+            return False
+        size = os.fstat(self._file.fileno()).st_size
+        if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
+            return False
+        self._file.truncate(checkpoint["bytes"])
+        self._file.seek(0, os.SEEK_END)
+        self.summary = Summary.from_record(checkpoint["summary"])
+        return True
+
+    @property
+    def frames_written(self) -> int:
+        """Frames in the document so far; after opening, those that a checkpoint saved."""
+        return self.summary.frame_count
+
+    def write(self, analysis: Analysis) -> None:
+        """Add a frame."""
+        separator = ",\n" if self.summary.frame_count else "\n"
+        self._file.write((separator + dumps(frame_record(analysis))).encode())
+        self.summary.add(analysis)
+
+    def checkpoint(self) -> None:
+        """Make the frames so far durable. Call it at the end of a segment."""
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        with atomic_write(self._checkpoint) as file:
+            state = {
+                "bytes": self._file.tell(),
+                "fingerprint": self._fingerprint,
+                "summary": self.summary.to_record(),
+            }
+            file.write(dumps(state).encode())
+
+    def finish(self, source: Mapping[str, Any], summary: Mapping[str, Any], video: VideoInfo) -> dict[str, Any]:
+        """Write what is only known at the end and put the document in its place.
+
+        Args:
+            source: ``name``, ``sha256`` and ``size_bytes`` of the video.
+            summary: What the summary says beyond what is counted here.
+            video: What the container says.
+
+        Returns:
+            The whole ``summary``.
+        """
+        whole = {**self.summary.to_record(), **summary}
+        tail = (
+            f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(dict(source))},\n"summary": {dumps(whole)},\n'
+            f'"video": {dumps(asdict(video))}\n}}\n'
+        )
+        self._file.write(tail.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.replace(self._path)
+        fsync_folder(self._path.parent)
+        self._checkpoint.unlink(missing_ok=True)
+        return whole
+
+    def close(self) -> None:
+        """Leave the document as it is; what was checkpointed can be gone on with."""
+        if not self._file.closed:
+            self._file.close()
+
+
+def discard_partial(path: Path) -> None:
+    """Remove what an unfinished run left for a document that will not be finished."""
+    for ending in (".part", ".checkpoint"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)

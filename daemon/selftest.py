@@ -1,0 +1,194 @@
+"""Checks of the machine: folders, disk, libraries. At start the folders are checked; ``dropframe doctor`` shows all."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.errors import DropframeError, MachineError
+from daemon.filesystem import free_bytes, is_remote, mount_of
+from daemon.settings import Settings
+
+SYSTEM_PACKAGES = {
+    "libGL.so.1": "libgl1",
+    "libgomp.so.1": "libgomp1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libstdc++.so.6": "libstdc++6",
+    "libxcb.so.1": "libxcb1",
+    "libz.so.1": "zlib1g",
+}
+"""Debian packages by the shared library that they hold."""
+LIBRARIES = (
+    "av",
+    "cv2",
+    "numpy",
+    "openvino",
+    "pytesseract",
+    "rapidocr",
+    "starlette",
+    "tinydb",
+    "torch",
+    "watchdog",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    sentence: str
+    """What was found; if it is not ok, what to do."""
+
+
+def check_folders(settings: Settings) -> Iterator[Check]:
+    """Write, rename and delete a file in each folder, and look at the file system that it is on."""
+    for name, folder in (
+        ("inbox", settings.inbox_dir),
+        ("outbox", settings.outbox_dir),
+        ("data", settings.data_dir),
+    ):
+        problem = _try_folder(folder)
+        if problem is not None:
+            yield Check(name, False, problem)
+            continue
+        kind = mount_of(folder).kind
+        if name == "data" and is_remote(kind):
+            yield Check(
+                name,
+                False,
+                f"{folder} is on {kind}, a network file system, where the job store is not safe; set data_dir to a "
+                "folder on a local disk.",
+            )
+            continue
+        watched = ""
+        if name == "inbox":
+            polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
+            watched = f", watched by {'polling' if polled else 'events'}"
+        yield Check(name, True, f"{folder} ({kind}{watched})")
+
+
+def _try_folder(folder: Path) -> str | None:
+    probe = folder / f".dropframe-selftest-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        moved = probe.rename(probe.with_name(probe.name + "-2"))
+        moved.unlink()
+    except OSError as error:
+        return (
+            f"{folder} cannot be used: {error.strerror}. Give user {os.getuid()} the right to write, rename and "
+            "delete there, or set another folder."
+        )
+    return None
+
+
+def require_folders(settings: Settings) -> None:
+    """Check the folders and stop at the first that cannot be used.
+
+    Raises:
+        MachineError: which one, and what to do.
+    """
+    for check in check_folders(settings):
+        if not check.ok:
+            raise MachineError(check.sentence)
+
+
+def check_disk(settings: Settings) -> Check:
+    """Compare free space with ``min_free_bytes``."""
+    free = free_bytes(settings.data_dir)
+    enough = free >= settings.min_free_bytes
+    sentence = f"{free / 1e9:.1f} GB free for data"
+    if not enough:
+        sentence += f", less than min_free_bytes ({settings.min_free_bytes}); make room or lower it"
+    return Check("disk", enough, sentence)
+
+
+def check_libraries() -> Iterator[Check]:
+    """Import each library; name the system library that one misses and the Debian package that has it."""
+    import daemon.pipeline  # noqa: F401 - sets the environment that Ultralytics reads
+
+    for name in LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            yield Check(f"library {name}", False, missing_library(name, error))
+        else:
+            yield Check(f"library {name}", True, "can be loaded")
+
+
+def missing_library(name: str, error: ImportError) -> str:
+    """Return what to do about a library that cannot be imported."""
+    found = re.search(r"(lib[\w+.-]+\.so[.\d]*)", str(error))
+    if found is None:
+        return f"{name} cannot be imported ({error}); run make install again."
+    package = SYSTEM_PACKAGES.get(found[1])
+    where = f"the package {package}" if package else "the package that has it (apt-file search finds it)"
+    return f"{name} needs the system library {found[1]}; install {where}."
+
+
+def check_models(settings: Settings) -> Iterator[Check]:
+    """Load the models as the daemon would."""
+    from daemon.pipeline.loaded import Loaded
+
+    try:
+        loaded = Loaded(settings)
+        models = loaded.describe()
+    except DropframeError as error:
+        yield Check("models", False, str(error))
+        return
+    yield Check("device", True, loaded.device)
+    if loaded.objects is None:
+        yield Check(
+            "objects",
+            True,
+            f"no weights; text only. Put an Ultralytics .pt into {settings.data_dir / 'models'} for objects.",
+        )
+    for model in models:
+        digest = f", sha256 {model.sha256[:12]}…" if model.sha256 else ""
+        yield Check(model.role, True, f"{model.name} on {model.runtime} ({model.device}, {model.precision}{digest})")
+
+
+def check_tesseract() -> Check:
+    """Look for the Tesseract program."""
+    from daemon.pipeline.read import TesseractReader
+
+    try:
+        version = TesseractReader().models()[0].name
+    except MachineError:
+        return Check(
+            "tesseract",
+            True,
+            "not installed; only needed for text_engine = tesseract (package tesseract-ocr)",
+        )
+    return Check("tesseract", True, version)
+
+
+def check_store(settings: Settings) -> Check:
+    """Read the job store, without the lock, as the sidecar does."""
+    from daemon.job_reader import JobReader
+
+    reader = JobReader(settings.data_dir)
+    try:
+        reader.refresh()
+    except DropframeError as error:
+        return Check("jobs", False, str(error))
+    return Check("jobs", True, ", ".join(f"{number} {status}" for status, number in reader.counts().items()) or "none")
+
+
+def all_checks(settings: Settings) -> Iterator[Check]:
+    """Run every check, in the order in which a person would mend things."""
+    yield from check_folders(settings)
+    yield check_disk(settings)
+    yield check_store(settings)
+    libraries = list(check_libraries())
+    yield from libraries
+    if all(check.ok for check in libraries):
+        yield check_tesseract()
+        yield from check_models(settings)

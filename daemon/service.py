@@ -1,0 +1,247 @@
+"""The daemon: startup, main_loop, shutdown. It owns the job store and puts the parts together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from daemon import __version__, heartbeat, spool
+from daemon.errors import DropframeError, JobError, MachineError, ModelError, StoreError, UnknownJob
+from daemon.filesystem import free_bytes
+from daemon.heartbeat import Heartbeat
+from daemon.inbox import Inbox
+from daemon.intake import Intake
+from daemon.jobs import JobStatus
+from daemon.outbox import Outbox
+from daemon.pipeline.client import PipelineProcess, Ready
+from daemon.pipeline.pipelines import all_pipelines
+from daemon.queue import InMemoryQueueService
+from daemon.selftest import require_folders
+from daemon.settings import Settings
+from daemon.spool import Ticket, TicketKind
+from daemon.storage import LocalStorageService
+from daemon.store import JobStore
+from daemon.worker import JobWorker, utc_now
+
+log = logging.getLogger(__name__)
+
+SPOOL_SECONDS = 0.25
+"""Time between two looks into the spool."""
+HEARTBEAT_SECONDS = 1.0
+"""Time between two signs of life."""
+STOP_SECONDS = 8.0
+"""Time that the worker gets to end at shutdown."""
+
+
+class DaemonService:
+    """Watches, takes in and runs jobs until it is told to stop.
+
+    Args:
+        settings: Everything.
+        on_ready: Called once, from another thread, when the models are loaded.
+    """
+
+    def __init__(self, settings: Settings, on_ready: Callable[[Ready], None] = lambda ready: None) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._fatal: DropframeError | None = None
+        self._started_at = utc_now()
+        self._spool_due = self._heartbeat_due = 0.0
+        self._compacted = False
+
+    def stop(self) -> None:
+        """End ``main_loop`` soon. Safe to call from a signal handler."""
+        self._stopping.set()
+        self._woken.set()
+
+    def run(self) -> None:
+        """Start up, work until ``stop``, shut down.
+
+        Raises:
+            MachineError: a folder, a device or a library is not usable; nothing was changed.
+            ModelError: the weights are not usable.
+            StoreError: the job store cannot be opened.
+        """
+        with contextlib.ExitStack() as stack:
+            self.startup(stack)
+            self.main_loop()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def startup(self, stack: contextlib.ExitStack) -> None:
+        """Open everything, mend what a crash left, begin to watch and to work; ``stack`` gets what undoes it."""
+        settings = self._settings
+        require_folders(settings)
+        pipelines = frozenset(all_pipelines())
+        if settings.default_pipeline not in pipelines:
+            raise MachineError(
+                f"default_pipeline is {settings.default_pipeline!r}; there are {', '.join(sorted(pipelines))}."
+            )
+        self.store = stack.enter_context(JobStore.open(settings.data_dir))
+        if self.store.recovered_from:
+            log.warning("%s", self.store.recovered_from)
+        self.queue = InMemoryQueueService()
+        storage = LocalStorageService(settings.data_dir)
+        self.intake = Intake(settings, self.store, self.queue, storage, pipelines)
+        self.pipeline = PipelineProcess(settings)
+        outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
+        self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, outbox, settings)
+        self._recover(storage)
+        self.inbox = Inbox(settings, self._woken.set)
+        self.inbox.startup()
+        self._thread = threading.Thread(target=self._work, name="worker")
+        self._thread.start()
+        stack.callback(self.shutdown)
+
+    def _recover(self, storage: LocalStorageService) -> None:
+        self.intake.recover()
+        for job in self.store.jobs(JobStatus.RUNNING):
+            self.store.move(job.job_id, JobStatus.PENDING)
+        for job in self.store.jobs(JobStatus.PENDING):
+            if storage.path(job.input_path).exists():
+                self.queue.enqueue(job.job_id, job.sequence)
+
+    def _work(self) -> None:
+        # The child is started from this thread, which lives as long as the daemon: the signal that ends a
+        # child with its parent comes when the thread that started it ends.
+        try:
+            self._on_ready(self.pipeline.start(self._stopping.is_set))
+        except (MachineError, ModelError) as error:
+            self._fatal = error
+            self.stop()
+            return
+        except JobError as error:
+            log.error("the pipeline could not be started and is tried again with the next job: %s", error)
+        self.worker.run_forever()
+
+    def main_loop(self) -> None:
+        """Take in what comes until ``stop``."""
+        while not self._stopping.is_set():
+            self._woken.clear()
+            try:
+                self.step(time.monotonic())
+            except (OSError, StoreError) as error:
+                log.warning("taking in goes on after an error: %s", error)
+                self._stopping.wait(1.0)
+            now = time.monotonic()
+            due = min(self._spool_due, self._heartbeat_due, now + self.inbox.next_due(now))
+            self._woken.wait(max(0.0, due - now))
+
+    def step(self, now: float) -> None:
+        """Do once what is due.
+
+        Args:
+            now: Monotonic time in seconds.
+
+        Raises:
+            StoreError: the job store cannot be written just now; nothing is lost.
+            OSError: a folder cannot be used just now; nothing is lost.
+        """
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT_SECONDS
+            self._sign_of_life("running")
+        dropped = self.inbox.poll(now)
+        if dropped:
+            taken = self.intake.take(dropped)
+            for file, why in taken.left:
+                self.inbox.leave(file, why)
+            for job in taken.jobs:
+                log.info("Job %s: %s was taken in", job.job_id, job.source_name)
+            self.worker.wake()
+        if now >= self._spool_due:
+            self._spool_due = now + SPOOL_SECONDS
+            for ticket in self.intake.take_tickets():
+                self._grant(ticket)
+            if self.queue.size():
+                self.worker.wake()
+        self._compact_when_idle()
+
+    def _grant(self, ticket: Ticket) -> None:
+        act = self.worker.cancel if ticket.kind is TicketKind.CANCEL else self.worker.retry
+        try:
+            done = act(ticket.job_id)
+            log.info("Job %s: %s %s", ticket.job_id, ticket.kind, "granted" if done else "came too late")
+        except UnknownJob:
+            log.warning("a ticket to %s names the unknown job %s", ticket.kind, ticket.job_id)
+        spool.done(self.intake.spool_dir, ticket)
+
+    def _compact_when_idle(self) -> None:
+        idle = self.worker.running is None and self.queue.size() == 0
+        if idle and not self._compacted:
+            self.store.compact_if_worthwhile()
+        self._compacted = idle
+
+    def shutdown(self) -> None:
+        """End watching and working; a running job goes back to the queue."""
+        self._sign_of_life("stopping")
+        self._stopping.set()
+        self.intake.stop()
+        self.worker.stop()
+        self.inbox.shutdown()
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            log.error("the worker does not end; the pipeline is killed")
+        self.pipeline.close()
+        self._thread.join()
+
+    def _sign_of_life(self, state: str) -> None:
+        health = self.inbox.health()
+        running = self.worker.running
+        now = time.monotonic()
+        ready = self.pipeline.ready
+        totals = dict(self.worker.totals)
+        beat = Heartbeat(
+            pid=os.getpid(),
+            version=__version__,
+            started_at=self._started_at,
+            updated_at=utc_now(),
+            state=state if ready or state != "running" else "starting",
+            device=ready.device if ready else None,
+            models=ready.models if ready else [],
+            inbox={
+                "mode": health.mode,
+                "file_system": health.file_system,
+                "online": health.online,
+                "last_good_scan_age_s": health.scan_age_seconds,
+                "canary_age_s": health.canary_age_seconds,
+                "waiting_count": health.waiting_count,
+                "waiting": [
+                    {"name": w.path, "size_bytes": w.size_bytes, "age_s": w.age_seconds, "why": w.why}
+                    for w in health.waiting
+                ],
+                "overflows": health.overflows,
+                "problem": health.problem,
+            },
+            paused=self.intake.paused or self.worker.short_of_space(),
+            queue_length=self.queue.size(),
+            oldest_wait_s=self._oldest_wait_s(),
+            running=None
+            if running is None
+            else {
+                "job_id": running.job_id,
+                "frames_processed": running.progress.frames_processed,
+                "frames_total": running.progress.frames_total,
+                "frames_per_second": round(running.frames_per_second(now), 2),
+            },
+            free_bytes=free_bytes(self._settings.data_dir),
+            min_free_bytes=self._settings.min_free_bytes,
+            counters={k: int(v) for k, v in totals.items() if not k.endswith("_seconds")},
+            stage_seconds_total={
+                k.removesuffix("_seconds"): round(v, 3) for k, v in totals.items() if k.endswith("_seconds")
+            },
+        )
+        heartbeat.write(self._settings.data_dir, beat)
+
+    def _oldest_wait_s(self) -> float | None:
+        first = self.queue.first()
+        job = self.store.find(first) if first else None
+        if job is None:
+            return None
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(job.created_at)).total_seconds())

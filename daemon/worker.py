@@ -1,0 +1,416 @@
+"""JobWorker: take one job, run it, record how it ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from daemon.errors import (
+    Cancelled,
+    DropframeError,
+    Interrupted,
+    JobError,
+    MachineError,
+    PermanentError,
+    SourceChanged,
+    StoreError,
+    SurroundingsError,
+)
+from daemon.faults import crash_point
+from daemon.filesystem import free_bytes
+from daemon.intake import Intake
+from daemon.jobs import ErrorKind, Job, JobStatus, output_key
+from daemon.outbox import Outbox
+from daemon.pipeline.client import RunRequest
+from daemon.pipeline.records import Progress, RunReport
+from daemon.queue import QueueService
+from daemon.settings import Settings
+from daemon.storage import StorageService
+from daemon.store import JobStore
+
+log = logging.getLogger(__name__)
+
+SURROUNDINGS_SECONDS = 10.0
+"""Wait before a job is tried again that a full disk or an absent outbox held up."""
+NOTE_SECONDS = 0.5
+"""Time between two notes of progress in the job store."""
+PARTIAL_ENDINGS = (".part", ".checkpoint")
+"""What the pipeline keeps beside a result document that is not finished."""
+
+
+class Pipeline(Protocol):
+    """What the worker needs of the pipeline process."""
+
+    def run(
+        self,
+        request: RunRequest,
+        on_progress: Callable[[Progress], None] = ...,
+        should_stop: Callable[[], bool] = ...,
+    ) -> RunReport:
+        """Run one request; see ``PipelineProcess.run``."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The job that is being worked on."""
+
+    job_id: str
+    since: float
+    """Monotonic time in seconds."""
+    progress: Progress
+    first_frames: int
+    """Frames that an earlier attempt had finished."""
+
+    def frames_per_second(self, now: float) -> float:
+        """Return the speed of this attempt."""
+        return (self.progress.frames_processed - self.first_frames) / max(now - self.since, 1e-6)
+
+
+class JobWorker:
+    """Runs jobs one after the other.
+
+    Args:
+        store: Keeps the records.
+        queue: Says which job is next.
+        storage: Keeps videos and result documents.
+        intake: Knows whether a stored video was written to, and puts such a one back.
+        pipeline: Does the work.
+        outbox: Gets results and errors.
+        settings: Attempts and waits.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        queue: QueueService,
+        storage: StorageService,
+        intake: Intake,
+        pipeline: Pipeline,
+        outbox: Outbox,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._storage = storage
+        self._intake = intake
+        self._pipeline = pipeline
+        self._outbox = outbox
+        self._settings = settings
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._cancel_lock = threading.Lock()
+        self._cancelled: str | None = None
+        self._current: str | None = None
+        self.running: Running | None = None
+        """The job that is being worked on."""
+        self.totals: dict[str, float] = {}
+        """Since the start: ``jobs_completed``, ``jobs_failed``, ``frames``, and busy seconds a stage."""
+
+    # Called from other threads.
+
+    def wake(self) -> None:
+        """Say that the queue has something new."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End ``run_forever``; a job that is running goes back to the queue."""
+        self._stopping.set()
+        self._woken.set()
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that waits or runs, as failed by a person's wish.
+
+        Returns:
+            Whether it was there to be cancelled; False for a job that has ended.
+
+        Raises:
+            UnknownJob: there is no such job.
+        """
+        with self._cancel_lock:
+            if self._current == job_id:
+                self._cancelled = job_id
+                return True
+            job = self._store.get(job_id)
+            if job.status is not JobStatus.PENDING:
+                return False
+            self._queue.remove(job_id)
+            self._fail(job, ErrorKind.CANCELLED, "Cancelled before it started.")
+            return True
+
+    def retry(self, job_id: str) -> bool:
+        """Put a failed job back into the queue, with all its attempts.
+
+        Returns:
+            Whether it had failed.
+
+        Raises:
+            UnknownJob: there is no such job.
+            StoreError: the store cannot be written.
+        """
+        job = self._store.get(job_id)
+        if job.status is not JobStatus.FAILED:
+            return False
+        self._storage.delete_file(output_key(job_id))
+        job = self._store.move(
+            job_id,
+            JobStatus.PENDING,
+            attempts=0,
+            error_kind=None,
+            error_message=None,
+            finished_at=None,
+            frames_processed=0,
+        )
+        self._queue.enqueue(job_id, job.sequence)
+        self.wake()
+        return True
+
+    # The loop.
+
+    def run_forever(self) -> None:
+        """Run jobs until ``stop`` is called. No failure ends it."""
+        while not self._stopping.is_set():
+            self._woken.clear()
+            try:
+                if self.run_once():
+                    continue
+            except Exception:
+                log.exception("the worker goes on after an error")
+                self._woken.wait(1.0)
+            due = self._queue.next_due()
+            self._woken.wait(1.0 if due is None else min(1.0, max(0.0, due - self._clock())))
+
+    def run_once(self, now: float | None = None) -> bool:
+        """Run the job that is due, if there is one.
+
+        Args:
+            now: Monotonic time in seconds; the present if not given.
+
+        Returns:
+            Whether there was one.
+        """
+        now = self._clock() if now is None else now
+        if self.short_of_space() is not None:
+            return False  # the queue keeps its order until there is room
+        job_id = self._queue.dequeue(now)
+        if job_id is None:
+            return False
+        with self._cancel_lock:
+            job = self._store.find(job_id)
+            if job is None or job.status is not JobStatus.PENDING:
+                return True
+            self._current, self._cancelled = job_id, None
+        try:
+            self._run(job, now)
+        finally:
+            with self._cancel_lock:
+                self._current = None
+                self.running = None
+        return True
+
+    def short_of_space(self) -> str | None:
+        """Return a sentence if the data disk is too full to run a job, else None."""
+        least = self._settings.min_free_bytes
+        try:
+            free = free_bytes(self._settings.data_dir)
+        except OSError as error:
+            return f"Running is paused: the data folder cannot be reached ({error.strerror})."
+        if free < least:
+            return f"Running is paused: less than {least} bytes are free on the data disk (min_free_bytes)."
+        return None
+
+    # One job.
+
+    def _run(self, job: Job, now: float) -> None:
+        job = self._store.move(
+            job.job_id,
+            JobStatus.RUNNING,
+            attempts=job.attempts + 1,
+            started_at=utc_now(),
+            error_kind=None,
+            error_message=None,
+        )
+        crash_point("worker.running")
+        try:
+            self._check_source(job)
+            changes = self._analyse(job)
+            crash_point("worker.analysed")
+            self._publish(job)
+            crash_point("worker.published")
+        except Interrupted:
+            self._store.move(job.job_id, JobStatus.PENDING, attempts=job.attempts - 1)
+            self._queue.enqueue(job.job_id, job.sequence)
+        except Cancelled as error:
+            self._fail(self._store.get(job.job_id), ErrorKind.CANCELLED, str(error))
+        except SourceChanged as error:
+            self._run_again_as_it_is_now(job, str(error))
+        except PermanentError as error:
+            self._fail(job, ErrorKind.PERMANENT, str(error))
+        except (SurroundingsError, MachineError) as error:
+            self._wait(job, error, SURROUNDINGS_SECONDS, now, counted=False)
+        except JobError as error:
+            if job.attempts >= self._settings.max_attempts:
+                attempts = f"{error} It was tried {job.attempts} times." if job.attempts > 1 else str(error)
+                self._fail(job, ErrorKind.TRANSIENT, attempts)
+            else:
+                self._wait(job, error, self._settings.retry_seconds * 2 ** (job.attempts - 1), now, counted=True)
+        else:
+            self._store.move(
+                job.job_id,
+                JobStatus.COMPLETED,
+                output_path=output_key(job.job_id),
+                finished_at=utc_now(),
+                **changes,
+            )
+            crash_point("worker.completed")
+            self._count("jobs_completed")
+            log.info("Job %s is completed: %s", job.job_id, self._outbox.path(job).name)
+
+    def _check_source(self, job: Job) -> None:
+        try:
+            if not self._intake.unchanged(job):
+                raise SourceChanged(
+                    "The video was written to after it had been taken in; it is run again as it is now."
+                )
+        except FileNotFoundError as error:
+            raise PermanentError("The stored video is gone from the data folder; drop or submit it again.") from error
+        except OSError as error:
+            raise SurroundingsError(f"The stored video cannot be read: {error.strerror}.") from error
+
+    def _analyse(self, job: Job) -> dict[str, Any]:
+        """Make the result document unless an earlier attempt did; return what the record gets to know."""
+        document = self._storage.path(output_key(job.job_id))
+        if document.exists():
+            return {}
+        begun = self._clock()
+        first: int | None = None
+        noted = begun
+
+        def note(progress: Progress) -> None:
+            nonlocal first, noted
+            first = progress.frames_processed if first is None else first
+            self.running = Running(job.job_id, begun, progress, first)
+            now = self._clock()
+            if now - noted >= NOTE_SECONDS:
+                noted = now
+                try:
+                    self._store.note(
+                        job.job_id,
+                        durable=False,
+                        frames_processed=progress.frames_processed,
+                        frames_total=progress.frames_total,
+                    )
+                except StoreError as error:
+                    log.warning("progress could not be noted: %s", error)
+
+        request = RunRequest(
+            file_path=self._storage.path(job.input_path),
+            pipeline_id=job.pipeline_id,
+            frame_stride=job.options.frame_stride,
+            max_frames=job.options.max_frames,
+            output_path=document,
+            source_name=job.source_name,
+        )
+        try:
+            report = self._pipeline.run(request, note, self._should_stop)
+        except Interrupted as error:
+            if self._cancelled == job.job_id:
+                raise Cancelled("Cancelled while it was running.") from error
+            raise
+        for name, seconds in report.stage_seconds.items():
+            self._count(f"{name}_seconds", seconds)
+        self._count("frames", report.frames_processed)
+        log.info(
+            "Job %s: %d frames in %.1f s; busy seconds %s",
+            job.job_id,
+            report.frames_processed,
+            report.wall_seconds,
+            report.stage_seconds,
+        )
+        facts: dict[str, Any] = {
+            "frames_processed": report.frames_processed,
+            "frames_total": report.frames_total,
+            "sha256": report.sha256,
+            "size_bytes": report.size_bytes,
+            "device": report.device,
+            "summary": report.summary,
+        }
+        self._check_source(job)
+        self._store.note(job.job_id, **facts)  # before publishing: a later attempt only publishes
+        return facts
+
+    def _publish(self, job: Job) -> None:
+        with self._cancel_lock:
+            if self._cancelled == job.job_id:
+                raise Cancelled("Cancelled while it was running.")
+            self._current = None  # from here on it is too late to cancel
+        try:
+            with self._storage.load_file(output_key(job.job_id)) as document:
+                self._outbox.publish(job, document)
+        except OSError as error:
+            raise SurroundingsError(
+                f"The outbox cannot be written ({error.strerror}); the result is kept and published when it can."
+            ) from error
+
+    def _run_again_as_it_is_now(self, job: Job, reason: str) -> None:
+        self._discard(job)
+        try:
+            renewed = self._intake.put_back(job, reason)
+        except OSError as error:
+            self._fail(job, ErrorKind.PERMANENT, f"{reason} It could not be put back: {error.strerror}.")
+            return
+        if renewed is None:
+            self._fail(job, ErrorKind.PERMANENT, reason)
+        else:
+            self._store.move(job.job_id, JobStatus.PENDING, attempts=job.attempts - 1)
+            self._queue.enqueue(job.job_id, job.sequence)
+
+    def _wait(self, job: Job, error: DropframeError, seconds: float, now: float, *, counted: bool) -> None:
+        """Make a job pending again for a later attempt."""
+        attempts = job.attempts if counted else job.attempts - 1
+        log.warning("Job %s waits %.0f s: %s", job.job_id, seconds, error)
+        self._store.move(
+            job.job_id,
+            JobStatus.PENDING,
+            attempts=attempts,
+            error_kind=ErrorKind.TRANSIENT,
+            error_message=str(error),
+        )
+        self._queue.enqueue(job.job_id, job.sequence, max(now, self._clock()) + seconds)
+
+    def _fail(self, job: Job, kind: ErrorKind, message: str) -> None:
+        self._discard(job)
+        job = self._store.move(
+            job.job_id, JobStatus.FAILED, error_kind=kind, error_message=message, finished_at=utc_now()
+        )
+        self._count("jobs_failed")
+        log.warning("Job %s failed (%s): %s", job.job_id, kind, message)
+        try:
+            self._outbox.publish_error(job)
+        except OSError as error:
+            log.warning("the error of job %s cannot be put into the outbox: %s", job.job_id, error.strerror)
+
+    def _discard(self, job: Job) -> None:
+        """Remove the result, whole or partial, of a job that will not have one."""
+        document = self._storage.path(output_key(job.job_id))
+        for path in (document, *(Path(f"{document}{ending}") for ending in PARTIAL_ENDINGS)):
+            path.unlink(missing_ok=True)
+
+    def _should_stop(self) -> bool:
+        return self._stopping.is_set() or self._cancelled is not None
+
+    def _count(self, name: str, amount: float = 1) -> None:
+        self.totals[name] = self.totals.get(name, 0) + amount
+
+
+def utc_now() -> str:
+    """Return the time as job records hold it: ISO 8601 UTC with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
