@@ -156,6 +156,78 @@ class Settings(BaseSettings):
         20_000_000, gt=0, description="Most frames a video may hold.", json_schema_extra={"unit": "frames"}
     )
 
+    host: str = Field(
+        "127.0.0.1",
+        description="Address the sidecar listens on; one that others can reach needs tokens.",
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="Port the sidecar listens on; 0 takes a free one.")
+    tokens: list[str] = Field(
+        default_factory=list,
+        description="API tokens as name:read:sha256 or name:submit:sha256; dropframe token makes one.",
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names under which the sidecar may be called besides its address (the Host header).",
+    )
+    allowed_origins: list[str] = Field(
+        default_factory=list,
+        description="Other web sites whose pages may call the sidecar, such as https://example.org.",
+    )
+    max_requests: int = Field(
+        256,
+        ge=1,
+        description="Requests served at a time; more are refused with 503.",
+        json_schema_extra={"unit": "requests"},
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Open connections; above it those that wait idle are closed first.",
+        json_schema_extra={"unit": "connections"},
+    )
+    max_uploads: int = Field(
+        16,
+        ge=1,
+        description="Uploads received at a time; more are refused with 503.",
+        json_schema_extra={"unit": "uploads"},
+    )
+    max_queue: int = Field(
+        10_000,
+        ge=1,
+        description="Jobs that may wait; above it uploads are refused with 503.",
+        json_schema_extra={"unit": "jobs"},
+    )
+    header_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest time a client may take to send the head of a request.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    upload_stall_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="An upload, or a download, from which nothing moves for this long is ended.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    upload_min_rate: float = Field(
+        1000.0,
+        ge=0,
+        description="Least speed of an upload, after its first upload_stall_seconds.",
+        json_schema_extra={"unit": "bytes/s"},
+    )
+    upload_max_seconds: float = Field(
+        21_600.0, gt=0, description="Longest time of one upload.", json_schema_extra={"unit": "seconds"}
+    )
+    max_wait_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="Longest time that a status call waits for a change.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    idempotency_days: float = Field(
+        7.0, gt=0, description="How long an Idempotency-Key is remembered at least.", json_schema_extra={"unit": "days"}
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _folders_hang_off_home(cls, values: Any) -> Any:
