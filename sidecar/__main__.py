@@ -1,0 +1,50 @@
+"""The sidecar's process: ``python -m sidecar --home HOME --host HOST --port PORT``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from daemon.errors import DropframeError, SettingsError
+from daemon.settings import Settings
+from sidecar import logs
+from sidecar.app import make_app
+from sidecar.server import make_server
+
+WRONG_SETTINGS = 2
+CANNOT_RUN = 1
+
+log = logging.getLogger("sidecar")
+
+
+def main() -> int:
+    """Serve until a signal comes; return the exit code."""
+    parser = argparse.ArgumentParser(prog="sidecar", description="Submit, status and results over HTTP.")
+    parser.add_argument("--home", type=Path, help="folder of inbox, outbox and data (default: the current one)")
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
+    flags = parser.parse_args()
+    try:
+        settings = Settings.load(home=flags.home, host=flags.host, port=flags.port)
+        logs.setup(settings.log_level)
+        app = make_app(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG_SETTINGS
+    except (DropframeError, OSError) as error:
+        sys.stderr.write(f"The sidecar cannot start: {error}\n")
+        return CANNOT_RUN
+
+    def on_start(port: int) -> None:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        log.info("listening", extra={"fields": {"address": f"http://{host}:{port}", "port": port}})
+
+    server = make_server(settings, app, on_start)
+    server.run()
+    return 0 if server.started else CANNOT_RUN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

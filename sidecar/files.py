@@ -1,0 +1,141 @@
+"""Pieces: an answer made of bytes and of parts of one open file, sent in constant memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sidecar.document import Span
+from sidecar.problems import Problem
+
+CHUNK_BYTES = 256 << 10
+GZIP_LEVEL = 1
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_RANGE_COUNT = ","
+
+
+class Pieces(Response):
+    """Sends pieces one after another and closes the file.
+
+    Args:
+        descriptor: The open file; closed at the end, however that comes.
+        pieces: Bytes, and spans of the file.
+        stall_seconds: A client that takes nothing for so long is let go.
+        status_code: Of the answer.
+        headers: Of the answer; the length is added.
+        zipped: Compress on the way.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        pieces: Sequence[bytes | Span],
+        stall_seconds: float,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        zipped: bool = False,
+    ) -> None:
+        self._descriptor = descriptor
+        self._pieces = pieces
+        self._stall_seconds = stall_seconds
+        self._zipped = zipped
+        self.status_code = status_code
+        self.background = None
+        self.init_headers(dict(headers or {}))
+        if zipped:
+            self.headers["content-encoding"] = "gzip"
+        else:
+            length = sum(len(p) if isinstance(p, bytes) else p.end - p.start for p in pieces)
+            self.headers["content-length"] = str(length)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything; a client that left or stands still ends it."""
+        try:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            if scope["method"] != "HEAD":
+                async for data in self._zip() if self._zipped else self._read():
+                    async with asyncio.timeout(self._stall_seconds):
+                        await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            os.close(self._descriptor)
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            position = piece.start
+            while position < piece.end:
+                count = min(CHUNK_BYTES, piece.end - position)
+                data = await asyncio.to_thread(os.pread, self._descriptor, count, position)
+                if not data:  # shorter than promised: the connection is closed, so nobody takes it for whole
+                    raise EOFError("a stored file became shorter while it was sent")
+                position += len(data)
+                yield data
+
+    async def _zip(self) -> AsyncIterator[bytes]:
+        packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+        async for data in self._read():
+            if packed := await asyncio.to_thread(packer.compress, data):
+                yield packed
+        yield packer.flush()
+
+
+def etag(*parts: object) -> str:
+    """Return a strong ETag that differs when any of the parts does."""
+    return '"' + hashlib.sha256(repr(parts).encode()).hexdigest()[:32] + '"'
+
+
+def matches(header: str | None, tag: str) -> bool:
+    """Tell whether an If-None-Match names a tag; weakly compared, as RFC 9110 (13.1.2) wants."""
+    if not header:
+        return False
+    return header.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in header.split(",")]
+
+
+def not_modified(tag: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a 304."""
+    return Response(status_code=304, headers={"etag": tag, "cache-control": "private, no-cache", **(headers or {})})
+
+
+def wants_gzip(request: Request) -> bool:
+    """Tell whether a client accepts gzip."""
+    for part in request.headers.get("accept-encoding", "").split(","):
+        name, _, quality = part.partition(";")
+        if name.strip().lower() in ("gzip", "*"):
+            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", quality)
+    return False
+
+
+def one_range(request: Request, size: int, tag: str) -> Span | None:
+    """Return the part of a file that a request wants, or None for all of it.
+
+    Raises:
+        Problem: 416, the range is outside the file, or there is more than one.
+    """
+    header = request.headers.get("range", "")
+    if not header.startswith("bytes=") or request.headers.get("if-range", tag) != tag:
+        return None
+    unsatisfiable = {"content-range": f"bytes */{size}"}
+    if _RANGE_COUNT in header:
+        raise Problem(416, "Ask for one range at a time.", headers=unsatisfiable)
+    found = _RANGE.fullmatch(header.replace(" ", ""))
+    if found is None or not (found[1] or found[2]):
+        raise Problem(416, "Ask for a range of bytes such as bytes=0-1023.", headers=unsatisfiable)
+    if not found[1]:
+        start, end = max(0, size - int(found[2])), size
+    else:
+        start, end = int(found[1]), min(size, int(found[2] or size) + 1)
+    if start >= end:
+        raise Problem(416, f"That range is outside the file, which has {size} bytes.", headers=unsatisfiable)
+    return Span(start, end)

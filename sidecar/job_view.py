@@ -1,0 +1,272 @@
+"""JobView: the job store and the spool as the sidecar sees them, followed change by change; never writes.
+
+It keeps the records as they are on disk and its own order of them, because a list page and a status call must
+cost the same with ten jobs and with a hundred thousand; ``JobReader.jobs`` builds every one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from daemon.errors import StoreError
+from daemon.job_reader import check_record
+from daemon.jobs import Job, JobSource, JobStatus, Options, input_key
+from daemon.journal import JournalReader
+from daemon.migrations import JOBS, new_tables
+from daemon.spool import MAX_TICKET_BYTES, Ticket, TicketKind
+
+SUBMIT_ENDING = ".submit.json"
+FRESH_SECONDS = 0.1
+"""A folder changed so lately may change again without another time stamp."""
+_TICKET_FIELDS = frozenset(f.name for f in fields(Ticket))
+
+
+class JobOrder:
+    """Which jobs there are, by id and, for each status, by sequence."""
+
+    def __init__(self) -> None:
+        self.sequences: dict[str, int] = {}
+        """By job id."""
+        self.all: list[int] = []
+        self.by_status: dict[JobStatus, list[int]] = {status: [] for status in JobStatus}
+        self._known: dict[int, tuple[str, JobStatus]] = {}
+
+    def rebuild(self, rows: Mapping[str, Any]) -> None:
+        """Begin anew.
+
+        Raises:
+            StoreDamaged: a record is not that of a job.
+        """
+        self.sequences, self._known = {}, {}
+        self.by_status = {status: [] for status in JobStatus}
+        for doc_id, record in rows.items():
+            job_id, status = check_record(doc_id, record)
+            sequence = int(doc_id)
+            self._known[sequence] = job_id, status
+            self.sequences[job_id] = sequence
+            self.by_status[status].append(sequence)
+        self.all = sorted(self._known)
+        for ordered in self.by_status.values():
+            ordered.sort()
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Take in records by sequence, None for one that is gone.
+
+        Raises:
+            StoreDamaged: a record is not that of a job.
+        """
+        for doc_id, record in changes.items():
+            sequence = int(doc_id)
+            before = self._known.get(sequence)
+            after = None if record is None else check_record(doc_id, record)
+            if before == after:
+                continue
+            if before:
+                _drop(self.by_status[before[1]], sequence)
+            if after:
+                self._known[sequence] = after
+                self.sequences[after[0]] = sequence
+                insort(self.by_status[after[1]], sequence)
+                if before is None:
+                    insort(self.all, sequence)
+            elif before:
+                del self._known[sequence], self.sequences[before[0]]
+                _drop(self.all, sequence)
+
+
+def _drop(ordered: list[int], sequence: int) -> None:
+    at = bisect_left(ordered, sequence)
+    if at < len(ordered) and ordered[at] == sequence:
+        del ordered[at]
+
+
+class Waiting:
+    """The submissions that are not jobs yet, kept up with the spool folder."""
+
+    def __init__(self, spool_dir: Path) -> None:
+        self._spool_dir = spool_dir
+        self._stamp = 0
+        self._due = 0.0
+        self.records: dict[str, dict[str, Any]] = {}
+        """Job records made of tickets, by job id, oldest first."""
+        self.positions: dict[str, int] = {}
+
+    def refresh(self, force: bool = False) -> bool:
+        """Catch up with the folder; tell whether something has changed.
+
+        Raises:
+            StoreError: the spool cannot be read.
+        """
+        try:
+            stamp = self._spool_dir.stat().st_mtime_ns
+            now = time.monotonic()
+            if not force and (stamp == self._stamp or now < self._due):
+                return False
+            names = [n[: -len(SUBMIT_ENDING)] for n in os.listdir(self._spool_dir) if n.endswith(SUBMIT_ENDING)]
+        except FileNotFoundError:
+            names, stamp, now = [], 0, time.monotonic()
+        except OSError as error:
+            raise StoreError(f"The spool cannot be read: {error.strerror}.") from error
+        found = {job_id: self.records.get(job_id) or self._read(job_id) for job_id in names}
+        changed = found.keys() != self.records.keys()
+        if changed:
+            self._keep(record for record in found.values() if record)
+        # A spool of many thousand tickets takes long to list, so it is listed less often.
+        self._due = time.monotonic() + 20 * (time.monotonic() - now)
+        self._stamp = 0 if time.time_ns() - stamp < FRESH_SECONDS * 1e9 else stamp
+        return changed
+
+    def add(self, ticket: Ticket) -> None:
+        """Know of a ticket that this process has written, before the folder is looked at again."""
+        self._keep([*self.records.values(), _record(ticket)])
+
+    def _keep(self, records: Iterable[dict[str, Any]]) -> None:
+        ordered = sorted(records, key=lambda record: (record["created_at"], record["job_id"]))
+        self.records = {record["job_id"]: record for record in ordered}
+        self.positions = {job_id: position for position, job_id in enumerate(self.records)}
+
+    def _read(self, job_id: str) -> dict[str, Any] | None:
+        try:
+            path = self._spool_dir / f"{job_id}{SUBMIT_ENDING}"
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+                values = json.loads(file.read(MAX_TICKET_BYTES))
+            known = {name: values[name] for name in values if name in _TICKET_FIELDS}
+            ticket = Ticket(**{**known, "kind": TicketKind.SUBMIT, "source": JobSource(values["source"])})
+            return _record(ticket) if ticket.job_id == job_id else None
+        except (OSError, ValueError, TypeError, KeyError):  # acted on meanwhile, or not a ticket: the daemon's to say
+            return None
+
+
+def _record(ticket: Ticket) -> dict[str, Any]:
+    try:
+        options = Options(**ticket.options)
+    except TypeError:
+        options = Options()
+    return Job(
+        ticket.job_id,
+        pipeline_id=ticket.pipeline_id,
+        input_path=input_key(ticket.job_id),
+        created_at=ticket.created_at,
+        updated_at=ticket.created_at,
+        source=ticket.source,
+        source_name=ticket.source_name,
+        options=options,
+        size_bytes=ticket.size_bytes,
+        sha256=ticket.sha256,
+    ).to_record()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page of a list ended."""
+
+    job_id: str
+    created_at: str
+    sequence: int
+    """0 for a submission that was not a job yet."""
+
+
+class JobView:
+    """Jobs and waiting submissions as one. Used by one thread, the event loop's.
+
+    Args:
+        data_dir: Of the home.
+        spool_dir: Where tickets are.
+    """
+
+    def __init__(self, data_dir: Path, spool_dir: Path) -> None:
+        self._journal = JournalReader(data_dir, "jobs", new_tables())
+        self.order = JobOrder()
+        self.waiting = Waiting(spool_dir)
+
+    def refresh(self, force: bool = False) -> bool:
+        """Catch up; tell whether something has changed.
+
+        The spool comes first: a ticket is removed after its job was recorded, so a submission is never in
+        neither.
+
+        Raises:
+            StoreError: the job store or the spool cannot be read; what was known stays.
+        """
+        changed = self.waiting.refresh(force)
+        before = self._journal.version
+        changes = self._journal.refresh()
+        if changes is None:
+            self.order.rebuild(self._rows)
+        for change in changes or ():
+            self.order.update(change.get(JOBS, {}))
+        return changed or self._journal.version != before
+
+    @property
+    def _rows(self) -> Mapping[str, Any]:
+        rows: Mapping[str, Any] = self._journal.tables.get(JOBS, {})
+        return rows
+
+    def find(self, job_id: str) -> Mapping[str, Any] | None:
+        """Return a job's record, made of its ticket while it waits, or None."""
+        sequence = self.order.sequences.get(job_id)
+        if sequence is not None:
+            record: Mapping[str, Any] = self._rows[str(sequence)]
+            return record
+        return self.waiting.records.get(job_id)
+
+    def queue_position(self, record: Mapping[str, Any]) -> int | None:
+        """Return how many jobs come before a pending one, 0 for the next; None for any other."""
+        if record["status"] != JobStatus.PENDING:
+            return None
+        pending = self.order.by_status[JobStatus.PENDING]
+        if record["sequence"]:
+            return bisect_left(pending, record["sequence"])
+        return len(pending) + self.waiting.positions.get(record["job_id"], 0)
+
+    def queue_length(self) -> int:
+        """Return how many jobs wait, those that are still tickets included."""
+        new = sum(job_id not in self.order.sequences for job_id in self.waiting.records)
+        return len(self.order.by_status[JobStatus.PENDING]) + new
+
+    def oldest_pending(self) -> Mapping[str, Any] | None:
+        """Return the pending job that came first, or None."""
+        pending = self.order.by_status[JobStatus.PENDING]
+        if pending:
+            record: Mapping[str, Any] = self._rows[str(pending[0])]
+            return record
+        return next(iter(self.waiting.records.values()), None)
+
+    def counts(self) -> dict[JobStatus, int]:
+        """Return how many jobs are in each status."""
+        counts = {status: len(ordered) for status, ordered in self.order.by_status.items()}
+        counts[JobStatus.PENDING] = self.queue_length()
+        return counts
+
+    def waiting_before(self, place: Place | None) -> list[Mapping[str, Any]]:
+        """Return the waiting submissions that come after a place in a list, newest first."""
+        if place and (place.sequence or place.job_id in self.order.sequences):
+            return []
+        new: list[Mapping[str, Any]] = [
+            r for job_id, r in self.waiting.records.items() if job_id not in self.order.sequences
+        ]
+        if place:
+            new = [r for r in new if (r["created_at"], r["job_id"]) < (place.created_at, place.job_id)]
+        return new[::-1]
+
+    def jobs_before(self, sequence: float, status: JobStatus | None, most: int) -> list[Mapping[str, Any]]:
+        """Return the jobs with the highest sequences below one, newest first."""
+        ordered = self.order.all if status is None else self.order.by_status[status]
+        end = bisect_left(ordered, sequence)
+        return [self._rows[str(s)] for s in reversed(ordered[max(0, end - most) : end])]
+
+    def with_status(self, status: JobStatus) -> Iterator[Mapping[str, Any]]:
+        """Go through the jobs in one status, oldest first."""
+        for sequence in list(self.order.by_status[status]):
+            yield self._rows[str(sequence)]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._journal.close()

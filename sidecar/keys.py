@@ -1,0 +1,99 @@
+"""KeyFolder: which job each Idempotency-Key got, kept in small files, one a key."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from daemon.storage import atomic_write, fsync_folder
+from sidecar.problems import bad_field
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class KeyFolder:
+    """Files named by the SHA-256 of a key, each holding a job's id.
+
+    A file is made before the job's ticket, so a key whose job does not exist belongs to an upload that was
+    never answered, and may be given to another.
+
+    Args:
+        folder: Made when first needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, owner: str, key: str) -> Path:
+        """Return the file of a key.
+
+        Args:
+            owner: Name of the caller's token: the keys of two callers never meet.
+            key: As the client sent it.
+
+        Raises:
+            Problem: 422, it is empty, too long, or has other characters than visible ASCII.
+        """
+        if not _KEY.fullmatch(key):
+            raise bad_field("Idempotency-Key", "It must have 1 to 255 visible ASCII characters.")
+        return self._folder / hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
+
+    def find(self, path: Path) -> str | None:
+        """Return the job id that a key got, or None."""
+        try:
+            text = path.read_text("ascii")
+        except (OSError, ValueError):
+            return None
+        return text if _JOB_ID.fullmatch(text) else None
+
+    def keep(self, path: Path, job_id: str, instead_of: str | None) -> str:
+        """Give a key to a job, durably; return the job that has it.
+
+        Args:
+            path: The key's file.
+            job_id: The new job.
+            instead_of: A job that has it and does not exist.
+
+        Returns:
+            ``job_id``, or that of another process which was faster.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(job_id.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            fsync_folder(self._folder)
+            return job_id
+        holder = self.find(path)
+        if holder is not None and holder != instead_of:
+            return holder
+        with atomic_write(path) as replaced:
+            replaced.write(job_id.encode())
+        return job_id
+
+    def forget(self, path: Path) -> None:
+        """Free a key whose submission failed."""
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+    def sweep(self, now: float, days: float) -> None:
+        """Forget keys that are older.
+
+        Args:
+            now: Seconds since 1970.
+            days: How long they are remembered.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for entry in list(os.scandir(self._folder)):
+                with contextlib.suppress(OSError):
+                    if now - entry.stat(follow_symlinks=False).st_mtime > days * 86_400:
+                        os.unlink(entry.path)

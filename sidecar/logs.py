@@ -1,0 +1,57 @@
+"""JsonFormatter: one line of JSON a log record, so that no file name or address can forge a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Id of the request that is served, for every line logged on its behalf."""
+
+CHATTER = (
+    "Waiting for connections to close",
+    "Waiting for background tasks",
+    "Invalid HTTP request received",
+    "Unsupported upgrade request",
+    "No supported",
+    "Cancel ",
+)
+"""Beginnings of the server's own lines that say nothing more than ours do."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of ASCII JSON; a stack trace is one escaped string in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        if current := request_id.get():
+            line["request_id"] = current
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(CHATTER)
+
+
+def setup(level: str) -> None:
+    """Send all log lines to standard error in this form."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(_worth_a_line)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    # Its own line for each request would come beside ours.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

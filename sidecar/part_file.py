@@ -1,0 +1,177 @@
+"""PartFile: the bytes of one upload on their way to the disk, written by a thread while more arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from pathlib import Path
+
+from daemon.filesystem import free_bytes
+from sidecar.problems import Problem, busy
+
+BLOCK_BYTES = 1 << 20
+"""Handed to the disk at a time; two blocks are in memory at most."""
+CHECK_BYTES = 64 << 20
+"""Written between two looks at the free space."""
+LEFTOVER_SECONDS = 60.0
+"""A part nobody holds open, or a video without a ticket, is removed when nothing has changed it for this long."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def disk_full() -> Problem:
+    """Return a 507."""
+    return Problem(507, "The disk is too full for this video; make room, or submit it later.", "disk-full")
+
+
+def storage_problem(error: OSError) -> Problem:
+    """Return what a failed write means for the caller: 507 or 503."""
+    if error.errno in FULL:
+        return disk_full()
+    return busy("The upload cannot be stored just now; try again later.", "storage", 30)
+
+
+class PartFile:
+    """One upload's file. It holds a lock while it is open, by which ``sweep`` knows that it is in use.
+
+    Args:
+        path: Where; must not exist.
+        executor: Whose threads write.
+        min_free_bytes: Free space of the disk that is never touched.
+    """
+
+    def __init__(self, path: Path, executor: Executor, min_free_bytes: int) -> None:
+        self.path = path
+        self.size = 0
+        self._executor = executor
+        self._min_free_bytes = min_free_bytes
+        self._pieces: list[memoryview] = []
+        self._collected = 0
+        self._writing: asyncio.Future[None] | None = None
+        self._descriptor = -1
+        self._check_at = CHECK_BYTES
+
+    async def open(self) -> None:
+        """Make the file.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        await self._run(self._open)
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    async def write(self, pieces: list[memoryview]) -> None:
+        """Take bytes; returns before they are on the disk, but never with more than two blocks in memory.
+
+        Raises:
+            OSError: the disk refuses these bytes or earlier ones.
+            Problem: 507, the disk is nearly full.
+        """
+        for piece in pieces:
+            self._pieces.append(piece)
+            self._collected += len(piece)
+        if self._collected >= BLOCK_BYTES:
+            await self._hand_over()
+
+    async def finish(self) -> None:
+        """Wait until everything was written. It is not durable yet.
+
+        Raises:
+            OSError: the disk refuses.
+            Problem: 507, the disk is nearly full.
+        """
+        if self._pieces:
+            await self._hand_over()
+        await self._written()
+
+    def discard(self) -> None:
+        """Remove the file; safe at any moment, also while a thread writes."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, once no thread writes any more."""
+        if self._writing is not None and not self._writing.done():
+            self._writing.add_done_callback(self._close_after)
+            return
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _close_after(self, writing: asyncio.Future[None]) -> None:
+        if not writing.cancelled():
+            writing.exception()  # looked at, so that nobody complains that it was not
+        self.close()
+
+    async def _hand_over(self) -> None:
+        await self._written()
+        pieces, self._pieces, self._collected = self._pieces, [], 0
+        self._writing = asyncio.ensure_future(
+            asyncio.get_running_loop().run_in_executor(self._executor, self._write_all, pieces)
+        )
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            # Shielded: a cancelled upload must not lose sight of a thread that still writes.
+            await asyncio.shield(self._writing)
+            self._writing = None
+
+    async def _run(self, work: Callable[[], None]) -> None:
+        self._writing = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(self._executor, work))
+        await self._written()
+
+    def _write_all(self, pieces: list[memoryview]) -> None:
+        while pieces:
+            written = os.writev(self._descriptor, pieces[:1000])
+            self.size += written
+            while pieces and written >= len(pieces[0]):
+                written -= len(pieces.pop(0))
+            if written:
+                pieces[0] = pieces[0][written:]
+        if self.size >= self._check_at:
+            self._check_at = self.size + CHECK_BYTES
+            if free_bytes(self.path.parent) < self._min_free_bytes:
+                raise disk_full()
+
+
+def sweep(spool_dir: Path, now: float) -> int:
+    """Remove what uploads that were never answered left behind; return how many files.
+
+    Args:
+        spool_dir: The spool.
+        now: Seconds since 1970.
+    """
+    removed = 0
+    with suppress(FileNotFoundError):
+        for entry in list(os.scandir(spool_dir)):
+            part = entry.name.startswith(".") and entry.name.endswith(".mp4.part")
+            video = entry.name.endswith(".mp4") and not (spool_dir / f"{entry.name[:-4]}.submit.json").exists()
+            if not (part or video):
+                continue
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS and not _in_use(entry.path):
+                    os.unlink(entry.path)
+                    removed += 1
+    return removed
+
+
+def _in_use(path: str) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
