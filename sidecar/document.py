@@ -54,8 +54,11 @@ class Document:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
-        head = os.pread(descriptor, HEAD_BYTES, 0)
+        head = os.pread(descriptor, SCAN_BYTES, 0)
         at = head.find(START)
+        if at < 0:
+            head = os.pread(descriptor, HEAD_BYTES, 0)
+            at = head.find(START)
         if not head.startswith(b"{") or at < 0:
             raise StorageError("The stored result is not a result document.")
         self._frames_start = at + len(START)

@@ -405,9 +405,10 @@ def _result_pieces(
     descriptor: int, first: dict[str, Any], part: bool, from_frame: int, limit: int | None
 ) -> list[bytes | Span]:
     """Return the document with some keys before its own, or a part of it."""
+    document = Document(descriptor)
     if not part:
-        return [_members(first), Span(1, os.fstat(descriptor).st_size)]
-    excerpt = Document(descriptor).excerpt(from_frame, limit)
+        return [_members(first), Span(1, document.size)]
+    excerpt = document.excerpt(from_frame, limit)
     frames: list[bytes | Span] = [excerpt.frames] if excerpt.frames.end > excerpt.frames.start else []
     return [
         _members({**first, "next_frame": excerpt.next_frame}),

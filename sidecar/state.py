@@ -218,7 +218,7 @@ class State:
         if self.beat.state != "running":
             return Part(False, f"The daemon is {self.beat.state}.")
         if self.beat.paused:
-            return Part(False, self.beat.paused.replace(str(self.settings.data_dir), "the data folder"))
+            return Part(False, "The daemon has paused taking in and running; its log and dropframe status say why.")
         return Part(True, f"The daemon's last sign of life is {age:.1f} s old.")
 
     def _disk_health(self) -> Part:

@@ -1,0 +1,620 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from daemon import heartbeat, spool
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key
+from daemon.settings import Settings
+from daemon.store import JobStore
+from daemon.tokens import Rights, new_token
+from sidecar.app import make_app
+from tests.unit.test_sidecar_document import frame, write_document
+
+HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100)
+Client = httpx.AsyncClient
+Work = Callable[[Client], Awaitable[None]]
+
+
+def call(home: Path, work: Work, app: Starlette | None = None, **settings: Any) -> None:
+    """Run some calls against the application, without a server."""
+
+    async def main() -> None:
+        opened = app or make_app(Settings(home=home, **settings))
+        transport = httpx.ASGITransport(opened, raise_app_exceptions=False)
+        async with (
+            opened.router.lifespan_context(opened),
+            Client(transport=transport, base_url="http://localhost:8000") as client,
+        ):
+            await work(client)
+
+    asyncio.run(main())
+
+
+def routes(app: Starlette) -> list[tuple[str, str]]:
+    """Every method and path of the application, with plausible values in the path."""
+    found = []
+    for route in app.routes:
+        assert isinstance(route, Route)
+        path = re.sub(r"\{job_id\}", new_job_id(), route.path)
+        path = re.sub(r"\{name\}|\{filename:path\}", "index.html", path)
+        found += [(method, path) for method in sorted(route.methods or ())]
+    return found
+
+
+def check_problem(response: httpx.Response) -> dict[str, Any]:
+    """The one error shape, wherever an error comes from."""
+    assert response.status_code >= 400
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"]
+    body: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail"} <= set(body)
+    assert body["status"] == response.status_code
+    assert body["type"].startswith("urn:dropframe:problem:")
+    assert body["detail"][-1] in ".;" or body["detail"].endswith(".mp4."), body["detail"]
+    if response.status_code == 422:
+        assert all({"field", "message"} == set(error) for error in body["errors"])
+    for leak in ("/tmp", "/work", "Traceback", ".py", "site-packages"):
+        assert leak not in response.text
+    return body
+
+
+def test_every_route_answers_a_wrong_method_in_the_one_error_shape(tmp_path: Path) -> None:
+    app = make_app(Settings(home=tmp_path))
+
+    async def work(client: Client) -> None:
+        for _, path in routes(app):
+            response = await client.request("DELETE", path)
+            assert response.status_code == 405
+            assert response.headers["allow"]
+            check_problem(response)
+
+    call(tmp_path, work, app)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nope", 404),
+        ("GET", "/v1/video/status/", 404),
+        ("GET", "/v1/jobs/", 404),
+        ("GET", "/page/../app.py", 404),
+        ("GET", "/page/%2e%2e%2fapp.py", 404),
+        ("GET", "/page/app.py", 404),
+        ("GET", "/v1/video/status/not-an-id", 404),
+        ("GET", "/v1/video/status/%00", 404),
+        ("GET", "/v1/video/status/..%2f..%2fjobs.json", 404),
+        ("GET", f"/v1/video/status/{new_job_id()}", 404),
+        ("GET", f"/v1/video/results/{new_job_id()}", 404),
+        ("GET", f"/v1/jobs/{new_job_id()}/video", 404),
+        ("POST", f"/v1/jobs/{new_job_id()}/cancel", 404),
+        ("POST", f"/v1/jobs/{new_job_id()}/retry", 404),
+        ("GET", "/v1/jobs?limit=0", 422),
+        ("GET", "/v1/jobs?limit=x", 422),
+        ("GET", "/v1/jobs?limit=501", 422),
+        ("GET", "/v1/jobs?status=done", 422),
+        ("GET", "/v1/jobs?source=mail", 422),
+        ("GET", "/v1/jobs?cursor=x", 422),
+        ("GET", "/v1/jobs?cursor=%C3%A9", 422),
+        ("GET", "/v1/jobs?created_after=yesterday", 422),
+        ("GET", "/v1/jobs?created_before=99999-01-01", 422),
+        ("POST", "/v1/video/submit", 415),
+        ("POST", "/v1/video/submit?frame_stride=0", 422),
+        ("PUT", "/v1/video/submit/a.mp4?max_frames=1.5", 422),
+        ("PUT", "/v1/video/submit/a.mp4?pipeline_id=none", 404),
+        ("PUT", "/v1/video/submit/a.mp4", 400),
+        ("PUT", "/v1/video/submit/..%2fa.mp4", 422),
+        ("PUT", "/v1/video/submit/a%00.mp4", 422),
+        ("GET", "/readyz", 503),
+    ],
+)
+def test_errors_have_one_shape(tmp_path: Path, method: str, path: str, status: int) -> None:
+    async def work(client: Client) -> None:
+        response = await client.request(method, path)
+        assert response.status_code == status
+        check_problem(response)
+
+    call(tmp_path, work)
+
+
+def test_a_wrong_field_is_named(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        form = {"frame_stride": "0", "max_frames": "many", "colour": "blue"}
+        response = await client.post("/v1/video/submit", data=form, files={"file": ("a.mp4", HEAD)})
+        assert [error["field"] for error in check_problem(response)["errors"]] == ["frame_stride", "max_frames"]
+
+    call(tmp_path, work)
+
+
+def test_a_defect_answers_500_and_tells_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(Settings(home=tmp_path))
+
+    async def broken(request: Request) -> Response:
+        raise RuntimeError("secret in /tmp/x.py")
+
+    app.router.routes.append(Route("/broken", broken))
+
+    async def work(client: Client) -> None:
+        response = await client.get("/broken")
+        assert response.status_code == 500
+        assert "secret" not in response.text
+        check_problem(response)
+
+    call(tmp_path, work, app)
+    assert "secret" in caplog.text
+
+
+def test_every_route_refuses_without_a_token_and_submitting_ones_with_a_reading_one(tmp_path: Path) -> None:
+    secret, token = new_token("reader", Rights.READ)
+    app = make_app(Settings(home=tmp_path, tokens=[str(token)]))
+    walked = routes(app)
+    assert len(walked) > 30
+
+    async def work(client: Client) -> None:
+        for method, path in [*walked, ("GET", "/nope"), ("OPTIONS", "/v1/jobs")]:
+            for sent in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic Og=="}):
+                response = await client.request(method, path, headers=sent)
+                assert response.status_code == 401, path
+                assert response.headers["www-authenticate"]
+                if method != "HEAD":
+                    check_problem(response)
+            response = await client.request(method, path, headers={"authorization": f"Bearer {secret}"})
+            assert (response.status_code == 403) == (method in ("POST", "PUT")), path
+
+    call(tmp_path, work, app)
+
+
+def test_a_page_of_an_allowed_site_may_ask_and_call(tmp_path: Path) -> None:
+    _, token = new_token("page", Rights.SUBMIT)
+    settings = {"allowed_origins": ["https://ok.example"], "tokens": [str(token)]}
+
+    async def work(client: Client) -> None:
+        asks = {"origin": "https://ok.example", "access-control-request-method": "POST"}
+        response = await client.options("/v1/video/submit", headers=asks)
+        assert response.status_code == 204
+        assert response.headers["access-control-allow-origin"] == "https://ok.example"
+        response = await client.options("/v1/video/submit", headers={**asks, "origin": "https://evil.example"})
+        assert response.status_code == 403
+        assert "access-control-allow-origin" not in response.headers
+
+    call(tmp_path, work, **settings)
+
+
+def test_a_request_id_is_kept_if_it_is_plain_and_replaced_if_not(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        for sent, kept in (("abc-1", True), ("a b", False), ("x" * 65, False), ('"}', False)):
+            response = await client.get("/healthz", headers={"x-request-id": sent})
+            assert (response.headers["x-request-id"] == sent) == kept
+
+    call(tmp_path, work)
+
+
+# Reading.
+
+
+def test_a_job_is_told_in_every_state(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        first, second, third = store.create([Job(new_job_id(), input_path="x") for _ in range(3)])
+
+        async def work(client: Client) -> None:
+            async def told(job: Job) -> dict[str, Any]:
+                await asyncio.sleep(0.15)
+                response = await client.get(f"/video/status/{job.job_id}")
+                assert response.status_code == 200
+                assert (await client.get(f"/v1/jobs/{job.job_id}")).json() == response.json()
+                body: dict[str, Any] = response.json()
+                return body
+
+            seen = await told(second)
+            assert (seen["status"], seen["progress"], seen["queue_position"]) == ("pending", 0.0, 1)
+            store.move(first.job_id, JobStatus.RUNNING, frames_total=100, frames_processed=10)
+            now = store.get(first.job_id).updated_at
+            running = {"job_id": first.job_id, "frames_processed": 40, "frames_total": 100, "frames_per_second": 20.0}
+            heartbeat.write(tmp_path / "data", beat(now, running))
+            await asyncio.sleep(0.6)
+            seen = await told(first)
+            assert (seen["status"], seen["progress"], seen["queue_position"]) == ("running", 0.5, None)
+            assert (seen["frames_processed"], seen["frames_per_second"], seen["eta_s"]) == (40, 20.0, 3.0)
+            store.move(first.job_id, JobStatus.COMPLETED, output_path=output_key(first.job_id))
+            assert (await told(first))["progress"] == 1.0
+            store.move(third.job_id, JobStatus.FAILED, error_message="No.", error_kind=ErrorKind.PERMANENT)
+            seen = await told(third)
+            assert (seen["status"], seen["progress"], seen["error_message"]) == ("failed", 1.0, "No.")
+            response = await client.get(f"/v1/video/results/{third.job_id}")
+            assert response.status_code == 404
+            assert check_problem(response)["job_status"] == "failed"
+
+        call(tmp_path, work)
+
+
+def beat(now: str, running: dict[str, Any] | None = None, **changes: Any) -> heartbeat.Heartbeat:
+    values: dict[str, Any] = {
+        "pid": 1,
+        "version": "0",
+        "started_at": now,
+        "updated_at": now,
+        "state": "running",
+        "device": "cpu",
+        "models": [],
+        "inbox": {
+            "mode": "events",
+            "online": True,
+            "last_good_scan_age_s": 1.0,
+            "waiting_count": 0,
+            "waiting": [],
+            "overflows": 0,
+            "problem": None,
+        },
+        "paused": None,
+        "queue_length": 0,
+        "oldest_wait_s": None,
+        "running": running,
+        "free_bytes": 10**12,
+        "min_free_bytes": 0,
+        "counters": {"frames": 5, "jobs_completed": 1},
+        "stage_seconds_total": {"decode": 1.5},
+        **changes,
+    }
+    return heartbeat.Heartbeat(**values)
+
+
+def test_an_unchanged_status_is_304_and_waiting_ends_at_once_when_it_changes(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job = store.create([Job(new_job_id(), input_path="x")])[0]
+        path = f"/v1/video/status/{job.job_id}"
+
+        async def work(client: Client) -> None:
+            loop = asyncio.get_running_loop()
+            tag = (await client.get(path)).headers["etag"]
+            unchanged = await client.get(path, headers={"if-none-match": f'"x", W/{tag}'})
+            assert (unchanged.status_code, unchanged.content) == (304, b"")
+            started = loop.time()
+            waited = await client.get(path + "?wait=0.3", headers={"if-none-match": tag})
+            assert waited.status_code == 304
+            assert 0.25 < loop.time() - started < 2
+            started = loop.time()
+            loop.call_later(0.2, store.move, job.job_id, JobStatus.RUNNING)
+            changed = await client.get(path + "?wait=30", headers={"if-none-match": tag})
+            assert loop.time() - started < 3
+            assert changed.json()["status"] == "running"
+            stale = await client.get(path + "?wait=30", headers={"if-none-match": tag})
+            assert stale.json()["status"] == "running"
+            store.move(job.job_id, JobStatus.FAILED)
+            await asyncio.sleep(0.15)
+            assert (await client.get(path + "?wait=30")).json()["status"] == "failed"
+            for wrong in ("x", "-1", "61", "nan", "1e3"):
+                assert (await client.get(f"{path}?wait={wrong}")).status_code == 422
+
+        call(tmp_path, work)
+
+
+def complete(store: JobStore, home: Path, count: int) -> tuple[Job, dict[str, Any]]:
+    job = store.create([Job(new_job_id(), input_path="x")])[0]
+    path = home / "data" / output_key(job.job_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = write_document(path, [frame(i) for i in range(count)])
+    store.move(job.job_id, JobStatus.RUNNING)
+    return store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id)), document
+
+
+def test_a_result_is_the_document_with_the_jobs_id_and_times(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job, document = complete(store, tmp_path, 300)
+        path = f"/v1/video/results/{job.job_id}"
+
+        async def work(client: Client) -> None:
+            plain = await client.get(path, headers={"accept-encoding": "identity"})
+            added = {"job_id": job.job_id, "created_at": job.created_at, "updated_at": job.updated_at}
+            assert plain.json() == {**document, **added}
+            assert len(plain.content) == int(plain.headers["content-length"])
+            zipped = await client.get(path, headers={"accept-encoding": "br, gzip"})
+            assert zipped.headers["content-encoding"] == "gzip"
+            assert zipped.content == plain.content
+            assert zipped.headers["etag"] != plain.headers["etag"]
+            assert "content-encoding" not in (await client.get(path, headers={"accept-encoding": "gzip;q=0"})).headers
+            again = await client.get(
+                path, headers={"if-none-match": plain.headers["etag"], "accept-encoding": "identity"}
+            )
+            assert (again.status_code, again.content) == (304, b"")
+            head = await client.head(path, headers={"accept-encoding": "identity"})
+            assert (head.headers["content-length"], head.content) == (plain.headers["content-length"], b"")
+            part = (await client.get(path + "?from_frame=10&limit=5")).json()
+            assert part == {**document, **added, "results": document["results"][10:15], "next_frame": 15}
+            last = (await client.get(path + "?from_frame=299&colour=blue")).json()
+            assert (last["results"], last["next_frame"]) == (document["results"][299:], None)
+            assert (await client.get(path + "?from_frame=900")).json()["results"] == []
+            for wrong in ("from_frame=-1", "limit=0", "limit=x", "from_frame=1e3"):
+                assert (await client.get(f"{path}?{wrong}")).status_code == 422
+
+        call(tmp_path, work)
+
+
+def test_a_damaged_or_vanished_result_is_a_problem(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job, _ = complete(store, tmp_path, 3)
+        path = f"/v1/video/results/{job.job_id}"
+        stored = tmp_path / "data" / output_key(job.job_id)
+
+        async def work(client: Client) -> None:
+            stored.write_bytes(b"")
+            for query in ("", "?limit=1"):
+                response = await client.get(path + query)
+                assert response.status_code == 500
+                check_problem(response)
+            stored.unlink()
+            response = await client.get(path)
+            assert response.status_code == 404
+            check_problem(response)
+
+        call(tmp_path, work)
+
+
+def test_a_list_shows_every_job_once_while_others_come(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        names = [f"clip {i}.mp4" for i in range(23)]
+        old = [job.job_id for job in store.create([Job(new_job_id(), source_name=n) for n in names])]
+        (tmp_path / "a.mp4").write_bytes(b"x")
+
+        def submit() -> str:
+            return spool.submit(
+                tmp_path / "data" / "spool",
+                tmp_path / "a.mp4",
+                source=JobSource.HTTP,
+                source_name="a.mp4",
+                pipeline_id="yolo",
+                options=Options(),
+            )
+
+        waiting = [submit() for _ in range(5)]
+
+        async def work(client: Client) -> None:
+            seen: list[str] = []
+            cursor = ""
+            while True:
+                page = (await client.get(f"/v1/jobs?limit=3{cursor}")).json()
+                seen += [job["job_id"] for job in page["jobs"]]
+                assert all("results" not in job for job in page["jobs"])
+                if page["next_cursor"] is None:
+                    break
+                cursor = f"&cursor={page['next_cursor']}"
+                submit()
+                store.create([Job(waiting.pop(0))] if waiting else [Job(new_job_id())])
+                await asyncio.sleep(0.12)
+            assert len(seen) == len(set(seen))
+            assert set(old) <= set(seen)
+            assert [job_id for job_id in seen if job_id in old] == old[::-1]
+
+        call(tmp_path, work)
+
+
+def test_a_list_is_filtered(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        jobs = store.create([Job(new_job_id(), source_name=f"Straße {i}.mp4") for i in range(9)])
+        jobs += store.create([Job(new_job_id(), source=JobSource.HTTP, pipeline_id="yolo", source_name="x.mp4")])
+        store.move(jobs[3].job_id, JobStatus.FAILED)
+        ids = [job.job_id for job in jobs]
+
+        async def work(client: Client) -> None:
+            async def listed(**query: str) -> list[int]:
+                page = (await client.get("/v1/jobs", params={"limit": "500", **query})).json()
+                assert page["counts"] == {"pending": 9, "running": 0, "completed": 0, "failed": 1}
+                return [ids.index(job["job_id"]) for job in page["jobs"]]
+
+            assert await listed() == list(range(9, -1, -1))
+            assert await listed(status="failed") == [3]
+            assert await listed(status="running") == []
+            assert await listed(source="http") == [9]
+            assert await listed(pipeline_id="yolo_ocr") == list(range(8, -1, -1))
+            assert await listed(name="STRASSE 4") == [4]
+            assert await listed(created_after=jobs[9].created_at) == []
+            assert await listed(created_before=jobs[9].created_at, status="pending") == [8, 7, 6, 5, 4, 2, 1, 0]
+            assert await listed(created_after="2001-01-01", colour="blue") == list(range(9, -1, -1))
+
+        call(tmp_path, work)
+
+
+# Asking.
+
+
+def tickets(home: Path) -> list[tuple[str, str]]:
+    return [(t.kind, t.job_id) for t in spool.tickets(home / "data" / "spool")]
+
+
+def test_cancel_and_retry_are_tickets_for_the_right_states_only(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        waits, failed, cancelled, done = store.create([Job(new_job_id(), input_path="x") for _ in range(4)])
+        store.move(failed.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
+        store.move(cancelled.job_id, JobStatus.FAILED, error_kind=ErrorKind.CANCELLED)
+        store.move(done.job_id, JobStatus.RUNNING)
+        store.move(done.job_id, JobStatus.COMPLETED)
+
+        async def work(client: Client) -> None:
+            async def ask(job: Job, what: str) -> int:
+                response = await client.post(f"/v1/jobs/{job.job_id}/{what}")
+                if response.status_code >= 400:
+                    check_problem(response)
+                else:
+                    assert response.json()["requested"] == what
+                return response.status_code
+
+            assert [await ask(job, "cancel") for job in (waits, failed, done)] == [202, 409, 409]
+            assert [await ask(job, "retry") for job in (cancelled, waits, done)] == [202, 409, 409]
+            assert sorted(tickets(tmp_path)) == [("cancel", waits.job_id), ("retry", cancelled.job_id)]
+            response = await client.post("/v1/jobs/retry-failed")
+            assert (response.status_code, response.json()) == (202, {"requested": 1})
+            assert ("retry", failed.job_id) in tickets(tmp_path)
+
+        call(tmp_path, work)
+
+
+# The video.
+
+
+def test_a_video_is_sent_whole_or_in_one_range(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4")])[0]
+        content = bytes(range(256)) * 4096
+        (tmp_path / "data" / "video_jobs").mkdir()
+        (tmp_path / "data" / "video_jobs" / "v.mp4").write_bytes(content)
+        path = f"/v1/jobs/{job.job_id}/video"
+        size = len(content)
+
+        async def work(client: Client) -> None:
+            whole = await client.get(path)
+            assert (whole.content, whole.headers["accept-ranges"]) == (content, "bytes")
+            for wanted, start, end in [
+                ("0-0", 0, 1),
+                ("10-19", 10, 20),
+                ("1000000-", 1_000_000, size),
+                ("-5", size - 5, size),
+                (f"5-{size * 2}", 5, size),
+                (f"-{size * 2}", 0, size),
+            ]:
+                response = await client.get(path, headers={"range": f"bytes={wanted}"})
+                assert response.status_code == 206
+                assert response.content == content[start:end]
+                assert response.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+            thousand = ",".join(f"{i}-{i}" for i in range(1000))
+            for wanted in (f"{size}-", "5-4", "-0", "-", "a-b", "0-1,3-4", thousand):
+                response = await client.get(path, headers={"range": f"bytes={wanted}"})
+                assert response.status_code == 416
+                assert response.headers["content-range"] == f"bytes */{size}"
+                check_problem(response)
+            tag = whole.headers["etag"]
+            both = {"range": "bytes=0-1", "if-range": '"other"'}
+            assert (await client.get(path, headers=both)).status_code == 200
+            assert (await client.get(path, headers={**both, "if-range": tag})).status_code == 206
+            assert (await client.get(path, headers={"if-none-match": tag})).status_code == 304
+            assert (await client.get(path, headers={"range": "lines=0-1"})).status_code == 200
+
+        call(tmp_path, work)
+
+
+# About itself.
+
+
+def test_readiness_says_which_part_is_not_ready(tmp_path: Path) -> None:
+    def now(seconds_ago: float = 0.0) -> str:
+        from datetime import UTC, datetime, timedelta
+
+        return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
+
+    async def work(client: Client) -> None:
+        async def wrong(written: heartbeat.Heartbeat) -> set[str]:
+            heartbeat.write(tmp_path / "data", written)
+            await asyncio.sleep(0.65)
+            response = await client.get("/readyz")
+            if response.status_code == 200:
+                return set()
+            assert response.headers["retry-after"]
+            return {name for name, part in check_problem(response)["parts"].items() if not part["ok"]}
+
+        assert await wrong(beat(now())) == set()
+        assert await wrong(beat(now(30))) == {"daemon"}
+        assert await wrong(beat(now(), state="starting")) == {"daemon"}
+        assert await wrong(beat(now(), paused="Full: /tmp/secret.")) == {"daemon"}
+        inbox = beat(now()).inbox
+        assert await wrong(beat(now(), inbox={**inbox, "online": False})) == {"inbox"}
+        assert await wrong(beat(now(), inbox={**inbox, "last_good_scan_age_s": 999.0})) == {"inbox"}
+        assert await wrong(beat(now(), inbox={**inbox, "last_good_scan_age_s": None})) == {"inbox"}
+        assert await wrong(beat(now(), inbox={**inbox, "problem": "x"})) == {"inbox"}
+        (tmp_path / "data" / "jobs.json").write_bytes(b"\0" * 100)
+        assert await wrong(beat(now())) == {"store"}
+
+    call(tmp_path, work)
+
+    async def full(client: Client) -> None:
+        response = await client.get("/readyz")
+        assert not check_problem(response)["parts"]["disk"]["ok"]
+
+    call(tmp_path, full, min_free_bytes=10**18)
+
+
+def test_the_figures_are_in_the_form_that_prometheus_reads(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    with JobStore.open(tmp_path / "data") as store:
+        store.create([Job(new_job_id())])
+        heartbeat.write(tmp_path / "data", beat(datetime.now(UTC).isoformat()))
+
+        async def work(client: Client) -> None:
+            await client.get("/nope")
+            response = await client.get("/metrics")
+            assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+            line = re.compile(r'dropframe_[a-z_]+(\{([a-z]+="[^"\n]*",?)+\})? -?[0-9.e+-]+')
+            lines = response.text.splitlines()
+            assert all(text.startswith("# ") or line.fullmatch(text) for text in lines)
+            assert 'dropframe_jobs{status="pending"} 1' in lines
+            assert 'dropframe_http_requests_total{method="GET",status="404"} 1' in lines
+            assert 'dropframe_stage_seconds_total{stage="decode"} 1.5' in lines
+            assert 'dropframe_http_request_seconds_bucket{le="+Inf"} 1' in lines
+            names = [text.split()[2] for text in lines if text.startswith("# TYPE")]
+            assert len(names) == len(set(names))
+            for wanted in ("queue_length", "queue_oldest_wait_seconds", "frames_per_second", "inbox_scan_age_seconds"):
+                assert f"dropframe_{wanted}" in names
+
+        call(tmp_path, work)
+
+
+def test_the_description_is_valid_and_names_every_route(tmp_path: Path) -> None:
+    app = make_app(Settings(home=tmp_path))
+
+    async def work(client: Client) -> None:
+        described = (await client.get("/openapi.json")).json()
+        named = {(m.upper(), path) for path, calls in described["paths"].items() for m in calls}
+        served = {
+            (method, route.path.replace(":path", ""))
+            for route in app.routes
+            if isinstance(route, Route)
+            for method in route.methods or ()
+            if method != "HEAD" and not route.path.startswith("/page/")
+        }
+        assert named == served
+        for name, schema in described["components"]["schemas"].items():
+            jsonschema.Draft202012Validator.check_schema(schema)
+            assert json.dumps(schema), name
+
+    call(tmp_path, work, app)
+
+
+def test_the_pages_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        for path in ("/", "/docs"):
+            response = await client.get(path)
+            assert response.headers["content-type"].startswith("text/html")
+            assert "default-src 'self'" in response.headers["content-security-policy"]
+            for asset in re.findall(r'(?:src|href)="([^"#]+)"', response.text):
+                assert asset.startswith("/"), asset
+                assert (await client.get(asset)).status_code == 200
+
+    call(tmp_path, work)
+
+
+def test_too_many_requests_are_told_to_come_again_but_health_answers(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job = store.create([Job(new_job_id())])[0]
+
+        async def work(client: Client) -> None:
+            path = f"/v1/video/status/{job.job_id}"
+            waits = [asyncio.create_task(client.get(path + "?wait=1")) for _ in range(3)]
+            await asyncio.sleep(0.2)
+            refused = await client.get(path)
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"]
+            check_problem(refused)
+            assert (await client.get("/healthz")).status_code == 200
+            assert all(response.status_code == 200 for response in await asyncio.gather(*waits))
+
+        call(tmp_path, work, max_requests=3)
