@@ -29,7 +29,7 @@ def make_clip(
     fps: float = 25,
     codec: str = "libx264",
     ten_bit: bool = False,
-    text: str | None = None,
+    text: str | tuple[str, ...] | None = None,
     b_frames: int = 0,
     gop: int = 12,
     faststart: bool = False,
@@ -49,7 +49,7 @@ def make_clip(
         fps: Frames per second; ignored where ``pts_seconds`` is given.
         codec: ``libx264``, ``libx265`` or another video encoder.
         ten_bit: 10 bits a sample (yuv420p10le) instead of 8.
-        text: Written on every frame.
+        text: Written on every frame; several are for one frame each, the last for all that follow.
         b_frames: Most B-frames in a row.
         gop: Frames between key frames.
         faststart: The index comes first instead of last.
@@ -124,7 +124,7 @@ def _made(
     fps: float,
     codec: str,
     ten_bit: bool,
-    text: str | None,
+    text: str | tuple[str, ...] | None,
     b_frames: int,
     gop: int,
     faststart: bool,
@@ -157,7 +157,8 @@ def _made(
         if audio:
             streams["audio"] = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         for index in range(frames if video else 0):
-            frame = av.VideoFrame.from_ndarray(draw_frame(index, size, text), format="rgb24")
+            line = text[min(index, len(text) - 1)] if isinstance(text, tuple) else text
+            frame = av.VideoFrame.from_ndarray(draw_frame(index, size, line), format="rgb24")
             shown = pts_seconds[index] if pts_seconds else index / fps
             frame.pts, frame.time_base = round(shown / TIME_BASE), TIME_BASE
             container.mux(streams["video"].encode(frame))

@@ -71,8 +71,9 @@ class Video:
         self._limits = limits
         try:
             self._container = av.open(
-                str(path),
+                f"file:{path}",  # a colon in the name would be taken for a protocol
                 format="mov",
+                metadata_errors="replace",  # titles are in any encoding, and not used
                 options={
                     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",
                     "protocol_whitelist": "file",
@@ -143,7 +144,8 @@ class Video:
 
     def _first_frame(self) -> av.VideoFrame:
         self._stream.codec_context.options = {"max_pixels": str(self._limits.frame_pixels)}
-        self._stream.thread_type = "AUTO"
+        # One thread: with more, frames near damage are lost, and how many depends on the number of cores.
+        self._stream.codec_context.thread_count = 1
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
@@ -154,17 +156,22 @@ class Video:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield every frame that can be decoded; a coded frame that fails is counted and passed over."""
         packets = self._container.demux(self._stream)
+        due = 0
         while True:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError):  # the file ends in the middle of something
                 packet = None
             if packet is None:
+                self.count.failed = max(self.count.failed, due)  # a decoder drops frames without a word, too
                 return
             if packet.size:
                 self.count.packets += 1
+                due += not packet.is_discard  # what an edit list cuts away comes without a picture
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    due -= 1
+                    yield frame
             except (av.FFmpegError, ValueError):
                 self.count.failed += 1
 
