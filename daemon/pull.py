@@ -82,6 +82,8 @@ def pull(
         raise ModelError(
             f"{wanted.url} cannot be fetched ({reason}). Without internet, fetch it elsewhere and copy it to {path}."
         ) from error
+    if part.stat().st_size < wanted.size_bytes:
+        raise ModelError(f"{wanted.url} broke off; pull {name} again, and it goes on where it stopped.")
     if _sha256(part) != wanted.sha256:
         part.unlink()
         raise ModelError(f"What {wanted.url} sent is not {name}: its checksum differs. Nothing was kept; try again.")

@@ -120,20 +120,22 @@ class ResultsSerializer:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("r+b" if self._part.exists() else "w+b")
         if not self._go_on():
+            # It speaks of other bytes than those that come now, and would be believed once they are as many.
+            self._checkpoint.unlink(missing_ok=True)
             self._file.truncate(0)
             self._file.write(head)
 
     def _go_on(self) -> bool:
         try:
             checkpoint = json.loads(self._checkpoint.read_text())
-        except (OSError, ValueError):
-            return False
-        size = os.fstat(self._file.fileno()).st_size
-        if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
+            size = os.fstat(self._file.fileno()).st_size
+            if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
+                return False
+            self.summary = Summary.from_record(checkpoint["summary"])
+        except (OSError, ValueError, KeyError, TypeError):
             return False
         self._file.truncate(checkpoint["bytes"])
         self._file.seek(0, os.SEEK_END)
-        self.summary = Summary.from_record(checkpoint["summary"])
         return True
 
     @property
