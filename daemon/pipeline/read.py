@@ -38,8 +38,8 @@ CHANGE = 24
 """Difference of a glance's pixels (0 to 255) above which the picture counts as changed. Coding noise on still
 text stays below it; the smallest change that matters, a digit, is far above (measured: docs/performance.md)."""
 END_ROOM = 0.35
-"""What a crop gets on both ends of its line, in heights of the line: without it the recogniser loses the last
-letter of one line in ten (measured: docs/performance.md)."""
+"""What a crop gets behind its line, in heights of the line: without it the recogniser loses the last letter of
+one line in ten (measured: docs/performance.md)."""
 LEAST_SIDE = 256
 """Shorter side, in pixels, to which smaller pictures are enlarged before text is looked for."""
 EDGE_SHIFT = 0.35
@@ -67,7 +67,7 @@ class RegionFinder:
         self._path, _ = bundled_models()
         self._short_side = short_side
         self._model = CpuModel(self._path, PADDLE)
-        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
+        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the network's input for a frame; multiples of 32."""
@@ -339,13 +339,13 @@ def enclosing(quad: Quad) -> Box:
 
 
 def with_room(quad: Quad) -> Quad:
-    """Return a region made longer on both ends; one that stands upright stays as it is."""
+    """Return a region made longer at its end; one that stands upright stays as it is."""
     along = quad[1] - quad[0]
     length, height = float(np.linalg.norm(along)), float(np.linalg.norm(quad[3] - quad[0]))
     if length < 1 or height > 1.5 * length:
         return quad
     more = along / length * height * END_ROOM
-    return np.asarray([quad[0] - more, quad[1] + more, quad[2] + more, quad[3] - more], np.float32)
+    return np.asarray([quad[0], quad[1] + more, quad[2] + more, quad[3]], np.float32)
 
 
 def clean(text: str) -> str:
