@@ -19,8 +19,10 @@ from daemon.errors import (
     MachineError,
     PermanentError,
     SourceChanged,
+    StorageError,
     StoreError,
     SurroundingsError,
+    TransientError,
 )
 from daemon.faults import crash_point
 from daemon.filesystem import free_bytes
@@ -40,6 +42,11 @@ SURROUNDINGS_SECONDS = 10.0
 """Wait before a job is tried again that a full disk or an absent outbox held up."""
 NOTE_SECONDS = 0.5
 """Time between two notes of progress in the job store."""
+CANCELLED = "Cancelled while it was running."
+IDLE_SECONDS = 1.0
+"""Longest wait of the loop when nothing wakes it."""
+PAUSE_SECONDS = 0.1
+"""Shortest wait of the loop: a job that is due but may not run, for want of space, costs no more than this."""
 PARTIAL_ENDINGS = (".part", ".checkpoint")
 """What the pipeline keeps beside a result document that is not finished."""
 
@@ -110,6 +117,7 @@ class JobWorker:
         self._cancel_lock = threading.Lock()
         self._cancelled: str | None = None
         self._current: str | None = None
+        self._astray: dict[str, DropframeError] = {}
         self.running: Running | None = None
         """The job that is being worked on."""
         self.totals: dict[str, float] = {}
@@ -184,9 +192,10 @@ class JobWorker:
                     continue
             except Exception:
                 log.exception("the worker goes on after an error")
-                self._woken.wait(1.0)
+                self._stopping.wait(IDLE_SECONDS)
             due = self._queue.next_due()
-            self._woken.wait(1.0 if due is None else min(1.0, max(0.0, due - self._clock())))
+            wait = IDLE_SECONDS if due is None else due - self._clock()
+            self._woken.wait(min(IDLE_SECONDS, max(PAUSE_SECONDS, wait)))
 
     def run_once(self, now: float | None = None) -> bool:
         """Run the job that is due, if there is one.
@@ -198,22 +207,48 @@ class JobWorker:
             Whether there was one.
         """
         now = self._clock() if now is None else now
-        if self.short_of_space() is not None:
+        if not self._find_astray(now) or self.short_of_space() is not None:
             return False  # the queue keeps its order until there is room
         job_id = self._queue.dequeue(now)
         if job_id is None:
             return False
-        with self._cancel_lock:
-            job = self._store.find(job_id)
-            if job is None or job.status is not JobStatus.PENDING:
-                return True
-            self._current, self._cancelled = job_id, None
         try:
+            with self._cancel_lock:
+                job = self._store.find(job_id)
+                if job is None or job.status is not JobStatus.PENDING:
+                    return True
+                self._current, self._cancelled = job_id, None
             self._run(job, now)
+        except (StoreError, OSError) as error:
+            log.warning("job %s is put right when the job store can be used again: %s", job_id, error)
+            self._astray[job_id] = SurroundingsError(f"The data folder could not be used: {error}")
+        except Exception as error:
+            log.exception("job %s ended with an unexpected error", job_id)
+            self._astray[job_id] = TransientError(f"Running it ended with an unexpected {type(error).__name__}.")
         finally:
             with self._cancel_lock:
                 self._current = None
                 self.running = None
+        self._find_astray(now)
+        return True
+
+    def _find_astray(self, now: float) -> bool:
+        """Put right a job that an unexpected error left reading as running, or in no queue.
+
+        Returns:
+            False if the store does not let us just now.
+        """
+        for job_id, reason in list(self._astray.items()):
+            try:
+                job = self._store.find(job_id)
+                if job is not None and job.status is JobStatus.RUNNING:
+                    self._end_without_result(job, reason, now)
+                elif job is not None and job.status is JobStatus.PENDING:
+                    self._queue.enqueue(job_id, job.sequence)
+            except (StoreError, OSError) as error:
+                log.debug("job %s cannot be put right yet: %s", job_id, error)
+                return False
+            del self._astray[job_id]
         return True
 
     def short_of_space(self) -> str | None:
@@ -245,23 +280,8 @@ class JobWorker:
             crash_point("worker.analysed")
             self._publish(job)
             crash_point("worker.published")
-        except Interrupted:
-            self._store.move(job.job_id, JobStatus.PENDING, attempts=job.attempts - 1)
-            self._queue.enqueue(job.job_id, job.sequence)
-        except Cancelled as error:
-            self._fail(self._store.get(job.job_id), ErrorKind.CANCELLED, str(error))
-        except SourceChanged as error:
-            self._run_again_as_it_is_now(job, str(error))
-        except PermanentError as error:
-            self._fail(job, ErrorKind.PERMANENT, str(error))
-        except (SurroundingsError, MachineError) as error:
-            self._wait(job, error, SURROUNDINGS_SECONDS, now, counted=False)
-        except JobError as error:
-            if job.attempts >= self._settings.max_attempts:
-                attempts = f"{error} It was tried {job.attempts} times." if job.attempts > 1 else str(error)
-                self._fail(job, ErrorKind.TRANSIENT, attempts)
-            else:
-                self._wait(job, error, self._settings.retry_seconds * 2 ** (job.attempts - 1), now, counted=True)
+        except (JobError, MachineError) as error:
+            self._end_without_result(job, error, now)
         else:
             self._store.move(
                 job.job_id,
@@ -273,6 +293,33 @@ class JobWorker:
             crash_point("worker.completed")
             self._count("jobs_completed")
             log.info("Job %s is completed: %s", job.job_id, self._outbox.path(job).name)
+
+    def _end_without_result(self, job: Job, error: DropframeError, now: float) -> None:
+        """Record what an attempt that gave no result means for its job."""
+        with self._cancel_lock:
+            cancelled = self._cancelled == job.job_id
+            self._current = None
+        if cancelled:  # a promise made, whatever else happened at the same time
+            self._fail(job, ErrorKind.CANCELLED, CANCELLED)
+        elif isinstance(error, SourceChanged):
+            self._run_again_as_it_is_now(job, str(error))
+        elif isinstance(error, PermanentError):
+            self._fail(job, ErrorKind.PERMANENT, str(error))
+        elif isinstance(error, Interrupted) or self._stopping.is_set():  # the child is ended together with us
+            self._store.move(job.job_id, JobStatus.PENDING, attempts=job.attempts - 1)
+            self._queue.enqueue(job.job_id, job.sequence)
+        elif isinstance(error, SurroundingsError | MachineError):
+            self._wait(job, error, SURROUNDINGS_SECONDS, now, counted=False)
+        else:
+            self._try_again(job, error, now)
+
+    def _try_again(self, job: Job, error: DropframeError, now: float) -> None:
+        """Make a job wait for its next attempt, or fail it after the last."""
+        if job.attempts < self._settings.max_attempts:
+            self._wait(job, error, self._settings.retry_seconds * 2 ** (job.attempts - 1), now, counted=True)
+            return
+        tried = f"{error} It was tried {job.attempts} times." if job.attempts > 1 else str(error)
+        self._fail(job, ErrorKind.TRANSIENT, tried)
 
     def _check_source(self, job: Job) -> None:
         try:
@@ -319,12 +366,7 @@ class JobWorker:
             output_path=document,
             source_name=job.source_name,
         )
-        try:
-            report = self._pipeline.run(request, note, self._should_stop)
-        except Interrupted as error:
-            if self._cancelled == job.job_id:
-                raise Cancelled("Cancelled while it was running.") from error
-            raise
+        report = self._pipeline.run(request, note, self._should_stop)
         for name, seconds in report.stage_seconds.items():
             self._count(f"{name}_seconds", seconds)
         self._count("frames", report.frames_processed)
@@ -350,11 +392,13 @@ class JobWorker:
     def _publish(self, job: Job) -> None:
         with self._cancel_lock:
             if self._cancelled == job.job_id:
-                raise Cancelled("Cancelled while it was running.")
+                raise Cancelled(CANCELLED)
             self._current = None  # from here on it is too late to cancel
         try:
             with self._storage.load_file(output_key(job.job_id)) as document:
                 self._outbox.publish(job, document)
+        except StorageError as error:
+            raise SurroundingsError(f"The result cannot be published: {error}") from error
         except OSError as error:
             raise SurroundingsError(
                 f"The outbox cannot be written ({error.strerror}); the result is kept and published when it can."
@@ -402,7 +446,10 @@ class JobWorker:
         """Remove the result, whole or partial, of a job that will not have one."""
         document = self._storage.path(output_key(job.job_id))
         for path in (document, *(Path(f"{document}{ending}") for ending in PARTIAL_ENDINGS)):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # in the way of nothing: a retry removes it again
+                log.warning("%s cannot be removed: %s", path.name, error.strerror)
 
     def _should_stop(self) -> bool:
         return self._stopping.is_set() or self._cancelled is not None

@@ -1,0 +1,750 @@
+"""The worker: take one job, run it, record how it ended. Time is passed in; the pipeline is played."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon import worker as worker_module
+from daemon.errors import (
+    BadVideo,
+    DropframeError,
+    Interrupted,
+    MachineError,
+    PipelineDied,
+    StoreError,
+    SurroundingsError,
+    UnknownJob,
+)
+from daemon.filesystem import identity_of
+from daemon.intake import Intake
+from daemon.jobs import Claim, ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key
+from daemon.outbox import Outbox
+from daemon.pipeline.client import RunRequest
+from daemon.pipeline.records import Progress, RunReport
+from daemon.queue import InMemoryQueueService
+from daemon.settings import Settings
+from daemon.storage import LocalStorageService
+from daemon.store import JobStore, MemoryStorage
+from daemon.worker import SURROUNDINGS_SECONDS, JobWorker
+
+PENDING, RUNNING, COMPLETED, FAILED = JobStatus
+Act = Callable[[RunRequest], object] | Exception
+
+
+class Played:
+    """A pipeline that writes a document, or does what it is told to do instead."""
+
+    def __init__(self) -> None:
+        self.requests: list[RunRequest] = []
+        self.next: list[Act] = []
+        """What the next runs do instead of ending well."""
+        self.should_stop: Callable[[], bool] = lambda: False
+        self.on_progress: Callable[[Progress], None] = lambda progress: None
+
+    def run(
+        self,
+        request: RunRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> RunReport:
+        self.requests.append(request)
+        self.on_progress, self.should_stop = on_progress, should_stop
+        act = self.next.pop(0) if self.next else None
+        if isinstance(act, Exception):
+            raise act
+        if act is not None:
+            act(request)
+        if should_stop():
+            raise Interrupted("The run was stopped.")
+        request.output_path.write_bytes(b"result of " + request.source_name.encode())
+        return RunReport(10, 10, "abc", 5, "cpu", {"frame_count": 10}, {"text": 0.5}, 1.0)
+
+
+class Bench:
+    """A worker over an in-memory store, with a clock that is moved by hand."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = Settings(home=home, min_free_bytes=0, retry_seconds=5)
+        for folder in (self.settings.inbox_dir, self.settings.outbox_dir):
+            folder.mkdir()
+        self.outbox_dir = self.settings.outbox_dir
+        self.store = JobStore(MemoryStorage())
+        self.storage = LocalStorageService(self.settings.data_dir)
+        self.pipeline = Played()
+        self.now = 1000.0
+        self.start()
+
+    def start(self) -> None:
+        """As after a restart."""
+        self.queue = InMemoryQueueService()
+        self.intake = Intake(self.settings, self.store, self.queue, self.storage, frozenset({"yolo_ocr"}))
+        self.intake.recover()
+        self.outbox = Outbox(self.outbox_dir, self.store.jobs(COMPLETED))
+        self.worker = JobWorker(
+            self.store,
+            self.queue,
+            self.storage,
+            self.intake,
+            self.pipeline,
+            self.outbox,
+            self.settings,
+            clock=lambda: self.now,
+        )
+        for job in self.store.jobs(RUNNING):
+            self.store.move(job.job_id, PENDING)
+        for job in self.store.jobs(PENDING):
+            self.queue.enqueue(job.job_id, job.sequence)
+
+    def add(self, name: str = "a.mp4", source: JobSource = JobSource.INBOX) -> str:
+        job_id = new_job_id()
+        path = self.storage.path(input_key(job_id))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+        claim = Claim(name, identity_of(path.stat()))
+        [job] = self.store.create(
+            [Job(job_id, input_path=input_key(job_id), source=source, source_name=name, claim=claim)]
+        )
+        self.queue.enqueue(job_id, job.sequence)
+        return job_id
+
+    def step(self, seconds: float = 0.0) -> bool:
+        self.now += seconds
+        return self.worker.run_once(self.now)
+
+    def job(self, job_id: str) -> Job:
+        return self.store.get(job_id)
+
+    def published(self) -> dict[str, bytes]:
+        return {str(p.relative_to(self.outbox_dir)): p.read_bytes() for p in self.outbox_dir.rglob("*") if p.is_file()}
+
+    def kept(self) -> list[str]:
+        return sorted(p.name.partition("_results")[2] for p in self.settings.data_dir.rglob("*_results*"))
+
+    def runs(self) -> int:
+        return len(self.pipeline.requests)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_job_is_run_published_and_completed(bench: Bench) -> None:
+    job_id = bench.add()
+    assert bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message, job.error_kind) == (COMPLETED, 1, None, None)
+    assert job.output_path == output_key(job_id)
+    assert (job.frames_processed, job.frames_total, job.sha256, job.device) == (10, 10, "abc", "cpu")
+    assert job.summary == {"frame_count": 10}
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    assert bench.published() == {"a.mp4.json": b"result of a.mp4"}
+    assert bench.worker.running is None
+    assert bench.worker.totals == {"jobs_completed": 1, "frames": 10, "text_seconds": 0.5}
+    assert not bench.step()
+
+
+def test_the_pipeline_gets_what_the_record_says(bench: Bench) -> None:
+    job_id = bench.add("ocr/ä.mp4")
+    bench.step()
+    [request] = bench.pipeline.requests
+    assert request.file_path == bench.settings.data_dir / input_key(job_id)
+    assert request.output_path == bench.settings.data_dir / output_key(job_id)
+    assert (request.pipeline_id, request.frame_stride, request.max_frames, request.source_name) == (
+        "yolo_ocr",
+        1,
+        None,
+        "ocr/ä.mp4",
+    )
+
+
+def test_jobs_are_run_in_the_order_of_their_arrival(bench: Bench) -> None:
+    for name in "dbca":
+        bench.add(name)
+    while bench.step():
+        pass
+    assert [request.source_name for request in bench.pipeline.requests] == list("dbca")
+
+
+def test_the_outbox_has_the_result_before_the_job_reads_completed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = bench.add()
+    seen: list[JobStatus] = []
+    publish = bench.outbox.publish
+    monkeypatch.setattr(bench.outbox, "publish", lambda *a: (seen.append(bench.job(job_id).status), publish(*a)))
+    bench.step()
+    assert seen == [RUNNING]
+
+
+def test_progress_is_noted_twice_a_second_and_shown_at_once(bench: Bench) -> None:
+    job_id = bench.add()
+    noted: list[tuple[int, int]] = []
+
+    def progress(_: RunRequest) -> None:
+        for frames in range(1, 11):
+            bench.now += 0.2
+            bench.pipeline.on_progress(Progress(frames, 100, frames))
+            assert bench.worker.running is not None
+            noted.append((bench.worker.running.progress.frames_processed, bench.job(job_id).frames_processed))
+
+    bench.pipeline.next = [progress]
+    bench.step()
+    assert [shown for shown, _ in noted] == list(range(1, 11))
+    assert [stored for _, stored in noted] == [0, 0, 3, 3, 3, 6, 6, 6, 9, 9]
+
+
+# Failures.
+
+
+def test_a_permanent_failure_ends_it_at_once_and_leaves_the_reason(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.pipeline.next = [BadVideo("It has no video track.")]
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.error_kind, job.error_message, job.attempts) == (
+        FAILED,
+        ErrorKind.PERMANENT,
+        "It has no video track.",
+        1,
+    )
+    assert job.finished_at is not None
+    error = json.loads(bench.published()["a.mp4.error.json"])
+    assert error["error_message"] == "It has no video track."
+    assert not bench.step(1e6)
+
+
+def test_a_transient_failure_is_tried_three_times_in_all_with_longer_waits(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.pipeline.next = [PipelineDied("It died.")] * 3
+    assert bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind, job.error_message) == (
+        PENDING,
+        1,
+        ErrorKind.TRANSIENT,
+        "It died.",
+    )
+    assert not bench.step(4.9)
+    assert bench.step(0.1)
+    assert bench.job(job_id).attempts == 2
+    assert not bench.step(9.9)
+    assert bench.step(0.1)
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind) == (FAILED, 3, ErrorKind.TRANSIENT)
+    assert job.error_message == "It died. It was tried 3 times."
+    assert bench.kept() == []
+
+
+def test_a_second_attempt_that_works_leaves_no_trace_of_the_first(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.pipeline.next = [PipelineDied("It died.")]
+    bench.step()
+    bench.step(5)
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind, job.error_message) == (COMPLETED, 2, None, None)
+    assert list(bench.published()) == ["a.mp4.json"]
+
+
+def test_a_job_that_waits_does_not_hold_up_the_next(bench: Bench) -> None:
+    first, second = bench.add("first"), bench.add("second")
+    bench.pipeline.next = [PipelineDied("It died.")]
+    bench.step()
+    bench.step()
+    assert (bench.job(first).status, bench.job(second).status) == (PENDING, COMPLETED)
+
+
+@pytest.mark.parametrize("error", [SurroundingsError("The disk is full."), MachineError("No library.")])
+def test_surroundings_are_waited_for_without_counting(bench: Bench, error: DropframeError) -> None:
+    job_id = bench.add()
+    bench.pipeline.next = [error] * 10
+    for _ in range(10):
+        assert bench.step()
+        job = bench.job(job_id)
+        assert (job.status, job.attempts, job.error_message) == (PENDING, 0, str(error))
+        assert not bench.step(SURROUNDINGS_SECONDS - 0.1)
+        bench.now += 0.1
+    assert bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message) == (COMPLETED, 1, None)
+
+
+def test_a_full_disk_pauses_running_and_keeps_the_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = bench.add("first"), bench.add("second")
+    bench.worker._settings = bench.settings.model_copy(update={"min_free_bytes": 100})
+    monkeypatch.setattr(worker_module, "free_bytes", lambda path: 99)
+    assert not bench.step()
+    assert "less than 100 bytes are free" in (bench.worker.short_of_space() or "")
+    assert (bench.job(first).status, bench.job(first).attempts, bench.queue.size()) == (PENDING, 0, 2)
+    monkeypatch.setattr(worker_module, "free_bytes", lambda path: 100)
+    assert bench.worker.short_of_space() is None
+    bench.step()
+    assert (bench.job(first).status, bench.job(second).status) == (COMPLETED, PENDING)
+
+
+def test_a_data_folder_that_is_away_pauses_running(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(path: Path) -> int:
+        raise OSError(5, "Input/output error")
+
+    bench.add()
+    monkeypatch.setattr(worker_module, "free_bytes", away)
+    assert not bench.step()
+    assert "cannot be reached" in (bench.worker.short_of_space() or "")
+
+
+# Stopping and cancelling.
+
+
+def test_a_job_that_is_interrupted_goes_back_as_it_was(bench: Bench) -> None:
+    job_id, later = bench.add(), bench.add()
+    bench.pipeline.next = [lambda _: bench.worker.stop()]
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message, job.error_kind) == (PENDING, 0, None, None)
+    assert bench.queue.first() == job_id != later
+    assert bench.published() == {}
+
+
+def test_a_pipeline_that_dies_while_dropframe_stops_is_not_the_jobs_fault(bench: Bench) -> None:
+    def die(_: RunRequest) -> None:
+        bench.worker.stop()
+        raise PipelineDied("It was ended by SIGTERM.")
+
+    job_id = bench.add()
+    bench.pipeline.next = [die]
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message) == (PENDING, 0, None)
+
+
+def test_a_waiting_job_can_be_cancelled(bench: Bench) -> None:
+    job_id = bench.add()
+    assert bench.worker.cancel(job_id)
+    job = bench.job(job_id)
+    assert (job.status, job.error_kind, job.error_message) == (
+        FAILED,
+        ErrorKind.CANCELLED,
+        "Cancelled before it started.",
+    )
+    assert not bench.step()
+    assert bench.runs() == 0
+    assert not bench.worker.cancel(job_id)
+
+
+def test_a_running_job_can_be_cancelled_and_the_next_runs(bench: Bench) -> None:
+    job_id, other = bench.add(), bench.add("b.mp4")
+    bench.pipeline.next = [lambda request: bench.worker.cancel(job_id)]
+    bench.step()
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.error_kind, job.error_message) == (
+        FAILED,
+        ErrorKind.CANCELLED,
+        "Cancelled while it was running.",
+    )
+    assert bench.job(other).status is COMPLETED
+    assert sorted(bench.published()) == ["a.mp4.error.json", "b.mp4.json"]
+
+
+def test_cancelling_in_the_last_moment_before_publishing_still_counts(bench: Bench) -> None:
+    job_id = bench.add()
+    real = bench.intake.unchanged
+    calls: list[Job] = []
+
+    def unchanged(job: Job) -> bool:
+        calls.append(job)
+        if len(calls) == 2:
+            assert bench.worker.cancel(job_id)
+        return real(job)
+
+    bench.intake.unchanged = unchanged  # type: ignore[method-assign]
+    bench.step()
+    assert bench.job(job_id).error_kind is ErrorKind.CANCELLED
+    assert list(bench.published()) == ["a.mp4.error.json"]
+    assert bench.kept() == []
+
+
+def test_cancelling_comes_too_late_once_publishing_has_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.add()
+    publish = bench.outbox.publish
+    granted: list[bool] = []
+    monkeypatch.setattr(bench.outbox, "publish", lambda *a: (granted.append(bench.worker.cancel(job_id)), publish(*a)))
+    bench.step()
+    assert granted == [False]
+    assert bench.job(job_id).status is COMPLETED
+    assert list(bench.published()) == ["a.mp4.json"]
+    assert not bench.worker.cancel(job_id)
+
+
+@pytest.mark.parametrize("error", [PipelineDied("It died."), SurroundingsError("Full."), RuntimeError("bug")])
+def test_a_cancelled_job_stays_cancelled_whatever_else_happens(bench: Bench, error: Exception) -> None:
+    def cancel(_: RunRequest) -> None:
+        assert bench.worker.cancel(job_id)
+        raise error
+
+    job_id = bench.add()
+    bench.pipeline.next = [cancel]
+    bench.step()
+    bench.step()
+    assert bench.job(job_id).error_kind is ErrorKind.CANCELLED
+    assert bench.runs() == 1
+
+
+def test_cancelling_one_job_does_not_end_the_next(bench: Bench) -> None:
+    first, second = bench.add("a"), bench.add("b")
+    bench.pipeline.next = [lambda _: bench.worker.cancel(first), lambda _: None]
+    bench.step()
+    bench.step()
+    assert bench.job(second).status is COMPLETED
+
+
+def test_a_job_that_nobody_knows_cannot_be_cancelled_or_retried(bench: Bench) -> None:
+    for act in (bench.worker.cancel, bench.worker.retry):
+        with pytest.raises(UnknownJob):
+            act("nobody")
+
+
+def test_a_failed_job_can_be_retried_with_all_its_attempts(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.pipeline.next = [BadVideo("No.")]
+    bench.step()
+    assert bench.worker.retry(job_id)
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind, job.error_message, job.finished_at) == (
+        PENDING,
+        0,
+        None,
+        None,
+        None,
+    )
+    bench.step()
+    assert bench.job(job_id).status is COMPLETED
+    assert list(bench.published()) == ["a.mp4.json"]
+
+
+def test_only_a_failed_job_can_be_retried(bench: Bench) -> None:
+    job_id = bench.add()
+    assert not bench.worker.retry(job_id)
+    bench.step()
+    assert not bench.worker.retry(job_id)
+    assert bench.job(job_id).status is COMPLETED
+
+
+# The result is made once.
+
+
+def test_a_result_that_is_there_already_is_only_published(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.storage.path(output_key(job_id)).write_bytes(b"made before")
+    bench.step()
+    assert bench.runs() == 0
+    assert bench.job(job_id).status is COMPLETED
+    assert bench.published() == {"a.mp4.json": b"made before"}
+
+
+def test_an_outbox_that_is_away_gets_the_result_later_without_a_second_run(bench: Bench) -> None:
+    job_id = bench.add()
+    away = bench.outbox_dir.with_name("away")
+    bench.outbox_dir.rename(away)
+    for _ in range(4):
+        assert bench.step()
+        bench.now += SURROUNDINGS_SECONDS
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind) == (PENDING, 0, ErrorKind.TRANSIENT)
+    assert "The outbox cannot be written (No such file or directory); the result is kept" in (job.error_message or "")
+    assert not bench.outbox_dir.exists()
+    away.rename(bench.outbox_dir)
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.frames_processed, job.sha256, job.error_message) == (COMPLETED, 10, "abc", None)
+    assert bench.runs() == 1
+    assert bench.published() == {"a.mp4.json": b"result of a.mp4"}
+
+
+def test_an_error_that_cannot_be_published_still_ends_the_job(bench: Bench) -> None:
+    bench.outbox_dir.rmdir()
+    job_id = bench.add()
+    bench.pipeline.next = [BadVideo("No.")]
+    bench.step()
+    assert bench.job(job_id).status is FAILED
+
+
+def test_a_result_that_vanishes_before_it_is_published_is_made_again(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.outbox_dir.rename(bench.outbox_dir.with_name("away"))
+    bench.step()
+    bench.outbox_dir.with_name("away").rename(bench.outbox_dir)
+    bench.storage.delete_file(output_key(job_id))
+    bench.step(SURROUNDINGS_SECONDS)
+    assert bench.runs() == 2
+    assert bench.job(job_id).status is COMPLETED
+
+
+# The video.
+
+
+def test_a_dropped_video_that_was_written_to_goes_back_into_the_inbox(bench: Bench) -> None:
+    job_id = bench.add("sub/a.mp4")
+    video = bench.storage.path(input_key(job_id))
+    bench.pipeline.next = [lambda request: video.write_bytes(b"more video")]
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.error_kind) == (FAILED, ErrorKind.PERMANENT)
+    assert "written to" in (job.error_message or "")
+    assert (bench.settings.inbox_dir / "sub" / "a.mp4").read_bytes() == b"more video"
+    assert not any(name.endswith("a.mp4.json") for name in bench.published())
+    assert bench.kept() == []
+
+
+def test_a_submitted_video_that_was_written_to_is_run_again_under_its_id(bench: Bench) -> None:
+    job_id = bench.add(source=JobSource.CLI)
+    video = bench.storage.path(input_key(job_id))
+    bench.pipeline.next = [lambda request: video.write_bytes(b"more video")]
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts) == (PENDING, 0)
+    assert bench.kept() == []
+    assert bench.step()
+    assert bench.job(job_id).status is COMPLETED
+    assert bench.runs() == 2
+
+
+def test_a_video_that_is_gone_fails_with_what_to_do(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.storage.delete_file(input_key(job_id))
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.error_kind) == (FAILED, ErrorKind.PERMANENT)
+    assert job.error_message == "The stored video is gone from the data folder; drop or submit it again."
+    assert bench.runs() == 0
+
+
+# What nobody expected.
+
+
+def test_an_unexpected_error_counts_as_an_attempt_and_never_leaves_a_job_running(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id, other = bench.add(), bench.add("b.mp4")
+    bench.pipeline.next = [RuntimeError("a bug")]
+    assert bench.step()
+    assert bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind) == (PENDING, 1, ErrorKind.TRANSIENT)
+    assert job.error_message == "Running it ended with an unexpected RuntimeError."
+    assert bench.job(other).status is COMPLETED
+    bench.pipeline.next = [RuntimeError("a bug")] * 2
+    for _ in range(3):
+        bench.step(100)
+    job = bench.job(job_id)
+    assert (job.status, job.attempts) == (FAILED, 3)
+    assert "a bug" in caplog.text
+
+
+class Failing:
+    """A store that refuses one method for some calls."""
+
+    def __init__(self, store: JobStore, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        self.calls = 0
+        self.bad: Callable[[int], bool] = lambda call: False
+        real = getattr(store, method)
+
+        def call(*arguments: Any, **changes: Any) -> Any:
+            self.calls += 1
+            if self.bad(self.calls):
+                raise StoreError("The disk is full.")
+            return real(*arguments, **changes)
+
+        monkeypatch.setattr(store, method, call)
+
+
+@pytest.mark.parametrize("method", ["find", "move", "note"])
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_store_error_at_any_moment_ends_in_one_result_and_no_counted_failure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str, call: int
+) -> None:
+    job_id = bench.add()
+    failing = Failing(bench.store, monkeypatch, method)
+    failing.bad = lambda number: call <= number < call + 3
+    for _ in range(10):
+        bench.step(SURROUNDINGS_SECONDS)
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message) == (COMPLETED, 1, None)
+    assert list(bench.published()) == ["a.mp4.json"]
+
+
+def test_a_store_that_fails_when_the_job_is_done_does_not_run_it_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = bench.add()
+    failing = Failing(bench.store, monkeypatch, "move")
+    failing.bad = lambda number: 2 <= number < 6
+    for _ in range(6):
+        bench.step(SURROUNDINGS_SECONDS)
+    assert failing.calls >= 6
+    assert bench.job(job_id).status is COMPLETED
+    assert bench.runs() == 1
+
+
+def test_nothing_else_starts_while_the_store_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = bench.add("first"), bench.add("second")
+    failing = Failing(bench.store, monkeypatch, "move")
+    failing.bad = lambda number: number > 1
+    bench.step()
+    for _ in range(3):
+        assert not bench.step(SURROUNDINGS_SECONDS)
+    failing.bad = lambda number: False
+    for _ in range(4):
+        bench.step(SURROUNDINGS_SECONDS)
+    assert [bench.job(job_id).status for job_id in (first, second)] == [COMPLETED, COMPLETED]
+    assert [request.source_name for request in bench.pipeline.requests] == ["first", "second"]
+
+
+def test_progress_that_cannot_be_noted_does_not_end_the_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def progress(_: RunRequest) -> None:
+        for frames in range(5):
+            bench.now += 1
+            bench.pipeline.on_progress(Progress(frames, 10, frames))
+
+    job_id = bench.add()
+    bench.pipeline.next = [progress]
+    failing = Failing(bench.store, monkeypatch, "note")
+    failing.bad = lambda number: number < 5
+    bench.step()
+    assert failing.calls > 5
+    assert bench.job(job_id).status is COMPLETED
+
+
+def test_leftovers_that_cannot_be_removed_do_not_keep_a_job_from_ending(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    job_id = bench.add()
+    bench.pipeline.next = [BadVideo("No.")]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        bench.step()
+    assert bench.job(job_id).status is FAILED
+
+
+def test_a_restart_at_any_moment_gives_one_result(bench: Bench) -> None:
+    """What a killed daemon leaves: the job reads as running, its result may be there."""
+    for result_is_there in (False, True):
+        job_id = bench.add()
+        bench.store.move(job_id, RUNNING, attempts=1)
+        if result_is_there:
+            bench.storage.path(output_key(job_id)).write_bytes(b"made before")
+        runs = bench.runs()
+        bench.start()
+        assert bench.step()
+        assert (bench.job(job_id).status, bench.job(job_id).attempts) == (COMPLETED, 2)
+        assert bench.runs() - runs == (0 if result_is_there else 1)
+
+
+# The loop.
+
+
+@pytest.fixture
+def forever(bench: Bench) -> Any:
+    bench.worker._clock = time.monotonic
+    thread = threading.Thread(target=bench.worker.run_forever)
+    yield thread
+    bench.worker.stop()
+    if thread.ident is not None:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def test_the_loop_goes_on_after_an_unexpected_error(bench: Bench, forever: threading.Thread) -> None:
+    bench.pipeline.next = [RuntimeError("a bug")]
+    bench.add("a"), bench.add("b")
+    forever.start()
+    wait_until(lambda: "b.json" in bench.published())
+    assert forever.is_alive()
+
+
+def test_the_loop_goes_on_when_the_queue_itself_fails(
+    bench: Bench, forever: threading.Thread, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = bench.queue.dequeue, []
+
+    def dequeue(now: float | None = None) -> str | None:
+        calls.append(now)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return real(now)
+
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(bench.queue, "dequeue", dequeue)
+    bench.add()
+    forever.start()
+    wait_until(lambda: bool(bench.published()))
+    assert "the worker goes on after an error" in caplog.text
+
+
+def test_a_wake_starts_a_job_at_once(bench: Bench, forever: threading.Thread) -> None:
+    forever.start()
+    time.sleep(0.05)
+    begun = time.monotonic()
+    bench.add()
+    bench.worker.wake()
+    wait_until(lambda: bool(bench.published()))
+    assert time.monotonic() - begun < 0.5
+
+
+def test_stopping_ends_the_loop_soon(bench: Bench, forever: threading.Thread) -> None:
+    forever.start()
+    bench.worker.stop()
+    forever.join(0.5)
+    assert not forever.is_alive()
+
+
+def test_a_pause_costs_next_to_no_time(
+    bench: Bench, forever: threading.Thread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(worker_module, "free_bytes", lambda path: looks.append(time.monotonic()) or -1)
+    bench.add()
+    forever.start()
+    time.sleep(0.5)
+    assert 1 <= len(looks) < 20
+
+
+def test_a_job_that_was_waited_for_is_logged_once_and_not_as_an_error(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench.add()
+    bench.pipeline.next = [SurroundingsError("The disk is full.")]
+    bench.step()
+    bench.step(SURROUNDINGS_SECONDS)
+    assert [record.levelname for record in caplog.records if "waits" in record.message] == ["WARNING"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_every_crash_point_is_passed_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[str] = []
+    monkeypatch.setattr(worker_module, "crash_point", passed.append)
+    bench.add()
+    bench.step()
+    assert passed == ["worker.running", "worker.analysed", "worker.published", "worker.completed"]
+    assert os.environ.get("DROPFRAME_FAULT") is None
