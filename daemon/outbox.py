@@ -6,7 +6,9 @@ way is ``outbox/<job_id>.json``. A failed job leaves ``….error.json`` there. P
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterable
@@ -69,6 +71,7 @@ class Outbox:
             if self._newest.get(self._name(job), 0) > job.sequence:
                 return None
             path = self.path(job)
+            self._check_folder()
             with atomic_write(path) as file:
                 shutil.copyfileobj(document, file, 1 << 20)
             self.path(job, ERROR).unlink(missing_ok=True)
@@ -85,6 +88,7 @@ class Outbox:
             if self._newest.get(self._name(job), 0) > job.sequence:
                 return None
             path = self.path(job, ERROR)
+            self._check_folder()
             content = {
                 "error_kind": job.error_kind,
                 "error_message": job.error_message,
@@ -95,6 +99,11 @@ class Outbox:
             with atomic_write(path) as file:
                 file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
             return path
+
+    def _check_folder(self) -> None:
+        # A share that is not mounted must not be taken for an empty one: only folders below it are made.
+        if not self._folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
 
     def _name(self, job: Job) -> str:
         return str(self.path(job).relative_to(self._folder))

@@ -1,0 +1,159 @@
+"""The outbox: results under the name that people look for."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
+from daemon.outbox import ERROR, Outbox
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "outbox"
+    made.mkdir()
+    return made
+
+
+def a_job(name: str = "a.mp4", sequence: int = 1, source: JobSource = JobSource.INBOX, **values: object) -> Job:
+    return Job(new_job_id(), source_name=name, sequence=sequence, source=source, **values)  # type: ignore[arg-type]
+
+
+def publish(outbox: Outbox, job: Job, content: bytes = b"{}") -> Path | None:
+    return outbox.publish(job, io.BytesIO(content))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.mp4", "a.mp4.json"),
+        ("ocr_only/2024/a.mp4", "ocr_only/2024/a.mp4.json"),
+        ("my match (1) 'x' \"y\".mp4", "my match (1) 'x' \"y\".mp4.json"),
+        ("🎬.mp4", "🎬.mp4.json"),
+        ("two\nlines.mp4", "two\nlines.mp4.json"),
+        ("bad\\xff.mp4", "bad\\xff.mp4.json"),
+    ],
+)
+def test_a_dropped_file_gives_its_path_with_json_behind(folder: Path, name: str, expected: str) -> None:
+    assert publish(Outbox(folder), a_job(name)) == folder / expected
+    assert names(folder) == [expected]
+
+
+@pytest.mark.parametrize("source", [JobSource.HTTP, JobSource.CLI])
+def test_an_upload_is_named_by_its_job_whatever_its_file_was_called(folder: Path, source: JobSource) -> None:
+    job = a_job("../../etc/passwd", source=source)
+    assert publish(Outbox(folder), job) == folder / f"{job.job_id}.json"
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "🎬" * 62 + "xyz.mp4", "d/" + "ü" * 125 + ".mp4"])
+def test_a_name_too_long_for_its_ending_is_cut_and_told_apart(folder: Path, name: str) -> None:
+    outbox = Outbox(folder)
+    jobs = [a_job(name, sequence=n) for n in (1, 2)]
+    paths = [publish(outbox, job) for job in jobs]
+    assert len(set(paths)) == 2
+    for job, path in zip(jobs, paths, strict=True):
+        assert path is not None
+        assert len(os.fsencode(path.name)) <= 255
+        assert path.name.endswith(f"~{job.job_id[:8]}.json")
+        assert len(os.fsencode(outbox.path(job, ERROR).name)) <= 255
+
+
+def test_the_longest_name_that_fits_is_kept_whole(folder: Path) -> None:
+    name = "x" * 246 + ".mp4"
+    path = publish(Outbox(folder), a_job(name))
+    assert path is not None
+    assert path.name == name + ".json"
+    assert len(path.name) == 255
+
+
+def test_publishing_twice_changes_nothing(folder: Path) -> None:
+    outbox, job = Outbox(folder), a_job()
+    first = publish(outbox, job, b"result")
+    assert publish(outbox, job, b"result") == first
+    assert publish(Outbox(folder), job, b"result") == first  # after a restart
+    assert names(folder) == ["a.mp4.json"]
+    assert (folder / "a.mp4.json").read_bytes() == b"result"
+
+
+def test_the_newest_result_for_a_name_wins_whichever_ends_last(folder: Path) -> None:
+    outbox = Outbox(folder)
+    publish(outbox, a_job(sequence=2), b"newer")
+    assert publish(outbox, a_job(sequence=1), b"older") is None
+    assert (folder / "a.mp4.json").read_bytes() == b"newer"
+    publish(outbox, a_job(sequence=3), b"newest")
+    assert (folder / "a.mp4.json").read_bytes() == b"newest"
+
+
+def test_which_is_newest_is_known_after_a_restart(folder: Path) -> None:
+    known = [
+        a_job(sequence=5, status=JobStatus.COMPLETED),
+        a_job(sequence=9, status=JobStatus.FAILED),
+        a_job("b.mp4", sequence=8, status=JobStatus.COMPLETED),
+    ]
+    outbox = Outbox(folder, known)
+    assert publish(outbox, a_job(sequence=4)) is None
+    assert publish(outbox, a_job(sequence=6)) is not None
+
+
+def test_an_error_says_why_and_its_result_replaces_it(folder: Path) -> None:
+    outbox = Outbox(folder)
+    job = a_job("🎬.mp4", error_kind=ErrorKind.PERMANENT, error_message="It has no video.")
+    path = outbox.publish_error(job)
+    assert path == folder / "🎬.mp4.error.json"
+    assert json.loads(path.read_text()) == {
+        "error_kind": "permanent",
+        "error_message": "It has no video.",
+        "job_id": job.job_id,
+        "pipeline_id": "yolo_ocr",
+        "source_name": "🎬.mp4",
+    }
+    publish(outbox, job)
+    assert names(folder) == ["🎬.mp4.json"]
+
+
+def test_an_old_error_does_not_come_beside_a_newer_result(folder: Path) -> None:
+    outbox = Outbox(folder)
+    publish(outbox, a_job(sequence=2))
+    assert outbox.publish_error(a_job(sequence=1)) is None
+    assert names(folder) == ["a.mp4.json"]
+
+
+def test_an_outbox_that_is_away_is_not_made_anew(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "share" / "outbox")
+    for call in (lambda: publish(outbox, a_job("x/a.mp4")), lambda: outbox.publish_error(a_job())):
+        with pytest.raises(FileNotFoundError):
+            call()
+    assert not (tmp_path / "share").exists()
+    (tmp_path / "share" / "outbox").mkdir(parents=True)
+    assert publish(outbox, a_job("x/a.mp4")) is not None
+
+
+def test_a_failure_leaves_nothing_of_the_result_visible(folder: Path) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("away")
+
+    outbox = Outbox(folder)
+    outbox.publish_error(a_job())
+    with pytest.raises(OSError, match="away"):
+        outbox.publish(a_job(sequence=2), Broken())
+    assert names(folder) == ["a.mp4.error.json"]
+    assert publish(outbox, a_job(sequence=1)) is not None  # the failed one does not count as published
+
+
+def test_a_link_planted_where_the_result_goes_is_replaced(folder: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_bytes(b"alive")
+    (folder / "a.mp4.json").symlink_to(canary)
+    publish(Outbox(folder), a_job(), b"new")
+    assert canary.read_bytes() == b"alive"
+    assert (folder / "a.mp4.json").read_bytes() == b"new"
