@@ -11,12 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from daemon import __version__, heartbeat, spool
-from daemon.errors import DropframeError, JobError, MachineError, ModelError, StoreError, UnknownJob
+from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
 from daemon.filesystem import free_bytes
 from daemon.heartbeat import Heartbeat
 from daemon.inbox import Inbox
 from daemon.intake import Intake
-from daemon.jobs import JobStatus
+from daemon.jobs import ErrorKind, JobStatus
 from daemon.outbox import Outbox
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -34,6 +34,8 @@ SPOOL_SECONDS = 0.25
 """Time between two looks into the spool."""
 HEARTBEAT_SECONDS = 1.0
 """Time between two signs of life."""
+ERROR_SECONDS = 1.0
+"""Wait after taking in went wrong."""
 STOP_SECONDS = 8.0
 """Time that the worker gets to end at shutdown."""
 
@@ -51,15 +53,19 @@ class DaemonService:
         self._on_ready = on_ready
         self._stopping = threading.Event()
         self._woken = threading.Event()
+        self._stop_copying: Callable[[], None] = lambda: None
         self._fatal: DropframeError | None = None
+        self._grumbled: str | None = None
         self._started_at = utc_now()
         self._spool_due = self._heartbeat_due = 0.0
         self._compacted = False
 
     def stop(self) -> None:
-        """End ``main_loop`` soon. Safe to call from a signal handler."""
+        """End ``main_loop`` soon, and a copy that it is in the middle of. Safe to call from a signal handler."""
+        # Setting an event that the interrupted thread waits for could wait for that thread for ever. The main
+        # thread waits for neither of these two, and looks at the first several times a second.
         self._stopping.set()
-        self._woken.set()
+        self._stop_copying()
 
     def run(self) -> None:
         """Start up, work until ``stop``, shut down.
@@ -90,6 +96,7 @@ class DaemonService:
         self.queue = InMemoryQueueService()
         storage = LocalStorageService(settings.data_dir)
         self.intake = Intake(settings, self.store, self.queue, storage, pipelines)
+        self._stop_copying = self.intake.stop
         self.pipeline = PipelineProcess(settings)
         outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
         self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, outbox, settings)
@@ -117,8 +124,12 @@ class DaemonService:
             self._fatal = error
             self.stop()
             return
+        except Interrupted:
+            return
         except JobError as error:
             log.error("the pipeline could not be started and is tried again with the next job: %s", error)
+        except Exception:
+            log.exception("the pipeline could not be started and is tried again with the next job")
         self.worker.run_forever()
 
     def main_loop(self) -> None:
@@ -127,9 +138,13 @@ class DaemonService:
             self._woken.clear()
             try:
                 self.step(time.monotonic())
+                self._grumbled = None
             except (OSError, StoreError) as error:
-                log.warning("taking in goes on after an error: %s", error)
-                self._stopping.wait(1.0)
+                self._grumble(f"taking in goes on after an error: {error}")
+                time.sleep(ERROR_SECONDS)
+            except Exception:
+                log.exception("taking in goes on after an unexpected error")
+                time.sleep(ERROR_SECONDS)
             now = time.monotonic()
             due = min(self._spool_due, self._heartbeat_due, now + self.inbox.next_due(now))
             self._woken.wait(max(0.0, due - now))
@@ -164,10 +179,16 @@ class DaemonService:
         self._compact_when_idle()
 
     def _grant(self, ticket: Ticket) -> None:
-        act = self.worker.cancel if ticket.kind is TicketKind.CANCEL else self.worker.retry
         try:
-            done = act(ticket.job_id)
-            log.info("Job %s: %s %s", ticket.job_id, ticket.kind, "granted" if done else "came too late")
+            if ticket.kind is TicketKind.RETRY:
+                granted = self.worker.retry(ticket.job_id)
+            else:
+                self.worker.cancel(ticket.job_id)
+                job = self.store.get(ticket.job_id)
+                if not job.ended:
+                    return  # the ticket stays until then, so that the wish outlives us
+                granted = job.error_kind is ErrorKind.CANCELLED
+            log.info("Job %s: %s %s", ticket.job_id, ticket.kind, "granted" if granted else "came too late")
         except UnknownJob:
             log.warning("a ticket to %s names the unknown job %s", ticket.kind, ticket.job_id)
         spool.done(self.intake.spool_dir, ticket)
@@ -191,13 +212,25 @@ class DaemonService:
         self.pipeline.close()
         self._thread.join()
 
+    def _grumble(self, sentence: str) -> None:
+        """Log a problem once, however often it comes in a row."""
+        if sentence != self._grumbled:
+            self._grumbled = sentence
+            log.warning("%s", sentence)
+
     def _sign_of_life(self, state: str) -> None:
+        try:
+            heartbeat.write(self._settings.data_dir, self._beat(state))
+        except OSError as error:  # a full disk must keep nothing from being taken in, run or ended
+            log.debug("the heartbeat cannot be written: %s", error)
+
+    def _beat(self, state: str) -> Heartbeat:
         health = self.inbox.health()
         running = self.worker.running
         now = time.monotonic()
         ready = self.pipeline.ready
         totals = dict(self.worker.totals)
-        beat = Heartbeat(
+        return Heartbeat(
             pid=os.getpid(),
             version=__version__,
             started_at=self._started_at,
@@ -237,7 +270,6 @@ class DaemonService:
                 k.removesuffix("_seconds"): round(v, 3) for k, v in totals.items() if k.endswith("_seconds")
             },
         )
-        heartbeat.write(self._settings.data_dir, beat)
 
     def _oldest_wait_s(self) -> float | None:
         first = self.queue.first()
