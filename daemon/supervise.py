@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
+import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl
 
 FINAL = frozenset({0, 2, 5})
 """Exit codes after which starting again would change nothing: done, wrong settings, unusable machine."""
@@ -17,6 +22,7 @@ LONGEST_WAIT_SECONDS = 30.0
 STABLE_SECONDS = 60.0
 """A process that ran this long starts again at once; one that dies sooner waits longer each time."""
 STOP_SECONDS = 9.5
+STEP_SECONDS = 0.2
 
 
 def supervise(commands: Mapping[str, Sequence[str]]) -> int:
@@ -28,25 +34,31 @@ def supervise(commands: Mapping[str, Sequence[str]]) -> int:
     Returns:
         The exit code to end with: 0 after a signal, else that of the process that gave up.
     """
-    stopping = threading.Event()
+    stopping: list[int] = []  # not an Event: setting one in the thread that waits for it could wait for ever
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda number, _: stopping.append(number))
     processes = {name: Supervised(name, command) for name, command in commands.items()}
-    code = 0
     try:
-        while not stopping.wait(0.2):
+        while not stopping:
             for process in processes.values():
                 ended = process.step(time.monotonic())
                 if ended is not None:
-                    code = ended
-                    stopping.set()
+                    return ended
+            time.sleep(STEP_SECONDS)
+        return 0
     finally:
         for process in processes.values():
             process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
         for process in processes.values():
             process.wait(max(0.0, deadline - time.monotonic()))
-    return code
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when the one that started it is killed, so that none is left alone."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 class Supervised:
@@ -77,7 +89,9 @@ class Supervised:
         if self._process is None:
             if now >= self._due:
                 # A session of its own: a Ctrl-C in the terminal comes to us alone, and we end them in order.
-                self._process = subprocess.Popen(self._command, start_new_session=True)
+                self._process = subprocess.Popen(
+                    self._command, start_new_session=True, preexec_fn=functools.partial(_end_with, os.getpid())
+                )
                 self._started = now
             return None
         code = self._process.poll()
