@@ -29,12 +29,14 @@ ENV_PREFIX = "DROPFRAME_"
 CONFIG_FILE = "dropframe.toml"
 NOT_SETTINGS = frozenset({"DROPFRAME_CONFIG", "DROPFRAME_FAULT"})
 """Environment variables of ours that are no settings: where the TOML file is, and the fault hook of tests."""
+FOLDERS = {"home": ".", "inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir": "data", "weights": None}
+"""The settings that are paths, with where they point below the home."""
 
 
 class Settings(BaseSettings):
     """All settings of a Dropframe home. Paths are absolute once loaded."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     home: Path = Field(Path(), description="Folder that everything at run time hangs off.")
     inbox_dir: Path = Field(Path("inbox"), description="Where videos are dropped; may be a network share.")
@@ -231,12 +233,12 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _folders_hang_off_home(cls, values: Any) -> Any:
+        if any(not isinstance(values.get(name) or "", str | Path) for name in FOLDERS):
+            return values  # each field says so itself
         home = Path(values.get("home") or ".").expanduser().resolve()
-        defaults = {"inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir": "data"}
-        placed = {name: home / Path(values.get(name) or below).expanduser() for name, below in defaults.items()}
-        if values.get("weights"):
-            placed["weights"] = home / Path(values["weights"]).expanduser()
-        return {**values, "home": home, **placed}
+        below = {name: values.get(name) or default for name, default in FOLDERS.items()}
+        placed = {name: None if path is None else home / Path(path).expanduser() for name, path in below.items()}
+        return {**values, **placed, "home": home}
 
     @classmethod
     def settings_customise_sources(
@@ -254,7 +256,11 @@ class Settings(BaseSettings):
         path = Path(named) if named else Path(home) / CONFIG_FILE
         if named and not path.is_file():
             raise SettingsError(f"DROPFRAME_CONFIG names {named}, which is not a file.")
-        return init_settings, EnvSettingsSource(settings_cls), TomlConfigSettingsSource(settings_cls, path)
+        try:
+            file = TomlConfigSettingsSource(settings_cls, path)
+        except ValueError as error:
+            raise SettingsError(f"{path} is no TOML file: {error}.") from error
+        return init_settings, EnvSettingsSource(settings_cls), file
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
@@ -268,7 +274,7 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             raise SettingsError("; ".join(_sentence(e) for e in error.errors())) from error
-        except ValueError as error:  # malformed TOML, or a list in the environment that is not JSON
+        except ValueError as error:  # a list in the environment that is not JSON
             raise SettingsError(f"The settings cannot be read: {error}") from error
 
 
