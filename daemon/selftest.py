@@ -102,7 +102,10 @@ def require_folders(settings: Settings) -> None:
 
 def check_disk(settings: Settings) -> Check:
     """Compare free space with ``min_free_bytes``."""
-    free = free_bytes(settings.data_dir)
+    try:
+        free = free_bytes(settings.data_dir)
+    except OSError as error:
+        return Check("disk", False, f"the free space of {settings.data_dir} is not known: {error.strerror}")
     enough = free >= settings.min_free_bytes
     sentence = f"{free / 1e9:.1f} GB free for data"
     if not enough:
@@ -117,13 +120,13 @@ def check_libraries() -> Iterator[Check]:
     for name in LIBRARIES:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except Exception as error:  # torch raises OSError for a library that it misses
             yield Check(f"library {name}", False, missing_library(name, error))
         else:
             yield Check(f"library {name}", True, "can be loaded")
 
 
-def missing_library(name: str, error: ImportError) -> str:
+def missing_library(name: str, error: Exception) -> str:
     """Return what to do about a library that cannot be imported."""
     found = re.search(r"(lib[\w+.-]+\.so[.\d]*)", str(error))
     if found is None:
@@ -140,7 +143,7 @@ def check_models(settings: Settings) -> Iterator[Check]:
     try:
         loaded = Loaded(settings)
         models = loaded.describe()
-    except DropframeError as error:
+    except (DropframeError, OSError) as error:
         yield Check("models", False, str(error))
         return
     yield Check("device", True, loaded.device)
@@ -174,12 +177,13 @@ def check_store(settings: Settings) -> Check:
     """Read the job store, without the lock, as the sidecar does."""
     from daemon.job_reader import JobReader
 
-    reader = JobReader(settings.data_dir)
-    try:
-        reader.refresh()
-    except DropframeError as error:
-        return Check("jobs", False, str(error))
-    return Check("jobs", True, ", ".join(f"{number} {status}" for status, number in reader.counts().items()) or "none")
+    with JobReader(settings.data_dir) as reader:
+        try:
+            reader.refresh()
+        except DropframeError as error:
+            return Check("jobs", False, str(error))
+        counts = reader.counts()
+    return Check("jobs", True, ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none")
 
 
 def all_checks(settings: Settings) -> Iterator[Check]:

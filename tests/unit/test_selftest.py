@@ -1,0 +1,165 @@
+"""The checks of the machine, each with a machine that fails it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon import selftest
+from daemon.errors import MachineError, ModelError
+from daemon.filesystem import Mount
+from daemon.jobs import Job, JobStatus, new_job_id
+from daemon.pipeline import loaded
+from daemon.selftest import Check
+from daemon.settings import Settings
+from daemon.store import JobStore
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, min_free_bytes=0)
+
+
+def by_name(checks: Iterator[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_folders_are_made_and_described(settings: Settings) -> None:
+    checks = by_name(selftest.check_folders(settings))
+    assert list(checks) == ["inbox", "outbox", "data"]
+    assert all(check.ok for check in checks.values())
+    assert checks["inbox"].sentence.startswith(f"{settings.inbox_dir} (")
+    assert checks["inbox"].sentence.endswith("watched by events)")
+    assert [p.name for p in sorted(settings.home.rglob("*"))] == ["data", "inbox", "outbox"]
+
+
+def test_the_watch_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    polled = Settings(home=tmp_path, watch="polling")
+    assert "watched by polling" in by_name(selftest.check_folders(polled))["inbox"].sentence
+    monkeypatch.setattr(selftest, "mount_of", lambda path: Mount(Path("/"), "cifs"))
+    checks = by_name(selftest.check_folders(Settings(home=tmp_path)))
+    assert "(cifs, watched by polling)" in checks["inbox"].sentence
+    assert checks["outbox"].ok
+
+
+def test_data_on_a_network_file_system_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "mount_of", lambda path: Mount(Path("/"), "nfs4"))
+    check = by_name(selftest.check_folders(settings))["data"]
+    assert not check.ok
+    assert "is on nfs4, a network file system" in check.sentence
+    assert "set data_dir" in check.sentence
+
+
+@pytest.mark.parametrize("method", ["write_bytes", "rename", "unlink", "mkdir"])
+@pytest.mark.parametrize("name", ["inbox", "outbox", "data"])
+def test_a_folder_in_which_something_is_not_allowed_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, method: str
+) -> None:
+    for folder in ("inbox", "outbox", "data"):
+        (settings.home / folder).mkdir()
+    real = getattr(Path, method)
+
+    def call(path: Path, *arguments: object, **more: object) -> object:
+        if name in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, method, call)
+    with pytest.raises(MachineError, match=f"{settings.home}/{name} cannot be used: Permission denied. Give user"):
+        selftest.require_folders(settings)
+
+
+def test_a_file_in_a_folders_place_is_named(settings: Settings) -> None:
+    settings.outbox_dir.write_text("x")
+    check = by_name(selftest.check_folders(settings))["outbox"]
+    assert not check.ok
+    assert "File exists" in check.sentence
+
+
+def test_free_space_is_compared_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path, min_free_bytes=2_000_000_000)
+    monkeypatch.setattr(selftest, "free_bytes", lambda path: 2_100_000_000)
+    assert selftest.check_disk(settings) == Check("disk", True, "2.1 GB free for data")
+    monkeypatch.setattr(selftest, "free_bytes", lambda path: 1_900_000_000)
+    check = selftest.check_disk(settings)
+    assert not check.ok
+    assert "less than min_free_bytes (2000000000); make room or lower it" in check.sentence
+
+
+def test_a_data_folder_that_is_not_there_is_a_failed_check(settings: Settings) -> None:
+    check = selftest.check_disk(settings)
+    assert not check.ok
+    assert "No such file" in check.sentence
+
+
+def test_the_job_store_is_counted_without_its_lock(settings: Settings) -> None:
+    assert selftest.check_store(settings) == Check("jobs", True, "none")
+    with JobStore.open(settings.data_dir) as store:
+        jobs = store.create([Job(new_job_id()) for _ in range(3)])
+        store.move(jobs[0].job_id, JobStatus.RUNNING)
+        assert selftest.check_store(settings) == Check("jobs", True, "2 pending, 1 running")
+
+
+def test_a_damaged_job_store_is_a_failed_check(settings: Settings) -> None:
+    with JobStore.open(settings.data_dir) as store:
+        store.create([Job(new_job_id())])
+    for journal in settings.data_dir.glob("jobs.*.journal"):
+        journal.unlink()
+    for file in settings.data_dir.glob("jobs*.json"):
+        file.write_bytes(b"\0" * 100)
+    check = selftest.check_store(settings)
+    assert not check.ok
+    assert "no good copy of it is left" in check.sentence
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        (
+            "libGL.so.1: cannot open shared object file: No such file or directory",
+            "cv2 needs the system library libGL.so.1; install the package libgl1.",
+        ),
+        (
+            "libstrange.so.7: cannot open shared object file",
+            "cv2 needs the system library libstrange.so.7; install the package that has it (apt-file search finds it).",
+        ),
+        ("No module named 'cv2'", "cv2 cannot be imported (No module named 'cv2'); run make install again."),
+    ],
+)
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_a_library_that_cannot_be_loaded_names_the_package_that_helps(
+    monkeypatch: pytest.MonkeyPatch, message: str, advice: str, kind: type[Exception]
+) -> None:
+    def load(name: str) -> None:
+        if name == "cv2":
+            raise kind(message)
+
+    monkeypatch.setattr(selftest.importlib, "import_module", load)
+    checks = by_name(selftest.check_libraries())
+    assert checks["library cv2"] == Check("library cv2", False, advice)
+    assert checks["library numpy"].ok
+
+
+def test_models_that_cannot_be_loaded_are_a_failed_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def __init__(self, settings: Settings) -> None:
+            raise self.error
+
+        error: Exception = ModelError("These are no weights.")
+
+    monkeypatch.setattr(loaded, "Loaded", Refusing)
+    assert list(selftest.check_models(settings)) == [Check("models", False, "These are no weights.")]
+    Refusing.error = PermissionError(errno.EACCES, "no")
+    [check] = selftest.check_models(settings)
+    assert not check.ok
+
+
+def test_libraries_that_are_missing_keep_the_models_from_being_tried(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
+    names = [check.name for check in selftest.all_checks(settings)]
+    assert names == ["inbox", "outbox", "data", "disk", "jobs", "library av"]
