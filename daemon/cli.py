@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from daemon import __version__, heartbeat, spool
 from daemon.errors import (
+    BadOptions,
     DropframeError,
     IllegalMove,
     MachineError,
@@ -34,6 +37,7 @@ from daemon.errors import (
     StoreError,
     UnknownJob,
 )
+from daemon.filesystem import shown
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options
 from daemon.settings import Settings
@@ -84,6 +88,7 @@ def exit_code(error: DropframeError) -> int:
     """Return the exit code that goes with an error."""
     codes: list[tuple[type[DropframeError], int]] = [
         (SettingsError, USAGE),
+        (BadOptions, USAGE),
         (UnknownJob, UNKNOWN),
         (IllegalMove, WRONG_STATE),
         (MachineError, MACHINE),
@@ -94,8 +99,8 @@ def exit_code(error: DropframeError) -> int:
 
 
 def escape(text: str) -> str:
-    """Return text that rich prints as it is."""
-    return text.replace("[", r"\[")
+    """Return text that rich prints as it is, whatever a file name or a video's text holds."""
+    return markup.escape(shown(text))
 
 
 def _version(wanted: bool) -> None:
@@ -186,7 +191,10 @@ def sidecar(
 
 @app.command()
 def submit(
-    files: Annotated[list[Path], typer.Argument(help="Videos; they are copied, the originals stay.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Videos; they are copied, the originals stay."),
+    ],
     pipeline: Annotated[str | None, typer.Option(help="Pipeline id (default: the setting).")] = None,
     frame_stride: Annotated[int, typer.Option(help="Analyse every n-th frame.", min=1)] = 1,
     max_frames: Annotated[int | None, typer.Option(help="Analyse this many frames at most.", min=1)] = None,
@@ -280,6 +288,7 @@ def results(
     job_id: JobId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it there, not to the screen.")] = None,
     home: Home = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As always: the result is JSON.")] = False,
 ) -> None:
     """Print a completed job's result document (JSON)."""
     settings = load(home)
@@ -288,10 +297,12 @@ def results(
         reason = f": {job.error_message}" if job.error_message else "."
         raise IllegalMove(f"Job {job.job_id} is {job.status} and has no result{reason}")
     with LocalStorageService(settings.data_dir).load_file(job.output_path) as document:
-        target = output.open("wb") if output else sys.stdout.buffer
-        while block := document.read(1 << 20):
-            target.write(block)
-        target.flush()
+        if output is None:
+            shutil.copyfileobj(document, sys.stdout.buffer, 1 << 20)
+            sys.stdout.buffer.flush()
+        else:
+            with output.open("wb") as target:
+                shutil.copyfileobj(document, target, 1 << 20)
 
 
 @app.command()
@@ -299,6 +310,7 @@ def retry(
     job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.")] = None,
     all_failed: Annotated[bool, typer.Option("--all-failed", help="Every failed job.")] = False,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Put failed jobs back into the queue."""
     settings = load(home)
@@ -308,21 +320,32 @@ def retry(
     for job in chosen:
         if job.status is not JobStatus.FAILED:
             raise IllegalMove(f"Job {job.job_id} is {job.status}; only a failed job can be retried.")
+    for job in chosen:
         spool.request(spool_dir(settings), TicketKind.RETRY, job.job_id)
-    out.print(f"{len(chosen)} to be tried again.")
+    if as_json:
+        show_json([job.to_record() for job in chosen])
+    else:
+        out.print(f"{len(chosen)} to be tried again.")
 
 
 @app.command()
 def cancel(
-    job_ids: Annotated[list[str], typer.Argument(help="Ids, or their first characters.")], home: Home = None
+    job_ids: Annotated[list[str], typer.Argument(help="Ids, or their first characters.")],
+    home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """End jobs that wait or run; they read as failed, with the reason cancelled."""
     settings = load(home)
-    for job in [find_job(settings, job_id) for job_id in job_ids]:
+    chosen = [find_job(settings, job_id) for job_id in job_ids]
+    for job in chosen:
         if job.ended:
             raise IllegalMove(f"Job {job.job_id} is {job.status} already.")
+    for job in chosen:
         spool.request(spool_dir(settings), TicketKind.CANCEL, job.job_id)
-        out.print(f"{job.job_id} is being cancelled.")
+        if not as_json:
+            out.print(f"{job.job_id} is being cancelled.")
+    if as_json:
+        show_json([job.to_record() for job in chosen])
 
 
 # The machine.
@@ -450,10 +473,11 @@ def reading(settings: Settings) -> Iterator[JobReader]:
 
 def known_jobs(settings: Settings, status: JobStatus | None = None) -> list[Job]:
     """Return jobs in order of arrival, those whose ticket still waits in the spool last."""
+    waiting = spooled(settings)  # looked at first: a ticket leaves the spool after its job is in the store
     with reading(settings) as reader:
         found = reader.jobs(status)
         if status in (None, JobStatus.PENDING):
-            found += [job for job in spooled(settings) if reader.find(job.job_id) is None]
+            found += [job for job in waiting if reader.find(job.job_id) is None]
     return found
 
 
@@ -486,7 +510,11 @@ def find_job(settings: Settings, start: str) -> Job:
 
 
 def wait_for(settings: Settings, ids: list[str], sleep: Callable[[float], None] = time.sleep) -> dict[str, Job]:
-    """Show progress until every job has ended; return them by id."""
+    """Show progress until every job has ended; return them by id.
+
+    Raises:
+        UnknownJob: a job is in neither the spool nor the store any more.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -497,9 +525,12 @@ def wait_for(settings: Settings, ids: list[str], sleep: Callable[[float], None] 
     with JobReader(settings.data_dir) as reader, Progress(*columns, console=err) as bars:
         tasks = {job_id: bars.add_task(job_id[:8], total=None, state="pending") for job_id in ids}
         while True:
+            promised = {ticket.job_id for ticket in spool.pending_submissions(spool_dir(settings))}
             reader.refresh()
             known = {job_id: reader.find(job_id) for job_id in ids}
             for job_id, job in known.items():
+                if job is None and job_id not in promised:
+                    raise UnknownJob(f"Job {job_id} is not there any more; submit the video again.")
                 if job is not None:
                     bars.update(
                         tasks[job_id],
