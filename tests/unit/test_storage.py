@@ -1,0 +1,187 @@
+"""Stored files: keys stay below the root, writes are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon import storage as storage_module
+from daemon.errors import StorageError
+from daemon.storage import LocalStorageService, atomic_write
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorageService:
+    return LocalStorageService(tmp_path / "root")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+
+
+def load(storage: LocalStorageService, key: str) -> bytes:
+    with storage.load_file(key) as file:
+        return file.read()
+
+
+def test_what_is_saved_is_loaded(storage: LocalStorageService) -> None:
+    storage.save_file(io.BytesIO(b"x" * 3_000_000), "video_jobs/a.mp4")
+    assert load(storage, "video_jobs/a.mp4") == b"x" * 3_000_000
+    assert storage.path("video_jobs/a.mp4").stat().st_size == 3_000_000
+
+
+def test_saving_again_replaces(storage: LocalStorageService, tmp_path: Path) -> None:
+    for content in (b"first", b"2"):
+        storage.save_file(io.BytesIO(content), "a")
+    assert load(storage, "a") == b"2"
+    assert names(tmp_path) == ["root/a"]
+
+
+def test_deleting_twice_is_no_error(storage: LocalStorageService) -> None:
+    storage.save_file(io.BytesIO(b""), "a")
+    storage.delete_file("a")
+    storage.delete_file("a")
+    with pytest.raises(StorageError, match="Nothing can be read under 'a'"):
+        storage.load_file("a")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "./a", "a/.", "a/", "a\0b", "a/../b"]
+)
+def test_a_key_that_tries_to_escape_is_refused_by_every_method(storage: LocalStorageService, key: str) -> None:
+    for call in (storage.path, storage.load_file, storage.delete_file, lambda k: storage.save_file(io.BytesIO(), k)):
+        with pytest.raises(StorageError, match="is not a storage key"):
+            call(key)
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "/", "~", "\\", "\0", "%2e%2e", "..."]), max_size=5).map("/".join))
+def test_no_key_leads_out_of_the_root(key: str) -> None:
+    root = Path("/nowhere/root")
+    made = LocalStorageService.__new__(LocalStorageService)
+    made._root = root
+    try:
+        path = made.path(key)
+    except StorageError:
+        return
+    assert Path(os.path.normpath(path)).is_relative_to(root)
+    assert os.path.normpath(path) != str(root)
+
+
+def test_a_key_does_not_follow_a_link_out_of_the_root(storage: LocalStorageService, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "root" / "link").symlink_to(outside)
+    with pytest.raises(StorageError, match="leads out of the storage folder"):
+        storage.save_file(io.BytesIO(b"x"), "link/a")
+    assert names(outside) == []
+
+
+def test_a_planted_link_is_replaced_and_never_written_through(storage: LocalStorageService, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_bytes(b"alive")
+    storage.path("a").symlink_to(canary)
+    storage.save_file(io.BytesIO(b"new"), "a")
+    assert canary.read_bytes() == b"alive"
+    assert not storage.path("a").is_symlink()
+    assert load(storage, "a") == b"new"
+
+
+def test_a_link_planted_at_the_temporary_name_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module.os, "urandom", lambda number: b"\0" * number)
+    canary = tmp_path / "canary"
+    canary.write_bytes(b"alive")
+    (tmp_path / f".{os.getpid()}-{'00' * 6}.tmp").symlink_to(canary)
+    with pytest.raises(FileExistsError), atomic_write(tmp_path / "a") as file:
+        file.write(b"new")
+    assert canary.read_bytes() == b"alive"
+
+
+class Broken(io.RawIOBase):
+    """A source that fails after its first bytes."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.reads += 1
+        if self.reads > 1:
+            raise OSError(errno.EIO, "read failed")
+        return b"half"
+
+
+def test_a_source_that_fails_leaves_the_old_file(storage: LocalStorageService, tmp_path: Path) -> None:
+    storage.save_file(io.BytesIO(b"old"), "a")
+    with pytest.raises(OSError, match="read failed"):
+        storage.save_file(Broken(), "a")  # type: ignore[arg-type]
+    assert load(storage, "a") == b"old"
+    assert names(tmp_path) == ["root/a"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fails_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    if call == "fsync":
+        monkeypatch.setattr(storage_module.os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="full"), atomic_write(target) as file:
+        file.write(b"new")
+    assert target.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_the_file_is_durable_before_it_has_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_fsync(descriptor: int) -> None:
+        order.append("fsync " + os.readlink(f"/proc/self/fd/{descriptor}").replace(str(tmp_path), ""))
+        fsync(descriptor)
+
+    def note_replace(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(storage_module.os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    with atomic_write(tmp_path / "a") as file:
+        file.write(b"x")
+    assert order[0].startswith("fsync /.")
+    assert order[1:] == ["rename", "fsync "]
+
+
+def test_a_reader_sees_the_old_content_or_the_new_never_a_part(storage: LocalStorageService) -> None:
+    contents = [bytes([letter]) * 300_000 for letter in b"ab"]
+    storage.save_file(io.BytesIO(contents[0]), "a")
+    seen: list[bytes] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(load(storage, "a"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(40):
+        storage.save_file(io.BytesIO(contents[turn % 2]), "a")
+    done.set()
+    reader.join()
+    assert seen
+    assert set(seen) <= set(contents)
