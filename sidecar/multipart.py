@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -15,6 +17,8 @@ MAX_FIELD_BYTES = 4096
 """Of a field that is kept."""
 MAX_OTHER_BYTES = 1 << 20
 """Of everything that is not the file."""
+_ESCAPED = re.compile("%(22|0D|0A)")
+"""What the HTML standard has browsers escape in a file name, and nothing else."""
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -121,7 +125,9 @@ class FormReader:
                 raise bad_field(FILE_FIELD, "One file is taken at a time; submit the others on their own.")
             if b"filename" not in options:
                 raise bad_field(FILE_FIELD, "It is text, not a file; with curl, write -F file=@video.mp4.")
-            self.file_name = options[b"filename"].decode("utf-8", "surrogateescape")
+            self.file_name = _ESCAPED.sub(
+                lambda found: chr(int(found[1], 16)), options[b"filename"].decode("utf-8", "surrogateescape")
+            )
             self._in_file = True
         elif name in FIELDS:
             self._name = name

@@ -164,14 +164,15 @@ class Submissions:
             raise Problem(
                 409, "An upload with this Idempotency-Key is under way; ask again.", "key-in-use", {"retry-after": "5"}
             )
-        holder = await asyncio.to_thread(self._keys.find, path)
-        if holder is not None and (record := self._known(holder)):
-            return await self._repeat(request, record)
         self._busy_keys.add(path)
         try:
-            return await self._receive_new(request, path, holder)
+            holder = await asyncio.to_thread(self._keys.find, path)
+            record = None if holder is None else self._known(holder)
+            if record is None:
+                return await self._receive_new(request, path, holder)
         finally:
             self._busy_keys.discard(path)
+        return await self._repeat(request, record)
 
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -58,6 +59,20 @@ class Sidecar:
     def left_in_spool(self) -> list[str]:
         """Names of videos and tickets, finished or not."""
         return sorted(p.name for p in self.spool.glob("*") if p.is_file()) if self.spool.exists() else []
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Read one whole answer, as far as its length says."""
+    received = b""
+    while True:
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        if end and (length is None or len(body) >= int(length[1])):
+            return received
+        data = connection.recv(65_536)
+        if not data:
+            return received
+        received += data
 
 
 def read_all(connection: socket.socket, seconds: float = 3.0) -> bytes:
