@@ -16,6 +16,12 @@ NO_SKIPS = os.environ.pop("DROPFRAME_NO_SKIPS", "") not in ("", "0")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pass what torch says of its own parts while Ultralytics exports a network."""
+    for line in ("ignore::DeprecationWarning:torch.*", "ignore:Converting a tensor"):
+        config.addinivalue_line("filterwarnings", line)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Under DROPFRAME_NO_SKIPS=1 a skipped test is a failure."""

@@ -151,7 +151,7 @@ class PipelineProcess:
                     raise errors.PermanentError(
                         f"The job took longer than {self._settings.max_job_seconds:.0f} s (max_job_seconds)."
                     )
-        except JobError as error:
+        except BaseException as error:  # also what on_progress raises
             if not child.answered_last or isinstance(error, PipelineDied):  # it is still at work, or dead
                 self.close()
             raise
@@ -162,6 +162,10 @@ class PipelineProcess:
                 f"The pipeline used more than {self._memory_limit / 1e9:.1f} GB of memory on this video and was "
                 "ended (memory_limit_bytes)."
             )
+
+    def resident_bytes(self) -> int:
+        """Return the memory that the child holds, 0 without one."""
+        return 0 if self._child is None else self._child.resident_bytes()
 
     def close(self) -> None:
         """End the child and everything that it started."""

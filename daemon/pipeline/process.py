@@ -70,7 +70,6 @@ def main() -> None:
     threading.Thread(target=_listen, args=(requests, work, stop), name="listen", daemon=True).start()
     while True:
         request = work.get()
-        stop.clear()
         try:
             report = service.run_on_file(
                 Path(request["file_path"]),
@@ -96,6 +95,7 @@ def _listen(requests: BinaryIO, work: queue.Queue[Mapping[str, Any]], stop: thre
         if request["kind"] == "stop":
             stop.set()
         else:
+            stop.clear()  # here, where the order of requests is known
             work.put(request)
     os._exit(0)  # the parent is gone; nothing here needs tidying, and a stage may never return
 
@@ -120,7 +120,9 @@ def _private_stdout() -> BinaryIO:
 
 
 def _end_with_parent(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is for the parent, which ends us
+    # A Ctrl-C, or a service manager that signals the whole group, means the parent, which ends us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked to be told
