@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,19 @@ def find_weights(settings: Settings) -> Weights | None:
     return Weights(path, path.stem, file_sha256(path))
 
 
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Path, on_block: Callable[[], None] = lambda: None) -> str:
+    """Return a file's SHA-256 as hexadecimal digits.
+
+    Args:
+        path: The file.
+        on_block: Called after each block of 1 MiB; what it raises ends the reading.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            on_block()
+    return digest.hexdigest()
 
 
 def load_checkpoint(weights: Weights) -> Any:

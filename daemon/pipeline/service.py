@@ -29,6 +29,7 @@ BATCHES_AHEAD = 2
 """Batches waiting between two stages, at most."""
 PROGRESS_SECONDS = 0.5
 """Time between two reports of progress."""
+STOPPED = "The run was stopped; its finished segments are kept."
 
 Batch = list[Analysis]
 
@@ -127,16 +128,18 @@ class VideoFilePipelineService:
             f"{video.info} {_what_frames_depend_on(self._settings)}",
         )
         total = analysed_total(video.count.expected, options)
+        hashed = Hashing(should_stop)
         clocks = {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
 
         def report() -> None:
-            steps = video.count.decoded + sum(clock.steps for clock in clocks.values())
+            steps = video.count.packets + hashed.steps + sum(clock.steps for clock in clocks.values())
             on_progress(Progress(serializer.frames_written, total, steps))
 
         with ExitStack() as stack:
             stack.callback(serializer.close)
             stack.enter_context(every(PROGRESS_SECONDS, report))
-            hashing = stack.enter_context(ThreadPoolExecutor(1, "hash")).submit(file_sha256, file_path)
+            hashing = stack.enter_context(ThreadPoolExecutor(1, "hash")).submit(file_sha256, file_path, hashed.step)
+            stack.callback(hashed.stop)
             frames = video.frames(options.frame_stride, options.max_frames, skip=serializer.frames_written)
             decoded = self._batches(clocks["decode"].making(frames), video.info)
             batches = stack.enter_context(overlap(decoded, BATCHES_AHEAD))
@@ -145,7 +148,7 @@ class VideoFilePipelineService:
                 batches = stack.enter_context(overlap(done, BATCHES_AHEAD))
             for batch in batches:
                 if should_stop():
-                    raise Interrupted("The run was stopped; its finished segments are kept.")
+                    raise Interrupted(STOPPED)
                 with clocks["write"].running():
                     for analysis in batch:
                         serializer.write(analysis)
@@ -187,6 +190,25 @@ class VideoFilePipelineService:
                 seen += len(batch)
                 done = stage(batch)
             yield done
+
+
+class Hashing:
+    """Counts the blocks of a checksum that is being made, and ends it with the run."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self._stopped = False
+        self.steps = 0
+
+    def stop(self) -> None:
+        """Make the next step the last."""
+        self._stopped = True
+
+    def step(self) -> None:
+        """Count a block."""
+        self.steps += 1
+        if self._stopped or self._should_stop():
+            raise Interrupted(STOPPED)
 
 
 class StageClock:
