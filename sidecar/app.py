@@ -39,7 +39,7 @@ def make_app(settings: Settings) -> Starlette:
     """
     guard, metrics, state, pipelines = Guard(settings), Metrics(), State(settings), _pipelines()
     submissions = Submissions(settings, state, metrics, pipelines)
-    on = Endpoints(state, submissions, metrics, pipelines, describe(pipelines, bool(settings.tokens)))
+    on = Endpoints(state, submissions, metrics, pipelines, describe(pipelines, settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

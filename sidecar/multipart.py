@@ -89,6 +89,10 @@ class FormReader:
             raise Problem(400, "The form is malformed: its parts do not fit its boundary.", "bad-form") from error
         return self._pieces
 
+    def given(self) -> dict[str, str]:
+        """Return the fields that were filled in."""
+        return {name: value for name, value in self.fields.items() if value.strip()}
+
     def check_complete(self) -> None:
         """Raise a Problem unless the form has ended as it should, with a file in it."""
         if not self.complete:

@@ -8,6 +8,7 @@ from typing import Any
 from daemon import __version__
 from daemon.jobs import ErrorKind, JobSource, JobStatus
 from daemon.pipeline.pipelines import Pipeline
+from daemon.settings import Settings
 from sidecar.problems import MEDIA_TYPE
 
 Schema = dict[str, Any]
@@ -168,6 +169,7 @@ def _header(name: str, description: str, schema: Schema = TEXT) -> Schema:
     return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
 
 
+RANGE = {"type": "string", "format": "byte-range", "pattern": "^bytes=([0-9]+-[0-9]*|-[0-9]+)$"}
 PATH_ID = _path("job_id", TEXT, "From the answer to a submit.")
 IF_NONE_MATCH = _header("If-None-Match", "An ETag; the answer is 304 if nothing has changed.")
 KEY = _header(
@@ -204,7 +206,7 @@ def _call(
     return call
 
 
-def _paths(pipeline_ids: list[str]) -> dict[str, Any]:
+def _paths(pipeline_ids: list[str], max_wait_seconds: float) -> dict[str, Any]:
     pipeline = _said({"type": "string"}, f"One of {', '.join(pipeline_ids)}.")
     asked = (
         _query("pipeline_id", pipeline, "Which pipeline."),
@@ -235,12 +237,12 @@ def _paths(pipeline_ids: list[str]) -> dict[str, Any]:
         created,
         upload,
         (_path("filename", TEXT, "The video's name."), *asked, KEY),
-        {"required": True, "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
+        {"required": True, "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
     )
     unchanged = {"description": "Nothing has changed."}
     wait = _query(
         "wait",
-        {"type": "number", "minimum": 0},
+        {"type": "number", "minimum": 0, "maximum": max_wait_seconds},
         "Answer when the job changes, at the latest after so many seconds.",
     )
     status = _call(
@@ -312,7 +314,7 @@ def _paths(pipeline_ids: list[str]) -> dict[str, Any]:
                     304: unchanged,
                 },
                 (404, 416),
-                (PATH_ID, _header("Range", "Such as bytes=0-1023."), IF_NONE_MATCH),
+                (PATH_ID, _header("Range", "Such as bytes=0-1023.", RANGE), IF_NONE_MATCH),
             ),
         },
         "/v1/pipelines": {"get": _call("The pipelines", {200: _json(PIPELINES, "All of them.")})},
@@ -344,12 +346,12 @@ def _paths(pipeline_ids: list[str]) -> dict[str, Any]:
     return calls
 
 
-def describe(pipelines: Mapping[str, Pipeline], guarded: bool) -> dict[str, Any]:
+def describe(pipelines: Mapping[str, Pipeline], settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI document.
 
     Args:
         pipelines: Those there are.
-        guarded: Whether a token is needed.
+        settings: Limits, and whether a token is needed.
     """
     problem = {MEDIA_TYPE: {"schema": _ref("Problem")}}
     return {
@@ -359,11 +361,11 @@ def describe(pipelines: Mapping[str, Pipeline], guarded: bool) -> dict[str, Any]
             "version": __version__,
             "description": "Submit a video, follow its job, read what is in every frame.",
         },
-        "paths": _paths(sorted(pipelines)),
+        "paths": _paths(sorted(pipelines), settings.max_wait_seconds),
         "components": {
             "schemas": {"Job": JOB, "Frame": FRAME, "Result": RESULT, "Problem": PROBLEM},
             "responses": {str(status): {"description": text, "content": problem} for status, text in STATUSES.items()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        **({"security": [{"token": []}]} if guarded else {}),
+        **({"security": [{"token": []}]} if settings.tokens else {}),
     }

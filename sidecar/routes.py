@@ -340,7 +340,7 @@ def _whole(request: Request, name: str, least: int, most: int, default: int) -> 
 
 def _seconds(request: Request, name: str, most: float) -> float:
     text = request.query_params[name]
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > most:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?([eE]-[0-9]{1,3})?", text) or float(text) > most:
         raise bad_field(name, f"{name} must be a number of seconds from 0 to {most:g}.")
     return float(text)
 

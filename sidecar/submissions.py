@@ -27,7 +27,7 @@ from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
 from sidecar.keys import KeyFolder
 from sidecar.metrics import Metrics
-from sidecar.multipart import FormReader, boundary_of
+from sidecar.multipart import FIELDS, FormReader, boundary_of
 from sidecar.part_file import PartFile, disk_full, storage_problem, sweep
 from sidecar.problems import Problem, bad_field, bad_fields, busy
 from sidecar.state import State
@@ -156,6 +156,7 @@ class Submissions:
         return response
 
     async def _receive_once(self, request: Request) -> Response:
+        self._check_head(request)
         key = request.headers.get("idempotency-key")
         if key is None:
             return await self._receive_new(request, None, None)
@@ -174,6 +175,12 @@ class Submissions:
             self._busy_keys.discard(path)
         return await self._repeat(request, record)
 
+    def _check_head(self, request: Request) -> None:
+        """Refuse what is wrong before the body; a repetition is held to it as well."""
+        read_wish(_asked(request), self._pipelines, self._settings.default_pipeline)
+        if _form(request) is None:
+            source_name(request.path_params["filename"])
+
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
         try:
             return self._state.record(job_id)
@@ -183,20 +190,23 @@ class Submissions:
             return None
 
     async def _repeat(self, request: Request, record: Mapping[str, Any]) -> Response:
-        """Answer as the first time; the body is let through, as many clients read no answer before its end."""
-        if "expect" not in request.headers:
-            async for _ in self._body(request):
-                pass
+        """Answer as the first time, once the body has come: it must be of the same size and for the same end."""
+        values = _asked(request)
+        form = _form(request)
+        size = 0
+        async for data in self._body(request):
+            size += len(data) if form is None else sum(map(len, form.feed(data)))
+        if form is not None:
+            form.check_complete()
+            values |= form.given()
+        wish = read_wish(values, self._pipelines, self._settings.default_pipeline)
+        first = (record["size_bytes"], record["pipeline_id"], record["options"])
+        if (size, wish.pipeline_id, asdict(wish.options)) != first:
+            raise bad_field("Idempotency-Key", "It was used for another video or other options; take a new one.")
         return _created(self._state.tell(record), {"idempotency-replayed": "true"})
 
     async def _receive_new(self, request: Request, key: Path | None, holder: str | None) -> Response:
-        values = {name: value for name, value in request.query_params.items() if name in ASKED}
-        read_wish(values, self._pipelines, self._settings.default_pipeline)
-        form, given = None, request.path_params.get("filename", "")
-        if request.method == "POST":
-            form = FormReader(boundary_of(request.headers.get("content-type", "")))
-        else:
-            source_name(given)
+        values, form, given = _asked(request), _form(request), request.path_params.get("filename", "")
         self._check_room(request)
         job_id = new_job_id()
         part = PartFile(spool.part_path(self._state.spool_dir, job_id), self._executor, self._settings.min_free_bytes)
@@ -206,7 +216,7 @@ class Submissions:
             await self._collect(request, form, part)
             if form is not None:
                 form.check_complete()
-                values |= {name: value for name, value in form.fields.items() if value.strip()}
+                values |= form.given()
                 given = form.file_name or ""
             wish = read_wish(values, self._pipelines, self._settings.default_pipeline)
             ticket = Ticket(
@@ -290,12 +300,12 @@ class Submissions:
                 head = b"".join(early)[:HEAD_BYTES] if early else b""
                 if len(head) < HEAD_BYTES:
                     continue
-                _check_head(head)
+                _check_first_bytes(head)
                 checked, pieces, early = True, early, []
             if pieces:
                 await part.write(pieces)
         if not checked and (form is None or form.file_name is not None):
-            _check_head(head)
+            _check_first_bytes(head)
         await part.write(early)
         await part.finish()
 
@@ -332,10 +342,20 @@ class Submissions:
 
 
 CLOSE = {"connection": "close"}
-ASKED = frozenset({"pipeline_id", "frame_stride", "max_frames"})
 
 
-def _check_head(head: bytes) -> None:
+def _asked(request: Request) -> dict[str, str]:
+    return {name: value for name, value in request.query_params.items() if name in FIELDS}
+
+
+def _form(request: Request) -> FormReader | None:
+    """Return a reader of a form, or None where the body is the video itself."""
+    if request.method != "POST":
+        return None
+    return FormReader(boundary_of(request.headers.get("content-type", "")))
+
+
+def _check_first_bytes(head: bytes) -> None:
     problem = first_bytes_problem(head)
     if problem:
         raise Problem(400, problem.replace("and drop it again", "and submit it again"), "not-mp4")

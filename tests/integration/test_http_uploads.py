@@ -162,6 +162,8 @@ def test_the_same_idempotency_key_gets_the_same_job(tmp_path: Path) -> None:
         assert again.headers["idempotency-replayed"] == "true"
         assert "idempotency-replayed" not in first.headers
         assert len(spool.tickets(sidecar.spool)) == 2
+        changed = client.put("/v1/video/submit/a.mp4", content=VIDEO[:-1], headers={"Idempotency-Key": "k1"})
+        assert changed.json()["errors"][0]["field"] == "Idempotency-Key"
         for wrong in ("", "x" * 256, "a b"):
             assert send(wrong).status_code == 422
         results: list[httpx.Response] = []
