@@ -1,0 +1,276 @@
+"""Text: read where the picture changed, and the same as reading everything anew."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from daemon.errors import MachineError
+from daemon.pipeline import read
+from daemon.pipeline.read import (
+    RapidOcrReader,
+    Reading,
+    RegionFinder,
+    TesseractReader,
+    TextStage,
+    clean,
+    in_reading_order,
+    with_room,
+)
+from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
+from daemon.pipeline.video import Video
+from daemon.settings import Settings
+from tests.clips import draw_frame, make_clip
+
+SIZE = (640, 360)
+
+
+class Counted:
+    """A reader that counts its crops and calls."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self.crops = self.calls = 0
+
+    def models(self) -> list[Any]:
+        return []
+
+    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+        self.calls += bool(crops)
+        self.crops += len(crops)
+        readings: list[Reading] = self._reader(crops)
+        return readings
+
+
+@pytest.fixture(scope="module")
+def finder() -> RegionFinder:
+    return RegionFinder(384)
+
+
+@pytest.fixture(scope="module")
+def recogniser() -> RapidOcrReader:
+    return RapidOcrReader()
+
+
+@pytest.fixture
+def counted(recogniser: RapidOcrReader) -> Counted:
+    return Counted(recogniser)
+
+
+@pytest.fixture
+def stage(finder: RegionFinder, counted: Counted) -> TextStage:
+    return TextStage(finder, counted, 0.5)
+
+
+def analyses(images: Sequence[Image]) -> list[Analysis]:
+    return [Analysis(Frame(number, number / 25, image)) for number, image in enumerate(images)]
+
+
+def in_batches(stage: TextStage, images: Sequence[Image]) -> list[list[str]]:
+    stage.new_segment()
+    lines = []
+    for start in range(0, len(images), 8):
+        lines += [[block.text for block in each.text_blocks] for each in stage(analyses(images[start : start + 8]))]
+    return lines
+
+
+def anew(stage: TextStage, images: Sequence[Image]) -> list[list[str]]:
+    """Read every frame as if it were the first."""
+    lines = []
+    for image in images:
+        stage.new_segment()
+        (done,) = stage(analyses([image]))
+        lines.append([block.text for block in done.text_blocks])
+    return lines
+
+
+def drawn(text: str, index: int = 0) -> Image:
+    return np.ascontiguousarray(draw_frame(index, SIZE, text)[..., ::-1])
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "", text.upper())
+
+
+def frames_of(path: Path, stride: int, most: int | None = None) -> list[Image]:
+    return [frame.image for frame in Video(path).frames(stride, most)]
+
+
+def test_a_line_that_stands_still_is_read_once_in_a_segment(stage: TextStage, counted: Counted, tmp_path: Path) -> None:
+    images = frames_of(make_clip(tmp_path / "a.mp4", frames=16, size=SIZE, text="HOME 2 - 1 AWAY"), 1)
+    lines = in_batches(stage, images)
+    assert [squeezed(" ".join(frame)) for frame in lines] == ["HOME21AWAY"] * 16
+    assert counted.crops <= 4  # of 16 frames on which other things move
+    before = counted.crops
+    in_batches(stage, images[:8])
+    assert counted.crops > before  # nothing is remembered across the edge of a segment
+
+
+def test_text_is_what_reading_every_frame_anew_gives(stage: TextStage, tmp_path: Path) -> None:
+    text = tuple(["HOME 2 - 1 AWAY"] * 4 + ["HOME 2 - 2 AWAY"] * 4 + ["FULL TIME"] * 4)
+    images = frames_of(make_clip(tmp_path / "a.mp4", frames=12, size=SIZE, text=text), 1)
+    assert in_batches(stage, images) == anew(stage, images)
+
+
+@pytest.mark.parametrize("change", [("08:10", "08:11"), ("2 - 1", "2 - 7"), ("3", "8"), ("AB", "ABC"), ("ON", "")])
+def test_a_changed_character_is_noticed(stage: TextStage, change: tuple[str, str]) -> None:
+    before, after = (f"SCORE {part}" for part in change)
+    lines = in_batches(stage, [drawn(before)] * 3 + [drawn(after)] * 3)
+    assert [squeezed(" ".join(frame)) for frame in lines] == [squeezed(before)] * 3 + [squeezed(after)] * 3
+
+
+def test_text_that_goes_away_is_gone(stage: TextStage) -> None:
+    assert in_batches(stage, [drawn("GOAL"), drawn(""), drawn("GOAL")]) == [["GOAL"], [], ["GOAL"]]
+
+
+def test_noise_of_coding_is_no_change(
+    stage: TextStage, counted: Counted, finder: RegionFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(5)
+    still = drawn("NO SIGNAL").astype(np.int16)
+    images = [np.clip(still + random.integers(-12, 13, still.shape), 0, 255).astype(np.uint8) for _ in range(8)]
+    assert in_batches(stage, images) == [["NO SIGNAL"]] * 8
+    assert counted.crops == 1
+    monkeypatch.setattr(read, "CHANGE", -1)
+    in_batches(stage, images)
+    assert counted.crops == 1 + 8  # the count can tell
+
+
+def found_share(lines: list[list[str]], truth: dict[str, Any], stride: int) -> dict[str, float]:
+    """Return for each known line the share of its frames on which it was read."""
+    shares = {}
+    for known in truth["text"]:
+        wanted = [n for n in range(len(lines)) if known["first_frame"] <= n * stride <= known["last_frame"]]
+        hits = sum(any(squeezed(known["line"]) in squeezed(line) for line in lines[n]) for n in wanted)
+        shares[known["line"]] = hits / len(wanted)
+    return shares
+
+
+@pytest.mark.parametrize(("name", "stride"), [("street.mp4", 4), ("bunny_cam.mp4", 2)])
+def test_known_lines_are_found_on_their_frames(
+    stage: TextStage, counted: Counted, shared_media: Path, truth: dict[str, Any], name: str, stride: int
+) -> None:
+    images = frames_of(shared_media / name, stride)
+    assert len(images) >= 60
+    lines = in_batches(stage, images)
+    shares = found_share(lines, truth[name], stride)
+    assert min(shares.values()) >= 0.95, shares
+    assert counted.crops < sum(map(len, lines))  # some were not read again, though the picture pans
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 640), (640, 8), (1, 1), (1080, 1920), (240, 320)])
+def test_pictures_of_any_size_and_noise_are_taken(stage: TextStage, size: tuple[int, int]) -> None:
+    random = np.random.default_rng(9)
+    image = random.integers(0, 255, (*size, 3), np.uint8)
+    blank = np.zeros((*size, 3), np.uint8)
+    stage.new_segment()
+    assert len(stage(analyses([image, blank, image]))) == 3
+
+
+def test_a_line_that_stands_upright_does_no_harm(stage: TextStage) -> None:
+    image = np.ascontiguousarray(np.rot90(drawn("STANDING UPRIGHT")))
+    stage.new_segment()
+    (done,) = stage(analyses([image]))
+    for block in done.text_blocks:
+        assert block.box[0] <= block.box[2]
+
+
+def test_crops_of_any_shape_are_read(recogniser: RapidOcrReader) -> None:
+    shapes = [(1, 1), (2, 300), (300, 2), (48, 9000), (5, 5)]
+    readings = recogniser([np.full((*shape, 3), 200, np.uint8) for shape in shapes])
+    assert len(readings) == len(shapes)
+    assert all(0 <= reading.confidence <= 1 or reading.text == "" for reading in readings)
+
+
+def test_a_reading_does_not_depend_on_its_neighbours(recogniser: RapidOcrReader) -> None:
+    crops = [drawn(text)[40:90, 20:500] for text in ("ONE", "TWO 22", "A LONG LINE OF TEXT", "4")]
+    assert recogniser(crops) == [recogniser([crop])[0] for crop in crops]
+    assert recogniser(crops[::-1]) == recogniser(crops)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("quad", "wider"),
+    [
+        ([[10, 10], [110, 10], [110, 30], [10, 30]], True),
+        ([[10, 10], [30, 10], [30, 110], [10, 110]], False),  # upright
+        ([[5, 5], [5, 5], [5, 5], [5, 5]], False),  # a point
+    ],
+)
+def test_room_is_given_along_the_line(quad: list[list[int]], wider: bool) -> None:
+    given = np.asarray(quad, np.float32)
+    grown = with_room(given)
+    assert np.isfinite(grown).all()
+    assert (np.ptp(grown[:, 0]) > np.ptp(given[:, 0])) is np.bool_(wider)
+    assert np.ptp(grown[:, 1]) == np.ptp(given[:, 1])
+
+
+def block(text: str, *box: float) -> TextBlock:
+    return TextBlock(box, text, 1.0)  # type: ignore[arg-type]
+
+
+def test_lines_are_in_reading_order() -> None:
+    blocks = [
+        block("right", 200, 12, 300, 32),
+        block("below", 10, 50, 100, 70),
+        block("left", 10, 10, 100, 30),
+        block("last", 150, 55, 300, 75),
+    ]
+    for order in itertools.permutations(blocks):
+        assert [b.text for b in in_reading_order(order)] == ["left", "right", "below", "last"]
+    assert in_reading_order([]) == []
+
+
+def test_text_is_one_line_of_printable_characters() -> None:
+    assert clean("  A\tB\n\n C\x00D\x1b[31m\u202e ") == "A B C D [31m"
+    assert clean("日本 é №") == "日本 é №"
+
+
+# Tesseract.
+
+
+@pytest.fixture(scope="module")
+def tesseract() -> TesseractReader:
+    try:
+        return TesseractReader()
+    except MachineError as error:
+        pytest.skip(str(error))
+
+
+def test_tesseract_reads_a_batch_in_one_process(
+    finder: RegionFinder, tesseract: TesseractReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    popen = read.pytesseract.pytesseract.subprocess.Popen
+    monkeypatch.setattr(
+        read.pytesseract.pytesseract.subprocess, "Popen", lambda *a, **k: started.append(a) or popen(*a, **k)
+    )
+    texts = ["HOME 2 AWAY 1", "BREAKING NEWS", "WEATHER SUNNY", "FULL TIME"]
+    images = [drawn(text) for text in texts]
+    lines = in_batches(TextStage(finder, tesseract, 0.5), images)
+    assert [squeezed(" ".join(frame)) for frame in lines] == [squeezed(text) for text in texts]
+    assert len(started) == 1
+
+
+def test_tesseract_takes_crops_without_text(tesseract: TesseractReader) -> None:
+    random = np.random.default_rng(2)
+    crops = [random.integers(0, 255, (h, w, 3), np.uint8) for h, w in ((30, 200), (3, 3), (1, 1))]
+    word = cv2.resize(drawn("MIDDLE")[40:90, 20:260], None, fx=1.0, fy=1.0)
+    readings = tesseract([crops[0], word, crops[1], crops[2]])
+    assert len(readings) == 4
+    assert squeezed(readings[1].text) == "MIDDLE"  # the answers are not shifted by one
+    assert tesseract([]) == []
+
+
+def test_an_engine_that_is_not_installed_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read.pytesseract.pytesseract, "tesseract_cmd", str(tmp_path / "tesseract"))
+    with pytest.raises(MachineError, match=r"install the package tesseract-ocr, or set text_engine to rapidocr"):
+        TextStage.load(Settings.load(home=tmp_path, text_engine="tesseract"))
