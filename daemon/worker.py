@@ -31,6 +31,7 @@ from daemon.jobs import ErrorKind, Job, JobStatus, output_key
 from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
+from daemon.pipeline.results import recorded_facts
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.storage import StorageService
@@ -336,7 +337,11 @@ class JobWorker:
         """Make the result document unless an earlier attempt did; return what the record gets to know."""
         document = self._storage.path(output_key(job.job_id))
         if document.exists():
-            return {}
+            try:
+                return recorded_facts(document)
+            except (ValueError, LookupError):
+                log.warning("The result of job %s is damaged and is made anew", job.job_id)
+                document.unlink()
         begun = self._clock()
         first: int | None = None
         noted = begun

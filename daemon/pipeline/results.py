@@ -196,3 +196,26 @@ def discard_partial(path: Path) -> None:
     """Remove what an unfinished run left for a document that will not be finished."""
     for ending in (".part", ".checkpoint"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+TAIL_BYTES = 8_000_000
+"""More than what stands behind the frames can be: a thousand lines of text and some numbers."""
+
+
+def recorded_facts(path: Path) -> dict[str, Any]:
+    """Return what a finished document tells a job record: frames, checksum, size and summary.
+
+    Only the end of the document is read.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        tail = file.read()
+    tail = tail[tail.rindex(b'\n"source": ') :].strip().removesuffix(b"}")
+    end = json.loads(b"{" + tail + b"}")
+    summary = {name: value for name, value in end["summary"].items() if name != "texts"}
+    return {
+        "frames_processed": summary["frame_count"],
+        "sha256": end["source"]["sha256"],
+        "size_bytes": end["source"]["size_bytes"],
+        "summary": summary,
+    }

@@ -65,8 +65,15 @@ class Played:
             act(request)
         if should_stop():
             raise Interrupted("The run was stopped.")
-        request.output_path.write_bytes(b"result of " + request.source_name.encode())
+        request.output_path.write_bytes(document(request.source_name))
         return RunReport(10, 10, "abc", 5, "cpu", {"frame_count": 10}, {"text": 0.5}, 1.0)
+
+
+def document(name: str) -> bytes:
+    """Return a small result document."""
+    source = json.dumps({"name": name, "sha256": "abc", "size_bytes": 5})
+    summary = json.dumps({"frame_count": 10, "texts": []})
+    return f'{{\n"results": [\n],\n"source": {source},\n"summary": {summary},\n"video": {{}}\n}}\n'.encode()
 
 
 class Bench:
@@ -148,7 +155,7 @@ def test_a_job_is_run_published_and_completed(bench: Bench) -> None:
     assert job.summary == {"frame_count": 10}
     assert job.started_at is not None
     assert job.finished_at is not None
-    assert bench.published() == {"a.mp4.json": b"result of a.mp4"}
+    assert bench.published() == {"a.mp4.json": document("a.mp4")}
     assert bench.worker.running is None
     assert bench.worker.totals == {"jobs_completed": 1, "frames": 10, "text_seconds": 0.5}
     assert not bench.step()
@@ -445,11 +452,20 @@ def test_only_a_failed_job_can_be_retried(bench: Bench) -> None:
 
 def test_a_result_that_is_there_already_is_only_published(bench: Bench) -> None:
     job_id = bench.add()
-    bench.storage.path(output_key(job_id)).write_bytes(b"made before")
+    bench.storage.path(output_key(job_id)).write_bytes(document("made before"))
     bench.step()
     assert bench.runs() == 0
-    assert bench.job(job_id).status is COMPLETED
-    assert bench.published() == {"a.mp4.json": b"made before"}
+    job = bench.job(job_id)
+    assert (job.status, job.frames_processed, job.sha256, job.summary) == (COMPLETED, 10, "abc", {"frame_count": 10})
+    assert bench.published() == {"a.mp4.json": document("made before")}
+
+
+def test_a_damaged_result_is_made_anew(bench: Bench) -> None:
+    job_id = bench.add()
+    bench.storage.path(output_key(job_id)).write_bytes(b"\0" * 4096)
+    bench.step()
+    assert bench.runs() == 1
+    assert bench.published() == {"a.mp4.json": document("a.mp4")}
 
 
 def test_an_outbox_that_is_away_gets_the_result_later_without_a_second_run(bench: Bench) -> None:
@@ -468,7 +484,7 @@ def test_an_outbox_that_is_away_gets_the_result_later_without_a_second_run(bench
     job = bench.job(job_id)
     assert (job.status, job.frames_processed, job.sha256, job.error_message) == (COMPLETED, 10, "abc", None)
     assert bench.runs() == 1
-    assert bench.published() == {"a.mp4.json": b"result of a.mp4"}
+    assert bench.published() == {"a.mp4.json": document("a.mp4")}
 
 
 def test_an_error_that_cannot_be_published_still_ends_the_job(bench: Bench) -> None:
@@ -645,7 +661,7 @@ def test_a_restart_at_any_moment_gives_one_result(bench: Bench) -> None:
         job_id = bench.add()
         bench.store.move(job_id, RUNNING, attempts=1)
         if result_is_there:
-            bench.storage.path(output_key(job_id)).write_bytes(b"made before")
+            bench.storage.path(output_key(job_id)).write_bytes(document("made before"))
         runs = bench.runs()
         bench.start()
         assert bench.step()
