@@ -1,0 +1,38 @@
+"""The shared clips through the whole pipeline: the objects and the text that are known to be there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.pipeline.service import VideoFilePipelineService
+from daemon.settings import Settings
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "", text.upper())
+
+
+@pytest.mark.parametrize("name", ["street.mp4", "bunny_cam.mp4"])
+def test_what_is_known_to_be_there_is_found(
+    warm_home: Path, shared_media: Path, truth: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / "out.json"
+    service = VideoFilePipelineService(Settings.load(home=warm_home))
+    service.run_on_file(shared_media / name, "yolo_ocr", frame_stride=10, output_path=output)
+    document = json.loads(output.read_text())
+    known = truth[name]
+    assert document["video"]["frame_count"] == known["frame_count"]
+    assert set(document["summary"]["classes"]) >= set(known["objects_seen"])
+    for line in known["text"]:
+        frames = [
+            squeezed(frame["result"]["text"])
+            for frame in document["results"]
+            if line["first_frame"] <= frame["frame_index"] <= line["last_frame"]
+        ]
+        assert frames
+        assert sum(squeezed(line["line"]) in text for text in frames) >= 0.95 * len(frames), line
