@@ -425,14 +425,13 @@ class JobWorker:
     def _wait(self, job: Job, error: DropframeError, seconds: float, now: float, *, counted: bool) -> None:
         """Make a job pending again for a later attempt."""
         attempts = job.attempts if counted else job.attempts - 1
+        changes = {"attempts": attempts, "error_kind": ErrorKind.TRANSIENT, "error_message": str(error)}
+        try:
+            self._store.move(job.job_id, JobStatus.PENDING, **changes)
+        except StoreError:  # the disk may be full of the partial result; the record comes first
+            self._discard_partial(job)
+            self._store.move(job.job_id, JobStatus.PENDING, **changes)
         log.warning("Job %s waits %.0f s: %s", job.job_id, seconds, error)
-        self._store.move(
-            job.job_id,
-            JobStatus.PENDING,
-            attempts=attempts,
-            error_kind=ErrorKind.TRANSIENT,
-            error_message=str(error),
-        )
         self._queue.enqueue(job.job_id, job.sequence, max(now, self._clock()) + seconds)
 
     def _fail(self, job: Job, kind: ErrorKind, message: str) -> None:
@@ -449,12 +448,19 @@ class JobWorker:
 
     def _discard(self, job: Job) -> None:
         """Remove the result, whole or partial, of a job that will not have one."""
+        self._remove(self._storage.path(output_key(job.job_id)))
+        self._discard_partial(job)
+
+    def _discard_partial(self, job: Job) -> None:
         document = self._storage.path(output_key(job.job_id))
-        for path in (document, *(Path(f"{document}{ending}") for ending in PARTIAL_ENDINGS)):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:  # in the way of nothing: a retry removes it again
-                log.warning("%s cannot be removed: %s", path.name, error.strerror)
+        for ending in PARTIAL_ENDINGS:
+            self._remove(Path(f"{document}{ending}"))
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:  # in the way of nothing: a retry removes it again
+            log.warning("%s cannot be removed: %s", path.name, error.strerror)
 
     def _should_stop(self) -> bool:
         return self._stopping.is_set() or self._cancelled is not None

@@ -612,6 +612,30 @@ def test_a_store_that_fails_when_the_job_is_done_does_not_run_it_again(
     assert bench.runs() == 1
 
 
+def test_a_partial_result_makes_room_for_the_record_and_a_whole_one_never(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(request: RunRequest) -> None:
+        for ending in worker_module.PARTIAL_ENDINGS:
+            Path(f"{request.output_path}{ending}").write_bytes(b"much")
+        raise SurroundingsError("The disk is full.")
+
+    job_id = bench.add()
+    bench.pipeline.next = [fill, fill]
+    bench.step()
+    assert bench.kept() == [".json.checkpoint", ".json.part"]
+    failing = Failing(bench.store, monkeypatch, "move")
+    failing.bad = lambda number: number == 2 and bool(bench.kept())
+    bench.step(SURROUNDINGS_SECONDS)
+    assert bench.kept() == []
+    assert (bench.job(job_id).status, bench.job(job_id).error_message) == (PENDING, "The disk is full.")
+    bench.outbox_dir.rmdir()
+    failing.bad = lambda number: number == failing.calls and number == 5
+    bench.step(SURROUNDINGS_SECONDS)
+    assert bench.kept() == [".json"]
+    assert bench.job(job_id).status is PENDING
+
+
 def test_nothing_else_starts_while_the_store_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = bench.add("first"), bench.add("second")
     failing = Failing(bench.store, monkeypatch, "move")
