@@ -1,0 +1,185 @@
+"""Objects: the same boxes as the plain way, whatever the form of the network."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from daemon.errors import MachineError
+from daemon.pipeline.detect import ObjectStage, resolve_device
+from daemon.pipeline.models import find_weights, load_checkpoint
+from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
+from daemon.pipeline.video import Video
+from daemon.settings import Settings
+from tests.unit.test_models import save_checkpoint
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return both / (area - both)
+
+
+def matched(found: list[tuple[Detection, ...]], expected: list[tuple[Detection, ...]]) -> float:
+    """Share of boxes, of both sides, that have one of the same class at an overlap of 0.9 on the other side."""
+    hits = total = 0
+    for ours, plain in zip(found, expected, strict=True):
+        for side, other in ((ours, plain), (plain, ours)):
+            total += len(side)
+            hits += sum(any(a.class_id == b.class_id and overlap(a.box, b.box) >= 0.9 for b in other) for a in side)
+    return hits / total
+
+
+def plain_torch(model: Any, images: list[Any], settings: Settings) -> list[tuple[Detection, ...]]:
+    """One frame at a time through torch, with Ultralytics' own letterbox and suppression."""
+    from ultralytics.data.augment import LetterBox
+    from ultralytics.utils.nms import non_max_suppression
+    from ultralytics.utils.ops import scale_boxes
+
+    results = []
+    for image in images:
+        picture = LetterBox((640, 640), auto=True, stride=32)(image=image)
+        tensor = torch.from_numpy(np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)))[None].float() / 255
+        with torch.inference_mode():
+            output = model(tensor)
+        output = output[0] if isinstance(output, (tuple, list)) else output
+        (boxes,) = non_max_suppression(
+            output, settings.confidence, settings.iou, end2end=getattr(model, "end2end", False)
+        )
+        scaled = scale_boxes(tensor.shape[2:], boxes[:, :4], image.shape[:2])
+        results.append(
+            tuple(
+                Detection(tuple(box), model.names[int(number)], int(number), confidence)
+                for box, (confidence, number) in zip(scaled.tolist(), boxes[:, 4:6].tolist(), strict=True)
+            )
+        )
+    return results
+
+
+def run(stage: ObjectStage, images: list[Any]) -> list[tuple[Detection, ...]]:
+    analyses = [Analysis(Frame(number, 0.0, image)) for number, image in enumerate(images)]
+    return [each.detections for each in stage(analyses)]
+
+
+@pytest.fixture(scope="module")
+def settings(warm_home: Path) -> Settings:
+    return Settings.load(home=warm_home)
+
+
+@pytest.fixture(scope="module")
+def stage(settings: Settings) -> ObjectStage:
+    weights = find_weights(settings)
+    assert weights is not None
+    return ObjectStage.load(weights, settings, "cpu")
+
+
+@pytest.fixture(scope="module")
+def street(shared_media: Path) -> list[Any]:
+    frames = Video(shared_media / "street.mp4").frames(stride=12)
+    return [frame.image for frame in itertools.islice(frames, 20)]
+
+
+def test_boxes_equal_those_of_a_plain_torch_loop(stage: ObjectStage, settings: Settings, street: list[Any]) -> None:
+    weights = find_weights(settings)
+    assert weights is not None
+    found = run(stage, street)
+    expected = plain_torch(load_checkpoint(weights), street, settings)
+    assert sum(map(len, found)) > 60
+    assert matched(found, expected) >= 0.99
+    assert {d.class_name for frame in found for d in frame} >= {"bus", "person"}
+    for frame in found:
+        assert [d.confidence for d in frame] == sorted((d.confidence for d in frame), reverse=True)
+        for detection in frame:
+            x1, y1, x2, y2 = detection.box
+            assert 0 <= x1 < x2 <= 1280
+            assert 0 <= y1 < y2 <= 720
+
+
+def test_a_frame_gives_the_same_alone_and_in_a_batch(stage: ObjectStage, street: list[Any]) -> None:
+    together = run(stage, street[:6])
+    assert [run(stage, [image])[0] for image in street[:6]] == together
+    assert run(stage, street[:6][::-1]) == together[::-1]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (2, 700), (700, 2), (1, 1), (333, 777), (1080, 1920)])
+def test_frames_of_any_size_are_taken(stage: ObjectStage, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(3).integers(0, 255, (*size, 3), np.uint8)
+    run(stage, [image, image])
+    (model,) = stage.models(VideoInfo("h264", size[1], size[0], None, None, None))
+    assert model.imgsz is not None
+    assert all(side % 32 == 0 and side > 0 for side in model.imgsz)
+
+
+def test_what_an_earlier_stage_found_is_kept(stage: ObjectStage) -> None:
+    block = TextBlock((0, 0, 1, 1), "A", 1.0)
+    image = np.zeros((64, 64, 3), np.uint8)
+    (done,) = stage([Analysis(Frame(0, 0.0, image), text_blocks=(block,))])
+    assert done.text_blocks == (block,)
+
+
+def test_the_model_is_named_with_its_checksum_and_input(stage: ObjectStage, weights: Path) -> None:
+    (model,) = stage.models(VideoInfo("h264", 1280, 720, None, None, None))
+    assert (model.name, model.role, model.runtime, model.device) == ("yolov8n-coco", "objects", "openvino", "cpu")
+    assert (model.precision, model.imgsz) == ("fp32", [384, 640])
+    assert model.sha256 == "ce42ae6a450f50561455f8e1edc81af30b5a8908f43dadbb53393d85730727a2"
+
+
+class Stub:
+    """A network that answers what it was given."""
+
+    stride = 32
+    end_to_end = True
+    runtime = precision = "none"
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        self.names = {0: "thing"}
+        self._rows = rows
+
+    def __call__(self, pictures: Any) -> list[torch.Tensor]:
+        return [torch.tensor([self._rows]) for _ in pictures]
+
+
+def test_boxes_that_are_no_numbers_are_dropped(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    rows = [
+        [1, 1, 9, 9, 0.9, 0],
+        [nan, 1, 9, 9, 0.9, 0],
+        [1, 1, inf, 9, 0.9, 0],
+        [1, 1, 9, 9, nan, 0],
+        [1, 1, 9, 9, 0.1, 0],
+    ]
+    stage = ObjectStage(Stub(rows), Any, Settings.load(home=tmp_path), "cpu")  # type: ignore[arg-type]
+    (found,) = run(stage, [np.zeros((640, 640, 3), np.uint8)])
+    assert [d.box for d in found] == [(1, 1, 9, 9)]
+
+
+@pytest.mark.parametrize("end_to_end", [True, False])
+def test_yolo26_works_with_and_without_suppression_of_doubles(tmp_path: Path, end_to_end: bool) -> None:
+    """It has a branch that needs none; a checkpoint may hold that one alone. Made here with random weights."""
+    weights = save_checkpoint(tmp_path / "tiny26.pt", "yolo26n.yaml", end_to_end=end_to_end)
+    settings = Settings.load(home=tmp_path, confidence=0.25)
+    stage = ObjectStage.load(weights, settings, "cpu")
+    assert stage._detector.end_to_end is end_to_end
+    images = [np.random.default_rng(n).integers(0, 255, (360, 640, 3), np.uint8) for n in (0,)]
+    found = run(stage, images)
+    expected = plain_torch(load_checkpoint(weights), images, settings)
+    assert [len(frame) for frame in found] == pytest.approx([len(frame) for frame in expected], abs=5)
+    assert sum(map(len, found)) > 10
+    assert matched(found, expected) >= 0.8  # random weights blow up rounding; a wrong form would match none
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(MachineError, match=r"The device cuda:99 is set.*; set device to auto"):
+        resolve_device("cuda:99")
