@@ -169,7 +169,8 @@ def _header(name: str, description: str, schema: Schema = TEXT) -> Schema:
     return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
 
 
-RANGE = {"type": "string", "format": "byte-range", "pattern": "^bytes=([0-9]+-[0-9]*|-[0-9]+)$"}
+RANGE = {"type": "string", "format": "byte-range"}
+CURSOR = {"type": "string", "format": "cursor"}
 PATH_ID = _path("job_id", TEXT, "From the answer to a submit.")
 IF_NONE_MATCH = _header("If-None-Match", "An ETag; the answer is 304 if nothing has changed.")
 KEY = _header(
@@ -274,7 +275,7 @@ def _paths(pipeline_ids: list[str], max_wait_seconds: float) -> dict[str, Any]:
             _query("created_after", TIME, "Only younger jobs."),
             _query("created_before", TIME, "Only older jobs."),
             _query("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "Jobs on a page; 50."),
-            _query("cursor", TEXT, "next_cursor of the page before."),
+            _query("cursor", CURSOR, "next_cursor of the page before."),
         ),
     )
     asked_job = _json(

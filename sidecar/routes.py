@@ -389,7 +389,7 @@ def _cursor(record: Mapping[str, Any]) -> str:
 
 
 def _place(cursor: str | None) -> Place | None:
-    if cursor is None:
+    if not cursor:
         return None
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()

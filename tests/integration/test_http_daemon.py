@@ -1,0 +1,190 @@
+"""End to end with the real daemon: submitted by curl, httpx and a browser, read back, equal to the outbox."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.clips import make_clip
+from tests.integration.test_http_uploads import form, head_of
+from tests.sidecar_process import ROOT, Sidecar, running_sidecar
+
+ADDED = ("job_id", "created_at", "updated_at")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextlib.contextmanager
+def running_daemon(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DROPFRAME_")}
+    with (home / "daemon.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "daemon", "daemon", "--home", str(home), "--device", "cpu"],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def wait_for_end(sidecar: Sidecar, job_id: str, seconds: float = 240.0) -> dict[str, Any]:
+    """Follow a job as a client would: waiting for changes, with what it knows already."""
+    deadline, tag, told = time.monotonic() + seconds, "", {"progress": 0.0}
+    seen = []
+    while told["progress"] != 1.0:
+        assert time.monotonic() < deadline, (told, (sidecar.home / "daemon.log").read_text()[-3000:])
+        response = httpx.get(
+            f"{sidecar.url}/v1/video/status/{job_id}?wait=20", headers={"if-none-match": tag}, timeout=40
+        )
+        if response.status_code == 200:
+            tag, told = response.headers["etag"], response.json()
+            seen.append(told["progress"])
+    assert seen == sorted(seen)
+    return told
+
+
+def result_of(sidecar: Sidecar, job_id: str) -> dict[str, Any]:
+    result: dict[str, Any] = httpx.get(f"{sidecar.url}/v1/video/results/{job_id}").json()
+    assert result.pop("job_id") == job_id
+    for name in ADDED[1:]:
+        assert result.pop(name)
+    return result
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("inbox", "outbox", "data"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+@pytest.mark.timeout(600)
+def test_what_curl_httpx_and_a_browser_submit_comes_out_as_in_the_outbox(home: Path) -> None:
+    clip = make_clip(home / "clip.mp4", frames=6, size=(320, 240), text="HOME 2 - 1 AWAY")
+    with served(home) as port, running_sidecar(home, allowed_origins=[f"http://127.0.0.1:{port}"]) as sidecar:
+        curl = subprocess.run(
+            ["curl", "-sS", "-F", f"file=@{clip}", "-F", "pipeline_id=ocr_only", sidecar.url + "/v1/video/submit"],
+            capture_output=True,
+            check=True,
+        )
+        put = subprocess.run(
+            ["curl", "-sS", "-T", str(clip), sidecar.url + "/v1/video/submit/clip.mp4?pipeline_id=ocr_only"],
+            capture_output=True,
+            check=True,
+        )
+        with clip.open("rb") as file:
+            posted = httpx.post(
+                sidecar.url + "/video/submit", files={"file": file}, data={"pipeline_id": "ocr_only", "frame_stride": 2}
+            )
+        bad = httpx.put(sidecar.url + "/v1/video/submit/cut.mp4", content=clip.read_bytes()[:2000])
+        ids = [json.loads(curl.stdout)["job_id"], json.loads(put.stdout)["job_id"], posted.json()["job_id"]]
+        if BROWSER:
+            ids.append(submit_with_a_browser(sidecar, home, port))
+        with running_daemon(home):
+            for job_id in ids:
+                told = wait_for_end(sidecar, job_id)
+                assert (told["status"], told["error_message"]) == ("completed", None)
+                result = result_of(sidecar, job_id)
+                assert result == json.loads((home / "outbox" / f"{job_id}.json").read_text())
+                assert result["results"]
+                assert told["summary"]["frame_count"] == len(result["results"])
+            failed = wait_for_end(sidecar, bad.json()["job_id"])
+            assert failed["status"] == "failed"
+            assert failed["error_message"]
+            ready = httpx.get(sidecar.url + "/readyz")
+            assert ready.status_code == 200, ready.text
+        assert [len(result_of(sidecar, job_id)["results"]) for job_id in ids[:3]] == [6, 6, 3]
+
+
+def submit_with_a_browser(sidecar: Sidecar, home: Path, port: int) -> str:
+    """Let a page of another, allowed site submit with fetch and read the status; return the job's id."""
+    (home / "page.html").write_text(
+        f"""<!doctype html><title>x</title><pre id=said></pre><script>
+        (async () => {{
+          const form = new FormData();
+          form.append("pipeline_id", "ocr_only");
+          form.append("file", await (await fetch("/clip.mp4")).blob(), "clip.mp4");
+          const answer = await fetch("{sidecar.url}/v1/video/submit", {{method: "POST", body: form}});
+          const where = answer.headers.get("location");
+          const told = await (await fetch("{sidecar.url}" + where)).json();
+          said.textContent = "submitted " + told.job_id + " " + told.status;
+        }})().catch(error => said.textContent = error);
+        </script>"""
+    )
+    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={home / 'browser'}", "--virtual-time-budget=10000", "--dump-dom"]
+    ended = subprocess.run([*command, f"http://127.0.0.1:{port}/page.html"], capture_output=True, timeout=120)
+    said = re.search(rb"submitted ([0-9a-f-]{36}) pending", ended.stdout)
+    assert said, ended.stdout.decode(errors="replace")[-2000:]
+    return said[1].decode()
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[int]:
+    """Serve a folder from another port: another site, to a browser."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.timeout(600)
+def test_answered_jobs_complete_through_kills_of_both_and_cut_uploads_leave_nothing(home: Path) -> None:
+    clip = make_clip(home / "clip.mp4", frames=3, size=(160, 120)).read_bytes()
+    chance = random.Random(11)
+    answered: list[str] = []
+    for _ in range(3):
+        with running_sidecar(home) as sidecar, running_daemon(home) as daemon:
+            for _ in range(2):
+                whole = head_of(len(form(clip))) + form(clip)
+                with sidecar.connect() as connection:
+                    connection.sendall(whole[: chance.randrange(len(whole))])
+                answer = httpx.put(
+                    sidecar.url + "/v1/video/submit/a.mp4?pipeline_id=ocr_only&max_frames=1", content=clip
+                )
+                answered.append(answer.json()["job_id"])
+            time.sleep(chance.random() * 3)
+            for process in chance.sample([sidecar.process, daemon], 2):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+    with running_sidecar(home) as sidecar, running_daemon(home):
+        for job_id in answered:
+            assert wait_for_end(sidecar, job_id)["status"] == "completed"
+        assert httpx.get(sidecar.url + "/v1/jobs").json()["counts"] == {
+            "pending": 0,
+            "running": 0,
+            "completed": len(answered),
+            "failed": 0,
+        }

@@ -1,0 +1,74 @@
+"""What the description says is what the process does: Schemathesis with all its checks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from daemon import heartbeat, spool
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key
+from daemon.store import JobStore
+from daemon.tokens import Rights, new_token
+from tests.schemathesis_hooks import VIDEO_BYTES
+from tests.sidecar_process import ROOT, running_sidecar
+from tests.unit.test_sidecar_app import beat
+from tests.unit.test_sidecar_document import frame, write_document
+
+EXAMPLES = 25
+
+
+def fill(home: Path, store: JobStore) -> None:
+    """A job in every state, and one that is still a ticket."""
+    jobs = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4", source_name="v.mp4") for _ in range(5)])
+    store.move(jobs[0].job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video.")
+    store.move(jobs[1].job_id, JobStatus.RUNNING, frames_total=5)
+    store.move(jobs[2].job_id, JobStatus.RUNNING)
+    write_document(home / "data" / "document", [frame(i) for i in range(20)])
+    (home / "data" / "video_jobs").mkdir(exist_ok=True)
+    (home / "data" / "document").rename(home / "data" / output_key(jobs[2].job_id))
+    store.move(jobs[2].job_id, JobStatus.COMPLETED, output_path=output_key(jobs[2].job_id))
+    (home / "data" / "video_jobs" / "v.mp4").write_bytes(bytes(VIDEO_BYTES))
+    heartbeat.write(home / "data", beat("2100-01-01T00:00:00+00:00"))  # never old
+    spool.submit(
+        home / "data" / "spool",
+        home / "data" / "video_jobs" / "v.mp4",
+        source=JobSource.HTTP,
+        source_name="w.mp4",
+        pipeline_id="yolo",
+        options=Options(),
+    )
+
+
+PHASES = {
+    "single calls": ["--phases", "examples,coverage,fuzzing"],
+    # In chains of calls it takes a valid form with fields of its own for an invalid one, so that one check is off.
+    "chains of calls": ["--phases", "stateful", "--mode", "positive", "--exclude-checks", "negative_data_rejection"],
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("phases", "guarded"), [("single calls", False), ("single calls", True), ("chains of calls", False)]
+)
+def test_schemathesis_finds_no_failure(tmp_path: Path, phases: str, guarded: bool) -> None:
+    secret, token = new_token("tester", Rights.SUBMIT)
+    settings = {"tokens": [str(token)]} if guarded else {}
+    with JobStore.open(tmp_path / "data") as store:
+        fill(tmp_path, store)
+        with running_sidecar(tmp_path, max_wait_seconds=0.1, upload_stall_seconds=5, **settings) as sidecar:
+            sent = {"authorization": f"Bearer {secret}"}
+            (tmp_path / "openapi.json").write_text(httpx.get(sidecar.url + "/openapi.json", headers=sent).text)
+            command = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", sidecar.url]
+            command += ["--checks", "all", *PHASES[phases], "-n", str(EXAMPLES), "--seed", "1", "--no-color"]
+            if guarded:
+                (tmp_path / "schemathesis.toml").write_text(f'[auth.openapi.token]\nbearer = "{secret}"\n')
+            hooks = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
+            ended = subprocess.run(command, capture_output=True, cwd=tmp_path, env=hooks, timeout=550)
+            assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-6000:]
+            errors = [line for line in sidecar.log() if line["level"] == "error"]
+            assert errors == []
