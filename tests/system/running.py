@@ -104,7 +104,9 @@ class Daemon:
 
     def __init__(self, home: Path, *flags: object, command: str = "daemon", **settings: str) -> None:
         self.home = home
-        self.inbox, self.outbox, self.data = home / "inbox", home / "outbox", home / "data"
+        self.inbox = home / "inbox"
+        self.outbox = Path(settings.get("DROPFRAME_OUTBOX_DIR", home / "outbox"))
+        self.data = Path(settings.get("DROPFRAME_DATA_DIR", home / "data"))
         self._flags = [command, "--home", str(home), *map(str, flags)]
         self._settings = settings
         self.log_path = home / "daemon.log"
