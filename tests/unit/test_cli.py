@@ -1,0 +1,179 @@
+"""The command line: help, settings, and what it says; what needs a daemon is in the system tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon import __version__, cli, spool
+from daemon.errors import BadOptions, IllegalMove, MachineError, ModelError, SettingsError, StoreLocked, UnknownJob
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
+from daemon.settings import Settings
+from daemon.store import JobStore
+
+COMMANDS = [
+    *(["run"], ["daemon"], ["sidecar"], ["submit"], ["jobs"], ["status"], ["results"], ["retry"], ["cancel"]),
+    *(["doctor"], ["models"], ["models", "list"], ["models", "pull"], ["models", "export"]),
+    *(["config"], ["config", "show"]),
+]
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Run a command; return its exit code and all that it printed."""
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def add(home: Path, **values: object) -> Job:
+    with JobStore.open(home / "data") as store:
+        [job] = store.create([Job(new_job_id(), **values)])  # type: ignore[arg-type]
+    return job
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    for flag in ("--help", "-h"):
+        code, text = run(*command, flag)
+        assert code == 0
+        assert f"{' '.join(command)} [OPTIONS]" in text
+        if command not in (["models"], ["config"]):
+            assert "--home" in text
+
+
+def test_the_main_help_names_every_command_and_what_exit_codes_mean() -> None:
+    code, text = run("--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert f" {command[0]} " in text
+    assert "Exit codes: 0 done, 1 failed, 2 wrong usage or settings" in text
+
+
+def test_the_version_is_shown() -> None:
+    assert run("--version") == (0, f"dropframe {__version__}\n")
+
+
+def test_config_show_shows_every_setting_in_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "dropframe.toml").write_text("port = 9\nignore = ['[x]*']\n")
+    monkeypatch.setenv("DROPFRAME_MAX_ATTEMPTS", "7")
+    code, text = run("config", "show", "--home", home)
+    assert code == 0
+    assert {line.split(" = ")[0] for line in text.splitlines()} == set(Settings.model_fields)
+    assert "port = 9\n" in text
+    assert "max_attempts = 7\n" in text
+    assert 'ignore = ["[x]*"]\n' in text
+    values = json.loads(run("config", "show", "--home", home, "--json")[1])
+    assert (values["port"], values["max_attempts"], values["home"]) == (9, 7, str(home))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SettingsError("x"), 2),
+        (BadOptions("x"), 2),
+        (UnknownJob("x"), 3),
+        (IllegalMove("x"), 4),
+        (MachineError("x"), 5),
+        (ModelError("x"), 5),
+        (StoreLocked("x"), 5),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
+    assert cli.exit_code(error) == code  # type: ignore[arg-type]
+
+
+def test_names_cannot_play_tricks_on_the_screen(home: Path) -> None:
+    add(home, source_name="[red]a\x1b[31m\n\\[b].mp4", source=JobSource.HTTP)
+    code, text = run("jobs", "--home", home)
+    assert code == 0
+    assert "\x1b" not in text
+    assert "".join(text.split()).count("[red]a\\x1b[31m\\n") == 1
+
+
+def test_an_undecodable_file_name_can_be_submitted(home: Path) -> None:
+    file = home / b"bad\xff.mp4".decode(errors="surrogateescape")
+    file.write_bytes(b"video")
+    code, text = run("submit", file, "--home", home)
+    assert code == 0
+    assert "bad\\xff.mp4" in text
+
+
+@pytest.mark.parametrize("arguments", [["missing.mp4"], ["."], ["a.mp4", "--frame-stride", "0"], []])
+def test_a_wrong_call_of_submit_submits_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(home)
+    (home / "a.mp4").write_bytes(b"video")
+    assert run("submit", *arguments, "--home", home)[0] == cli.USAGE
+    assert not (home / "data").exists()
+
+
+def test_one_missing_file_among_several_submits_none(home: Path) -> None:
+    (home / "a.mp4").write_bytes(b"video")
+    assert run("submit", home / "a.mp4", home / "missing.mp4", "--home", home)[0] == cli.USAGE
+    assert not (home / "data").exists()
+
+
+def test_an_unknown_pipeline_is_told_the_known_ones(home: Path) -> None:
+    (home / "a.mp4").write_bytes(b"video")
+    with pytest.raises(BadOptions, match="There is no pipeline 'nope'; there are ocr_only, yolo, yolo_ocr"):
+        run("submit", home / "a.mp4", "--pipeline", "nope", "--home", home)
+
+
+def test_the_first_characters_of_an_id_are_enough_if_they_are_its_alone(home: Path) -> None:
+    job = add(home)
+    settings = Settings.load(home=home)
+    assert cli.find_job(settings, job.job_id[:4]).job_id == job.job_id
+    add(home)
+    with pytest.raises(UnknownJob, match="More than one job"):
+        cli.find_job(settings, "")
+
+
+def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load(home=home)
+    (home / "a.mp4").write_bytes(b"video")
+    job_id = run("submit", home / "a.mp4", "--home", home)[1].split()[0]
+    look = spool.pending_submissions
+
+    def look_and_be_overtaken(folder: Path) -> list[spool.Ticket]:
+        found = look(folder)
+        with JobStore.open(settings.data_dir) as store:
+            store.create([Job(job_id)])
+        for ticket in found:
+            spool.done(folder, ticket)
+        return found
+
+    monkeypatch.setattr(spool, "pending_submissions", look_and_be_overtaken)
+    assert [job.job_id for job in cli.known_jobs(settings)] == [job_id]
+    assert [job.job_id for job in cli.known_jobs(settings)] == [job_id]
+
+
+def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> None:
+    failed, waiting = add(home), add(home)
+    with JobStore.open(home / "data") as store:
+        store.move(failed.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
+    with pytest.raises(IllegalMove, match="is failed already"):
+        run("cancel", waiting.job_id, failed.job_id, "--home", home)
+    with pytest.raises(IllegalMove, match="only a failed job can be retried"):
+        run("retry", waiting.job_id, "--home", home)
+    with pytest.raises(SettingsError, match="Name one job, or say --all-failed"):
+        run("retry", "--home", home)
+    assert not (home / "data" / "spool").exists()
+    assert run("retry", "--all-failed", "--home", home) == (0, "1 to be tried again.\n")
+    assert [p.name for p in (home / "data" / "spool").iterdir()] == [f"{failed.job_id}.retry.json"]
+
+
+def test_waiting_for_a_job_that_is_nowhere_ends(home: Path) -> None:
+    with pytest.raises(UnknownJob, match="is not there any more"):
+        cli.wait_for(Settings.load(home=home), [new_job_id()])
