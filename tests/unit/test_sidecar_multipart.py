@@ -42,6 +42,20 @@ def test_wherever_a_form_is_cut_the_same_video_comes_out() -> None:
         reader.check_complete()
 
 
+def test_a_video_full_of_what_looks_like_a_boundary_comes_out_as_it_went_in() -> None:
+    chance = random.Random(5)
+    pieces = [b"\r", b"\n", b"-", b"--x", b"\r\n--x", b"\r\n--xy", b"xyz", b"\r\n--xy\r\n", bytes(30)]
+    for _ in range(300):
+        video = b"".join(chance.choices(pieces, k=60))
+        while b"\r\n--xyz" in video:
+            video = video.replace(b"\r\n--xyz", b"")
+        body = part(b'name="file"; filename="a.mp4"', video) + b"--xyz--\r\n"
+        cuts = sorted(chance.sample(range(len(body)), 12))
+        reader, came = feed(body, cuts)
+        assert came == video
+        reader.check_complete()
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

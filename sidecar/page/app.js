@@ -1,0 +1,305 @@
+"use strict";
+
+const POLL_MS = 1000;
+const PAGE_JOBS = 30;
+const FRAMES_AT_ONCE = 300;
+const COLOURS = ["#4cc38a", "#f0b254", "#5b9bff", "#ff7b80", "#c792ea", "#2bd4d9", "#e5e510", "#ff9e64"];
+
+const at = (id) => document.getElementById(id);
+const chosen = { id: null, stop: () => {} };
+let shown = PAGE_JOBS;
+
+// Text from videos and names of files go in as text, never as markup.
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+async function ask(path, options) {
+  const response = await fetch(path, options);
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.detail || response.statusText);
+  return body;
+}
+
+const percent = (job) => (job.frames_total ? Math.min(100, (100 * job.frames_processed) / job.frames_total) : 0);
+const bytes = (n) => (n >= 1e9 ? (n / 1e9).toFixed(1) + " GB" : n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : Math.ceil(n / 1e3) + " kB");
+const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
+
+// Submitting.
+
+let uploading = Promise.resolve();
+
+function submit(files) {
+  for (const file of files) {
+    const bar = make("progress", { max: 1, value: 0 });
+    const note = make("span", { class: "small soft" }, "waits");
+    const line = make("div", {}, make("div", { class: "row" }, make("span", { class: "name" }, file.name), note), bar);
+    at("uploads").append(line);
+    uploading = uploading.then(() => send(file, bar, note, line));
+  }
+}
+
+function send(file, bar, note, line) {
+  return new Promise((done) => {
+    const form = new FormData();
+    form.append("pipeline_id", at("pipeline").value);
+    form.append("frame_stride", at("stride").value);
+    form.append("file", file);
+    const request = new XMLHttpRequest(); // fetch tells no progress of what it sends
+    request.open("POST", "/v1/video/submit");
+    request.upload.onprogress = (event) => {
+      bar.value = event.loaded / event.total;
+      note.textContent = `${bytes(event.loaded)} of ${bytes(event.total)}`;
+    };
+    request.onerror = () => { note.className = "small failed"; note.textContent = "the connection broke; drop it again"; done(); };
+    request.onload = () => {
+      const body = JSON.parse(request.responseText);
+      if (request.status === 201) {
+        line.remove();
+        choose(body.job_id);
+        refresh();
+      } else {
+        bar.remove();
+        line.append(make("p", { class: "notice small" }, body.detail));
+        note.textContent = "refused";
+      }
+      done();
+    };
+    request.send(form);
+  });
+}
+
+const drop = at("drop");
+drop.addEventListener("click", () => at("files").click());
+drop.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") at("files").click(); });
+at("files").addEventListener("change", (event) => { submit(event.target.files); event.target.value = ""; });
+for (const name of ["dragover", "dragenter"]) {
+  document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+}
+for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
+document.addEventListener("drop", (event) => { event.preventDefault(); submit(event.dataTransfer.files); });
+
+// The list.
+
+function jobLine(job) {
+  const doing = job.status === "running" && job.frames_total
+    ? `${Math.floor(percent(job))} %${job.frames_per_second ? `, ${job.frames_per_second.toFixed(1)} frames/s` : ""}`
+    : job.status === "pending" ? (job.queue_position ? `${job.queue_position} before it` : "next")
+    : job.status === "failed" ? job.error_message || "" : job.summary ? `${job.summary.frame_count} frames` : "";
+  const button = make("button", { class: "job" + (job.job_id === chosen.id ? " chosen" : ""), onclick: () => choose(job.job_id) },
+    make("span", { class: "row" }, make("span", { class: "name" }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
+    make("span", { class: "small soft" }, `${new Date(job.created_at).toLocaleString()} · ${bytes(job.size_bytes)}${doing ? " · " + doing : ""}`));
+  if (job.status === "running" && job.frames_total) button.append(make("progress", { max: 100, value: percent(job) }));
+  return button;
+}
+
+async function refresh() {
+  const query = new URLSearchParams({ limit: Math.min(500, shown) });
+  if (at("status").value) query.set("status", at("status").value);
+  if (at("name").value) query.set("name", at("name").value);
+  try {
+    const page = await ask("/v1/jobs?" + query);
+    at("jobs").replaceChildren(...page.jobs.map(jobLine));
+    if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, "None yet."));
+    at("more").hidden = page.next_cursor === null || shown >= 500;
+    at("counts").textContent = Object.entries(page.counts).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(" · ");
+    at("problem").hidden = true;
+    if (!chosen.id && location.hash) choose(location.hash.slice(1));
+  } catch (error) {
+    at("problem").textContent = String(error.message || error);
+    at("problem").hidden = false;
+  }
+}
+
+async function checkHealth() {
+  const body = await fetch("/readyz").then((response) => response.json()).catch(() => null);
+  const wrong = body && body.parts ? Object.values(body.parts).filter((part) => !part.ok).map((part) => part.detail) : ["Dropframe does not answer."];
+  at("health").textContent = wrong.join(" ");
+  at("health").className = "small " + (wrong.length ? "failed" : "soft");
+}
+
+at("more").addEventListener("click", () => { shown += PAGE_JOBS; refresh(); });
+at("status").addEventListener("change", refresh);
+at("name").addEventListener("input", refresh);
+
+// One job.
+
+function choose(id) {
+  if (chosen.id === id) return;
+  chosen.stop();
+  let going = true;
+  chosen.id = id;
+  chosen.stop = () => { going = false; };
+  history.replaceState(null, "", "#" + id);
+  follow(id, () => going);
+  refresh();
+}
+
+async function follow(id, going) {
+  let tag = "";
+  while (going()) {
+    try {
+      const response = await fetch(`/v1/video/status/${id}?wait=20`, { headers: tag ? { "If-None-Match": tag } : {} });
+      if (!going()) return;
+      if (response.status === 304) continue;
+      const job = await response.json();
+      if (!response.ok) { at("detail").replaceChildren(make("p", { class: "notice" }, job.detail)); return; }
+      tag = response.headers.get("ETag");
+      show(job, going);
+      if (job.status === "completed") return;
+    } catch (error) {
+      await new Promise((wake) => setTimeout(wake, 2 * POLL_MS));
+    }
+  }
+}
+
+async function want(job, what) {
+  try {
+    await ask(`/v1/jobs/${job.job_id}/${what}`, { method: "POST" });
+  } catch (error) {
+    at("detail").append(make("p", { class: "notice" }, String(error.message)));
+  }
+}
+
+function show(job, going) {
+  const rows = [["Pipeline", job.pipeline_id], ["Submitted", new Date(job.created_at).toLocaleString()]];
+  if (job.frames_total) rows.push(["Frames", `${job.frames_processed} of ${job.frames_total}`]);
+  if (job.frames_per_second) rows.push(["Speed", `${job.frames_per_second.toFixed(1)} frames/s`]);
+  if (job.eta_s !== null) rows.push(["Left", `about ${clock(job.eta_s)} min`]);
+  if (job.device) rows.push(["Device", job.device]);
+  if (job.summary) rows.push(["Detections", String(job.summary.detection_count)]);
+  const buttons = make("div", { class: "row" });
+  if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
+  if (job.status === "failed") buttons.append(make("button", { onclick: () => want(job, "retry") }, "Try again"));
+  if (job.status === "completed") buttons.append(make("a", { href: `/v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
+  const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+  const classes = job.summary ? Object.entries(job.summary.classes || {}).sort((a, b) => b[1] - a[1]) : [];
+  at("detail").replaceChildren(
+    make("div", { class: "row" }, make("h2", { class: "name", title: job.source_name }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
+    job.error_message ? make("p", { class: "notice" }, job.error_message) : "",
+    job.status === "running" ? make("progress", { max: 100, ...(job.frames_total ? { value: percent(job) } : {}) }) : "",
+    list,
+    make("div", { class: "chips" }, ...classes.map(([name, count]) => make("span", { class: "chip small" }, `${name} ${count}`))),
+    buttons);
+  if (job.status === "completed") showResult(job, going);
+}
+
+// The video with what was found over it.
+
+async function showResult(job, going) {
+  const video = make("video", { src: `/v1/jobs/${job.job_id}/video`, controls: "", muted: "", playsinline: "", preload: "auto" });
+  video.muted = true;
+  const canvas = make("canvas");
+  const texts = make("tbody");
+  at("detail").append(make("p", {}, ""), make("div", { class: "stage" }, video, canvas),
+    make("h2", {}, " "), make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "At"), make("th", {}, "Text"))), texts));
+  const found = new Frames(job.job_id);
+  const paint = () => {
+    const frame = found.at(video.currentTime);
+    draw(canvas, video, frame ? frame.result : null);
+  };
+  const tick = () => {
+    if (!going()) { video.pause(); return; }
+    found.want(video.currentTime).then(paint, () => {});
+    paint();
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(tick);
+  };
+  video.addEventListener("loadeddata", tick);
+  video.addEventListener("seeked", () => found.want(video.currentTime).then(paint, () => {}));
+  if (!video.requestVideoFrameCallback) video.addEventListener("timeupdate", tick);
+  try {
+    const first = await found.load(0);
+    let before = "";
+    for (const frame of first) {
+      if (!frame.result.text || frame.result.text === before) continue;
+      before = frame.result.text;
+      const time = frame.timestamp_s;
+      texts.append(make("tr", {}, make("td", { class: "at", onclick: () => { video.currentTime = time; } }, clock(time)), make("td", {}, before.replaceAll("\n", " · "))));
+    }
+    if (!texts.children.length) texts.append(make("tr", {}, make("td", { class: "soft", colspan: 2 }, "No text in the first frames.")));
+    paint();
+  } catch (error) {
+    at("detail").append(make("p", { class: "notice" }, String(error.message || error)));
+  }
+}
+
+class Frames {
+  // A result may have millions of frames, so only the ones around the playing time are fetched.
+  constructor(id) { this.id = id; this.blocks = new Map(); this.perSecond = 25; }
+  load(from) {
+    if (!this.blocks.has(from)) {
+      const block = ask(`/v1/video/results/${this.id}?from_frame=${from}&limit=${FRAMES_AT_ONCE}`).then((part) => {
+        this.perSecond = (part.video && part.video.fps) || this.perSecond;
+        block.frames = part.results;
+        return part.results;
+      });
+      block.frames = [];
+      this.blocks.set(from, block);
+      if (this.blocks.size > 8) this.blocks.delete(this.blocks.keys().next().value);
+    }
+    return this.blocks.get(from);
+  }
+  from(seconds) { const index = Math.floor(seconds * this.perSecond); return Math.max(0, index - (index % FRAMES_AT_ONCE)); }
+  want(seconds) { this.load(this.from(seconds + 3)); return this.load(this.from(seconds)); }
+  at(seconds) {
+    const block = this.blocks.get(this.from(seconds));
+    if (!block) return null;
+    let best = null;
+    for (const frame of block.frames) {
+      if (frame.timestamp_s > seconds + 0.001) break;
+      best = frame;
+    }
+    return best;
+  }
+}
+
+function draw(canvas, video, result) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  canvas.width = width * ratio;
+  canvas.height = height * ratio;
+  if (!result || !video.videoWidth) return;
+  const scale = Math.min(width / video.videoWidth, height / video.videoHeight);
+  const left = (width - video.videoWidth * scale) / 2, top = (height - video.videoHeight * scale) / 2;
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  pen.font = "12px system-ui, sans-serif";
+  const box = ([x1, y1, x2, y2], colour, label, dashed) => {
+    pen.strokeStyle = colour;
+    pen.lineWidth = 2;
+    pen.setLineDash(dashed ? [4, 3] : []);
+    pen.strokeRect(left + x1 * scale, top + y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+    const wide = pen.measureText(label).width + 8;
+    const above = Math.max(0, top + y1 * scale - 17);
+    pen.fillStyle = colour;
+    pen.fillRect(left + x1 * scale - 1, above, wide, 17);
+    pen.fillStyle = "#000";
+    pen.fillText(label, left + x1 * scale + 3, above + 12.5);
+  };
+  for (const one of result.detections) box(one.bbox, COLOURS[one.class_id % COLOURS.length], `${one.class} ${Math.round(one.confidence * 100)} %`, false);
+  for (const one of result.text_blocks || []) box(one.bbox, "#ffffff", one.text, true);
+}
+
+// Beginning.
+
+ask("/v1/pipelines").then((body) => {
+  for (const one of body.pipelines) {
+    const option = make("option", { value: one.pipeline_id, title: one.description }, one.pipeline_id);
+    option.selected = one.default;
+    at("pipeline").append(option);
+  }
+}).catch(() => {});
+
+async function main() {
+  for (;;) {
+    if (!document.hidden) await Promise.all([refresh(), checkHealth()]);
+    await new Promise((wake) => setTimeout(wake, POLL_MS));
+  }
+}
+main();
