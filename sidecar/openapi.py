@@ -210,7 +210,7 @@ def _call(
 def _paths(pipeline_ids: list[str], max_wait_seconds: float) -> dict[str, Any]:
     pipeline = _said({"type": "string"}, f"One of {', '.join(pipeline_ids)}.")
     asked = (
-        _query("pipeline_id", pipeline, "Which pipeline."),
+        _query("pipeline_id", pipeline, pipeline["description"]),
         _query("frame_stride", WHOLE, "Analyse every n-th frame."),
         _query("max_frames", WHOLE, "Stop after so many analysed frames."),
     )

@@ -1,0 +1,226 @@
+"""Writes docs/endpoints.md from the application and from exchanges really made: ``python -m tests.endpoints_doc``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from daemon import heartbeat
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key
+from daemon.settings import Settings
+from daemon.store import JobStore
+from sidecar.app import make_app
+from tests.unit.test_sidecar_app import HEAD, beat
+from tests.unit.test_sidecar_document import write_document
+
+PAGE = Path(__file__).parent.parent / "docs" / "endpoints.md"
+HIDDEN = frozenset({"date", "x-request-id", "x-content-type-options", "referrer-policy", "vary"}) | {
+    "cross-origin-resource-policy",
+    "content-length",
+    "content-security-policy",
+    "accept-ranges",
+}
+
+INTRODUCTION = """# HTTP calls
+
+The sidecar answers on `127.0.0.1:8000` unless told otherwise (`dropframe run --host --port`, settings `host` and
+`port`). This page is written by `python -m tests.endpoints_doc` from exchanges really made, and a test holds it to
+the application. The running sidecar shows the same at `/docs`, and for programs at `/openapi.json`.
+
+* The calls under `/v1/video/` answer under `/video/` as well.
+* Unknown fields and query parameters are ignored; a wrong value is 422 and named in `errors`.
+* Every answer has an `X-Request-Id`: yours, if you sent one of letters, digits, `.`, `_` and `-`. The log has it too.
+
+## Access
+
+On a loopback address no token is needed. Any other address is refused at start unless there is one:
+
+```
+dropframe token uploader --rights submit
+```
+
+prints a token once, and the line for `dropframe.toml` that holds only its hash. Send it as
+`Authorization: Bearer TOKEN`; a browser asks for it (any name, the token as the password). A `read` token may use the
+GET calls, a `submit` token all. Without one every call answers 401, `/healthz` too.
+
+The `Host` header must be the address, `localhost`, or a name in `allowed_hosts`. Pages of other web sites may call
+only if their origin is in `allowed_origins`.
+
+## Errors
+
+Every error is `application/problem+json` (RFC 9457), from unknown addresses to defects:
+
+EXAMPLE:error
+
+`type` is what a program looks at; it does not change. The other answers of this kind:
+
+STATUSES
+
+## Submitting
+
+A 201 means that the video is on the disk and that the job survives anything from then on; until then nothing of an
+upload is kept. A 503 carries `Retry-After`. The first bytes are looked at before the rest is taken; what is wrong
+further in ends the job as `failed` with a reason. Fields may also be query parameters; the form wins.
+
+With an `Idempotency-Key` of your own a submission can be sent again after a broken connection: the same key with the
+same video and options gets the same job, with `Idempotency-Replayed: true`. Keys are remembered for 7 days
+(`idempotency_days`), per token.
+
+## Following a job
+
+`status` is `pending`, `running`, `completed` or `failed`; `progress` is coarse: 0.0, 0.5 or 1.0. For a progress bar
+use `frames_processed` and `frames_total`. `queue_position` is 0 for the job that is next. A cancelled job is `failed`
+with `error_kind` `cancelled`. Instead of asking again and again, send the `ETag` as `If-None-Match` with `?wait=20`:
+the answer comes when the job has changed, or is 304 after 20 seconds (at most `max_wait_seconds`).
+
+## The calls
+"""
+
+
+def normal(text: str) -> str:
+    """Replace what differs from run to run."""
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "6f1c1f0e-5d0b-4b56-9c58-0a4f3c1d2e7b", text)
+    text = re.sub(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00", "2026-01-31T12:00:00.000000+00:00", text)
+    text = re.sub(r'"[0-9a-f]{32}"', '"5f2b…"', text)
+    text = re.sub(r"\d+ bytes are free", "79000000000 bytes are free", text)
+    text = re.sub(r"(?<=is )\d+\.\d s old", "0.6 s old", text)
+    text = re.sub(r'"next_cursor": "[^"]+"', '"next_cursor": "MTIgNmYx…"', text)
+    return re.sub(r"(seconds_sum|age_seconds|wait_seconds|free_bytes) [\d.e+]+", r"\1 …", text)
+
+
+def shown(response: httpx.Response, curl: str) -> str:
+    """Return an exchange as it stands on the page."""
+    head = [f"HTTP/1.1 {response.status_code} {response.reason_phrase}"]
+    head += [f"{name}: {value}" for name, value in response.headers.items() if name not in HIDDEN]
+    kind = response.headers.get("content-type", "")
+    body = f"({kind})"
+    if "json" in kind:
+        body = json.dumps(cut(response.json()), indent=2, ensure_ascii=False)
+    elif kind.startswith("text/plain"):
+        body = "\n".join(line for line in response.text.splitlines() if "jobs" in line or "queue" in line) + "\n…"
+    return normal("```\n" + "\n".join([f"$ curl {curl}", *head, "", body]) + "\n```\n")
+
+
+def cut(body: Any) -> Any:
+    """Shorten what would fill pages."""
+    if "openapi" in body:
+        return {"openapi": body["openapi"], "info": body["info"], "paths": "…", "components": "…"}
+    if "jobs" in body:
+        return {
+            **body,
+            "jobs": [{name: job[name] for name in ("job_id", "status")} | {"…": "…"} for job in body["jobs"]],
+        }
+    return body
+
+
+async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Response, str]]:
+    """Make one exchange for each call."""
+    done, failed, waiting = (job.job_id for job in store.create([make_job(i) for i in range(3)]))
+    found = {"bbox": [13.0, 137.2, 477.1, 446.0], "class": "bus", "class_id": 5, "confidence": 0.8682}
+    frames = [
+        {"frame_index": i, "result": {"detections": [found], "text": "", "text_blocks": []}, "timestamp_s": i / 25}
+        for i in range(3)
+    ]
+    (home / "data" / "video_jobs").mkdir()
+    write_document(home / "data" / output_key(done), frames)
+    (home / "data" / "video_jobs" / "v.mp4").write_bytes(HEAD)
+    store.move(done, JobStatus.RUNNING, frames_total=3)
+    summary = {"classes": {"bus": 3}, "detection_count": 3, "frame_count": 3}
+    store.move(
+        done, JobStatus.COMPLETED, output_path=output_key(done), summary=summary, frames_processed=3, device="cpu"
+    )
+    store.move(failed, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video track.")
+    heartbeat.write(home / "data", beat("2100-01-01T00:00:00+00:00"))
+    app = make_app(Settings(home=home))
+    made: dict[str, tuple[httpx.Response, str]] = {}
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client,
+    ):
+
+        async def call(name: str, method: str, path: str, curl: str = "", **more: Any) -> None:
+            response = await client.request(method, path, **more)
+            address = f"localhost:8000{path}"
+            address = f"'{address}'" if "?" in path else address
+            made[name] = response, f"{curl or ('-X POST ' if method == 'POST' else '')}{address}"
+
+        upload = {"file": ("match.mp4", HEAD)}
+        await call("error", "GET", "/v1/jobs?limit=0&status=done")
+        await call("POST /v1/video/submit", "POST", "/v1/video/submit", "-F file=@match.mp4 -F frame_stride=5 ",
+                   files=upload, data={"frame_stride": "5"})  # fmt: skip
+        await call("PUT /v1/video/submit/{filename}", "PUT", "/v1/video/submit/match.mp4?pipeline_id=yolo",
+                   "-T match.mp4 ", content=HEAD)  # fmt: skip
+        await call("GET /v1/video/status/{job_id}", "GET", f"/v1/video/status/{done}")
+        await call("GET /v1/video/results/{job_id}", "GET", f"/v1/video/results/{done}?from_frame=1&limit=1")
+        await call("GET /v1/jobs", "GET", "/v1/jobs?limit=2")
+        await call("GET /v1/jobs/{job_id}", "GET", f"/v1/jobs/{failed}")
+        await call("POST /v1/jobs/{job_id}/cancel", "POST", f"/v1/jobs/{waiting}/cancel")
+        await call("POST /v1/jobs/{job_id}/retry", "POST", f"/v1/jobs/{failed}/retry")
+        await call("POST /v1/jobs/retry-failed", "POST", "/v1/jobs/retry-failed")
+        await call("GET /v1/jobs/{job_id}/video", "GET", f"/v1/jobs/{done}/video", "-r 0-9 ",
+                   headers={"range": "bytes=0-9"})  # fmt: skip
+        for path in ("/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
+            await call(f"GET {path}", "GET", path)
+    return made
+
+
+def make_job(number: int) -> Job:
+    """Return a job of an upload."""
+    return Job(new_job_id(), source=JobSource.HTTP, source_name=f"match {number}.mp4", input_path="video_jobs/v.mp4")
+
+
+def page() -> str:
+    """Return the page."""
+    with tempfile.TemporaryDirectory() as folder, JobStore.open(Path(folder) / "data") as store:
+        home = Path(folder)
+        made = asyncio.run(exchange(home, store))
+        described = made["GET /openapi.json"][0].json()
+    statuses = [
+        f"| {code} | {answer['description']} |" for code, answer in described["components"]["responses"].items()
+    ]
+    text = INTRODUCTION.replace("EXAMPLE:error\n", shown(*made["error"]))
+    text = text.replace("STATUSES", "\n".join(["| status | meaning |", "| --- | --- |", *statuses]))
+    for path, calls in described["paths"].items():
+        for method, call in calls.items():
+            if path.startswith("/video/"):
+                continue
+            name = f"{method.upper()} {path}"
+            text += f"\n### {name}\n\n{call['summary']}.\n\n{parameters(call)}"
+            codes = ", ".join(code for code in call["responses"])
+            text += f"Answers: {codes}.\n\n{shown(*made[name])}"
+    return text
+
+
+def parameters(call: dict[str, Any]) -> str:
+    """Return the table of a call's parameters."""
+    rows = [(p["name"], p["in"], p["schema"], p.get("description", "")) for p in call.get("parameters", ())]
+    form = call.get("requestBody", {}).get("content", {}).get("multipart/form-data")
+    if form:
+        rows += [(n, "form", s, s.get("description", "")) for n, s in form["schema"]["properties"].items()]
+    if not rows:
+        return ""
+    lines = [f"| `{name}` | {place} | {kind(schema)} | {text} |" for name, place, schema, text in rows]
+    return "\n".join(["| parameter | in | values | |", "| --- | --- | --- | --- |", *lines]) + "\n\n"
+
+
+def kind(schema: dict[str, Any]) -> str:
+    """Say in a few words what a schema allows."""
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    text = str(schema.get("format") or schema["type"])
+    if "maximum" in schema:
+        text += (
+            f" {schema['minimum']} to {schema['maximum']:g}" if schema["maximum"] < 10**6 else f" ≥ {schema['minimum']}"
+        )
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
