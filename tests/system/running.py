@@ -202,6 +202,8 @@ class Daemon:
         """Wait until the newest job of a name is in one of these states (or has ended, if none is given)."""
 
         def reached() -> Job | None:
+            assert self.process is not None
+            assert self.process.poll() is None, "the daemon has ended"
             job = self.job(name)
             if job is None or not when(job):
                 return None
@@ -209,8 +211,8 @@ class Daemon:
 
         try:
             return wait_for(reached, seconds)
-        except AssertionError:
-            raise AssertionError(f"{name}: {self.job(name)}\n{self.log()}") from None
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {name}: {self.job(name)}\n{self.log()}") from None
 
     def drop(self, clip: Path, name: str | None = None) -> Path:
         """Drop a copy of a clip the safe way: a rename."""

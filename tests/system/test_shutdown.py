@@ -20,7 +20,7 @@ PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip on which the pipeline works for some seconds."""
-    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=120, size=(480, 360), text="HOME 2")
+    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=96, text="HOME 2")
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,11 @@ def test_it_ends_in_time_while_models_are_loaded(tmp_path: Path, short_clip: Pat
 
 
 def test_each_crash_point_is_survived_with_one_result(tmp_path: Path, short_clip: Path) -> None:
-    with running(tmp_path, ready=False, DROPFRAME_FAULT="worker.running") as daemon:
-        wait_for(lambda: daemon.inbox.is_dir())
+    (tmp_path / "inbox").mkdir()
+    with running(tmp_path, ready=False) as daemon:
+        daemon.kill()
         daemon.drop(short_clip)
+        daemon.start(DROPFRAME_FAULT="worker.running")
         daemon.wait_killed()
         job = daemon.job("short.mp4")
         assert job is not None
