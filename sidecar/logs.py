@@ -21,6 +21,7 @@ CHATTER = (
     "Cancel ",
 )
 """Beginnings of the server's own lines that say nothing more than ours do."""
+_encode = json.JSONEncoder(default=str).encode
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,7 +39,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from daemon.filesystem import free_bytes
 from sidecar.problems import Problem, busy
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 2 << 20
 """Handed to the disk at a time; two blocks are in memory at most."""
 CHECK_BYTES = 64 << 20
 """Written between two looks at the free space."""

@@ -43,6 +43,7 @@ PAGE_HEADERS = {
     "cache-control": "private, no-cache",
 }
 NO_STORE = {"cache-control": "no-store"}
+JSON = {"content-type": "application/json"}
 MOST_JOBS = 500
 MOST_FRAMES = 100_000
 SCAN_JOBS = 1000
@@ -85,36 +86,34 @@ class Endpoints:
     async def status(self, request: Request) -> Response:
         """Say how a job is; with ``wait``, once it has changed."""
         job_id = _job_id(request)
-        told = self._state.tell(self._state.record(job_id))
-        tag = etag(told)
-        known = request.headers.get("if-none-match")
+        body, tag = self._state.tell_as_json(job_id)
         if "wait" in request.query_params:
-            told, tag = await self._wait(request, told, tag)
-        if matches(known, tag):
+            body, tag = await self._wait(request, job_id, tag)
+        if matches(request.headers.get("if-none-match"), tag):
             return not_modified(tag)
-        return JSONResponse(told, headers={"etag": tag, "cache-control": "private, no-cache"})
+        return Response(body, headers={"etag": tag, "cache-control": "private, no-cache", **JSON})
 
-    async def _wait(self, request: Request, told: dict[str, Any], tag: str) -> tuple[dict[str, Any], str]:
-        most = self._state.settings.max_wait_seconds
-        seconds = _seconds(request, "wait", most)
+    async def _wait(self, request: Request, job_id: str, tag: str) -> tuple[bytes, str]:
+        """Return the job once it is another than the client knows, or has ended, or the time is over."""
+        deadline = time.monotonic() + _seconds(request, "wait", self._state.settings.max_wait_seconds)
         known = request.headers.get("if-none-match")
-        if (known is not None and not matches(known, tag)) or told["progress"] == 1.0:
-            return told, tag
-        first, deadline = tag, time.monotonic() + seconds
+        first = tag if known is None or matches(known, tag) else None
         gone = asyncio.ensure_future(_until_gone(request))
         try:
-            while tag == first and not self._state.stopping:
+            while tag == first and not self._state.stopping and not self._ended(job_id):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 if gone.done():
                     raise ClientGone
                 await self._state.wait_for_change(min(left, 1.0))
-                told = self._state.tell(self._state.record(told["job_id"]))
-                tag = etag(told)
+                tag = self._state.tell_as_json(job_id)[1]
         finally:
             gone.cancel()
-        return told, tag
+        return self._state.tell_as_json(job_id)
+
+    def _ended(self, job_id: str) -> bool:
+        return self._state.record(job_id)["status"] in (JobStatus.COMPLETED, JobStatus.FAILED)
 
     async def results(self, request: Request) -> Response:
         """Send a completed job's result document, or some of its frames."""

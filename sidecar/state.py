@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from daemon.heartbeat import Heartbeat
 from daemon.jobs import JobStatus
 from daemon.settings import Settings
 from daemon.storage import LocalStorageService
+from sidecar.files import etag
 from sidecar.job_view import JobView
 from sidecar.problems import busy, unknown_job
 
@@ -82,6 +84,7 @@ class State:
         self.store_problem: str | None = "The job store has not been read yet."
         self.stopping = False
         self._changed = asyncio.Event()
+        self._told: dict[str, tuple[bytes, str]] = {}
         self._beat_due = 0.0
         self._looked = 0.0
 
@@ -122,6 +125,7 @@ class State:
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
+        self._told.clear()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -168,6 +172,18 @@ class State:
         told["frames_per_second"] = told["eta_s"] = None
         if record["status"] == JobStatus.RUNNING:
             self._tell_speed(told)
+        return told
+
+    def tell_as_json(self, job_id: str) -> tuple[bytes, str]:
+        """Return a job as callers see it, and an ETag of that; made once until something changes.
+
+        Raises:
+            Problem: 404 if there is none, 503 if that cannot be known.
+        """
+        told = self._told.get(job_id)
+        if told is None:
+            body = json.dumps(self.tell(self.record(job_id)), separators=(",", ":")).encode()
+            told = self._told[job_id] = body, etag(body)
         return told
 
     def _tell_speed(self, told: dict[str, Any]) -> None:
