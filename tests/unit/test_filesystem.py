@@ -212,9 +212,7 @@ def test_a_file_exchanged_at_the_last_moment_is_put_back(
     assert os.listdir(target) == []
 
 
-def test_nothing_is_overwritten(
-    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_overwritten(folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
     source, a, target, b = folders
     (source / "x").write_bytes(b"new")
     (target / "y").write_bytes(b"old")

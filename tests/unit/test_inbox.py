@@ -160,9 +160,7 @@ def test_a_half_copied_file_waits_and_is_taken_when_it_is_whole(bench: Bench) ->
     assert paths(bench.steps(6)) == ["a.mp4"]
 
 
-def test_a_file_that_is_open_for_writing_waits_however_long(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_is_open_for_writing_waits_however_long(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     path = make_clip(bench.folder / "a.mp4")
     with path.open("ab"):
         assert bench.steps(5000) == []
@@ -218,9 +216,7 @@ def test_on_a_share_locks_are_not_believed(bench: Bench, monkeypatch: pytest.Mon
         (b"\0" * 4096, "Its beginning has not been written yet."),
     ],
 )
-def test_what_stays_incomplete_is_rejected_after_the_timeout(
-    bench: Bench, content: bytes, reason: str
-) -> None:
+def test_what_stays_incomplete_is_rejected_after_the_timeout(bench: Bench, content: bytes, reason: str) -> None:
     (bench.folder / "a.mp4").write_bytes(content)
     assert bench.steps(595) == []
     [dropped] = bench.steps(6)
@@ -385,9 +381,7 @@ print(len(inbox.poll(5000.0)))
 # Folders.
 
 
-def test_files_in_folders_are_found_down_to_the_depth_limit(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_files_in_folders_are_found_down_to_the_depth_limit(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     make_clip(bench.folder / "1/2/3/4/5/a.mp4")
     make_clip(bench.folder / "1/2/3/4/5/6/b.mp4")
     assert paths(bench.step()) == ["1/2/3/4/5/a.mp4"]
@@ -409,9 +403,7 @@ def test_a_tree_of_a_thousand_levels_is_survived(bench: Bench) -> None:
     subprocess.run(["rm", "-rf", str(bench.folder / "d")], check=True)
 
 
-def test_a_folder_that_cannot_be_read_hides_nothing_else(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_read_hides_nothing_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     make_clip(bench.folder / "yolo/a.mp4")
     make_clip(bench.folder / "b.mp4")
     real = os.scandir
@@ -463,9 +455,7 @@ def test_an_options_file_waits_as_long_as_its_video_does(bench: Bench) -> None:
 # The folder itself.
 
 
-def test_an_inbox_that_vanishes_is_offline_and_forgets_nothing(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_inbox_that_vanishes_is_offline_and_forgets_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     (bench.folder / "a.mp4").write_bytes(b"")
     bench.steps(300)
@@ -491,9 +481,7 @@ def test_an_inbox_that_is_made_anew_is_taken_up(bench: Bench) -> None:
     assert paths(bench.steps(3)) == ["a.mp4"]
 
 
-def test_the_empty_mount_point_of_a_share_is_not_the_share(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_empty_mount_point_of_a_share_is_not_the_share(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted = [Mount(bench.folder, "nfs4")]
     monkeypatch.setattr(inbox_module, "mount_of", lambda _: mounted[0])
     share = Bench(bench.folder.parent, watch="auto")
@@ -589,9 +577,7 @@ def test_the_canary_proves_that_events_arrive(watched: Bench) -> None:
     assert watched.inbox.health().waiting_count == 0
 
 
-def test_a_watch_that_has_died_is_made_anew_and_then_given_up(
-    watched: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_watch_that_has_died_is_made_anew_and_then_given_up(watched: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch.Watch, "on_event", lambda *_: None)
     watched.step()
     first = watched.inbox._watch

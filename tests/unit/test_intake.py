@@ -180,9 +180,7 @@ def test_a_file_with_another_name_elsewhere_becomes_a_private_copy(bench: Bench)
     assert bench.intake.unchanged(job)
 
 
-def test_from_another_disk_a_file_is_copied_and_removed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_another_disk_a_file_is_copied_and_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     another_disk(monkeypatch)
     [job] = bench.take(bench.drop("a.mp4", options='{"frame_stride": 2}')).jobs
     assert bench.stored(job) == b"video"
@@ -200,9 +198,7 @@ def test_a_source_that_cannot_be_removed_is_taken_once_even_after_a_restart(
     for _ in range(2):
         taken = bench.take(dropped)
         assert taken.jobs == ()
-        assert [why for _, why in taken.left] == [
-            "It was taken in; it is still here because it cannot be removed."
-        ]
+        assert [why for _, why in taken.left] == ["It was taken in; it is still here because it cannot be removed."]
         bench.restart()
     assert len(bench.store.jobs()) == 1
     assert len(caplog.records) == 1
@@ -242,9 +238,7 @@ def test_with_little_room_nothing_is_taken_and_it_goes_on_by_itself(
     assert bench.intake.paused is None
 
 
-def test_after_a_failed_store_call_no_second_job_is_made(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_failed_store_call_no_second_job_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped = bench.drop("a.mp4")
     real = bench.store.create
 
@@ -425,9 +419,7 @@ def test_wishes_are_handed_to_the_caller_and_stay_until_done(bench: Bench) -> No
     assert bench.intake.take_tickets() == []
 
 
-def test_with_little_room_a_submission_and_wishes_about_it_wait(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_little_room_a_submission_and_wishes_about_it_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id, other = submit(bench), new_job_id()
     for wanted in (job_id, other):
         spool.request(bench.intake.spool_dir, TicketKind.CANCEL, wanted)
@@ -443,9 +435,7 @@ def test_a_submission_with_a_wrong_pipeline_ends_with_a_reason(bench: Bench) -> 
     bench.intake.take_tickets()
     [job] = bench.store.jobs()
     assert (job.status, job.error_kind) == (JobStatus.FAILED, ErrorKind.PERMANENT)
-    assert job.error_message == (
-        "There is no pipeline 'yollo'; submit it again with one of ocr_only, yolo, yolo_ocr."
-    )
+    assert job.error_message == ("There is no pipeline 'yollo'; submit it again with one of ocr_only, yolo, yolo_ocr.")
     assert bench.queue.size() == 0
 
 
@@ -527,9 +517,7 @@ def test_leftover_copies_are_removed_at_start(bench: Bench) -> None:
     assert os.listdir(videos) == [f"{job.job_id}.mp4"]
 
 
-def test_a_copied_source_is_removed_at_start_and_not_taken_twice(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copied_source_is_removed_at_start_and_not_taken_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     another_disk(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(filesystem, "remove_file", lambda *_: True)  # killed just before

@@ -88,9 +88,7 @@ def test_a_clean_close_leaves_everything_in_the_snapshot(journal: Journal) -> No
         put(journal, 2, "b")
 
 
-def test_a_line_torn_at_any_byte_is_dropped_and_the_ones_before_stay(
-    journal: Journal, tmp_path: Path
-) -> None:
+def test_a_line_torn_at_any_byte_is_dropped_and_the_ones_before_stay(journal: Journal, tmp_path: Path) -> None:
     put(journal, 1, "first")
     whole = journal.files.journal(1).stat().st_size
     put(journal, 2, "second")
@@ -128,9 +126,7 @@ def test_a_last_line_with_wrong_bytes_is_dropped(journal: Journal, tmp_path: Pat
         opened.abandon()
 
 
-def test_damage_inside_the_journal_costs_that_line_alone(
-    journal: Journal, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_inside_the_journal_costs_that_line_alone(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(3):
         put(journal, number, "x" * 20)
     path = journal.files.journal(1)
@@ -364,9 +360,7 @@ def disk(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.mark.parametrize("part", [0, 1, 9, 20])
-def test_a_failed_write_changes_nothing_and_the_next_one_works(
-    journal: Journal, disk: Disk, part: int
-) -> None:
+def test_a_failed_write_changes_nothing_and_the_next_one_works(journal: Journal, disk: Disk, part: int) -> None:
     put(journal, 1, "a")
     size = journal.files.journal(1).stat().st_size
     disk.write_errors, disk.written_before_error = [errno.ENOSPC], part
@@ -391,9 +385,7 @@ def test_after_a_failed_write_the_state_is_read_from_disk_again(journal: Journal
     assert journal.loads == loads + 1
 
 
-def test_after_a_failed_fsync_the_journal_is_given_up_and_the_state_written_whole(
-    journal: Journal, disk: Disk
-) -> None:
+def test_after_a_failed_fsync_the_journal_is_given_up_and_the_state_written_whole(journal: Journal, disk: Disk) -> None:
     put(journal, 1, "a")
     disk.fsync_errors = [errno.EIO]
     with pytest.raises(StoreError, match="Input/output"):
@@ -426,9 +418,7 @@ def test_nothing_is_acknowledged_until_the_state_is_written_whole(journal: Journ
     again.abandon()
 
 
-def test_a_disk_that_stays_bad_is_not_littered_with_journals(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_stays_bad_is_not_littered_with_journals(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     def bad(folder: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -495,9 +485,7 @@ def test_a_failed_compaction_is_no_failure_of_the_change(
     reader.close()
 
 
-def test_a_durable_commit_is_synced_before_it_returns_and_progress_is_not(
-    journal: Journal, disk: Disk
-) -> None:
+def test_a_durable_commit_is_synced_before_it_returns_and_progress_is_not(journal: Journal, disk: Disk) -> None:
     put(journal, 1, "a")
     assert disk.log == ["write", "fsync"]
     put(journal, 1, "b", durable=False)

@@ -408,9 +408,7 @@ class TestOnDisk:
         disk_store.move(jobs[1500].job_id, RUNNING)
         assert 0 < written < 2000
 
-    def test_a_second_daemon_is_refused_while_the_first_lives(
-        self, disk_store: JobStore, tmp_path: Path
-    ) -> None:
+    def test_a_second_daemon_is_refused_while_the_first_lives(self, disk_store: JobStore, tmp_path: Path) -> None:
         with pytest.raises(StoreLocked, match=f"{tmp_path}.*process {os.getpid()}"):
             JobStore.open(tmp_path)
         disk_store.close()
@@ -619,9 +617,7 @@ class TestMigration:
             assert [j.job_id for j in store.jobs()] == ["a", "b", "c"]
             assert store.recovered_from is None
 
-    def test_a_damaged_file_right_after_a_migration_is_restored_in_the_new_version(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_damaged_file_right_after_a_migration_is_restored_in_the_new_version(self, tmp_path: Path) -> None:
         (tmp_path / "jobs.json").write_text(json.dumps(VERSION_1))
         store = JobStore.open(tmp_path)
         add(store)
