@@ -209,7 +209,8 @@ def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> L
         tables, source = _read_snapshot(files.previous), files.previous
         if tables is not None:
             notes = [f"{files.snapshot} {state}; the jobs were restored from {source.name} and the journals."]
-        elif 1 in generations:  # the first generation begins with nothing, so its journal tells all
+        elif 1 in generations and not (damaged and _tells_nothing(files.journal(1))):
+            # The first generation begins with nothing, so its journal tells all.
             fresh = not damaged and not any(files.journal(g).stat().st_size for g in generations)
             if not fresh:
                 notes = [f"{files.snapshot} {state}; the jobs were restored from the journals."]
@@ -231,6 +232,10 @@ def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> L
     tables.pop(GENERATION, None)  # it goes on from here in the number of the journal
     size = source.stat().st_size
     return Loaded(tables, generation, generation, snapshot_bytes=size, damaged=damaged, notes=notes)
+
+
+def _tells_nothing(journal: Path) -> bool:
+    return not parse(journal.read_bytes(), skip_bad=True)[0]
 
 
 def _read_snapshot(path: Path) -> Tables | None:

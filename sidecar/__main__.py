@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import logging
 import sys
 from pathlib import Path
@@ -17,6 +19,21 @@ WRONG_SETTINGS = 2
 CANNOT_RUN = 1
 
 log = logging.getLogger("sidecar")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 32 << 20
+
+
+def keep_memory() -> None:
+    """Have the C library use freed memory again instead of giving it back.
+
+    Each piece of an upload is larger than what it gives back at once, and getting it anew costs more than
+    receiving it: half of an upload's processor time. Another C library than glibc is left as it is.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def main() -> int:
@@ -41,6 +58,7 @@ def main() -> int:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         log.info("listening", extra={"fields": {"address": f"http://{host}:{port}", "port": port}})
 
+    keep_memory()
     server = make_server(settings, app, on_start)
     server.run()
     return 0 if server.started else CANNOT_RUN

@@ -207,6 +207,15 @@ def test_a_damaged_file_with_no_copy_is_refused_and_left_as_it_is(tmp_path: Path
     assert os.listdir(tmp_path) == ["jobs.json"]
 
 
+def test_a_store_whose_every_file_is_filled_with_nul_is_refused(journal: Journal) -> None:
+    put(journal, 1, "a")
+    journal.abandon()
+    for path in journal.files.folder.glob("jobs.*"):
+        path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(StoreDamaged, match="backup"):
+        Journal(journal.files.folder)
+
+
 def test_journals_without_any_snapshot_are_refused(journal: Journal) -> None:
     journal.compact()
     put(journal, 1, "a")
