@@ -30,6 +30,9 @@ from daemon.store import JobStore
 from tests.sidecar_process import Sidecar, running_sidecar
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
+BOUNDARY = "------------------------d74496d66958873e"
+"""As long as those of curl and the browsers."""
+PART_HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'.encode()
 BARE = """
 import sys, uvicorn
 from starlette.applications import Starlette
@@ -187,11 +190,11 @@ def upload(sidecar: Sidecar, home: Path, megabytes: int) -> None:
         return seconds
 
     def send(form: bool) -> float:
-        before = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n' if form else b""
-        after = b"\r\n--x--\r\n" if form else b""
+        before = PART_HEAD if form else b""
+        after = f"\r\n--{BOUNDARY}--\r\n".encode() if form else b""
         length = len(before) + size + len(after)
         first = "POST /v1/video/submit" if form else "PUT /v1/video/submit/a.mp4"
-        kind = "Content-Type: multipart/form-data; boundary=x\r\n" if form else ""
+        kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n" if form else ""
         head = f"{first} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n".encode()
         started = time.perf_counter()
         with sidecar.connect() as connection, video.open("rb") as file:
@@ -236,8 +239,8 @@ def upload(sidecar: Sidecar, home: Path, megabytes: int) -> None:
 def slow_uploaders(sidecar: Sidecar, job_id: str, seconds: float) -> None:
     """Measure status calls while 50 clients upload slowly."""
     slow = [sidecar.connect() for _ in range(50)]
-    kind = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000000"
-    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n' + HEAD
+    kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: 100000000"
+    part = PART_HEAD + HEAD
     for connection in slow:
         connection.sendall(f"POST /v1/video/submit HTTP/1.1\r\nHost: localhost\r\n{kind}\r\n\r\n".encode() + part)
     stop = multiprocessing.get_context("fork").Event()
