@@ -40,9 +40,10 @@ from daemon.errors import (
 from daemon.filesystem import shown
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options
-from daemon.settings import Settings
+from daemon.settings import CONFIG_FILE, Settings
 from daemon.spool import TicketKind
 from daemon.storage import LocalStorageService
+from daemon.tokens import Rights, new_token, toml_line
 
 OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
 ALIVE_SECONDS = 10.0
@@ -225,7 +226,8 @@ def submit(
             out.print(f"{job_id}  {escape(file.name)}", soft_wrap=True)
     if not daemon_alive(settings):
         err.print("The daemon is not running; the jobs start when it does (dropframe run).")
-    ended = [wait_for(settings, ids)[job_id] for job_id in ids] if wait else []
+    ends = wait_for(settings, ids) if wait else {}
+    ended = [ends[job_id] for job_id in ids if job_id in ends]
     if as_json:
         show_json([job.to_record() for job in ended] if wait else [{"job_id": job_id} for job_id in ids])
     for job in ended:
@@ -389,7 +391,11 @@ def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = Fa
 
 
 @models_app.command("pull")
-def models_pull(name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yolov8n.")], home: Home = None) -> None:
+def models_pull(
+    name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yolov8n.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
     """Fetch official object weights into data/models/, with their checksum pinned. Goes on where it stopped."""
     from daemon.pull import pull
 
@@ -403,11 +409,14 @@ def models_pull(name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yo
     with Progress(*columns, console=err) as bars:
         bar = bars.add_task(name, total=None)
         path = pull(name, settings, lambda done, total: bars.update(bar, completed=done, total=total))
+    if as_json:
+        show_json({"path": str(path)})
+        return
     out.print(f"{escape(str(path))} is in place; it is used from the next start on.", soft_wrap=True)
 
 
 @models_app.command("export")
-def models_export(home: Home = None, weights: Weights = None) -> None:
+def models_export(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
     """Prepare the object weights for the CPU now; otherwise the first start does it."""
     from daemon.pipeline.models import export, find_weights
     from daemon.pipeline.pipelines import NO_WEIGHTS
@@ -416,7 +425,23 @@ def models_export(home: Home = None, weights: Weights = None) -> None:
     found = find_weights(settings)
     if found is None:
         raise ModelError(NO_WEIGHTS)
-    out.print(f"{escape(str(export(found, settings).xml.parent))} is ready.", soft_wrap=True)
+    folder = export(found, settings).xml.parent
+    if as_json:
+        show_json({"path": str(folder)})
+        return
+    out.print(f"{escape(str(folder))} is ready.", soft_wrap=True)
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Who will use it: letters, digits, '.', '_' and '-'.")],
+    rights: Annotated[Rights, typer.Option(help="read, or submit as well.")] = Rights.READ,
+) -> None:
+    """Make an API token for the HTTP sidecar. It is shown once; only its checksum is kept, in the settings."""
+    secret, made = new_token(name, rights)
+    out.print(f"Give this to {escape(name)}; it cannot be shown again:\n  {secret}", soft_wrap=True)
+    out.print(f"Add this to the list tokens in {CONFIG_FILE}, then start the sidecar again:", soft_wrap=True)
+    out.print(escape(f"  {toml_line([made])}"), soft_wrap=True)
 
 
 @config_app.command("show")

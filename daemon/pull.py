@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import urllib.error
 import urllib.request
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import ModelError
+from daemon.pipeline.models import file_sha256, make_durable
 from daemon.settings import Settings
 from daemon.storage import fsync_folder
 
@@ -73,7 +73,7 @@ def pull(
     folder = settings.data_dir / "models"
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / f"{name}.pt", folder / f".{name}.pt.part"
-    if path.exists() and _sha256(path) == wanted.sha256:
+    if path.exists() and file_sha256(path) == wanted.sha256:
         return path
     try:
         _fetch(wanted, part, on_progress)
@@ -84,9 +84,10 @@ def pull(
         ) from error
     if part.stat().st_size < wanted.size_bytes:
         raise ModelError(f"{wanted.url} broke off; pull {name} again, and it goes on where it stopped.")
-    if _sha256(part) != wanted.sha256:
+    if file_sha256(part) != wanted.sha256:
         part.unlink()
         raise ModelError(f"What {wanted.url} sent is not {name}: its checksum differs. Nothing was kept; try again.")
+    make_durable(part)
     part.replace(path)
     fsync_folder(folder)
     return path
@@ -105,8 +106,3 @@ def _fetch(wanted: Official, part: Path, on_progress: Callable[[int, int], None]
                 file.write(block)
                 done += len(block)
                 on_progress(done, wanted.size_bytes)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

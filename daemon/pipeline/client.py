@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import errors
-from daemon.errors import Interrupted, JobError, MachineError, PipelineDied, PipelineStalled
+from daemon.errors import Interrupted, JobError, MachineError, PipelineDied, PipelineStalled, SurroundingsError
 from daemon.pipeline.records import Progress, RunReport
 from daemon.settings import Settings
 
@@ -66,6 +66,7 @@ class PipelineProcess:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._child: _Child | None = None
+        self._was_ready = False
         self._memory_limit = settings.memory_limit_bytes or machine_memory() * 6 // 10
         self.ready: Ready | None = None
         """What is loaded, once a child has started."""
@@ -77,6 +78,7 @@ class PipelineProcess:
             MachineError: the device, the text engine or a library is missing.
             ModelError: the weights cannot be used.
             PipelineDied: the child ended while it loaded.
+            SurroundingsError: it is refused now, though a child was ready before.
             PipelineStalled: it did not get ready within ``start_seconds``.
             Interrupted: ``should_stop`` said so.
         """
@@ -95,11 +97,15 @@ class PipelineProcess:
                     )
                 self._check_memory(child)
             if answer["kind"] == "refused":
-                raise _error(answer)
+                error = _error(answer)
+                if self._was_ready:  # it worked before: somebody is exchanging weights, so it is not the job's fault
+                    raise SurroundingsError(f"The pipeline cannot be started again just now: {error}") from error
+                raise error
         except BaseException:
             self.close()
             raise
         self.ready = Ready(answer["device"], answer["models"])
+        self._was_ready = True
         return self.ready
 
     def run(

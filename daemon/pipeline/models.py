@@ -19,6 +19,7 @@ from typing import Any
 
 from daemon.errors import ModelError
 from daemon.settings import Settings
+from daemon.storage import fsync_folder
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,12 @@ def file_sha256(path: Path, on_block: Callable[[], None] = lambda: None) -> str:
     return digest.hexdigest()
 
 
+def make_durable(path: Path) -> None:
+    """Make a file's content survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def load_checkpoint(weights: Weights) -> Any:
     """Return the torch module of a detector, on the CPU, ready for inference.
 
@@ -149,8 +156,11 @@ def _export(weights: Weights, folder: Path) -> None:
             "end_to_end": bool(getattr(model, "end2end", False)),
         }
         (made / "model.json").write_text(json.dumps(about, indent=1))
+        for part in made.iterdir():
+            make_durable(part)
         shutil.rmtree(folder, ignore_errors=True)  # only a damaged one is in the way
         made.rename(folder)  # a rename is all or nothing, so an export that is there is whole
+        fsync_folder(folder.parent)
 
 
 def _first_line(error: Exception) -> str:

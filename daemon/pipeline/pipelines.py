@@ -9,6 +9,7 @@ Another package adds one with an entry point in the group ``dropframe.pipelines`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -71,10 +72,14 @@ def all_pipelines() -> Mapping[str, Pipeline]:
             pipeline = entry.load()
         except Exception as error:
             raise MachineError(f"The pipeline {entry.name!r} ({entry.value}) cannot be loaded: {error}.") from error
-        if not isinstance(pipeline, Pipeline) or pipeline.pipeline_id in found:
+        if not isinstance(pipeline, Pipeline) or pipeline.pipeline_id in found or not _is_name(pipeline.pipeline_id):
             raise MachineError(f"{entry.value} is no Pipeline of its own name; ask its author, or uninstall it.")
         found[pipeline.pipeline_id] = pipeline
     return found
+
+
+def _is_name(pipeline_id: str) -> bool:
+    return re.fullmatch("[A-Za-z0-9_-]+", pipeline_id) is not None and pipeline_id != "rejected"
 
 
 def get_pipeline(pipeline_id: str) -> Pipeline:

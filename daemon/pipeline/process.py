@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.errors import DropframeError
+from daemon.selftest import missing_library
 from daemon.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 """Errors of the machine's surroundings: not the video's fault, so they do not count as attempts."""
 
 
@@ -56,14 +57,14 @@ def main() -> None:
     settings = Settings.load(**beginning["settings"])
     logging.basicConfig(level=settings.log_level.upper(), format="pipeline: %(message)s", stream=sys.stderr)
     _give_libraries_a_home(settings.data_dir / "models" / ".libraries")
-    from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
-
     try:
+        from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
+
         service = VideoFilePipelineService(settings)
         models = [asdict(model) for model in service.loaded.describe()]
         answers.send("ready", device=service.loaded.device, models=models)
-    except DropframeError as error:
-        answers.send("refused", error=type(error).__name__, message=str(error))
+    except (DropframeError, ImportError, OSError, RuntimeError) as error:
+        answers.send("refused", **_refusal(error))
         return
     stop = threading.Event()
     work: queue.Queue[Mapping[str, Any]] = queue.Queue()
@@ -98,6 +99,15 @@ def _listen(requests: BinaryIO, work: queue.Queue[Mapping[str, Any]], stop: thre
             stop.clear()  # here, where the order of requests is known
             work.put(request)
     os._exit(0)  # the parent is gone; nothing here needs tidying, and a stage may never return
+
+
+def _refusal(error: Exception) -> dict[str, str]:
+    if isinstance(error, DropframeError):
+        return {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+        return {"error": "SurroundingsError", "message": f"The models cannot be prepared: {error.strerror}."}
+    name = getattr(error, "name", None) or "a library of the pipeline"
+    return {"error": "MachineError", "message": missing_library(name, error)}
 
 
 def _described(error: Exception) -> dict[str, str]:

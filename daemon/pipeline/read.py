@@ -34,6 +34,8 @@ Quad = NDArray[np.float32]
 
 GLANCE_SIDE = 360
 """Shorter side, in pixels, of the grey picture in which changes are looked for."""
+LEAST_GLANCE = 1 / 3
+"""Smallest scale of that picture, so that a letter of a large frame still covers some of its pixels."""
 CHANGE = 24
 """Difference of a glance's pixels (0 to 255) above which the picture counts as changed. Coding noise on still
 text stays below it; the smallest change that matters, a digit, is far above (measured: docs/performance.md)."""
@@ -313,7 +315,7 @@ class TextStage:
 def glance(image: Image) -> NDArray[Any]:
     """Return a small grey copy of a frame, for telling what changed."""
     height, width = image.shape[:2]
-    scale = min(1.0, GLANCE_SIDE / min(height, width))
+    scale = min(1.0, max(LEAST_GLANCE, GLANCE_SIDE / min(height, width)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small: NDArray[Any] = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     return small

@@ -192,12 +192,6 @@ class ResultsSerializer:
             self._file.close()
 
 
-def discard_partial(path: Path) -> None:
-    """Remove what an unfinished run left for a document that will not be finished."""
-    for ending in (".part", ".checkpoint"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-
-
 TAIL_BYTES = 8_000_000
 """More than what stands behind the frames can be: a thousand lines of text and some numbers."""
 

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
+from daemon import __version__
 from daemon.errors import Interrupted
 from daemon.jobs import Identity, Options
 from daemon.pipeline.loaded import Loaded
@@ -27,6 +29,8 @@ BATCH_BYTES = 64_000_000
 """Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
 BATCHES_AHEAD = 2
 """Batches waiting between two stages, at most."""
+RESULT_PACKAGES = ("av", "opencv-python-headless", "openvino", "rapidocr", "torch", "ultralytics-opencv-headless")
+"""Packages whose version may show in a result."""
 PROGRESS_SECONDS = 0.5
 """Time between two reports of progress."""
 STOPPED = "The run was stopped; its finished segments are kept."
@@ -264,6 +268,7 @@ def analysed_total(expected: int | None, options: Options) -> int | None:
 
 
 def _what_frames_depend_on(settings: Settings) -> str:
+    """Name the settings and the versions of which a frame's line is made; after an upgrade a run begins anew."""
     names = (
         "confidence",
         "iou",
@@ -273,7 +278,8 @@ def _what_frames_depend_on(settings: Settings) -> str:
         "text_confidence",
         "segment_frames",
     )
-    return " ".join(f"{name}={getattr(settings, name)}" for name in names)
+    versions = [f"{package}={version(package)}" for package in RESULT_PACKAGES]
+    return " ".join([__version__, *(f"{name}={getattr(settings, name)}" for name in names), *versions])
 
 
 def _frame_account(count: DecodeCount, warnings: Sequence[str]) -> dict[str, object]:

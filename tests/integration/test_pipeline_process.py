@@ -413,6 +413,26 @@ pipeline.run(RunRequest(clip, "slow", 1, None, clip.with_name("o.json"), "a"), l
 """
 
 
+def test_a_library_that_misses_its_system_library_refuses_the_start_and_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "av.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file', name='av')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    pipeline = PipelineProcess(Settings.load(home=tmp_path))
+    with pytest.raises(MachineError, match=r"av needs the system library libGL.so.1; install the package libgl1"):
+        pipeline.start()
+
+
+def test_weights_that_are_exchanged_under_a_running_daemon_are_not_the_jobs_fault(tmp_path: Path) -> None:
+    pipeline = PipelineProcess(Settings.load(home=tmp_path))
+    pipeline.start()
+    pipeline.close()
+    weights = tmp_path / "data" / "models" / "half-copied.pt"
+    weights.write_bytes(b"PK half a file")
+    with pytest.raises(SurroundingsError, match="half-copied"):
+        pipeline.start()
+
+
 def test_a_child_does_not_outlive_its_parent(home: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.mp4", frames=400)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, home, clip], stdout=subprocess.PIPE, text=True)

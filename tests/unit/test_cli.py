@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from daemon.errors import BadOptions, IllegalMove, MachineError, ModelError, Set
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
 from daemon.settings import Settings
 from daemon.store import JobStore
+from daemon.tokens import find_token, parse_token
 
 COMMANDS = [
     *(["run"], ["daemon"], ["sidecar"], ["submit"], ["jobs"], ["status"], ["results"], ["retry"], ["cancel"]),
     *(["doctor"], ["models"], ["models", "list"], ["models", "pull"], ["models", "export"]),
-    *(["config"], ["config", "show"]),
+    *(["config"], ["config", "show"], ["token"]),
 ]
 
 
@@ -46,7 +48,7 @@ def test_every_command_explains_itself(command: list[str]) -> None:
         code, text = run(*command, flag)
         assert code == 0
         assert f"{' '.join(command)} [OPTIONS]" in text
-        if command not in (["models"], ["config"]):
+        if command not in (["models"], ["config"], ["token"]):
             assert "--home" in text
 
 
@@ -177,3 +179,18 @@ def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> Non
 def test_waiting_for_a_job_that_is_nowhere_ends(home: Path) -> None:
     with pytest.raises(UnknownJob, match="is not there any more"):
         cli.wait_for(Settings.load(home=home), [new_job_id()])
+
+
+def test_a_token_is_shown_once_with_the_line_for_the_settings() -> None:
+    code, output = run("token", "ann", "--rights", "submit")
+    secret = next(word for word in output.split() if word.startswith("df_"))
+    line = next(line.strip() for line in output.splitlines() if line.strip().startswith("tokens = "))
+    [found] = tomllib.loads(line)["tokens"]
+    assert code == 0
+    assert find_token([parse_token(found)], secret.encode()) == parse_token(found)
+    assert secret not in line
+
+
+def test_a_token_with_a_name_that_cannot_be_is_refused() -> None:
+    with pytest.raises(SettingsError):
+        run("token", "ann:admin")

@@ -13,7 +13,7 @@ import pytest
 
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, Detection, Frame, ModelInfo, TextBlock, VideoInfo
-from daemon.pipeline.results import MOST_TEXTS, ResultsSerializer, discard_partial
+from daemon.pipeline.results import MOST_TEXTS, ResultsSerializer
 
 MODEL = ModelInfo("yolov8n-coco", "objects", "openvino", "cpu", "fp32", [384, 640], "ab" * 32)
 VIDEO = VideoInfo("h264", 1280, 720, 25.0, 0.2, 5)
@@ -207,13 +207,3 @@ def test_the_summary_lists_a_bounded_number_of_texts(tmp_path: Path) -> None:
     assert len(summary["texts"]) == MOST_TEXTS
     assert summary["texts"][:3] == ['HOME 2 · 1 "AWAY"', "№ 0", "№ 1"]
     assert summary["classes"] == {"bus": MOST_TEXTS + 50, "person": MOST_TEXTS + 50}
-
-
-def test_discarding_removes_what_an_unfinished_run_left(tmp_path: Path) -> None:
-    serializer = opened(tmp_path / "a.json")
-    serializer.checkpoint()
-    serializer.close()
-    (tmp_path / "b.json").write_text("another's")
-    discard_partial(tmp_path / "a.json")
-    discard_partial(tmp_path / "a.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
