@@ -9,19 +9,24 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from daemon.errors import Interrupted
+from daemon.filesystem import Folders, mount_of
 from daemon.jobs import Job, JobSource, JobStatus
-from daemon.storage import atomic_write
+from daemon.storage import atomic_write, sweep
 
 RESULT = ".json"
 ERROR = ".error.json"
 LONGEST_NAME = 255
 """Bytes that a file name may have on the file systems in use."""
+COPY_BYTES = 1 << 20
+OLD_SECONDS = 3600.0
+"""Age at which an unfinished file is nobody's: others may write to the same folder, with another clock."""
 
 
 class Outbox:
@@ -34,6 +39,7 @@ class Outbox:
 
     def __init__(self, folder: Path, jobs: Iterable[Job] = ()) -> None:
         self._folder = folder
+        self._mount = mount_of(folder)
         self._lock = threading.Lock()
         self._newest: dict[str, int] = {}
         for job in jobs:
@@ -54,27 +60,50 @@ class Outbox:
             name = name.encode()[:room].decode(errors="ignore") + mark
         return self._folder.joinpath(*folders, name + ending)
 
-    def publish(self, job: Job, document: BinaryIO) -> Path | None:
+    def check(self) -> None:
+        """Make sure that the outbox is there, and is the file system that it was.
+
+        Raises:
+            OSError: it is away.
+        """
+        # A share that is not mounted must not be taken for an empty one: only folders below it are made.
+        if not self._folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
+        mount = mount_of(self._folder)
+        if mount.point != self._mount.point and self._mount.point.is_relative_to(mount.point):
+            raise FileNotFoundError(errno.ENOENT, f"nothing is mounted on {self._mount.point}", str(self._folder))
+        self._mount = mount
+
+    def sweep(self, stopping: Callable[[], bool] = lambda: False) -> int:
+        """Remove what killed daemons were writing more than an hour ago; return how many files."""
+        return sweep(self._folder, OLD_SECONDS, deep=True, stopping=stopping)
+
+    def publish(self, job: Job, document: BinaryIO, stopping: Callable[[], bool] = lambda: False) -> Path | None:
         """Publish a result; an error that an earlier job of the same name left is replaced by it.
 
         Args:
             job: Whose result it is.
             document: The result document, open at its start.
+            stopping: Asked between blocks; True ends it.
 
         Returns:
             Where it is, or None if a newer job of the same name has published already.
 
         Raises:
             OSError: the outbox cannot be written. Nothing of the document is visible then.
+            Interrupted: ``stopping`` said so. Nothing of the document is visible then.
         """
         with self._lock:
             if self._newest.get(self._name(job), 0) > job.sequence:
                 return None
             path = self.path(job)
-            self._check_folder()
-            with atomic_write(path) as file:
-                shutil.copyfileobj(document, file, 1 << 20)
-            self.path(job, ERROR).unlink(missing_ok=True)
+            with self._below(path) as place:
+                with atomic_write(place / path.name) as file:
+                    while block := document.read(COPY_BYTES):
+                        if stopping():
+                            raise Interrupted("Publishing was ended because Dropframe is stopping.")
+                        file.write(block)
+                (place / self.path(job, ERROR).name).unlink(missing_ok=True)
             self._published(job)
             return path
 
@@ -88,7 +117,6 @@ class Outbox:
             if self._newest.get(self._name(job), 0) > job.sequence:
                 return None
             path = self.path(job, ERROR)
-            self._check_folder()
             content = {
                 "error_kind": job.error_kind,
                 "error_message": job.error_message,
@@ -96,14 +124,26 @@ class Outbox:
                 "pipeline_id": job.pipeline_id,
                 "source_name": job.source_name,
             }
-            with atomic_write(path) as file:
+            with self._below(path) as place, atomic_write(place / path.name) as file:
                 file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
             return path
 
-    def _check_folder(self) -> None:
-        # A share that is not mounted must not be taken for an empty one: only folders below it are made.
-        if not self._folder.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
+    @contextmanager
+    def _below(self, path: Path) -> Iterator[Path]:
+        """Make and open the folder of a path, and give a name for it that no exchanged folder changes."""
+        folder = path.parent.relative_to(self._folder).as_posix()
+        with Folders(self._folder) as folders:
+            with suppress(FileNotFoundError):
+                folders.get("")  # held before it is checked, so that what is unmounted then is not written to
+            self.check()
+            try:
+                descriptor = folders.get("" if folder == "." else folder, make=folder != ".")
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                why = f"{path.parent} is not a folder, or is reached through a link"
+                raise OSError(errno.ENOTDIR, why, str(path)) from error
+            yield Path(f"/proc/self/fd/{descriptor}")
 
     def _name(self, job: Job) -> str:
         return str(self.path(job).relative_to(self._folder))

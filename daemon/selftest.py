@@ -54,7 +54,7 @@ def check_folders(settings: Settings) -> Iterator[Check]:
         ("outbox", settings.outbox_dir),
         ("data", settings.data_dir),
     ):
-        problem = _try_folder(folder)
+        problem = _try_folder(folder, settings.home)
         if problem is not None:
             yield Check(name, False, problem)
             continue
@@ -74,9 +74,12 @@ def check_folders(settings: Settings) -> Iterator[Check]:
         yield Check(name, True, f"{folder} ({kind}{watched})")
 
 
-def _try_folder(folder: Path) -> str | None:
+def _try_folder(folder: Path, home: Path) -> str | None:
     probe = folder / f".dropframe-selftest-{os.getpid()}"
     try:
+        if not folder.exists() and not folder.resolve().is_relative_to(home.resolve()):
+            # It may be on a share that is not mounted yet; made here, it would hide that for ever.
+            return f"{folder} is not there; mount it or make it, or set another folder."
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
         moved = probe.rename(probe.with_name(probe.name + "-2"))

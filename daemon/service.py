@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -24,9 +25,9 @@ from daemon.queue import InMemoryQueueService
 from daemon.selftest import require_folders
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
-from daemon.storage import LocalStorageService
+from daemon.storage import TEMPORARY, LocalStorageService, sweep
 from daemon.store import JobStore
-from daemon.worker import JobWorker, utc_now
+from daemon.worker import OWED, JobWorker, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,12 @@ ERROR_SECONDS = 1.0
 """Wait after taking in went wrong."""
 STOP_SECONDS = 8.0
 """Time that the worker gets to end at shutdown."""
+LEAVE_SECONDS = 9.0
+"""Time after which shutdown is given up and the process ends as it is."""
+LEFTOVER_SECONDS = 60.0
+"""Age at which an unfinished file in the data folder was left by a process that was killed."""
+EXPORT_SECONDS = 3600.0
+"""The same for an exported model: ``dropframe doctor`` may be making one, which takes minutes."""
 
 
 class DaemonService:
@@ -51,7 +58,9 @@ class DaemonService:
     def __init__(self, settings: Settings, on_ready: Callable[[Ready], None] = lambda ready: None) -> None:
         self._settings = settings
         self._on_ready = on_ready
-        self._stopping = threading.Event()
+        self._asked_to_stop = False
+        self._leaving = threading.Timer(LEAVE_SECONDS, leave)
+        self._leaving.daemon = True
         self._woken = threading.Event()
         self._stop_copying: Callable[[], None] = lambda: None
         self._fatal: DropframeError | None = None
@@ -62,9 +71,12 @@ class DaemonService:
 
     def stop(self) -> None:
         """End ``main_loop`` soon, and a copy that it is in the middle of. Safe to call from a signal handler."""
-        # Setting an event that the interrupted thread waits for could wait for that thread for ever. The main
-        # thread waits for neither of these two, and looks at the first several times a second.
-        self._stopping.set()
+        # An event must not be set by a signal handler that interrupts the same: both would wait for its lock
+        # for ever. A plain attribute has none, and lets only the first call through to the event behind
+        # _stop_copying. The main thread looks at it several times a second.
+        if self._asked_to_stop:
+            return
+        self._asked_to_stop = True
         self._stop_copying()
 
     def run(self) -> None:
@@ -84,6 +96,7 @@ class DaemonService:
     def startup(self, stack: contextlib.ExitStack) -> None:
         """Open everything, mend what a crash left, begin to watch and to work; ``stack`` gets what undoes it."""
         settings = self._settings
+        stack.callback(self._leaving.cancel)  # the last of all
         require_folders(settings)
         pipelines = frozenset(all_pipelines())
         if settings.default_pipeline not in pipelines:
@@ -97,15 +110,25 @@ class DaemonService:
         storage = LocalStorageService(settings.data_dir)
         self.intake = Intake(settings, self.store, self.queue, storage, pipelines)
         self._stop_copying = self.intake.stop
+        if self._asked_to_stop:
+            self.intake.stop()
+        self._sweep()
         self.pipeline = PipelineProcess(settings)
-        outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
-        self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, outbox, settings)
+        self._outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
+        self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, self._outbox, settings)
         self._recover(storage)
         self.inbox = Inbox(settings, self._woken.set)
         self.inbox.startup()
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
         stack.callback(self.shutdown)
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left in the data folder; the worker's thread does the outbox."""
+        data = self._settings.data_dir
+        for folder in (data, data / "video_jobs", data / OWED):
+            sweep(folder, LEFTOVER_SECONDS, TEMPORARY)
+        sweep(data / "models" / "exported", EXPORT_SECONDS, re.compile(r"\.export-.*"))
 
     def _recover(self, storage: LocalStorageService) -> None:
         self.intake.recover()
@@ -119,7 +142,7 @@ class DaemonService:
         # The child is started from this thread, which lives as long as the daemon: the signal that ends a
         # child with its parent comes when the thread that started it ends.
         try:
-            self._on_ready(self.pipeline.start(self._stopping.is_set))
+            self._on_ready(self.pipeline.start(lambda: self._asked_to_stop))
         except (MachineError, ModelError) as error:
             self._fatal = error
             self.stop()
@@ -130,11 +153,12 @@ class DaemonService:
             log.error("the pipeline could not be started and is tried again with the next job: %s", error)
         except Exception:
             log.exception("the pipeline could not be started and is tried again with the next job")
+        self._outbox.sweep(lambda: self._asked_to_stop)
         self.worker.run_forever()
 
     def main_loop(self) -> None:
         """Take in what comes until ``stop``."""
-        while not self._stopping.is_set():
+        while not self._asked_to_stop:
             self._woken.clear()
             try:
                 self.step(time.monotonic())
@@ -200,11 +224,16 @@ class DaemonService:
         self._compacted = idle
 
     def shutdown(self) -> None:
-        """End watching and working; a running job goes back to the queue."""
-        self._sign_of_life("stopping")
-        self._stopping.set()
-        self.intake.stop()
+        """End watching and working; a running job goes back to the queue.
+
+        Should a folder hang, the process ends without waiting for it: the job store and all files are as safe
+        as when it is killed.
+        """
+        self._leaving.start()
+        self._asked_to_stop = True
         self.worker.stop()
+        self.intake.stop()
+        self._sign_of_life("stopping")
         self.inbox.shutdown()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
@@ -221,7 +250,7 @@ class DaemonService:
     def _sign_of_life(self, state: str) -> None:
         try:
             heartbeat.write(self._settings.data_dir, self._beat(state))
-        except OSError as error:  # a full disk must keep nothing from being taken in, run or ended
+        except (OSError, DropframeError) as error:  # a sick disk must keep nothing from being taken in, run or ended
             log.debug("the heartbeat cannot be written: %s", error)
 
     def _beat(self, state: str) -> Heartbeat:
@@ -277,3 +306,10 @@ class DaemonService:
         if job is None:
             return None
         return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(job.created_at)).total_seconds())
+
+
+def leave() -> None:
+    """End the process at once, whatever its threads wait for."""
+    log.error("Dropframe could not end in time, probably because a folder does not answer; it leaves at once")
+    logging.shutdown()
+    os._exit(1)

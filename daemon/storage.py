@@ -5,14 +5,22 @@ A key is a relative path with "/" between its parts, such as ``video_jobs/<job_i
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from daemon.errors import StorageError
+
+TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{12}\.tmp")
+"""Names that ``atomic_write`` gives; one that is old was left by a process that was killed."""
 
 
 class StorageService(Protocol):
@@ -104,5 +112,48 @@ def fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; they commit renames by themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
+
+
+def sweep(
+    folder: Path,
+    older_seconds: float,
+    names: re.Pattern[str] = TEMPORARY,
+    deep: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Remove what killed processes left; links are not followed, and what cannot be removed stays.
+
+    Args:
+        folder: Where to look; nothing happens if it is not there.
+        older_seconds: Younger ones may still be written to.
+        names: Whole names of what goes, files and folders.
+        deep: Look into folders below too.
+        stopping: Asked at every folder; True ends it.
+
+    Returns:
+        How many were removed.
+    """
+    oldest = time.time() - older_seconds
+    removed = 0
+    for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
+        if stopping():
+            break
+        for name in filter(names.fullmatch, [*folders, *files]):
+            with contextlib.suppress(OSError):
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if status.st_mtime > oldest:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    shutil.rmtree(name, dir_fd=descriptor)
+                else:
+                    os.unlink(name, dir_fd=descriptor)
+                removed += 1
+        if not deep:
+            break
+    return removed

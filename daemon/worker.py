@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
@@ -50,6 +51,8 @@ PAUSE_SECONDS = 0.1
 """Shortest wait of the loop: a job that is due but may not run, for want of space, costs no more than this."""
 PARTIAL_ENDINGS = (".part", ".checkpoint")
 """What the pipeline keeps beside a result document that is not finished."""
+OWED = "owed_errors"
+"""Storage folder of empty files, one for each failed job whose error the outbox does not have yet."""
 
 
 class Pipeline(Protocol):
@@ -119,6 +122,8 @@ class JobWorker:
         self._cancelled: str | None = None
         self._current: str | None = None
         self._astray: dict[str, DropframeError] = {}
+        self._owed = self._still_owed()
+        self._owed_due = 0.0
         self.running: Running | None = None
         """The job that is being worked on."""
         self.totals: dict[str, float] = {}
@@ -153,6 +158,7 @@ class JobWorker:
                 return False
             self._queue.remove(job_id)
             self._fail(job, ErrorKind.CANCELLED, "Cancelled before it started.")
+            self.wake()  # its error is published from the loop, for the outbox may be slow
             return True
 
     def retry(self, job_id: str) -> bool:
@@ -208,7 +214,9 @@ class JobWorker:
             Whether there was one.
         """
         now = self._clock() if now is None else now
-        if not self._find_astray(now) or self.short_of_space() is not None:
+        in_order = self._find_astray(now)
+        self._publish_errors(now)
+        if not in_order or self.short_of_space() is not None:
             return False  # the queue keeps its order until there is room
         job_id = self._queue.dequeue(now)
         if job_id is None:
@@ -231,6 +239,7 @@ class JobWorker:
                 self._current = None
                 self.running = None
         self._find_astray(now)
+        self._publish_errors(now)
         return True
 
     def _find_astray(self, now: float) -> bool:
@@ -401,7 +410,7 @@ class JobWorker:
             self._current = None  # from here on it is too late to cancel
         try:
             with self._storage.load_file(output_key(job.job_id)) as document:
-                self._outbox.publish(job, document)
+                self._outbox.publish(job, document, self._stopping.is_set)
         except StorageError as error:
             raise SurroundingsError(f"The result cannot be published: {error}") from error
         except OSError as error:
@@ -436,15 +445,46 @@ class JobWorker:
 
     def _fail(self, job: Job, kind: ErrorKind, message: str) -> None:
         self._discard(job)
+        self._note_owed(job.job_id)  # first, so that no kill comes between
         job = self._store.move(
             job.job_id, JobStatus.FAILED, error_kind=kind, error_message=message, finished_at=utc_now()
         )
         self._count("jobs_failed")
         log.warning("Job %s failed (%s): %s", job.job_id, kind, message)
+        self._owed[job.job_id] = None
+        self._owed_due = 0.0
+
+    def _still_owed(self) -> dict[str, str | None]:
+        """Return the failed jobs whose errors an earlier daemon could not publish."""
+        folder = self._storage.path(OWED)
+        return dict.fromkeys(sorted(p.name for p in folder.glob("[!.]*"))) if folder.is_dir() else {}
+
+    def _note_owed(self, job_id: str) -> None:
         try:
-            self._outbox.publish_error(job)
-        except OSError as error:
-            log.warning("the error of job %s cannot be put into the outbox: %s", job.job_id, error.strerror)
+            self._storage.save_file(io.BytesIO(), f"{OWED}/{job_id}")
+        except OSError as error:  # it is owed all the same until the daemon ends
+            log.warning("that the error of job %s is owed cannot be noted: %s", job_id, error.strerror)
+
+    def _publish_errors(self, now: float) -> None:
+        """Put the errors of failed jobs into the outbox; what cannot be put there is tried again later."""
+        if not self._owed or now < self._owed_due:
+            return
+        self._owed_due = now + SURROUNDINGS_SECONDS
+        for job_id, said in list(self._owed.items()):
+            if self._stopping.is_set():
+                return
+            try:
+                self._outbox.check()
+                job = self._store.find(job_id)
+                if job is not None and job.status is JobStatus.FAILED:
+                    self._outbox.publish_error(job)
+                self._storage.delete_file(f"{OWED}/{job_id}")
+                del self._owed[job_id]
+            except (OSError, StoreError) as error:
+                why = str(error)
+                if why != said:
+                    self._owed[job_id] = why
+                    log.warning("the error of job %s cannot be put into the outbox yet: %s", job_id, why)
 
     def _discard(self, job: Job) -> None:
         """Remove the result, whole or partial, of a job that will not have one."""

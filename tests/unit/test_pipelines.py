@@ -88,6 +88,13 @@ def test_a_registered_pipeline_is_found(tmp_path: Path, monkeypatch: pytest.Monk
             "from daemon.pipeline.pipelines import Pipeline\nMINE = Pipeline('yolo', '', lambda loaded: [])",
             "is no Pipeline of its own name",
         ),
+        *(
+            (
+                f"from daemon.pipeline.pipelines import Pipeline\nMINE = Pipeline({name!r}, '', lambda loaded: [])",
+                "is no Pipeline of its own name",
+            )
+            for name in ("rejected", ".hidden", "a/b", "")
+        ),
     ],
 )
 def test_a_package_that_registers_nonsense_is_named(
