@@ -151,8 +151,12 @@ def status_calls(sidecar: Sidecar, job_id: str, seconds: float) -> None:
     times = measure(sidecar.port, path, seconds, 500)
     line("status at 500/s, p99", f"{percentile(times, 0.99):.1f} ms", "under 20 ms")
     line("status at 500/s, p50", f"{percentile(times, 0.5):.1f} ms")
+    inside = [entry["ms"] / 1000 for entry in sidecar.log() if entry.get("path") == path][-len(times) :]
+    line("the same, inside the sidecar, p99", f"{percentile(inside, 0.99):.1f} ms")
     with bare_starlette(body) as port:
         measure(port, path, 1, None)
+        alone = measure(port, path, seconds, 500)
+        line("bare Starlette route at 500/s, p99", f"{percentile(alone, 0.99):.1f} ms", "what the machine adds")
         ours, bare = [], []
         for _ in range(3):  # by turns, so that other work on the machine meets both
             ours.append(len(measure(sidecar.port, path, seconds / 2, None)) * 2 / seconds)
