@@ -25,7 +25,7 @@ from daemon.queue import InMemoryQueueService
 from daemon.selftest import require_folders
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
-from daemon.storage import TEMPORARY, LocalStorageService, sweep
+from daemon.storage import LocalStorageService, sweep
 from daemon.store import JobStore
 from daemon.worker import OWED, JobWorker, utc_now
 
@@ -127,7 +127,7 @@ class DaemonService:
         """Remove what killed processes left in the data folder; the worker's thread does the outbox."""
         data = self._settings.data_dir
         for folder in (data, data / "video_jobs", data / OWED):
-            sweep(folder, LEFTOVER_SECONDS, TEMPORARY)
+            sweep(folder, LEFTOVER_SECONDS)
         sweep(data / "models" / "exported", EXPORT_SECONDS, re.compile(r"\.export-.*"))
 
     def _recover(self, storage: LocalStorageService) -> None:

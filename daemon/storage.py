@@ -141,7 +141,11 @@ def sweep(
     """
     oldest = time.time() - older_seconds
     removed = 0
-    for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
+    try:
+        os.stat(folder)
+    except OSError:
+        return 0
+    for _, folders, files, descriptor in os.fwalk(folder.resolve(), follow_symlinks=False):
         if stopping():
             break
         for name in filter(names.fullmatch, [*folders, *files]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from daemon import storage as storage_module
 from daemon.errors import StorageError
-from daemon.storage import LocalStorageService, atomic_write
+from daemon.storage import LocalStorageService, atomic_write, fsync_folder, sweep
 
 
 @pytest.fixture
@@ -185,3 +186,58 @@ def test_a_reader_sees_the_old_content_or_the_new_never_a_part(storage: LocalSto
     reader.join()
     assert seen
     assert set(seen) <= set(contents)
+
+
+@pytest.mark.parametrize(("code", "passes"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_sync_folders_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, passes: bool
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(storage_module.os, "fsync", fsync)
+    if passes:
+        fsync_folder(tmp_path)
+    else:
+        with pytest.raises(OSError, match="Input/output"):
+            fsync_folder(tmp_path)
+
+
+def test_old_leftovers_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    folder = tmp_path / "folder"
+    for made in (outside, folder / "below", folder / ".export-ab" / "inner"):
+        made.mkdir(parents=True)
+    temporary = ".7-abcdef012345.tmp"
+    for path in (folder / temporary, folder / "below" / temporary, outside / temporary, folder / "a.json"):
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    (folder / ".8-abcdef012345.tmp").write_bytes(b"being written")
+    (folder / "link").symlink_to(outside)
+    (folder / ".9-abcdef012345.tmp").symlink_to(outside)
+    os.utime(folder / ".9-abcdef012345.tmp", (0, 0), follow_symlinks=False)
+    assert sweep(folder, 60) == 2
+    assert names(folder) == [".8-abcdef012345.tmp", "a.json", f"below/{temporary}"]
+    assert (folder / "link").is_symlink()
+    assert sweep(folder, 60, deep=True) == 1
+    assert names(outside) == [temporary]
+    os.utime(folder / ".export-ab", (0, 0))
+    assert sweep(folder, 60, re.compile(r"\.export-.*")) == 1
+    assert names(folder) == [".8-abcdef012345.tmp", "a.json"]
+    assert sweep(tmp_path / "nowhere", 60) == 0
+
+
+def test_sweeping_can_be_ended_and_survives_what_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    leftover = tmp_path / ".7-abcdef012345.tmp"
+    leftover.write_bytes(b"x")
+    os.utime(leftover, (0, 0))
+    assert sweep(tmp_path, 60, stopping=lambda: True) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(storage_module.os, "unlink", refuse)
+        assert sweep(tmp_path, 60) == 0
+    assert sweep(tmp_path, 60) == 1

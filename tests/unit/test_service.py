@@ -1,0 +1,118 @@
+"""The daemon's end: whatever is sick, slow or asked for twice, it comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.errors import StoreError
+from daemon.service import DaemonService
+from daemon.settings import Settings
+
+
+class Told:
+    """Any part of the daemon: writes down what it is told."""
+
+    def __init__(self, told: list[str], name: str) -> None:
+        self._told, self._name = told, name
+
+    def __getattr__(self, method: str) -> Any:
+        return lambda *_: self._told.append(f"{self._name}.{method}")
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def service(tmp_path: Path, told: list[str]) -> DaemonService:
+    made = DaemonService(Settings(home=tmp_path))
+    for name in ("worker", "intake", "inbox", "pipeline"):
+        setattr(made, name, Told(told, name))
+    made._thread = threading.Thread(target=lambda: None)
+    made._thread.start()
+    return made
+
+
+def test_a_sick_job_store_does_not_keep_the_daemon_from_ending(
+    service: DaemonService, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sick(state: str) -> None:
+        told.append(state)
+        raise StoreError("The disk is sick.")
+
+    monkeypatch.setattr(service, "_beat", sick)
+    service.shutdown()
+    service._leaving.cancel()
+    assert told == ["worker.stop", "intake.stop", "stopping", "inbox.shutdown", "pipeline.close"]
+
+
+def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:
+    """The second handler runs inside the first, as signals do; a lock that the first holds would hang it."""
+    lock, calls = threading.Lock(), []
+
+    def stop_copying() -> None:
+        assert lock.acquire(timeout=1), "the second handler waits for the first, which waits for it"
+        calls.append("stop")
+        signal.raise_signal(signal.SIGUSR1)
+        lock.release()
+
+    service._stop_copying = stop_copying
+    before = signal.signal(signal.SIGUSR1, lambda *_: service.stop())
+    try:
+        service.stop()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls == ["stop"]
+    service.main_loop()  # ends at once
+
+
+def test_unfinished_files_in_the_data_folder_are_swept(service: DaemonService, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder in ("video_jobs", "owed_errors", "models/exported/.export-ab"):
+        (data / folder).mkdir(parents=True)
+    left = [data / folder / ".7-abcdef012345.tmp" for folder in ("", "video_jobs", "owed_errors")]
+    for path in left:
+        path.write_bytes(b"half")
+    for path in (*left, data / "models/exported/.export-ab"):
+        os.utime(path, (0, 0))
+    service._sweep()
+    assert sorted(path.name for path in data.rglob("*")) == ["exported", "models", "owed_errors", "video_jobs"]
+
+
+HANGS = """
+import contextlib, sys, threading
+from pathlib import Path
+from types import SimpleNamespace
+from daemon import service as module
+from daemon.settings import Settings
+
+module.LEAVE_SECONDS = 0.5
+module.STOP_SECONDS = 0.1
+service = module.DaemonService(Settings(home=Path(sys.argv[1])))
+nothing = SimpleNamespace(stop=lambda: None, shutdown=lambda: None, close=lambda: None)
+service.worker = service.intake = service.inbox = service.pipeline = nothing
+service._sign_of_life = lambda state: None
+service._thread = threading.Thread(target=threading.Event().wait)
+service._thread.start()
+service.shutdown()
+"""
+
+
+def test_a_worker_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 1
+    assert "Dropframe could not end in time" in ended.stderr
+    assert time.monotonic() - begun < 20
