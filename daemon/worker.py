@@ -474,7 +474,6 @@ class JobWorker:
             if self._stopping.is_set():
                 return
             try:
-                self._outbox.check()
                 job = self._store.find(job_id)
                 if job is not None and job.status is JobStatus.FAILED:
                     self._outbox.publish_error(job)
@@ -485,6 +484,8 @@ class JobWorker:
                 if why != said:
                     self._owed[job_id] = why
                     log.warning("the error of job %s cannot be put into the outbox yet: %s", job_id, why)
+                if isinstance(error, FileNotFoundError | StoreError):  # all of it is away, for the others too
+                    return
 
     def _discard(self, job: Job) -> None:
         """Remove the result, whole or partial, of a job that will not have one."""

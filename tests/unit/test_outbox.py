@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon import outbox as outbox_module
+from daemon.errors import Interrupted
+from daemon.filesystem import Mount
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
 from daemon.outbox import ERROR, Outbox
 
@@ -157,3 +160,64 @@ def test_a_link_planted_where_the_result_goes_is_replaced(folder: Path, tmp_path
     publish(Outbox(folder), a_job(), b"new")
     assert canary.read_bytes() == b"alive"
     assert (folder / "a.mp4.json").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["yolo/a.mp4", "yolo/2024/a.mp4"])
+def test_a_folder_that_is_a_link_is_not_written_through(folder: Path, tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "yolo").symlink_to(elsewhere)
+    outbox = Outbox(folder)
+    for call in (lambda: publish(outbox, a_job(name)), lambda: outbox.publish_error(a_job(name))):
+        with pytest.raises(OSError, match="is reached through a link"):
+            call()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_outbox_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    publish(Outbox(link), a_job("yolo/a.mp4"))
+    assert names(folder) == ["yolo/a.mp4.json"]
+
+
+def test_the_folder_that_a_share_was_mounted_on_is_not_the_outbox(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = [Path("/")]
+    monkeypatch.setattr(outbox_module, "mount_of", lambda path: Mount(point[0], "nfs4"))
+    outbox = Outbox(folder)
+    point[0] = folder  # mounted after the start
+    publish(outbox, a_job("a"))
+    point[0] = folder.parent
+    for call in (lambda: publish(outbox, a_job("b")), lambda: outbox.publish_error(a_job("b"))):
+        with pytest.raises(OSError, match="nothing is mounted on"):
+            call()
+    point[0] = folder
+    publish(outbox, a_job("c"))
+    assert names(folder) == ["a.json", "c.json"]
+
+
+def test_publishing_ends_between_two_blocks(folder: Path) -> None:
+    asked: list[bool] = []
+
+    def stopping() -> bool:
+        asked.append(True)
+        return len(asked) == 3
+
+    with pytest.raises(Interrupted):
+        Outbox(folder).publish(a_job(), io.BytesIO(bytes(5 << 20)), stopping)
+    assert names(folder) == []
+    assert len(asked) == 3
+
+
+def test_what_a_killed_daemon_was_writing_goes_when_it_is_old(folder: Path) -> None:
+    below = folder / "yolo"
+    below.mkdir()
+    old, young, other = (below / name for name in (".7-abcdef012345.tmp", ".8-abcdef012345.tmp", ".7-somebody.tmp"))
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    assert Outbox(folder).sweep() == 1
+    assert names(folder) == ["yolo/.7-somebody.tmp", "yolo/.8-abcdef012345.tmp"]

@@ -487,12 +487,103 @@ def test_an_outbox_that_is_away_gets_the_result_later_without_a_second_run(bench
     assert bench.published() == {"a.mp4.json": document("a.mp4")}
 
 
-def test_an_error_that_cannot_be_published_still_ends_the_job(bench: Bench) -> None:
+def owed(bench: Bench) -> list[str]:
+    folder = bench.settings.data_dir / worker_module.OWED
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_error_that_cannot_be_published_ends_the_job_and_is_published_later(bench: Bench, restarted: bool) -> None:
     bench.outbox_dir.rmdir()
     job_id = bench.add()
     bench.pipeline.next = [BadVideo("No.")]
     bench.step()
     assert bench.job(job_id).status is FAILED
+    assert owed(bench) == [job_id]
+    bench.outbox_dir.mkdir()
+    if restarted:
+        bench.start()
+    else:
+        bench.step(SURROUNDINGS_SECONDS / 2)
+        assert bench.published() == {}
+    bench.step(SURROUNDINGS_SECONDS)
+    assert list(bench.published()) == ["a.mp4.error.json"]
+    assert owed(bench) == []
+    (bench.outbox_dir / "a.mp4.error.json").unlink()  # as a person does who has read it
+    bench.start()
+    bench.step(SURROUNDINGS_SECONDS)
+    assert bench.published() == {}
+
+
+def test_a_kill_before_an_error_is_published_does_not_lose_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.add()
+    bench.pipeline.next = [BadVideo("No.")]
+    monkeypatch.setattr(bench.worker, "_publish_errors", lambda now: None)
+    bench.step()
+    assert bench.job(job_id).status is FAILED
+    assert bench.published() == {}
+    bench.start()
+    bench.step()
+    assert list(bench.published()) == ["a.mp4.error.json"]
+
+
+def test_an_error_that_cannot_be_published_does_not_hold_up_others(bench: Bench) -> None:
+    (bench.outbox_dir / "bad").write_text("a file in a folder's place")
+    jobs = [bench.add("bad/a.mp4"), bench.add("b.mp4")]
+    bench.pipeline.next = [BadVideo("No."), BadVideo("No.")]
+    bench.step()
+    bench.step()
+    assert sorted(bench.published()) == ["b.mp4.error.json", "bad"]
+    assert owed(bench) == [jobs[0]]
+
+
+def test_an_owed_error_is_forgotten_when_the_job_is_run_again(bench: Bench) -> None:
+    bench.outbox_dir.rmdir()
+    job_id = bench.add()
+    bench.pipeline.next = [BadVideo("No.")]
+    bench.step()
+    assert bench.worker.retry(job_id)
+    bench.outbox_dir.mkdir()
+    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(SURROUNDINGS_SECONDS)
+    assert list(bench.published()) == ["a.mp4.json"]
+    assert owed(bench) == []
+
+
+def test_cancelling_does_not_wait_for_the_outbox(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    publish_error = bench.outbox.publish_error
+
+    def publish(job: Job) -> Path | None:
+        threads.append("asked")
+        return publish_error(job)
+
+    monkeypatch.setattr(bench.outbox, "publish_error", publish)
+    job_id = bench.add()
+    assert bench.worker.cancel(job_id)
+    assert threads == []
+    bench.step()
+    assert threads == ["asked"]
+    assert list(bench.published()) == ["a.mp4.error.json"]
+
+
+def test_stopping_while_a_result_is_published_keeps_it_for_the_next_start(bench: Bench) -> None:
+    job_id = bench.add()
+    real = bench.outbox.publish
+
+    def publish(job: Job, document: Any, stopping: Callable[[], bool]) -> Path | None:
+        bench.worker.stop()
+        return real(job, document, stopping)
+
+    bench.outbox.publish = publish  # type: ignore[method-assign]
+    bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message) == (PENDING, 0, None)
+    assert bench.published() == {}
+    bench.start()
+    bench.step()
+    assert bench.runs() == 1
+    assert bench.published() == {"a.mp4.json": document("a.mp4")}
 
 
 def test_a_result_that_vanishes_before_it_is_published_is_made_again(bench: Bench) -> None:
