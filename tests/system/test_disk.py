@@ -117,6 +117,7 @@ def test_an_outbox_that_cannot_be_written_gets_the_result_later_from_the_same_ru
     home = tmp_path / "home"
     home.mkdir()
     outbox = request.getfixturevalue("small_disk") if how == "full" else tmp_path / "share"
+    outbox.mkdir(exist_ok=True)
     with running(home, DROPFRAME_OUTBOX_DIR=str(outbox)) as daemon:
         away = tmp_path / "away"
         ballast = None

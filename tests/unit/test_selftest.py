@@ -79,6 +79,18 @@ def test_a_file_in_a_folders_place_is_named(settings: Settings) -> None:
     assert "File exists" in check.sentence
 
 
+@pytest.mark.parametrize("name", ["inbox", "outbox"])
+def test_a_share_that_is_not_mounted_is_not_made(tmp_path: Path, name: str) -> None:
+    share = tmp_path / "share" / name
+    settings = Settings(home=tmp_path / "home", **{f"{name}_dir": share})
+    check = by_name(selftest.check_folders(settings))[name]
+    assert not check.ok
+    assert check.sentence == f"{share} is not there; mount it or make it, or set another folder."
+    assert not share.parent.exists()
+    share.mkdir(parents=True)
+    assert by_name(selftest.check_folders(settings))[name].ok
+
+
 def test_free_space_is_compared_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(home=tmp_path, min_free_bytes=2_000_000_000)
     monkeypatch.setattr(selftest, "free_bytes", lambda path: 2_100_000_000)
