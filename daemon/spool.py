@@ -8,6 +8,7 @@ the ticket's appearance is the moment from which the job is promised. A wish abo
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO
 
 from daemon.errors import StorageError
 from daemon.faults import crash_point
+from daemon.filesystem import shown
 from daemon.jobs import JobSource, Options, new_job_id
 from daemon.storage import atomic_write, fsync_folder
 
@@ -33,6 +35,9 @@ BAD_FOLDER = "bad"
 MAX_TICKET_BYTES = 65_536
 LEFTOVER_SECONDS = 86_400.0
 """A part of an upload older than this belongs to nobody any more."""
+
+UNUSABLE = frozenset({errno.EACCES, errno.ELOOP, errno.ENXIO})
+"""Why a ticket cannot be opened and never will be: not ours to read, a link, a socket."""
 
 _TICKET_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(submit|cancel|retry)\.json")
 
@@ -231,7 +236,7 @@ def set_aside(spool_dir: Path, name: str, reason: str) -> None:
         target = bad / f"{uuid.uuid4()}-{name}"
     with contextlib.suppress(FileNotFoundError):
         (spool_dir / name).rename(target)
-        log.warning("The ticket %s cannot be used and was moved to %s: %s", name, BAD_FOLDER, reason)
+        log.warning("The ticket %s cannot be used and was moved to %s: %s", shown(name), BAD_FOLDER, reason)
 
 
 def sweep(spool_dir: Path, now: float) -> int:
@@ -261,6 +266,7 @@ def sweep(spool_dir: Path, now: float) -> int:
 
 def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
     found = []
+    bad: dict[str, str] = {}
     try:
         entries = sorted(os.listdir(spool_dir))
     except FileNotFoundError:
@@ -272,9 +278,20 @@ def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
             found.append(_read(spool_dir / name))
         except FileNotFoundError:  # acted on meanwhile
             continue
+        except RecursionError:
+            bad[name] = "its JSON is too deep"
+        except OSError as error:
+            if error.errno in UNUSABLE:
+                bad[name] = str(error.strerror)
+            else:  # a disk error, too many open files: it may well be read the next time
+                log.debug("the ticket %s cannot be read: %s", shown(name), error.strerror)
         except (ValueError, KeyError, TypeError) as error:
-            if move_bad:
-                set_aside(spool_dir, name, str(error))
+            bad[name] = str(error)
+    for name, reason in bad.items() if move_bad else ():
+        try:
+            set_aside(spool_dir, name, reason)
+        except OSError as error:  # it holds up no other ticket
+            log.debug("the ticket %s cannot be moved: %s", shown(name), error.strerror)
     return sorted(found, key=lambda ticket: (ticket.created_at, ticket.name))
 
 
@@ -297,6 +314,12 @@ def _read(path: Path) -> Ticket:
     texts = (values["created_at"], values.get("source_name", ""), values.get("pipeline_id", ""))
     if not all(isinstance(value, str) for value in texts) or not isinstance(values.get("options", {}), dict):
         raise ValueError("a field has the wrong type")
+    if not isinstance(values.get("sha256"), str | None) or type(values.get("size_bytes", 0)) is not int:
+        raise ValueError("a field has the wrong type")
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text in it cannot be written as UTF-8") from error
     return Ticket(**values)
 
 

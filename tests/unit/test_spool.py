@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -105,6 +106,11 @@ GOOD = {"kind": "submit", "job_id": JOB_ID, "created_at": "2026-01-01T00:00:00.0
         (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"created_at": 3})),
         (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"source": "moon"})),
         (f"{JOB_ID}.submit.json", " " * 70_000),
+        (f"{JOB_ID}.submit.json", "[" * 60_000),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"pipeline_id": "\ud800"})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"options": {"\ud800": 1}})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"sha256": 3})),
+        (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"size_bytes": "3"})),
     ],
 )
 def test_malformed_tickets_are_set_aside_with_one_line(
@@ -132,3 +138,33 @@ def test_leftovers_of_dead_submitters_are_swept_after_a_day(tmp_path: Path) -> N
 def test_no_spool_is_an_empty_spool(tmp_path: Path) -> None:
     assert spool.tickets(tmp_path / "none") == []
     assert spool.sweep(tmp_path / "none", 0.0) == 0
+
+
+def test_a_ticket_that_cannot_be_opened_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = submit(tmp_path, io.BytesIO(b"video"))
+    link, locked, unlucky = (f"{new_job_id()}.cancel.json" for _ in range(3))
+    (tmp_path / link).symlink_to("/etc/passwd")
+    for name in (locked, unlucky):
+        (tmp_path / name).write_text("{}")
+    codes = {locked: errno.EACCES, unlucky: errno.EIO}
+    real = os.open
+
+    def refusing(path: Path, *args: int, **kwargs: int) -> int:
+        code = codes.get(Path(path).name)
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert [t.job_id for t in spool.pending_submissions(tmp_path)] == [good]
+    assert not (tmp_path / "bad").exists()
+    assert [t.job_id for t in spool.tickets(tmp_path)] == [good]
+    assert sorted(os.listdir(tmp_path / "bad")) == sorted([link, locked])
+    assert (tmp_path / unlucky).exists()
+
+
+def test_a_bad_ticket_that_cannot_be_moved_holds_up_no_other(tmp_path: Path) -> None:
+    good = submit(tmp_path, io.BytesIO(b"video"))
+    (tmp_path / "notes.json").write_text("{}")
+    (tmp_path / "bad").write_text("in the way")
+    assert [t.job_id for t in spool.tickets(tmp_path)] == [good]
