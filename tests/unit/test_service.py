@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from daemon.errors import StoreError
+from daemon import service as service_module
+from daemon.errors import MachineError, StoreError
 from daemon.service import DaemonService
 from daemon.settings import Settings
 
@@ -76,7 +78,12 @@ def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: Dae
     service.main_loop()  # ends at once
 
 
-def test_unfinished_files_in_the_data_folder_are_swept(service: DaemonService, tmp_path: Path) -> None:
+def test_unfinished_files_in_the_data_folder_are_swept_at_start(
+    service: DaemonService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(settings: Settings) -> None:
+        raise MachineError("This is as far as the test goes.")
+
     data = tmp_path / "data"
     for folder in ("video_jobs", "owed_errors", "models/exported/.export-ab"):
         (data / folder).mkdir(parents=True)
@@ -85,8 +92,10 @@ def test_unfinished_files_in_the_data_folder_are_swept(service: DaemonService, t
         path.write_bytes(b"half")
     for path in (*left, data / "models/exported/.export-ab"):
         os.utime(path, (0, 0))
-    service._sweep()
-    assert sorted(path.name for path in data.rglob("*")) == ["exported", "models", "owed_errors", "video_jobs"]
+    monkeypatch.setattr(service_module, "PipelineProcess", refuse)
+    with pytest.raises(MachineError), contextlib.ExitStack() as stack:
+        service.startup(stack)
+    assert [path for path in (*left, data / "models/exported/.export-ab") if path.exists()] == []
 
 
 HANGS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from daemon.errors import (
     Interrupted,
     MachineError,
     PipelineDied,
+    SourceChanged,
     StoreError,
     SurroundingsError,
     UnknownJob,
@@ -439,6 +441,13 @@ def test_a_failed_job_can_be_retried_with_all_its_attempts(bench: Bench) -> None
     assert list(bench.published()) == ["a.mp4.json"]
 
 
+def test_a_submission_that_was_refused_stays_refused(bench: Bench) -> None:
+    job_id = bench.add(source=JobSource.CLI)
+    bench.store.move(job_id, FAILED, error_kind=ErrorKind.PERMANENT, error_message="Option 'x' is unknown.")
+    assert not bench.worker.retry(job_id)
+    assert bench.job(job_id).error_message == "Option 'x' is unknown."
+
+
 def test_only_a_failed_job_can_be_retried(bench: Bench) -> None:
     job_id = bench.add()
     assert not bench.worker.retry(job_id)
@@ -540,11 +549,12 @@ def test_an_error_that_cannot_be_published_does_not_hold_up_others(bench: Bench)
 def test_an_owed_error_is_forgotten_when_the_job_is_run_again(bench: Bench) -> None:
     bench.outbox_dir.rmdir()
     job_id = bench.add()
-    bench.pipeline.next = [BadVideo("No.")]
+    bench.pipeline.next = [BadVideo("No."), SurroundingsError("Full.")]
     bench.step()
     assert bench.worker.retry(job_id)
     bench.outbox_dir.mkdir()
     bench.step(SURROUNDINGS_SECONDS)
+    assert bench.published() == {}
     bench.step(SURROUNDINGS_SECONDS)
     assert list(bench.published()) == ["a.mp4.json"]
     assert owed(bench) == []
@@ -624,6 +634,27 @@ def test_a_submitted_video_that_was_written_to_is_run_again_under_its_id(bench: 
     assert bench.step()
     assert bench.job(job_id).status is COMPLETED
     assert bench.runs() == 2
+
+
+@pytest.mark.parametrize("error", [SourceChanged("It was written to."), OSError(errno.ENOSPC, "No space left")])
+def test_a_video_that_cannot_be_put_back_yet_waits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    job_id = bench.add()
+    video = bench.storage.path(input_key(job_id))
+    bench.pipeline.next = [lambda request: video.write_bytes(b"more video")]
+
+    def refusing(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.intake, "put_back", refusing)
+        bench.step()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_kind) == (PENDING, 0, ErrorKind.TRANSIENT)
+    assert "written to after" in (job.error_message or "")
+    assert bench.step(SURROUNDINGS_SECONDS)
+    assert (bench.settings.inbox_dir / "a.mp4").read_bytes() == b"more video"
 
 
 def test_a_video_that_is_gone_fails_with_what_to_do(bench: Bench) -> None:
