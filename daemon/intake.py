@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daemon import rejected, spool
 from daemon.companion import read_options
@@ -43,6 +44,7 @@ from daemon.jobs import (
     JobStatus,
     Options,
     input_key,
+    is_job_id,
     new_job_id,
 )
 from daemon.queue import QueueService
@@ -99,8 +101,10 @@ class Intake:
         self._pipelines = known_pipelines
         self._clock = clock
         self._stopping = threading.Event()
-        self._left_behind: set[Identity] = set()
+        self._left_behind: set[tuple[int, int, int]] = set()
+        self._unqueued: set[str] = set()
         self._unsure = True
+        self._started = False
         self._grumbled: set[str] = set()
         self.spool_dir = settings.data_dir / "spool"
         self.paused: str | None = None
@@ -125,8 +129,8 @@ class Intake:
         refused: list[tuple[Dropped, str]] = []
         wanted: list[tuple[Dropped, Job]] = []
         for dropped in batch:
-            if dropped.identity in self._left_behind:
-                left.append((dropped, "It was taken in; it is still here because it cannot be removed."))
+            if dropped.identity.lasting in self._left_behind:
+                left.append((dropped, "It was taken in; it is still here because it could not be removed."))
                 continue
             try:
                 if dropped.reason is not None:
@@ -177,7 +181,7 @@ class Intake:
             source_name=os.fsencode(dropped.path).decode("utf-8", "backslashreplace"),
             options=read_options(self._settings.inbox_dir, dropped.companion) if dropped.companion else Options(),
             size_bytes=dropped.identity.size,
-            claim=Claim(to_claim(dropped.path), dropped.identity),
+            claim=Claim(to_claim(dropped.path), dropped.identity, companion=dropped.companion is not None),
         )
 
     def _unknown_pipeline(self, pipeline_id: str) -> str:
@@ -207,25 +211,24 @@ class Intake:
         if self._short_of_space():
             waiting = {t.job_id for t in submissions}
             return [t for t in wishes if t.job_id not in waiting]
-        new: list[tuple[Ticket, Job, str | None]] = []
+        new: list[tuple[Ticket, Job]] = []
         for ticket in submissions:
             known = self._store.find(ticket.job_id)
             if known is not None:
                 if known.ended or self._storage.path(known.input_path).exists():
                     spool.done(self.spool_dir, ticket)
             elif made := self._submitted(ticket):
-                new.append((ticket, *made))
-        problems = {job.job_id: problem for _, job, problem in new if problem}
-        jobs = self._record([job for _, job, _ in new])
+                new.append((ticket, made))
+        jobs = self._record([job for _, job in new])
         crash_point("tickets.recorded")
-        fetched = {job.job_id for job in self._fetch_all(jobs, self.spool_dir, problems)}
-        for ticket, job, _ in new:
+        fetched = {job.job_id for job in self._fetch_all(jobs, self.spool_dir)}
+        for ticket, job in new:
             if job.job_id in fetched:
                 spool.done(self.spool_dir, ticket)
         return wishes
 
-    def _submitted(self, ticket: Ticket) -> tuple[Job, str | None] | None:
-        """Make the job of a submission, and say why it must fail, if it must; None if it has no video."""
+    def _submitted(self, ticket: Ticket) -> Job | None:
+        """Make the job of a submission, one that has failed if it cannot be run; None if it has no video."""
         try:
             status = os.stat(self.spool_dir / ticket.video_name, follow_symlinks=False)
         except FileNotFoundError:
@@ -251,12 +254,18 @@ class Intake:
             sha256=ticket.sha256,
             claim=Claim(ticket.video_name, identity_of(status)),
         )
-        return job, problem
+        if problem is None:
+            return job
+        # Failed from the first moment, so that no crash lets it be run with other options than were asked for.
+        log.warning("Job %s failed: %s", job.job_id, problem)
+        return replace(job, status=JobStatus.FAILED, **self._failure(problem))
 
     # After a crash, and after a video was written to.
 
     def recover(self) -> list[Job]:
         """Finish or undo what a crash interrupted; called once at start, before the first scan.
+
+        It is called again before anything is taken in when a claim was not carried out as it should have been.
 
         Returns:
             The jobs whose video was fetched now; they are in the queue.
@@ -272,20 +281,69 @@ class Intake:
         spool.sweep(self.spool_dir, self._clock())
         fetched = []
         self._unsure = False
-        for job in self._store.jobs():
-            if job.claim is None:
-                continue
-            if job.claim.left_behind:
-                self._left_behind.add(job.claim.identity)
-            if job.ended:
-                continue
-            if self._storage.path(job.input_path).exists():
-                self._remove_source(job)
-            elif job.status is JobStatus.PENDING:
-                fetched += self._fetch_all([job], self._root(job))
-            elif job.source is JobSource.INBOX:  # put back, and killed before the old job was ended
-                self._store.remove(job.job_id)
+        try:
+            for job in self._store.jobs():
+                fetched += self._recover_job(job)
+        except Exception:
+            self._unsure = True
+            raise
+        self._started = True
         return fetched
+
+    def _recover_job(self, job: Job) -> list[Job]:
+        if job.claim is None:
+            return []
+        if job.claim.left_behind:
+            self._left_behind.add(job.claim.identity.lasting)
+        if job.ended:
+            return []
+        stored = self._storage.path(job.input_path).exists()
+        if stored:
+            self._remove_source(job)
+        if job.status is not JobStatus.PENDING:
+            if not (stored or self._started) and job.source is JobSource.INBOX:
+                # Put back, and killed before the old job was ended; or removed by somebody.
+                log.warning("Job %s (%s) has no video any more; its record is dropped.", job.job_id, job.source_name)
+                self._store.remove(job.job_id)
+            return []
+        if stored or job.attempts or job.started_at:  # without its video the worker fails it, saying so
+            # Once started, a job may stand in the queue already and wait for its next attempt.
+            if not self._started or job.job_id in self._unqueued:
+                self._enqueue(job)
+            return []
+        return self._fetch_all([job], self._root(job))
+
+    def reconcile(self) -> list[Job]:
+        """Make jobs of stored videos that no record knows; for after the job store was restored from damage.
+
+        Returns:
+            The new jobs; they are in the queue. Where a video came from is lost: its name and pipeline too.
+
+        Raises:
+            StoreError: the job store cannot be written.
+        """
+        lost = []
+        for path in sorted(self._storage.path(input_key("x")).parent.glob("*.mp4")):
+            job_id = path.stem
+            status = os.stat(path, follow_symlinks=False)
+            if not (is_job_id(job_id) and stat.S_ISREG(status.st_mode)) or self._store.find(job_id) is not None:
+                continue
+            lost.append(
+                Job(
+                    job_id,
+                    pipeline_id=self._settings.default_pipeline,
+                    input_path=input_key(job_id),
+                    source=JobSource.CLI,
+                    source_name=path.name,
+                    size_bytes=status.st_size,
+                    claim=Claim(path.name, identity_of(status)),
+                )
+            )
+        jobs = self._record(lost)
+        for job in jobs:
+            log.warning("Job %s was lost with the damage; it is run again as %s.", job.job_id, job.source_name)
+            self._enqueue(job)
+        return jobs
 
     def unchanged(self, job: Job) -> bool:
         """Tell whether a job's stored video is still what was taken in; the worker asks before it publishes.
@@ -341,6 +399,7 @@ class Intake:
     def _record(self, jobs: list[Job]) -> list[Job]:
         if not jobs:
             return []
+        self._unqueued |= {job.job_id for job in jobs if not job.ended}
         try:
             return self._store.create(jobs)
         except StoreError:
@@ -351,38 +410,47 @@ class Intake:
         if self._unsure:
             self.recover()
 
-    def _fetch_all(self, jobs: Sequence[Job], root: Path, problems: dict[str, str] | None = None) -> list[Job]:
+    def _fetch_all(self, jobs: Sequence[Job], root: Path) -> list[Job]:
         """Move the claimed videos into the storage and queue their jobs; return those that were moved."""
         fetched: list[Job] = []
+        renamed: list[Job] = []
         if not jobs:
             return fetched
+        self._unqueued |= {job.job_id for job in jobs if not job.ended}
         videos_path = self._storage.path(jobs[0].input_path).parent
-        videos_path.mkdir(parents=True, exist_ok=True)
         with Folders(root) as sources, Folders(videos_path) as videos:
             try:
+                videos_path.mkdir(parents=True, exist_ok=True)
                 for job in jobs:
-                    if self._fetch(job, sources, videos.get("")):
-                        fetched.append(job)
+                    if not self._fetch(job, sources, videos.get("")):
+                        continue
+                    fetched.append(job)
+                    if self._was_renamed(job):
+                        renamed.append(job)
+                    else:  # the copy is durable, and the next one may take minutes
+                        self._enqueue(job)
+            except Exception:
+                self._unsure = True  # recover() looks at the one that failed and at those after it
+                raise
             finally:
                 _sync(videos)
                 _sync(sources)
                 crash_point("intake.moved")
-                for job in fetched:
-                    self._start(job, (problems or {}).get(job.job_id))
+                for job in renamed:
+                    self._enqueue(job)
         return fetched
 
-    def _start(self, job: Job, problem: str | None) -> None:
-        if problem is None:
+    def _enqueue(self, job: Job) -> None:
+        if not job.ended:
             self._queue.enqueue(job.job_id, job.sequence)
-            return
-        ended = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
-        self._store.move(
-            job.job_id,
-            JobStatus.FAILED,
-            error_message=problem,
-            error_kind=ErrorKind.PERMANENT,
-            finished_at=ended,
-        )
+        self._unqueued.discard(job.job_id)
+
+    def _failure(self, problem: str) -> dict[str, Any]:
+        return {
+            "error_message": problem,
+            "error_kind": ErrorKind.PERMANENT,
+            "finished_at": datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds"),
+        }
 
     def _fetch(self, job: Job, sources: Folders, videos: int) -> bool:
         """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
@@ -391,14 +459,14 @@ class Intake:
         options = f"{job.job_id}{COMPANION_SUFFIX}"
         try:
             source = sources.get(folder)
-            if job.source is JobSource.INBOX:
+            if job.claim.companion:
                 self._fetch_options(name + COMPANION_SUFFIX, source, options, videos)
             gone = move_file(
                 name,
                 source,
                 f"{job.job_id}.mp4",
                 videos,
-                job.claim.identity,
+                _as_mounted_now(job.claim.identity, name, source),
                 private=True,
                 stopping=self._stopping.is_set,
             )
@@ -430,8 +498,10 @@ class Intake:
         assert job.claim is not None
         path = from_claim(job.claim.path)
         if job.source is not JobSource.INBOX:
-            if isinstance(error, FileNotFoundError):  # promised, so it ends with a reason
-                self._start(job, "Its video vanished before it could be taken in; submit it again.")
+            if isinstance(error, FileNotFoundError) and not job.ended:  # promised, so it ends with a reason
+                problem = "Its video vanished before it could be taken in; submit it again."
+                self._store.move(job.job_id, JobStatus.FAILED, **self._failure(problem))
+                self._unqueued.discard(job.job_id)
             else:
                 self._unsure = True
                 self._grumble(path, f"The submitted video {path} cannot be moved: {_text(error)}")
@@ -441,15 +511,14 @@ class Intake:
         with contextlib.suppress(OSError, SourceChanged):
             seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
             move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
-        self._unsure = True  # until the record is gone
         self._store.remove(job.job_id)
-        self._unsure = False
+        self._unqueued.discard(job.job_id)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             self._grumble(path, f"{shown(path)} cannot be taken in and stays: {_text(error)}")
 
     def _leave_behind(self, job: Job) -> None:
         assert job.claim is not None
-        self._left_behind.add(job.claim.identity)
+        self._left_behind.add(job.claim.identity.lasting)
         self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
         log.warning(
             "%s was taken in but cannot be removed from where it was dropped; it is not taken again.",
@@ -461,13 +530,32 @@ class Intake:
         if job.claim is None or job.claim.left_behind:
             return
         folder, _, name = from_claim(job.claim.path).rpartition("/")
-        with Folders(self._root(job)) as sources, contextlib.suppress(OSError):
-            source = sources.get(folder)
-            now = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if identity_of(now) != job.claim.identity:
+        with Folders(self._root(job)) as sources:
+            try:
+                source = sources.get(folder)
+                now = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
+            except OSError as error:
+                if job.source is JobSource.INBOX and not self._seen_gone(job, sources, error):
+                    self._left_behind.add(job.claim.identity.lasting)
+                    self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
                 return
-            if not remove_file(name, source, job.claim.identity):
+            if now.lasting == job.claim.identity.lasting and not remove_file(name, source, now):
                 self._leave_behind(job)
+
+    def _was_renamed(self, job: Job) -> bool:
+        assert job.claim is not None
+        stored = identity_of(os.stat(self._storage.path(job.input_path), follow_symlinks=False))
+        return (stored.device, stored.inode) == (job.claim.identity.device, job.claim.identity.inode)
+
+    def _seen_gone(self, job: Job, sources: Folders, error: OSError) -> bool:
+        """Tell whether a source that cannot be found has left its place, and not that place its mount."""
+        assert job.claim is not None
+        with contextlib.suppress(OSError):
+            if self._was_renamed(job):
+                return True
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                return os.fstat(sources.get("")).st_dev == job.claim.identity.device
+        return False
 
     def _root(self, job: Job) -> Path:
         return self._settings.inbox_dir if job.source is JobSource.INBOX else self.spool_dir
@@ -497,6 +585,16 @@ class Intake:
         if about not in self._grumbled:
             self._grumbled.add(about)
             log.warning("%s", sentence)
+
+
+def _as_mounted_now(claimed: Identity, name: str, folder: int) -> Identity:
+    """Return a claimed identity with the device as it is numbered now, if the file is the claimed one.
+
+    Raises:
+        OSError: the file cannot be looked at.
+    """
+    now = identity_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    return now if now.lasting == claimed.lasting else claimed
 
 
 def _sync(folders: Folders) -> None:

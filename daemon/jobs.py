@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -101,6 +102,11 @@ class Identity:
     """Bytes."""
     mtime_ns: int
 
+    @property
+    def lasting(self) -> tuple[int, int, int]:
+        """What is still the same after a reboot or a remount, when the device may have another number."""
+        return self.inode, self.size, self.mtime_ns
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -111,11 +117,18 @@ class Claim:
     identity: Identity
     left_behind: bool = False
     """The source could not be removed, so its identity is remembered and it is not taken again."""
+    companion: bool = False
+    """The job was made with an options file, which is fetched with the video."""
 
 
 def new_job_id() -> str:
     """Return a random id; ids are never reused and cannot be guessed."""
     return str(uuid.uuid4())
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether a text is written as ``new_job_id`` writes ids."""
+    return re.fullmatch(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
 
 
 def input_key(job_id: str) -> str:
@@ -194,5 +207,10 @@ class Job:
             values["error_kind"] = ErrorKind(values["error_kind"])
         if values.get("claim") is not None:
             claim = values["claim"]
-            values["claim"] = Claim(claim["path"], Identity(**claim["identity"]), claim["left_behind"])
+            values["claim"] = Claim(
+                claim["path"],
+                Identity(**claim["identity"]),
+                claim["left_behind"],
+                claim.get("companion", False),
+            )
         return cls(**values)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ def test_a_source_that_cannot_be_removed_is_taken_once_even_after_a_restart(
     for _ in range(2):
         taken = bench.take(dropped)
         assert taken.jobs == ()
-        assert [why for _, why in taken.left] == ["It was taken in; it is still here because it cannot be removed."]
+        assert [why for _, why in taken.left] == ["It was taken in; it is still here because it could not be removed."]
         bench.restart()
     assert len(bench.store.jobs()) == 1
     assert len(caplog.records) == 1
@@ -535,3 +536,170 @@ def test_ended_jobs_are_left_as_they_are_at_start(bench: Bench) -> None:
     bench.storage.delete_file(job.input_path)
     bench.restart()
     assert [j.status for j in bench.store.jobs()] == [JobStatus.COMPLETED]
+
+
+def unmount(bench: Bench, job: Job) -> Job:
+    """Make the claim one on another device, which has another number or is not there now."""
+    assert job.claim is not None
+    identity = replace(job.claim.identity, device=job.claim.identity.device + 1)
+    return bench.store.note(job.job_id, claim=replace(job.claim, identity=identity))
+
+
+def refusing(*_: object, **__: object) -> None:
+    raise StoreError("disk full")
+
+
+def test_a_job_that_a_failed_store_call_kept_from_the_queue_is_queued_with_the_rest_of_its_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = [bench.drop("a.mp4"), bench.drop("b.mp4")]
+    with monkeypatch.context() as patch:
+        another_disk(patch, errno.EROFS)
+        patch.setattr(filesystem, "remove_file", lambda *_: False)
+        patch.setattr(bench.store, "note", refusing)
+        with pytest.raises(StoreError):
+            bench.take(*batch)
+    assert bench.queued() == []
+    bench.take()
+    assert bench.queued() == [job.job_id for job in bench.store.jobs()]
+    assert len(bench.store.jobs()) == 2
+
+
+def test_recovering_in_mid_life_leaves_a_job_that_waits_its_turn(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.queue.enqueue(job.job_id, job.sequence, due=1e12)
+    bench.intake.recover()
+    assert bench.queue.next_due() == 1e12
+
+
+def test_a_video_folder_that_cannot_be_used_for_once_leaves_no_job_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = bench.drop("a.mp4")
+    with monkeypatch.context() as patch:
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(Path, "mkdir", full)
+        with pytest.raises(OSError, match="No space"):
+            bench.take(dropped)
+    bench.take()
+    assert len(bench.queued()) == 1
+
+
+def test_a_copied_file_whose_share_is_away_at_start_is_not_taken_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_disk(monkeypatch)
+    dropped = bench.drop("a.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(filesystem, "remove_file", lambda *_: True)  # killed just before
+        [job] = bench.take(dropped).jobs
+    unmount(bench, job)
+    bench.inbox.rename(bench.inbox.with_name("share"))
+    bench.inbox.mkdir()
+    bench.restart()
+    bench.store.move(job.job_id, JobStatus.RUNNING)
+    bench.store.move(job.job_id, JobStatus.COMPLETED)
+    bench.restart()
+    bench.inbox.rmdir()
+    bench.inbox.with_name("share").rename(bench.inbox)
+    taken = bench.take(dropped)
+    assert taken.jobs == ()
+    assert [left.path for left, _ in taken.left] == ["a.mp4"]
+
+
+def test_a_copied_file_seen_to_be_gone_is_not_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    another_disk(monkeypatch)
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.restart()
+    claim = bench.store.get(job.job_id).claim
+    assert claim is not None
+    assert not claim.left_behind
+
+
+def test_a_file_left_behind_is_known_under_another_device_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    another_disk(monkeypatch, errno.EROFS)
+    monkeypatch.setattr(filesystem, "remove_file", lambda *_: False)
+    dropped = bench.drop("a.mp4")
+    [job] = bench.take(dropped).jobs
+    unmount(bench, job)
+    bench.restart()
+    assert bench.take(dropped).jobs == ()
+
+
+def test_a_claim_is_carried_out_under_another_device_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = submit(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.intake, "_fetch_all", lambda *_: [])
+        bench.intake.take_tickets()
+    unmount(bench, bench.store.get(job_id))
+    assert [job.job_id for job in bench.restart()] == [job_id]
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_job_that_was_tried_and_lost_its_video_is_left_to_the_worker_to_fail(bench: Bench, retried: bool) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.store.move(job.job_id, JobStatus.RUNNING, attempts=1, started_at="2026-01-01T00:00:00.000000+00:00")
+    bench.store.move(job.job_id, JobStatus.PENDING, attempts=0 if retried else 1)
+    bench.storage.delete_file(job.input_path)
+    bench.restart()
+    assert bench.queued() == [job.job_id]
+
+
+def test_a_submission_with_bad_options_has_failed_from_the_first_moment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(bench)
+    ticket = bench.intake.spool_dir / f"{job_id}.submit.json"
+    ticket.write_text(ticket.read_text().replace("frame_stride", "frame_strid"))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.intake, "_fetch_all", lambda *_: [])  # killed before its video was moved
+        bench.intake.take_tickets()
+    bench.restart()
+    bench.intake.take_tickets()
+    job = bench.store.get(job_id)
+    assert (job.status, job.error_kind) == (JobStatus.FAILED, ErrorKind.PERMANENT)
+    assert "'frame_strid' is unknown" in (job.error_message or "")
+    assert bench.queue.size() == 0
+    assert not ticket.exists()
+
+
+def test_an_options_file_that_comes_late_is_not_swallowed(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4")
+    bench.drop("a.mp4.options.json", b'{"frame_stride": 2}')
+    [job] = bench.take(dropped).jobs
+    assert job.options == Options()
+    assert bench.dropped_files() == ["a.mp4.options.json"]
+
+
+def test_a_copied_video_is_queued_before_the_next_is_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    another_disk(monkeypatch)
+    queued: list[int] = []
+    real = intake.move_file
+
+    def move(*args: object, **kwargs: object) -> bool:
+        queued.append(bench.queue.size())
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(intake, "move_file", move)
+    bench.take(*(bench.drop(f"{name}.mp4") for name in "abc"))
+    assert queued == [0, 1, 2]
+
+
+def test_a_stored_video_whose_record_was_lost_becomes_a_job_again(bench: Bench) -> None:
+    job_id = submit(bench)
+    kept = submit(bench)
+    bench.intake.take_tickets()
+    bench.store.remove(job_id)
+    (bench.settings.data_dir / "video_jobs" / "notes.mp4").write_bytes(b"not ours")
+    bench.restart()
+    bench.queued()
+    [job] = bench.intake.reconcile()
+    assert (job.job_id, job.status, job.source) == (job_id, JobStatus.PENDING, JobSource.CLI)
+    assert (job.source_name, job.pipeline_id, job.size_bytes) == (f"{job_id}.mp4", "yolo_ocr", 5)
+    assert bench.intake.unchanged(job)
+    assert bench.queued() == [job_id]
+    assert {j.job_id for j in bench.store.jobs()} == {job_id, kept}
+    assert bench.intake.reconcile() == []

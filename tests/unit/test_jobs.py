@@ -94,7 +94,7 @@ jobs = st.builds(
     error_kind=st.none() | st.sampled_from(ErrorKind),
     frames_total=st.none() | counts,
     summary=st.none() | st.dictionaries(texts, counts, max_size=3),
-    claim=st.none() | st.builds(Claim, texts, identities, st.booleans()),
+    claim=st.none() | st.builds(Claim, texts, identities, st.booleans(), st.booleans()),
 )
 
 
@@ -118,3 +118,11 @@ def test_ids_are_never_the_same_and_give_the_keys() -> None:
     assert len({new_job_id() for _ in range(1000)}) == 1000
     assert input_key("x") == "video_jobs/x.mp4"
     assert output_key("x") == "video_jobs/x_results.json"
+
+
+def test_a_claim_written_before_options_files_were_noted_can_be_read() -> None:
+    record = Job("a", claim=Claim("a.mp4", Identity(1, 2, 3, 4))).to_record()
+    del record["claim"]["companion"]
+    claim = Job.from_record(record).claim
+    assert claim is not None
+    assert not claim.companion
