@@ -132,6 +132,8 @@ class DaemonService:
 
     def _recover(self, storage: LocalStorageService) -> None:
         self.intake.recover()
+        if self.store.recovered_from:
+            self.intake.reconcile()
         for job in self.store.jobs(JobStatus.RUNNING):
             self.store.move(job.job_id, JobStatus.PENDING)
         for job in self.store.jobs(JobStatus.PENDING):
