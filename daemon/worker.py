@@ -165,14 +165,16 @@ class JobWorker:
         """Put a failed job back into the queue, with all its attempts.
 
         Returns:
-            Whether it had failed.
+            Whether it had failed; False too for one that was refused before it could start, such as a
+            submission with an unknown option: it would not be what was asked for.
 
         Raises:
             UnknownJob: there is no such job.
             StoreError: the store cannot be written.
         """
         job = self._store.get(job_id)
-        if job.status is not JobStatus.FAILED:
+        refused = job.error_kind is ErrorKind.PERMANENT and job.started_at is None
+        if job.status is not JobStatus.FAILED or refused:
             return False
         self._storage.delete_file(output_key(job_id))
         job = self._store.move(
@@ -312,7 +314,7 @@ class JobWorker:
         if cancelled:  # a promise made, whatever else happened at the same time
             self._fail(job, ErrorKind.CANCELLED, CANCELLED)
         elif isinstance(error, SourceChanged):
-            self._run_again_as_it_is_now(job, str(error))
+            self._run_again_as_it_is_now(job, str(error), now)
         elif isinstance(error, PermanentError):
             self._fail(job, ErrorKind.PERMANENT, str(error))
         elif isinstance(error, Interrupted) or self._stopping.is_set():  # the child is ended together with us
@@ -418,12 +420,16 @@ class JobWorker:
                 f"The outbox cannot be written ({error.strerror}); the result is kept and published when it can."
             ) from error
 
-    def _run_again_as_it_is_now(self, job: Job, reason: str) -> None:
+    def _run_again_as_it_is_now(self, job: Job, reason: str, now: float) -> None:
         self._discard(job)
         try:
             renewed = self._intake.put_back(job, reason)
+        except SourceChanged:  # somebody still writes
+            self._wait(job, SurroundingsError(reason), SURROUNDINGS_SECONDS, now, counted=False)
+            return
         except OSError as error:
-            self._fail(job, ErrorKind.PERMANENT, f"{reason} It could not be put back: {error.strerror}.")
+            waits = SurroundingsError(f"{reason} It could not be put back: {error.strerror}.")
+            self._wait(job, waits, SURROUNDINGS_SECONDS, now, counted=False)
             return
         if renewed is None:
             self._fail(job, ErrorKind.PERMANENT, reason)
