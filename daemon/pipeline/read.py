@@ -75,6 +75,9 @@ class RegionFinder:
         """Return height and width of the network's input for a frame; multiples of 32."""
         short = min(self._short_side, max(LEAST_SIDE, min(height, width)))
         scale = min(short / min(height, width), 4 * short / max(height, width))
+        # The shorter side decides the scale, so that rounding it to steps of 32 does not squeeze the letters.
+        steps = max(1, round(min(height, width) * scale / 32)) * 32
+        scale = steps / min(height, width)
         return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
