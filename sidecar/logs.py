@@ -55,4 +55,5 @@ def setup(level: str) -> None:
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     # Its own line for each request would come beside ours.
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own "listening" line says it has started
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -75,7 +75,8 @@ def test_objects_without_weights_fail_with_what_to_do(daemon: Daemon, clip: Path
     job = daemon.wait_job("yolo/b.mp4")
     assert (job.status, job.error_kind, job.attempts) == (FAILED, ErrorKind.PERMANENT, 1)
     assert "There are no object weights; put an Ultralytics detection checkpoint" in (job.error_message or "")
-    assert json.loads(daemon.results()["yolo/b.mp4.error.json"])["error_message"] == job.error_message
+    error = wait_for(lambda: daemon.results().get("yolo/b.mp4.error.json"), why="the error was not published")
+    assert json.loads(error)["error_message"] == job.error_message
 
 
 def test_an_options_file_is_followed(daemon: Daemon, clip: Path) -> None:
@@ -273,9 +274,8 @@ def test_what_is_submitted_while_it_is_down_runs_when_it_is_up(tmp_path: Path, c
         ended = {job.job_id: job for job in daemon.jobs()}
         assert ended[job_id].status is COMPLETED
         assert ended[unwanted["job_id"]].error_kind is ErrorKind.CANCELLED
-        assert sorted(daemon.results()) == sorted(
-            ["waited.mp4.json", f"{job_id}.json", f"{unwanted['job_id']}.error.json"]
-        )
+        published = sorted(["waited.mp4.json", f"{job_id}.json", f"{unwanted['job_id']}.error.json"])
+        wait_for(lambda: sorted(daemon.results()) == published)
 
 
 def test_a_named_device_that_is_absent_is_refused(tmp_path: Path) -> None:

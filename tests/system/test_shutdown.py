@@ -176,7 +176,7 @@ def test_a_video_that_always_kills_the_pipeline_fails_after_three_attempts(
         assert (job.status, job.attempts, job.error_kind) == (FAILED, 3, ErrorKind.TRANSIENT)
         assert "was ended by SIGKILL" in (job.error_message or "")
         assert "It was tried 3 times." in (job.error_message or "")
-        error = json.loads(daemon.results()["long.mp4.error.json"])
+        error = json.loads(wait_for(lambda: daemon.results().get("long.mp4.error.json")))
         assert error["job_id"] == job.job_id
         daemon.drop(short_clip)
         assert daemon.wait_job("short.mp4").status is COMPLETED
@@ -202,7 +202,7 @@ def test_cancelling_ends_a_running_job_and_outlives_a_kill(tmp_path: Path, long_
         ended = daemon.wait_job("long.mp4", seconds=10)
         assert (ended.status, ended.error_kind) == (FAILED, ErrorKind.CANCELLED)
         assert daemon.wait_job("short.mp4").status is COMPLETED
-        assert sorted(daemon.results()) == ["long.mp4.error.json", "short.mp4.json"]
+        wait_for(lambda: sorted(daemon.results()) == ["long.mp4.error.json", "short.mp4.json"])
         wait_for(lambda: not list((daemon.data / "spool").glob("*.json")))
         assert dropframe(tmp_path, "cancel", job.job_id).returncode == 4
 
