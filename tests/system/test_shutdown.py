@@ -20,7 +20,7 @@ PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip on which the pipeline works for some seconds."""
-    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=96, text="HOME 2")
+    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=400, text="HOME 2")
 
 
 @pytest.fixture(scope="module")
