@@ -132,6 +132,8 @@ def run(
     from daemon.supervise import supervise
 
     settings = load(home, weights=weights, device=device, host=host, port=port)
+    if settings.port:  # 0 is any free one, which the sidecar's log names
+        out.print(f"The web page is on http://{escape(settings.host)}:{settings.port}", soft_wrap=True)
     flags = {"home": settings.home, "weights": settings.weights, "device": device}
     sys.exit(
         supervise(
@@ -278,6 +280,8 @@ def status(job_id: JobId, home: Home = None, as_json: AsJson = False) -> None:
         show_json(job.to_record())
         return
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in job.to_record().items():
         if name != "claim" and value not in (None, ""):
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
