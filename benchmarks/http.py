@@ -129,7 +129,7 @@ def fill(home: Path, count: int) -> JobStore:
     for start in range(0, count, 5000):
         number = min(5000, count - start)
         store.create([Job(new_job_id(), source_name=f"clip {start + i}.mp4", size_bytes=10**6) for i in range(number)])
-    store.compact()
+    store.compact_if_worthwhile()
     return store
 
 

@@ -42,7 +42,7 @@ def fill(folder: Path, count: int) -> JobStore:
                 )
             )
         store.create(jobs)
-    store.compact()
+    store.compact_if_worthwhile()
     return store
 
 

@@ -58,7 +58,6 @@ class Waiting:
     size_bytes: int
     age_seconds: float
     """Since it was first seen."""
-    unchanged_seconds: float
     why: str
 
 
@@ -182,7 +181,6 @@ class Inbox:
                     path=shown(c.path),
                     size_bytes=c.identity.size if c.identity else 0,
                     age_seconds=now - c.first_seen,
-                    unchanged_seconds=now - c.changed_at,
                     why=c.why,
                 )
                 for c in oldest

@@ -46,6 +46,7 @@ from daemon.jobs import (
     input_key,
     is_job_id,
     new_job_id,
+    timestamp,
 )
 from daemon.queue import QueueService
 from daemon.readiness import COMPANION_SUFFIX
@@ -449,7 +450,7 @@ class Intake:
         return {
             "error_message": problem,
             "error_kind": ErrorKind.PERMANENT,
-            "finished_at": datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds"),
+            "finished_at": timestamp(datetime.fromtimestamp(self._clock(), UTC)),
         }
 
     def _fetch(self, job: Job, sources: Folders, videos: int) -> bool:

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -119,6 +120,16 @@ class Claim:
     """The source could not be removed, so its identity is remembered and it is not taken again."""
     companion: bool = False
     """The job was made with an options file, which is fetched with the video."""
+
+
+def timestamp(moment: datetime) -> str:
+    """Return an aware moment as records hold it: ISO 8601, UTC, microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def utc_now() -> str:
+    """Return the present as records hold it."""
+    return timestamp(datetime.now(UTC))
 
 
 def new_job_id() -> str:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daemon.errors import StoreDamaged, StoreTooNew
+from daemon.jobs import timestamp
 from daemon.journal_files import META, Tables
 
 SCHEMA_VERSION = 2
@@ -27,11 +28,6 @@ JOBS = "jobs"
 def new_tables() -> Tables:
     """Return the state of a store without jobs."""
     return {META: {"1": {"schema_version": SCHEMA_VERSION, "next_sequence": 1}}, JOBS: {}}
-
-
-def timestamp(moment: datetime) -> str:
-    """Return a moment as the store writes it: ISO 8601, UTC, microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def schema_version(tables: Tables) -> int:

@@ -17,7 +17,7 @@ from daemon.filesystem import free_bytes
 from daemon.heartbeat import Heartbeat
 from daemon.inbox import Inbox
 from daemon.intake import Intake
-from daemon.jobs import ErrorKind, JobStatus
+from daemon.jobs import ErrorKind, JobStatus, utc_now
 from daemon.outbox import Outbox
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -27,7 +27,7 @@ from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
 from daemon.storage import LocalStorageService, sweep
 from daemon.store import JobStore
-from daemon.worker import OWED, JobWorker, utc_now
+from daemon.worker import OWED, JobWorker
 
 log = logging.getLogger(__name__)
 

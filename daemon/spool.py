@@ -15,10 +15,8 @@ import os
 import re
 import shutil
 import stat
-import time
 import uuid
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +24,7 @@ from typing import Any, BinaryIO
 from daemon.errors import StorageError
 from daemon.faults import crash_point
 from daemon.filesystem import shown
-from daemon.jobs import JobSource, Options, new_job_id
+from daemon.jobs import JobSource, Options, new_job_id, utc_now
 from daemon.storage import atomic_write, fsync_folder
 
 log = logging.getLogger(__name__)
@@ -170,7 +168,7 @@ def commit(
             Ticket(
                 TicketKind.SUBMIT,
                 job_id,
-                _now(),
+                utc_now(),
                 source,
                 os.fsencode(source_name).decode("utf-8", "backslashreplace"),
                 pipeline_id,
@@ -197,7 +195,7 @@ def request(spool_dir: Path, kind: TicketKind, job_id: str) -> None:
     if _TICKET_NAME.fullmatch(f"{job_id}.{kind}.json") is None:
         raise StorageError(f"{job_id!r} is not a job id.")
     spool_dir.mkdir(parents=True, exist_ok=True)
-    _write(spool_dir, Ticket(kind, job_id, _now()))
+    _write(spool_dir, Ticket(kind, job_id, utc_now()))
 
 
 def tickets(spool_dir: Path) -> list[Ticket]:
@@ -334,7 +332,3 @@ def _open_video(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise StorageError(f"{path} is not a file.")
     return open(descriptor, "rb")
-
-
-def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")

@@ -24,10 +24,10 @@ from tinydb.table import Document, Table
 
 from daemon.errors import StoreError, StoreLocked, UnknownJob
 from daemon.job_reader import JobIndex, JobReader, check_record, read_job, read_jobs
-from daemon.jobs import Job, JobStatus
+from daemon.jobs import Job, JobStatus, timestamp
 from daemon.journal import Journal
 from daemon.journal_files import META, Changes, Tables, apply, encode
-from daemon.migrations import JOBS, SCHEMA_VERSION, migrate, new_tables, schema_version, timestamp
+from daemon.migrations import JOBS, SCHEMA_VERSION, migrate, new_tables, schema_version
 
 __all__ = ["JobReader", "JobStore", "JournalStorage", "JournalTable", "MemoryStorage"]
 
@@ -261,7 +261,7 @@ class JobStore:
         self._storage = storage
         self._clock = clock
         self._index = JobIndex()
-        self._table = JournalTable(storage, JOBS, check_record, self._changed)
+        self._table = JournalTable(storage, JOBS, self._check, self._changed)
         self._lock = self._table.lock
         self._lock_file = -1
         self.recovered_from: str | None = None
@@ -304,10 +304,14 @@ class JobStore:
         """The TinyDB table of jobs by sequence: ``store.table.search(where("status") == "failed")``."""
         return self._table
 
-    def create(self, jobs: Sequence[Job]) -> list[Job]:
+    def create(self, jobs: Sequence[Job], keep_times: bool = False) -> list[Job]:
         """Add jobs in one commit; return them with sequence, created_at and updated_at.
 
         A job id that is known already, or comes twice, is not made again: the one that is there is returned.
+
+        Args:
+            jobs: In order of arrival.
+            keep_times: Leave created_at and updated_at as they are; for jobs that another service recorded.
         """
         with self._lock:
             rows = self._table.rows()
@@ -320,7 +324,8 @@ class JobStore:
                 sequence = meta["next_sequence"]
                 while str(sequence) in rows:  # put there through the table
                     sequence += 1
-                new[job.job_id] = replace(job, sequence=sequence, created_at=now, updated_at=now)
+                made = job if keep_times else replace(job, created_at=now, updated_at=now)
+                new[job.job_id] = replace(made, sequence=sequence)
                 meta["next_sequence"] = sequence + 1
             if new:
                 self._table.commit({job.sequence: job.to_record() for job in new.values()}, meta=meta)
@@ -392,12 +397,6 @@ class JobStore:
             self._table.rows()
             return dict(self._index.counts)
 
-    def compact(self) -> None:
-        """Write a new snapshot now."""
-        with self._lock:
-            if isinstance(self._storage, JournalStorage):
-                self._storage.journal.compact()
-
     def compact_if_worthwhile(self) -> None:
         """Write a new snapshot if that gains something; call it whenever there is nothing else to do."""
         with self._lock:
@@ -429,6 +428,13 @@ class JobStore:
         job = replace(job, **changes, updated_at=timestamp(now))
         self._table.commit({job.sequence: job.to_record()}, durable)
         return self.get(job.job_id)
+
+    def _check(self, doc_id: str, record: Mapping[str, Any]) -> None:
+        """Raise before a record is written, by whatever way, that is not a job's or moves it as it may not move."""
+        _, status = check_record(doc_id, record)
+        before = self._table.rows().get(doc_id)
+        if before is not None and before["status"] != status:
+            read_job(before).check_move(status)
 
     def _changed(self, changes: Mapping[str, Any] | None) -> None:
         if changes is None:

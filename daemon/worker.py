@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +27,7 @@ from daemon.errors import (
 from daemon.faults import crash_point
 from daemon.filesystem import free_bytes
 from daemon.intake import Intake
-from daemon.jobs import ErrorKind, Job, JobStatus, output_key
+from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
 from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
@@ -514,8 +513,3 @@ class JobWorker:
 
     def _count(self, name: str, amount: float = 1) -> None:
         self.totals[name] = self.totals.get(name, 0) + amount
-
-
-def utc_now() -> str:
-    """Return the time as job records hold it: ISO 8601 UTC with microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")

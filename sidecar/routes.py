@@ -21,8 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from daemon import spool
 from daemon.errors import StorageError
-from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key
-from daemon.migrations import timestamp
+from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key, timestamp
 from daemon.pipeline.pipelines import Pipeline
 from daemon.spool import TicketKind
 from sidecar.document import Document, Span

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from daemon import spool
 from daemon.filesystem import free_bytes
-from daemon.jobs import JobSource, Options, new_job_id
+from daemon.jobs import JobSource, Options, new_job_id, utc_now
 from daemon.mp4 import first_bytes_problem
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
@@ -222,7 +221,7 @@ class Submissions:
             ticket = Ticket(
                 TicketKind.SUBMIT,
                 job_id,
-                datetime.now(UTC).isoformat(timespec="microseconds"),
+                utc_now(),
                 JobSource.HTTP,
                 source_name(given),
                 wish.pipeline_id,

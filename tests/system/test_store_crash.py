@@ -57,7 +57,7 @@ def child(seed):
             store.remove(job.job_id)
             acknowledge("removed", job.job_id)
         elif action == "compact":
-            store.compact()
+            store.compact_if_worthwhile()
 
 # Imports take long and kills come often, so each life is a fork of this process.
 for line in sys.stdin:

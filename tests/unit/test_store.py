@@ -314,6 +314,18 @@ def test_writing_through_the_table_keeps_the_store_in_step(store: JobStore) -> N
     assert sum(store.counts().values()) == 0
 
 
+def test_the_table_refuses_the_moves_that_the_store_refuses(store: JobStore) -> None:
+    done, waiting = store.create([a_job(), a_job()])
+    store.move(done.job_id, RUNNING)
+    store.move(done.job_id, COMPLETED)
+    with pytest.raises(IllegalMove, match="is completed and cannot become running"):
+        store.table.update({"status": "running"})
+    with pytest.raises(IllegalMove, match="is completed and cannot become running"):
+        store.table.upsert(Document({"status": "running"}, done.sequence))
+    assert [j.status for j in store.jobs()] == [COMPLETED, PENDING], "a commit is whole or not at all"
+    assert store.get(waiting.job_id) == waiting
+
+
 def test_an_updater_that_raises_changes_nothing(store: JobStore) -> None:
     job = add(store)
 
@@ -384,7 +396,7 @@ class TestOnDisk:
 
     def test_the_file_is_plain_tinydb(self, disk_store: JobStore, tmp_path: Path) -> None:
         job = add(disk_store, source_name="a.mp4")
-        disk_store.compact()
+        disk_store.compact_if_worthwhile()
         with tinydb.TinyDB(tmp_path / "jobs.json", access_mode="r", storage=JSONStorage) as database:
             found = database.table("jobs").get(where("source_name") == "a.mp4")
         assert isinstance(found, Document)
@@ -395,7 +407,7 @@ class TestOnDisk:
         self, disk_store: JobStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         jobs = disk_store.create([a_job() for _ in range(3000)])
-        disk_store.compact()
+        disk_store.compact_if_worthwhile()
         written = 0
         real = os.write
 
@@ -438,7 +450,7 @@ class TestOnDisk:
 
     def test_a_damaged_file_is_restored_and_reported(self, disk_store: JobStore, tmp_path: Path) -> None:
         jobs = disk_store.create([a_job() for _ in range(3)])
-        disk_store.compact()
+        disk_store.compact_if_worthwhile()
         disk_store.move(jobs[0].job_id, RUNNING)
         expected = disk_store.jobs()
         disk_store.close()
@@ -534,14 +546,14 @@ class TestReader:
             elif action == "remove":
                 disk_store.remove(job.job_id)
             else:
-                disk_store.compact()
+                disk_store.compact_if_worthwhile()
 
     def test_a_quiet_store_keeps_its_version(self, reader: JobReader, disk_store: JobStore) -> None:
         add(disk_store)
         assert reader.refresh()
         version = reader.version
         assert not reader.refresh()
-        disk_store.compact()
+        disk_store.compact_if_worthwhile()
         assert not reader.refresh()
         assert reader.version == version
         add(disk_store)
