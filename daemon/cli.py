@@ -354,6 +354,33 @@ def cancel(
         show_json([job.to_record() for job in chosen])
 
 
+@app.command("import-jobs")
+def import_jobs(
+    dump: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dump of the table: CSV or JSON.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of relative paths in the dump (default: the dump's own).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take over the job table of another service (docs/migration.md). The daemon must not run.
+
+    A second time changes nothing. The exit code is 1 if a row was refused; the others are taken over.
+    """
+    from daemon.import_jobs import import_jobs as take_over
+    from daemon.import_jobs import printable
+
+    report = take_over(dump, load(home), base, dry_run)
+    if as_json:
+        show_json({**asdict(report), "unused": sorted(report.unused)})
+    else:
+        for line in printable(report, dry_run):
+            out.print(escape(line), soft_wrap=True)
+    if report.refused:
+        raise typer.Exit(FAILED)
+
+
 # The machine.
 
 
