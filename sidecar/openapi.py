@@ -78,7 +78,10 @@ FRAME = _object(
             {
                 "detections": {
                     "type": "array",
-                    "items": _object({"bbox": BOX, "class": TEXT, "class_id": COUNT, "confidence": NUMBER}),
+                    "items": _object(
+                        {"bbox": BOX, "class": TEXT, "class_id": COUNT, "confidence": NUMBER},
+                        ["bbox", "class", "confidence"],
+                    ),
                 },
                 "text": TEXT,
                 "text_blocks": {
