@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.errors import DropframeError
+from daemon.pipeline.isolation import leave_network
 from daemon.selftest import missing_library
 from daemon.settings import Settings
 
@@ -51,11 +52,14 @@ def main() -> None:
     answers = Answers(_private_stdout())
     requests = sys.stdin.buffer
     beginning = json.loads(requests.readline())
+    reachable = leave_network()  # before the next line, which a change of namespaces would undo
     _end_with_parent(beginning["parent"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _be_killed_first()
     settings = Settings.load(**beginning["settings"])
     logging.basicConfig(level=settings.log_level.upper(), format="pipeline: %(message)s", stream=sys.stderr)
+    if reachable is not None:
+        logging.getLogger(__name__).info("the network cannot be taken away from this process: %s", reachable)
     _give_libraries_a_home(settings.data_dir / "models" / ".libraries")
     try:
         from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
