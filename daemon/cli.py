@@ -40,6 +40,7 @@ from daemon.errors import (
 from daemon.filesystem import shown
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.migrations import SCHEMA_VERSION
 from daemon.settings import CONFIG_FILE, Settings
 from daemon.spool import TicketKind
 from daemon.storage import LocalStorageService
@@ -379,6 +380,28 @@ def import_jobs(
             out.print(escape(line), soft_wrap=True)
     if report.refused:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def downgrade(
+    schema: Annotated[int, typer.Option(help="Schema version to go back to.")] = SCHEMA_VERSION - 1,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the job store as an older Dropframe reads it, before that is installed. The daemon must not run."""
+    from daemon.store import JobStore
+
+    settings = load(home)
+    with JobStore.open(settings.data_dir) as store:
+        count = len(store.jobs())
+        store.downgrade(schema)
+    if as_json:
+        show_json({"jobs": count, "schema_version": schema})
+        return
+    out.print(f"{count} jobs are in schema version {schema} now; jobs.v{SCHEMA_VERSION}.json is what was there before.")
+
+
+# The machine.
 
 
 # The machine.

@@ -1,6 +1,7 @@
 """Schema versions of the job file and the steps from each to the next.
 
-A step takes tables and returns new ones, and is safe to run twice: on its own result it changes nothing.
+A step takes tables and returns new ones, and is safe to run twice: on its own result it changes nothing. For each
+there is one that goes back, so that an older Dropframe can be put in place of this one without losing a job.
 
 * 1: ``filename`` and ``error`` instead of ``source_name`` and ``error_message``; times as seconds since 1970;
   no ``sequence``.
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.errors import StoreDamaged, StoreTooNew
+from daemon.errors import SettingsError, StoreDamaged, StoreTooNew
 from daemon.jobs import timestamp
 from daemon.journal_files import META, Tables
 
@@ -43,7 +44,7 @@ def schema_version(tables: Tables) -> int:
     if version > SCHEMA_VERSION:
         raise StoreTooNew(
             f"The job file has schema version {version}; this Dropframe knows those up to {SCHEMA_VERSION}. "
-            f"Install the later version again, or restore a backup from before it."
+            "Install the later version again and let its dropframe downgrade write the older one."
         )
     return version
 
@@ -90,3 +91,40 @@ def _from_1(tables: Tables) -> Tables:
 
 STEPS: dict[int, Callable[[Tables], Tables]] = {1: _from_1}
 """The step that leaves each version."""
+
+
+def downgrade(tables: Tables, version: int) -> Tables:
+    """Return tables of the present version in an earlier one; ``migrate`` makes the same of them again.
+
+    Raises:
+        SettingsError: there is no such version.
+    """
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise SettingsError(f"There is no schema version {version}; there are 1 to {SCHEMA_VERSION}.")
+    tables = copy.deepcopy(tables)
+    for present in range(SCHEMA_VERSION, version, -1):
+        tables = STEPS_BACK[present](tables)
+    return tables
+
+
+def _to_1(tables: Tables) -> Tables:
+    def record_1(record: dict[str, Any]) -> dict[str, Any]:
+        record = dict(record)
+        for old, new in (("filename", "source_name"), ("error", "error_message")):
+            if new in record:
+                record[old] = record.pop(new)
+        for name in ("created_at", "updated_at"):
+            if isinstance(record[name], str):
+                record[name] = datetime.fromisoformat(record[name]).timestamp()
+        return record
+
+    meta = {**tables[META]["1"], "schema_version": 1}
+    return {
+        **tables,
+        META: {**tables[META], "1": meta},
+        JOBS: {doc_id: record_1(record) for doc_id, record in tables[JOBS].items()},
+    }
+
+
+STEPS_BACK: dict[int, Callable[[Tables], Tables]] = {2: _to_1}
+"""The step back from each version."""

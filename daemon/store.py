@@ -27,7 +27,7 @@ from daemon.job_reader import JobIndex, JobReader, check_record, read_job, read_
 from daemon.jobs import Job, JobStatus, timestamp
 from daemon.journal import Journal
 from daemon.journal_files import META, Changes, Tables, apply, encode
-from daemon.migrations import JOBS, SCHEMA_VERSION, migrate, new_tables, schema_version
+from daemon.migrations import JOBS, SCHEMA_VERSION, downgrade, migrate, new_tables, schema_version
 
 __all__ = ["JobReader", "JobStore", "JournalStorage", "JournalTable", "MemoryStorage"]
 
@@ -406,6 +406,20 @@ class JobStore:
             size = journal.snapshot_bytes
             if journal.changed_bytes > (COMPACT_SHARE * size if size >= COMPACT_ALWAYS_BYTES else 0):
                 journal.compact()
+
+    def downgrade(self, version: int) -> None:
+        """Write everything in an earlier schema version, and keep it as it was beside it; then close.
+
+        Raises:
+            SettingsError: there is no such version.
+            StoreError: it could not be written; the state is the old or the new one, never a mixture.
+        """
+        with self._lock:
+            tables = downgrade(self._storage.read(), version)
+            if isinstance(self._storage, JournalStorage):
+                self._storage.journal.keep(f"v{SCHEMA_VERSION}")
+            self._storage.write(tables)
+            self.close()
 
     def close(self) -> None:
         """Write a last snapshot and let others in. Closing twice changes nothing."""

@@ -25,6 +25,7 @@ from tinydb.table import Document
 from daemon import store as store_module
 from daemon.errors import (
     IllegalMove,
+    SettingsError,
     StoreDamaged,
     StoreError,
     StoreLocked,
@@ -603,6 +604,31 @@ class TestMigration:
         assert again == once
         assert migrate(once) == once
         assert migrate(new_tables()) == new_tables()
+
+    def test_going_back_and_forth_again_changes_nothing(self, tmp_path: Path) -> None:
+        with JobStore.open(tmp_path) as store:
+            made = [add(store, source_name="Spiel.mp4"), add(store)]
+            store.move(made[0].job_id, JobStatus.FAILED, error_message="Bad.")
+            jobs = store.jobs()
+            store.downgrade(1)
+        tables = json.loads((tmp_path / "jobs.json").read_bytes())
+        assert tables["_meta"]["1"]["schema_version"] == 1
+        first = tables["jobs"]["1"]
+        assert (first["filename"], first["error"]) == ("Spiel.mp4", "Bad.")
+        assert first["created_at"] == datetime.fromisoformat(jobs[0].created_at).timestamp()
+        assert not {"source_name", "error_message"} & set(first)
+        assert (tmp_path / "jobs.v2.json").exists()
+        with JobStore.open(tmp_path) as store:
+            assert store.jobs() == jobs
+            assert store.recovered_from is None
+            assert add(store).sequence == 3
+
+    def test_there_is_no_version_0_to_go_back_to(self, tmp_path: Path) -> None:
+        with JobStore.open(tmp_path) as store:
+            add(store)
+            with pytest.raises(SettingsError, match="no schema version 0"):
+                store.downgrade(0)
+            assert len(store.jobs()) == 1
 
     @pytest.mark.parametrize("failing", range(12))
     def test_an_error_at_any_step_leaves_the_old_or_the_new_state(
