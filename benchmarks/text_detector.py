@@ -40,8 +40,8 @@ from tools.text_detector.detector import TextDetector, area, intersection, overl
 from tools.text_detector.ink import HEIGHT, WIDTH, Canvas
 from tools.text_detector.reference import Reference, cut, upright
 
-WEIGHTS = Path(__file__).parents[1] / "tools" / "text_detector" / "weights" / "text.pt"
 ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "daemon" / "pipeline" / "weights" / "dropframe-text.pt"
 Array = np.ndarray
 
 

@@ -154,7 +154,8 @@ def check_models(settings: Settings) -> Iterator[Check]:
         yield Check(
             "objects",
             True,
-            f"no weights; text only. Put an Ultralytics .pt into {settings.data_dir / 'models'} for objects.",
+            f"no weights, so only text is detected; put an Ultralytics .pt into {settings.data_dir / 'models'}, "
+            "or run dropframe models pull yolo11n.",
         )
     for model in models:
         digest = f", sha256 {model.sha256[:12]}…" if model.sha256 else ""

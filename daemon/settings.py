@@ -101,12 +101,17 @@ class Settings(BaseSettings):
         description="Longer side of the detector's input.",
         json_schema_extra={"unit": "px"},
     )
+    text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
+        "auto",
+        description="What finds the lines of text: the YOLO that comes with Dropframe, or RapidOCR's detector; "
+        "auto takes RapidOCR's where there are object weights.",
+    )
     text_engine: Literal["rapidocr", "tesseract"] = Field("rapidocr", description="What reads text.")
     text_detect_size: int = Field(
         384,
         ge=64,
         multiple_of=32,
-        description="Shorter side of the picture in which text is looked for; larger finds smaller text.",
+        description="Shorter side of the picture that RapidOCR's detector sees; larger finds smaller text.",
         json_schema_extra={"unit": "px"},
     )
     text_confidence: float = Field(0.5, ge=0, le=1, description="Least confidence of a line of text.")
@@ -156,6 +161,43 @@ class Settings(BaseSettings):
     )
     max_video_frames: int = Field(
         20_000_000, gt=0, description="Most frames a video may hold.", json_schema_extra={"unit": "frames"}
+    )
+
+    keep_source_days: float = Field(
+        0.0,
+        ge=0,
+        description="Stored videos of jobs that ended longer ago are removed; 0 keeps them for ever.",
+        json_schema_extra={"unit": "days"},
+    )
+    keep_source_bytes: int = Field(
+        0,
+        ge=0,
+        description="While stored videos of ended jobs are more than this, the oldest is removed; 0 is no limit.",
+        json_schema_extra={"unit": "bytes"},
+    )
+    keep_result_days: float = Field(
+        0.0,
+        ge=0,
+        description="Results of jobs that completed longer ago are removed, in the outbox too; 0 keeps them for ever.",
+        json_schema_extra={"unit": "days"},
+    )
+    keep_result_bytes: int = Field(
+        0,
+        ge=0,
+        description="While results are more than this, the oldest is removed, in the outbox too; 0 is no limit.",
+        json_schema_extra={"unit": "bytes"},
+    )
+    keep_rejected_days: float = Field(
+        0.0,
+        ge=0,
+        description="Files rejected longer ago are removed with their reasons; 0 keeps them for ever.",
+        json_schema_extra={"unit": "days"},
+    )
+    keep_rejected_bytes: int = Field(
+        0,
+        ge=0,
+        description="While rejected files are more than this, the oldest is removed; 0 is no limit.",
+        json_schema_extra={"unit": "bytes"},
     )
 
     host: str = Field(

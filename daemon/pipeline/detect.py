@@ -1,4 +1,4 @@
-"""Objects: the only file that runs YOLO.
+"""YOLO networks, and objects found with them: the only file that runs YOLO.
 
 Letterboxing, suppression of doubles and scaling back are Ultralytics' own functions, so boxes are the ones that
 ``YOLO.predict`` gives; its ``predict`` itself is not used, as it needs torchvision and works on one frame at a
@@ -101,30 +101,33 @@ class CudaDetector:
         return list(output.float().cpu().split(1))
 
 
-class ObjectStage:
-    """Finds objects in whole frames.
+class Yolo:
+    """A detection network and what belongs around it: letterbox, suppression of doubles, boxes in the frame.
 
     Args:
         detector: The network.
         weights: What it was made from.
-        settings: Confidence, overlap and input size.
         device: ``cpu`` or ``cuda:N``.
+        side: Longer side of its input, pixels.
+        confidence: Least confidence of a box.
+        iou: Overlap above which the weaker of two boxes is dropped.
     """
 
-    name = "objects"
-    needs: frozenset[str] = frozenset()
-    gives = frozenset({"detections"})
-
-    def __init__(self, detector: Detector, weights: Weights, settings: Settings, device: str) -> None:
+    def __init__(
+        self, detector: Detector, weights: Weights, device: str, *, side: int, confidence: float, iou: float
+    ) -> None:
+        self.names = detector.names
         self._detector = detector
         self._weights = weights
-        self._settings = settings
         self._device = device
-        side = settings.image_size
         self._letterbox = LetterBox((side, side), auto=True, stride=detector.stride)
+        self._confidence = confidence
+        self._iou = iou
 
     @classmethod
-    def load(cls, weights: Weights, settings: Settings, device: str) -> ObjectStage:
+    def load(
+        cls, weights: Weights, settings: Settings, device: str, *, side: int, confidence: float, iou: float
+    ) -> Yolo:
         """Load weights for a device.
 
         Raises:
@@ -136,47 +139,84 @@ class ObjectStage:
             detector = OpenVinoDetector(weights, settings)
         else:
             detector = CudaDetector(weights, device)
-        return cls(detector, weights, settings, device)
+        return cls(detector, weights, device, side=side, confidence=confidence, iou=iou)
+
+    def model(self, role: str, info: VideoInfo) -> ModelInfo:
+        """Return what this adds to the ``models`` of such a video's result."""
+        blank = np.zeros((info.height, info.width, 3), np.uint8)
+        height, width = self._letterbox(image=blank).shape[:2]
+        return ModelInfo(
+            name=self._weights.name,
+            role=role,
+            runtime=self._detector.runtime,
+            device=self._device.split(":")[0],
+            precision=self._detector.precision,
+            imgsz=[height, width],
+            sha256=self._weights.sha256,
+        )
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Detection]]:
+        """Return what is in each frame, highest confidence first. Frames are of one size."""
+        if not images:
+            return []
+        pictures = [np.ascontiguousarray(self._letterbox(image=image)) for image in images]
+        outputs = self._detector(pictures)
+        return [
+            self._detections(output, picture, image)
+            for output, picture, image in zip(outputs, pictures, images, strict=True)
+        ]
+
+    def _detections(self, output: torch.Tensor, picture: Image, image: Image) -> list[Detection]:
+        (boxes,) = non_max_suppression(
+            output, self._confidence, self._iou, max_time_img=FOREVER, end2end=self._detector.end_to_end
+        )
+        boxes = boxes[torch.isfinite(boxes).all(1)]
+        scaled = scale_boxes(picture.shape[:2], boxes[:, :4], image.shape[:2])
+        return [
+            Detection((x1, y1, x2, y2), self.names[int(number)], int(number), confidence)
+            for (x1, y1, x2, y2), (confidence, number) in zip(scaled.tolist(), boxes[:, 4:6].tolist(), strict=True)
+        ]
+
+
+class ObjectStage:
+    """Finds objects in whole frames."""
+
+    name = "objects"
+    needs: frozenset[str] = frozenset()
+    gives = frozenset({"detections"})
+
+    def __init__(self, yolo: Yolo) -> None:
+        self._yolo = yolo
+
+    @classmethod
+    def load(cls, weights: Weights, settings: Settings, device: str) -> ObjectStage:
+        """Load weights for a device, with the settings' input size, confidence and overlap.
+
+        Raises:
+            ModelError: the weights cannot be used.
+        """
+        return cls(
+            Yolo.load(
+                weights,
+                settings,
+                device,
+                side=settings.image_size,
+                confidence=settings.confidence,
+                iou=settings.iou,
+            )
+        )
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """See Stage.models."""
-        blank = np.zeros((info.height, info.width, 3), np.uint8)
-        height, width = self._letterbox(image=blank).shape[:2]
-        return [
-            ModelInfo(
-                name=self._weights.name,
-                role="objects",
-                runtime=self._detector.runtime,
-                device=self._device.split(":")[0],
-                precision=self._detector.precision,
-                imgsz=[height, width],
-                sha256=self._weights.sha256,
-            )
-        ]
+        return [self._yolo.model("objects", info)]
 
     def new_segment(self) -> None:
         """See Stage.new_segment; nothing is remembered here."""
 
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
         """See Stage."""
-        pictures = [np.ascontiguousarray(self._letterbox(image=each.frame.image)) for each in batch]
-        outputs = self._detector(pictures)
+        found = self._yolo([each.frame.image for each in batch])
         return [
-            Analysis(each.frame, self._detections(output, picture, each.frame.image), each.text_blocks)
-            for each, picture, output in zip(batch, pictures, outputs, strict=True)
+            Analysis(each.frame, tuple(detections), each.text_blocks)
+            for each, detections in zip(batch, found, strict=True)
         ]
-
-    def _detections(self, output: torch.Tensor, picture: Image, image: Image) -> tuple[Detection, ...]:
-        (boxes,) = non_max_suppression(
-            output,
-            self._settings.confidence,
-            self._settings.iou,
-            max_time_img=FOREVER,
-            end2end=self._detector.end_to_end,
-        )
-        boxes = boxes[torch.isfinite(boxes).all(1)]
-        scaled = scale_boxes(picture.shape[:2], boxes[:, :4], image.shape[:2])
-        return tuple(
-            Detection((x1, y1, x2, y2), self._detector.names[int(number)], int(number), confidence)
-            for (x1, y1, x2, y2), (confidence, number) in zip(scaled.tolist(), boxes[:, 4:6].tolist(), strict=True)
-        )

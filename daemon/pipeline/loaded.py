@@ -6,8 +6,9 @@ import functools
 
 from daemon.pipeline.detect import ObjectStage, resolve_device
 from daemon.pipeline.models import find_weights
-from daemon.pipeline.read import TextStage
+from daemon.pipeline.read import TextReader, TextStage, load_reader
 from daemon.pipeline.records import ModelInfo, VideoInfo
+from daemon.pipeline.regions import RegionFinder, load_finder
 from daemon.settings import Settings
 
 HD = VideoInfo(codec="h264", width=1280, height=720, fps=25.0, duration_s=None, frame_count=None)
@@ -39,21 +40,35 @@ class Loaded:
         weights = find_weights(self.settings)
         return ObjectStage.load(weights, self.settings, self.device) if weights else None
 
-    def describe(self) -> list[ModelInfo]:
-        """Load everything and return what is in use.
-
-        Raises:
-            ModelError: the object weights cannot be used.
-            MachineError: the text engine is not installed.
-        """
-        objects = self.objects.models(HD) if self.objects else []
-        return objects + self.text.models(HD)
-
     @functools.cached_property
     def text(self) -> TextStage:
         """The reader of text.
 
         Raises:
+            ModelError: weights cannot be used.
             MachineError: the engine is not installed.
         """
-        return TextStage.load(self.settings)
+        return TextStage(self._finder, self._reader, self.settings.text_confidence)
+
+    @functools.cached_property
+    def text_detecting(self) -> TextStage:
+        """The reader of text that also gives its regions as detections; raises what ``text`` does."""
+        return TextStage(self._finder, self._reader, self.settings.text_confidence, detecting=True)
+
+    @functools.cached_property
+    def _finder(self) -> RegionFinder:
+        return load_finder(self.settings, self.device, objects=self.objects is not None)
+
+    @functools.cached_property
+    def _reader(self) -> TextReader:
+        return load_reader(self.settings)
+
+    def describe(self) -> list[ModelInfo]:
+        """Load everything and return what is in use.
+
+        Raises:
+            ModelError: weights cannot be used.
+            MachineError: the text engine is not installed.
+        """
+        objects = self.objects.models(HD) if self.objects else []
+        return objects + self.text.models(HD)

@@ -74,6 +74,12 @@ def find_weights(settings: Settings) -> Weights | None:
     return Weights(path, path.stem, file_sha256(path))
 
 
+def bundled_weights() -> Weights:
+    """Return the text detector that comes with Dropframe (docs/text-detector.md)."""
+    path = Path(__file__).with_name("weights") / "dropframe-text.pt"
+    return Weights(path, path.stem, file_sha256(path))
+
+
 def file_sha256(path: Path, on_block: Callable[[], None] = lambda: None) -> str:
     """Return a file's SHA-256 as hexadecimal digits.
 

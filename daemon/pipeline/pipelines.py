@@ -48,12 +48,14 @@ NO_WEIGHTS = (
     "then retry."
 )
 
+NO_OBJECTS = "No objects were looked for, as there are no object weights; the detections are regions of text."
+
 PIPELINES = (
     Pipeline(
         "yolo_ocr",
         "Objects and text in every frame.",
-        lambda loaded: [loaded.objects, loaded.text] if loaded.objects else [loaded.text],
-        lambda loaded: [] if loaded.objects else ["No objects were looked for: there are no object weights."],
+        lambda loaded: [loaded.objects, loaded.text] if loaded.objects else [loaded.text_detecting],
+        lambda loaded: [] if loaded.objects else [NO_OBJECTS],
     ),
     Pipeline("yolo", "Objects in every frame.", _objects),
     Pipeline("ocr_only", "Text in every frame.", lambda loaded: [loaded.text]),

@@ -1,4 +1,4 @@
-"""Text: find the regions that hold a line, read the lines; the only file that imports OCR engines.
+"""Text: read the regions that hold a line.
 
 Looking for regions is the dearest step of the pipeline on a CPU, reading the next, so both are done only where
 the picture changed. What is remembered is forgotten at the edge of a segment.
@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,19 +17,15 @@ import cv2
 import numpy as np
 import pytesseract
 from numpy.typing import NDArray
-from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 from rapidocr.utils.process_img import get_rotate_crop_image
 
 from daemon.errors import MachineError, TransientError
-from daemon.pipeline.inference import CpuModel, Normalisation, character_list
+from daemon.pipeline.inference import CpuModel, character_list
 from daemon.pipeline.models import file_sha256
-from daemon.pipeline.records import Analysis, Box, Image, ModelInfo, TextBlock, VideoInfo
+from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
+from daemon.pipeline.regions import PADDLE, Region, RegionFinder, rapidocr_models
 from daemon.settings import Settings
-
-PADDLE = Normalisation(mean=127.5, scale=127.5, rgb=False)
-Quad = NDArray[np.float32]
-"""Corners of a region, shape (4, 2): x and y in pixels of the frame, from the top left, clockwise."""
 
 GLANCE_SIDE = 360
 """Shorter side, in pixels, of the grey picture in which changes are looked for."""
@@ -39,60 +34,9 @@ LEAST_GLANCE = 1 / 3
 CHANGE = 24
 """Difference of a glance's pixels (0 to 255) above which the picture counts as changed. Coding noise on still
 text stays below it; the smallest change that matters, a digit, is far above (measured: docs/performance.md)."""
-END_ROOM = 0.35
-"""What a crop gets behind its line, in heights of the line: without it the recogniser loses the last letter of
-one line in ten (measured: docs/performance.md)."""
-LEAST_SIDE = 256
-"""Shorter side, in pixels, to which smaller pictures are enlarged before text is looked for."""
 EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
 jitter by a pixel or two, while a character more moves an edge by half a height."""
-
-
-def bundled_models() -> tuple[Path, Path]:
-    """Return the paths of the text detector and the recogniser that come with RapidOCR."""
-    spec = find_spec("rapidocr")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "models"
-    return folder / "PP-OCRv6_det_small.onnx", folder / "PP-OCRv6_rec_small.onnx"
-
-
-class RegionFinder:
-    """Finds regions of text with RapidOCR's detector (DB) under OpenVINO.
-
-    Args:
-        short_side: Shorter side of the picture that the network sees, in pixels.
-    """
-
-    def __init__(self, short_side: int) -> None:
-        self._path, _ = bundled_models()
-        self._short_side = short_side
-        self._model = CpuModel(self._path, PADDLE)
-        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return height and width of the network's input for a frame; multiples of 32."""
-        short = min(self._short_side, max(LEAST_SIDE, min(height, width)))
-        scale = min(short / min(height, width), 4 * short / max(height, width))
-        # The shorter side decides the scale, so that rounding it to steps of 32 does not squeeze the letters.
-        steps = max(1, round(min(height, width) * scale / 32)) * 32
-        scale = steps / min(height, width)
-        return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
-
-    def models(self, info: VideoInfo) -> list[ModelInfo]:
-        """Return what this adds to a result's ``models``."""
-        size = list(self.input_size(info.height, info.width))
-        return [ModelInfo(self._path.stem, "text_regions", "openvino", "cpu", "fp32", size, file_sha256(self._path))]
-
-    def __call__(self, images: Sequence[Image]) -> list[list[Quad]]:
-        """Return each frame's regions of text."""
-        if not images:
-            return []
-        height, width = images[0].shape[:2]
-        rows, columns = self.input_size(height, width)
-        maps = self._model([cv2.resize(image, (columns, rows)) for image in images])
-        return [[np.asarray(quad, np.float32) for quad in self._regions(m, (height, width))[0]] for m in maps]
 
 
 @dataclass(frozen=True)
@@ -121,7 +65,7 @@ class RapidOcrReader:
     most_width = 3200
 
     def __init__(self) -> None:
-        _, self._path = bundled_models()
+        _, self._path = rapidocr_models()
         self._model = CpuModel(self._path, PADDLE, any_width=True)
         self._decode = CTCLabelDecode(character=character_list(self._path))
 
@@ -211,11 +155,20 @@ class TesseractReader:
         return Reading(" ".join(word for word, _ in found), sum(c for _, c in found) / len(found) / 100)
 
 
+def load_reader(settings: Settings) -> TextReader:
+    """Load the engine that the settings name.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    return TesseractReader() if settings.text_engine == "tesseract" else RapidOcrReader()
+
+
 @dataclass
 class Line:
     """A region, what it looked like when it was read, and what was read."""
 
-    box: Box
+    region: Region
     patch: NDArray[Any]
     """The region in the glance."""
     reading: Reading = field(default=Reading("", 0.0))
@@ -228,31 +181,25 @@ class TextStage:
         finder: Finds regions.
         reader: Reads crops.
         least_confidence: Lines read with less are left out.
+        detecting: Give the regions as detections too, of the class ``text``, whatever was read in them.
     """
 
     name = "text"
     needs: frozenset[str] = frozenset()
-    gives = frozenset({"text_blocks"})
 
-    def __init__(self, finder: RegionFinder, reader: TextReader, least_confidence: float) -> None:
+    def __init__(
+        self, finder: RegionFinder, reader: TextReader, least_confidence: float, *, detecting: bool = False
+    ) -> None:
+        self.gives = frozenset({"text_blocks", "detections"} if detecting else {"text_blocks"})
         self._finder = finder
         self._reader = reader
         self._least_confidence = least_confidence
+        self._detecting = detecting
         self.new_segment()
-
-    @classmethod
-    def load(cls, settings: Settings) -> TextStage:
-        """Load the engine that the settings name.
-
-        Raises:
-            MachineError: it is not installed.
-        """
-        reader: TextReader = TesseractReader() if settings.text_engine == "tesseract" else RapidOcrReader()
-        return cls(RegionFinder(settings.text_detect_size), reader, settings.text_confidence)
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """See Stage.models."""
-        return self._finder.models(info) + self._reader.models()
+        return [self._finder.model(info), *self._reader.models()]
 
     def new_segment(self) -> None:
         """See Stage.new_segment."""
@@ -266,27 +213,26 @@ class TextStage:
         images = [each.frame.image for each in batch]
         glances = [glance(image) for image in images]
         changed = [self._changed(now) for now in glances]
-        regions = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
+        found = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
         crops: list[Image] = []
         unread: list[Line] = []
         lines_by_frame: list[list[Line]] = []
         for image, now, new in zip(images, glances, changed, strict=True):
             if new:
                 lines = []
-                for quad in next(regions):
-                    line = self._known(quad, image, now)
+                for region in next(found):
+                    line = self._known(region, image, now)
                     if line is None:
-                        box = enclosing(quad)
-                        line = Line(box, patch(now, box, image).copy())
+                        line = Line(region, patch(now, region.box, image).copy())
                         unread.append(line)
-                        crops.append(get_rotate_crop_image(image, with_room(quad)))
+                        crops.append(get_rotate_crop_image(image, region.quad))
                     lines.append(line)
                 self._lines = lines
             lines_by_frame.append(self._lines)
         for line, reading in zip(unread, self._reader(crops), strict=True):
             line.reading = Reading(clean(reading.text), reading.confidence)
         return [
-            Analysis(each.frame, each.detections, self._blocks(lines))
+            Analysis(each.frame, self._detections(each, lines), self._blocks(lines))
             for each, lines in zip(batch, lines_by_frame, strict=True)
         ]
 
@@ -296,19 +242,25 @@ class TextStage:
         self._looked = now
         return True
 
-    def _known(self, quad: Quad, image: Image, now: NDArray[Any]) -> Line | None:
-        box = enclosing(quad)
+    def _known(self, region: Region, image: Image, now: NDArray[Any]) -> Line | None:
         for line in self._lines:
-            shift = EDGE_SHIFT * (line.box[3] - line.box[1])
-            if all(abs(a - b) <= shift for a, b in zip(box, line.box, strict=True)) and not differs(
-                line.patch, patch(now, line.box, image)
+            box = line.region.box
+            shift = EDGE_SHIFT * (box[3] - box[1])
+            if all(abs(a - b) <= shift for a, b in zip(region.box, box, strict=True)) and not differs(
+                line.patch, patch(now, box, image)
             ):
                 return line
         return None
 
+    def _detections(self, each: Analysis, lines: Sequence[Line]) -> tuple[Detection, ...]:
+        if not self._detecting:
+            return each.detections
+        regions = sorted((line.region for line in lines), key=lambda region: -region.confidence)
+        return tuple(Detection(region.box, "text", 0, region.confidence) for region in regions)
+
     def _blocks(self, lines: Sequence[Line]) -> tuple[TextBlock, ...]:
         good = [
-            TextBlock(line.box, line.reading.text, line.reading.confidence)
+            TextBlock(line.region.box, line.reading.text, line.reading.confidence)
             for line in lines
             if line.reading.text and line.reading.confidence >= self._least_confidence
         ]
@@ -334,23 +286,6 @@ def patch(now: NDArray[Any], box: Box, image: Image) -> NDArray[Any]:
 def differs(before: NDArray[Any], now: NDArray[Any]) -> bool:
     """Tell whether any pixel of two grey pictures of one size differs by more than noise."""
     return int(cv2.absdiff(before, now).max()) > CHANGE
-
-
-def enclosing(quad: Quad) -> Box:
-    """Return the upright box around a region."""
-    x1, y1 = quad.min(axis=0).tolist()
-    x2, y2 = quad.max(axis=0).tolist()
-    return (x1, y1, x2, y2)
-
-
-def with_room(quad: Quad) -> Quad:
-    """Return a region made longer at its end; one that stands upright stays as it is."""
-    along = quad[1] - quad[0]
-    length, height = float(np.linalg.norm(along)), float(np.linalg.norm(quad[3] - quad[0]))
-    if length < 1 or height > 1.5 * length:
-        return quad
-    more = along / length * height * END_ROOM
-    return np.asarray([quad[0], quad[1] + more, quad[2] + more, quad[3]], np.float32)
 
 
 def clean(text: str) -> str:

@@ -273,6 +273,7 @@ def _what_frames_depend_on(settings: Settings) -> str:
         "confidence",
         "iou",
         "image_size",
+        "text_regions",
         "text_engine",
         "text_detect_size",
         "text_confidence",

@@ -16,7 +16,7 @@ HOMES = {
     "openvino": {"daemon/pipeline/inference.py"},
     "ultralytics": {"daemon/pipeline/detect.py", "daemon/pipeline/models.py"},
     "torch": {"daemon/pipeline/detect.py"},
-    "rapidocr": {"daemon/pipeline/read.py"},
+    "rapidocr": {"daemon/pipeline/read.py", "daemon/pipeline/regions.py"},
     "pytesseract": {"daemon/pipeline/read.py"},
 }
 SIDECAR_MAY_IMPORT = {

@@ -18,6 +18,7 @@ import pytest
 
 from daemon.errors import BadOptions, BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
+from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.pipeline.records import Progress
 from daemon.pipeline.service import VideoFilePipelineService, analysed_total
 from daemon.settings import Settings
@@ -134,10 +135,30 @@ def test_without_weights_yolo_is_refused_and_the_rest_is_done(bare: VideoFilePip
     with pytest.raises(ModelError, match="There are no object weights"):
         bare.run_on_file(clip, "yolo")
     bare.run_on_file(clip, "yolo_ocr", max_frames=3)
-    summary = json.loads(clip.with_name("a.mp4.json").read_text())["summary"]
-    assert summary["warnings"] == ["No objects were looked for: there are no object weights."]
+    document = json.loads(clip.with_name("a.mp4.json").read_text())
+    assert document["summary"]["warnings"] == [NO_OBJECTS]
+    assert [model["name"] for model in document["models"]] == ["dropframe-text", "PP-OCRv6_rec_small"]
+    for frame in document["results"]:
+        (detection,) = frame["result"]["detections"]
+        (block,) = frame["result"]["text_blocks"]
+        assert (detection["class"], detection["class_id"]) == ("text", 0)
+        assert detection["bbox"] == block["bbox"]
     bare.run_on_file(clip, "ocr_only", max_frames=3)
-    assert json.loads(clip.with_name("a.mp4.json").read_text())["summary"]["warnings"] == []
+    document = json.loads(clip.with_name("a.mp4.json").read_text())
+    assert document["summary"]["warnings"] == []
+    assert document["summary"]["detection_count"] == 0
+
+
+def test_with_weights_objects_are_theirs_and_the_result_names_both(warm_home: Path, clip: Path, tmp_path: Path) -> None:
+    service = VideoFilePipelineService(Settings.load(home=warm_home, text_regions="yolo"))
+    service.run_on_file(clip, "yolo_ocr", max_frames=3)
+    document = json.loads(clip.with_name("a.mp4.json").read_text())
+    assert [(model["name"], model["role"]) for model in document["models"][:2]] == [
+        ("yolov8n-coco", "objects"),
+        ("dropframe-text", "text_regions"),
+    ]
+    assert document["summary"]["texts"]
+    assert "text" not in document["summary"]["classes"]
 
 
 def test_objects_alone_hold_no_text(service: VideoFilePipelineService, clip: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from daemon.errors import MachineError
-from daemon.pipeline.detect import ObjectStage, resolve_device
-from daemon.pipeline.models import find_weights, load_checkpoint
+from daemon.pipeline.detect import ObjectStage, Yolo, resolve_device
+from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
@@ -149,7 +149,8 @@ class Stub:
         return [torch.tensor([self._rows]) for _ in pictures]
 
 
-def test_boxes_that_are_no_numbers_are_dropped(tmp_path: Path) -> None:
+def test_boxes_that_are_no_numbers_are_dropped() -> None:
+    weights = Weights(Path("stub.pt"), "stub", "")
     nan, inf = float("nan"), float("inf")
     rows = [
         [1, 1, 9, 9, 0.9, 0],
@@ -158,7 +159,8 @@ def test_boxes_that_are_no_numbers_are_dropped(tmp_path: Path) -> None:
         [1, 1, 9, 9, nan, 0],
         [1, 1, 9, 9, 0.1, 0],
     ]
-    stage = ObjectStage(Stub(rows), Any, Settings.load(home=tmp_path), "cpu")  # type: ignore[arg-type]
+    yolo = Yolo(Stub(rows), weights, "cpu", side=640, confidence=0.25, iou=0.7)
+    stage = ObjectStage(yolo)
     (found,) = run(stage, [np.zeros((640, 640, 3), np.uint8)])
     assert [d.box for d in found] == [(1, 1, 9, 9)]
 
@@ -169,7 +171,7 @@ def test_yolo26_works_with_and_without_suppression_of_doubles(tmp_path: Path, en
     weights = save_checkpoint(tmp_path / "tiny26.pt", "yolo26n.yaml", end_to_end=end_to_end)
     settings = Settings.load(home=tmp_path, confidence=0.25)
     stage = ObjectStage.load(weights, settings, "cpu")
-    assert stage._detector.end_to_end is end_to_end
+    assert stage._yolo._detector.end_to_end is end_to_end
     images = [np.random.default_rng(n).integers(0, 255, (360, 640, 3), np.uint8) for n in (0,)]
     found = run(stage, images)
     expected = plain_torch(load_checkpoint(weights), images, settings)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import BadOptions, MachineError, ModelError
-from daemon.pipeline.pipelines import PIPELINES, all_pipelines, check_fit, get_pipeline
+from daemon.pipeline.pipelines import NO_OBJECTS, PIPELINES, all_pipelines, check_fit, get_pipeline
 from daemon.pipeline.records import Analysis
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.settings import Settings
@@ -109,13 +109,13 @@ def test_a_package_that_registers_nonsense_is_named(
 def test_without_weights_objects_are_refused_and_text_is_still_read(tmp_path: Path) -> None:
     class Bare:
         objects = None
-        text = Piece("text", set(), {"text_blocks"})
+        text_detecting = Piece("text", set(), {"text_blocks", "detections"})
 
     loaded: Any = Bare()
     with pytest.raises(ModelError, match=r"no object weights; put .* into data/models/ or set weights"):
         get_pipeline("yolo").stages(loaded)
     assert [stage.name for stage in get_pipeline("yolo_ocr").stages(loaded)] == ["text"]
-    assert get_pipeline("yolo_ocr").warnings(loaded) == ["No objects were looked for: there are no object weights."]
+    assert get_pipeline("yolo_ocr").warnings(loaded) == [NO_OBJECTS]
 
 
 def test_the_example_in_the_docs_installs_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

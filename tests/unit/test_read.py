@@ -17,14 +17,14 @@ from daemon.pipeline import read
 from daemon.pipeline.read import (
     RapidOcrReader,
     Reading,
-    RegionFinder,
     TesseractReader,
     TextStage,
     clean,
     in_reading_order,
-    with_room,
+    load_reader,
 )
 from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
+from daemon.pipeline.regions import RapidOcrRegions, with_room
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
 from tests.clips import draw_frame, make_clip
@@ -50,8 +50,8 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def finder() -> RegionFinder:
-    return RegionFinder(384)
+def finder() -> RapidOcrRegions:
+    return RapidOcrRegions(384)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def counted(recogniser: RapidOcrReader) -> Counted:
 
 
 @pytest.fixture
-def stage(finder: RegionFinder, counted: Counted) -> TextStage:
+def stage(finder: RapidOcrRegions, counted: Counted) -> TextStage:
     return TextStage(finder, counted, 0.5)
 
 
@@ -131,7 +131,7 @@ def test_text_that_goes_away_is_gone(stage: TextStage) -> None:
 
 
 def test_noise_of_coding_is_no_change(
-    stage: TextStage, counted: Counted, finder: RegionFinder, monkeypatch: pytest.MonkeyPatch
+    stage: TextStage, counted: Counted, finder: RapidOcrRegions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(5)
     still = drawn("NO SIGNAL").astype(np.int16)
@@ -244,7 +244,7 @@ def tesseract() -> TesseractReader:
 
 
 def test_tesseract_reads_a_batch_in_one_process(
-    finder: RegionFinder, tesseract: TesseractReader, monkeypatch: pytest.MonkeyPatch
+    finder: RapidOcrRegions, tesseract: TesseractReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
     popen = read.pytesseract.pytesseract.subprocess.Popen
@@ -273,4 +273,4 @@ def test_an_engine_that_is_not_installed_is_named_with_its_package(
 ) -> None:
     monkeypatch.setattr(read.pytesseract.pytesseract, "tesseract_cmd", str(tmp_path / "tesseract"))
     with pytest.raises(MachineError, match=r"install the package tesseract-ocr, or set text_engine to rapidocr"):
-        TextStage.load(Settings.load(home=tmp_path, text_engine="tesseract"))
+        load_reader(Settings.load(home=tmp_path, text_engine="tesseract"))

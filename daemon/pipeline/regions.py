@@ -1,0 +1,215 @@
+"""Regions: where in a frame a line of text stands, found by RapidOCR's detector or by the YOLO in the box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rapidocr.ch_ppocr_det.utils import DBPostProcess
+
+from daemon.pipeline.detect import Yolo
+from daemon.pipeline.inference import CpuModel, Normalisation
+from daemon.pipeline.models import bundled_weights, file_sha256
+from daemon.pipeline.records import Box, Detection, Image, ModelInfo, VideoInfo
+from daemon.settings import Settings
+
+ROLE = "text_regions"
+PADDLE = Normalisation(mean=127.5, scale=127.5, rgb=False)
+"""What RapidOCR's networks want."""
+LEAST_SIDE = 256
+"""Shorter side, in pixels, to which smaller pictures are enlarged before RapidOCR's detector sees them."""
+END_ROOM = 0.35
+"""What a crop gets behind a line that RapidOCR's detector found, in heights of the line: without it the recogniser
+loses the last letter of one line in ten (measured: docs/performance.md)."""
+
+YOLO_SIDE = 640
+"""Longer side of the YOLO's input in pixels: the size of its training; larger ones find no more scene text and
+split large lines (measured: docs/text-detector.md)."""
+YOLO_CONFIDENCE = 0.3
+YOLO_IOU = 0.5
+"""Boxes that overlap more than this are one line; text lines next to each other hardly overlap at all."""
+YOLO_ROOM = 0.25
+"""What a crop gets on each side of a box of the YOLO's, in heights of the line."""
+
+Quad = NDArray[np.float32]
+"""Corners, shape (4, 2): x and y in pixels of the frame, from the top left, clockwise."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a line of text stands."""
+
+    box: Box
+    confidence: float
+    quad: Quad
+    """What the reader gets: the line as it lies, with some room around it."""
+
+
+class RegionFinder(Protocol):
+    """Finds the lines of text in frames."""
+
+    def model(self, info: VideoInfo) -> ModelInfo:
+        """Return what this adds to the ``models`` of such a video's result."""
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
+        """Return the regions of each frame. Frames are of one size; what is found in one depends on it alone."""
+
+
+def rapidocr_models() -> tuple[Path, Path]:
+    """Return the paths of the text detector and the recogniser that come with RapidOCR."""
+    spec = find_spec("rapidocr")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "models"
+    return folder / "PP-OCRv6_det_small.onnx", folder / "PP-OCRv6_rec_small.onnx"
+
+
+class RapidOcrRegions:
+    """A RegionFinder: RapidOCR's detector (DB) under OpenVINO.
+
+    Args:
+        short_side: Shorter side of the picture that the network sees, in pixels.
+    """
+
+    def __init__(self, short_side: int) -> None:
+        self._path, _ = rapidocr_models()
+        self._short_side = short_side
+        self._model = CpuModel(self._path, PADDLE)
+        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the network's input for a frame; multiples of 32."""
+        short = min(self._short_side, max(LEAST_SIDE, min(height, width)))
+        scale = min(short / min(height, width), 4 * short / max(height, width))
+        # The shorter side decides the scale, so that rounding it to steps of 32 does not squeeze the letters.
+        steps = max(1, round(min(height, width) * scale / 32)) * 32
+        scale = steps / min(height, width)
+        return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
+
+    def model(self, info: VideoInfo) -> ModelInfo:
+        """See RegionFinder."""
+        size = list(self.input_size(info.height, info.width))
+        return ModelInfo(self._path.stem, ROLE, "openvino", "cpu", "fp32", size, file_sha256(self._path))
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
+        """See RegionFinder."""
+        if not images:
+            return []
+        height, width = images[0].shape[:2]
+        rows, columns = self.input_size(height, width)
+        maps = self._model([cv2.resize(image, (columns, rows)) for image in images])
+        found = []
+        for output in maps:
+            quads, scores = self._regions(output, (height, width))
+            quads = [np.asarray(quad, np.float32) for quad in quads]
+            found.append(
+                [Region(enclosing(q), float(score), with_room(q)) for q, score in zip(quads, scores, strict=True)]
+            )
+        return found
+
+
+class YoloRegions:
+    """A RegionFinder: the YOLO that comes with Dropframe (docs/text-detector.md)."""
+
+    def __init__(self, yolo: Yolo) -> None:
+        self._yolo = yolo
+
+    @classmethod
+    def load(cls, settings: Settings, device: str) -> YoloRegions:
+        """Load the weights in the box for a device.
+
+        Raises:
+            ModelError: they cannot be used.
+        """
+        return cls(
+            Yolo.load(
+                bundled_weights(),
+                settings,
+                device,
+                side=YOLO_SIDE,
+                confidence=YOLO_CONFIDENCE,
+                iou=YOLO_IOU,
+            )
+        )
+
+    def model(self, info: VideoInfo) -> ModelInfo:
+        """See RegionFinder."""
+        return self._yolo.model(ROLE, info)
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
+        """See RegionFinder."""
+        return [one_box_a_line(detections) for detections in self._yolo(images)]
+
+
+def load_finder(settings: Settings, device: str, *, objects: bool) -> RegionFinder:
+    """Load the finder that the settings name.
+
+    Args:
+        settings: Which one.
+        device: ``cpu`` or ``cuda:N``.
+        objects: Whether there are object weights; without them, ``auto`` takes the YOLO in the box.
+
+    Raises:
+        ModelError: its weights cannot be used.
+    """
+    if settings.text_regions == "yolo" or (settings.text_regions == "auto" and not objects):
+        return YoloRegions.load(settings, device)
+    return RapidOcrRegions(settings.text_detect_size)
+
+
+def one_box_a_line(detections: Sequence[Detection]) -> list[Region]:
+    """Join boxes that hold pieces of one line: they overlap, stand at one height and are about as tall.
+
+    A line as wide as the frame is sometimes found in two or three pieces, each with its own box.
+
+    Args:
+        detections: Highest confidence first.
+    """
+    boxes = np.array([[*each.box, each.confidence] for each in detections], np.float64).reshape(-1, 5)
+    at = 0
+    while at < len(boxes):
+        box, rest = boxes[at], np.delete(np.arange(len(boxes)), at)
+        other = boxes[rest]
+        heights = box[3] - box[1], other[:, 3] - other[:, 1]
+        low, tall = np.minimum(*heights), np.maximum(*heights)
+        level = np.minimum(box[3], other[:, 3]) - np.maximum(box[1], other[:, 1])
+        beside = np.minimum(box[2], other[:, 2]) - np.maximum(box[0], other[:, 0])
+        same = rest[(level > 0.6 * tall) & (low > 0.6 * tall) & (beside > 0)]
+        if len(same) == 0:
+            at += 1
+            continue
+        group = boxes[[at, *same]]
+        boxes[at] = [*group[:, :2].min(0), *group[:, 2:4].max(0), group[:, 4].max()]
+        boxes = np.delete(boxes, same, axis=0)
+        at = 0
+    return [_upright(*row) for row in boxes.tolist()]
+
+
+def _upright(x1: float, y1: float, x2: float, y2: float, confidence: float) -> Region:
+    room = YOLO_ROOM * (y2 - y1)
+    left, top, right, bottom = x1 - room, y1 - room, x2 + room, y2 + room
+    quad = np.asarray([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
+    return Region((x1, y1, x2, y2), confidence, quad)
+
+
+def enclosing(quad: Quad) -> Box:
+    """Return the upright box around a region."""
+    x1, y1 = quad.min(axis=0).tolist()
+    x2, y2 = quad.max(axis=0).tolist()
+    return (x1, y1, x2, y2)
+
+
+def with_room(quad: Quad) -> Quad:
+    """Return a region made longer at its end; one that stands upright stays as it is."""
+    along = quad[1] - quad[0]
+    length, height = float(np.linalg.norm(along)), float(np.linalg.norm(quad[3] - quad[0]))
+    if length < 1 or height > 1.5 * length:
+        return quad
+    more = along / length * height * END_ROOM
+    return np.asarray([quad[0], quad[1] + more, quad[2] + more, quad[3]], np.float32)
