@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from daemon.settings import Settings
+
 NAME = "daemon.json"
 
 
@@ -67,6 +69,11 @@ def read(data_dir: Path) -> Heartbeat | None:
         return Heartbeat(**{f.name: values[f.name] for f in fields(Heartbeat)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def longest_scan_age_seconds(settings: Settings) -> float:
+    """Return how old the last good scan of the inbox may be before something is wrong."""
+    return 3 * max(settings.rescan_seconds, settings.poll_seconds) + 10
 
 
 def age_seconds(heartbeat: Heartbeat, now: datetime) -> float:

@@ -105,6 +105,7 @@ class Inbox:
         self._mount = mount_of(self._root)
         self._online = False
         self._scan_due = 0.0
+        self._started = clock()
         self._last_scan: float | None = None
         self._overflows = 0
         self._problems: dict[str, str] = {}
@@ -162,6 +163,10 @@ class Inbox:
         if candidate is not None and candidate.identity == dropped.identity:
             candidate.left = candidate.why = why
             candidate.handed_out = False
+
+    def is_stuck(self, longest_seconds: float) -> bool:
+        """Tell whether the last good scan is older than that although the inbox can be reached."""
+        return self._online and self._clock() - (self._last_scan or self._started) > longest_seconds
 
     def health(self) -> InboxHealth:
         """Return how watching goes."""

@@ -84,6 +84,7 @@ class Intake:
         storage: Keeps the videos; must be on a local disk.
         known_pipelines: Ids that a folder or a ticket may name.
         clock: Seconds since 1970, for reason files and the age of leftovers.
+        while_copying: Called again and again during a copy, which may take minutes.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Intake:
         storage: StorageService,
         known_pipelines: frozenset[str],
         clock: Callable[[], float] = time.time,
+        while_copying: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -101,6 +103,7 @@ class Intake:
         self._storage = storage
         self._pipelines = known_pipelines
         self._clock = clock
+        self._while_copying = while_copying
         self._stopping = threading.Event()
         self._left_behind: set[tuple[int, int, int]] = set()
         self._unqueued: set[str] = set()
@@ -125,12 +128,12 @@ class Intake:
         Raises:
             StoreError: the job store cannot be written; the files stay and come again.
         """
-        self._recover_if_unsure()
+        self._dropped.recover_if_unsure()
         left: list[tuple[Dropped, str]] = []
         refused: list[tuple[Dropped, str]] = []
         wanted: list[tuple[Dropped, Job]] = []
         for dropped in batch:
-            if dropped.identity.lasting in self._left_behind:
+            if self._dropped.was_left_behind(dropped.identity):
                 left.append((dropped, "It was taken in; it is still here because it could not be removed."))
                 continue
             try:
@@ -140,15 +143,15 @@ class Intake:
             except Rejected as error:
                 refused.append((dropped, str(error)))
             except OSError as error:
-                self._grumble(dropped.path, f"{shown(dropped.path)} cannot be read: {error.strerror}.")
+                self._dropped.grumble(dropped.path, f"{shown(dropped.path)} cannot be read: {error.strerror}.")
         outcomes = [(dropped, reason, self.reject(dropped, reason)) for dropped, reason in refused]
         left += [(dropped, f"{reason} {problem}") for dropped, reason, problem in outcomes if problem]
         done = tuple((dropped, reason) for dropped, reason, problem in outcomes if not problem)
         if self._short_of_space() or not wanted:
             return Taken(rejected=done, left=tuple(left), paused=self.paused)
-        jobs = self._record([job for _, job in wanted])
+        jobs = self._dropped.record([job for _, job in wanted])
         crash_point("intake.recorded")
-        return Taken(tuple(self._fetch_all(jobs, self._settings.inbox_dir)), done, tuple(left))
+        return Taken(tuple(self._dropped.fetch_all(jobs)), done, tuple(left))
 
     def reject(self, dropped: Dropped, reason: str) -> str | None:
         """Move a file to ``rejected/`` and write the reason beside it.
@@ -158,7 +161,7 @@ class Intake:
         """
         when = datetime.fromtimestamp(self._clock(), UTC)
         try:
-            place = rejected.set_aside(self._settings.inbox_dir, dropped, reason, when, self._stopping.is_set)
+            place = rejected.set_aside(self._settings.inbox_dir, dropped, reason, when, self._keep_on)
         except (SourceChanged, FileNotFoundError, Interrupted):
             return None  # exchanged or removed: what is there now is looked at anew
         except OSError as error:
@@ -203,7 +206,7 @@ class Intake:
             StoreError: the job store cannot be written; the tickets stay.
             OSError: the spool cannot be read.
         """
-        self._recover_if_unsure()
+        self._submitted.recover_if_unsure()
         found = spool.tickets(self.spool_dir)
         submissions = [t for t in found if t.kind is TicketKind.SUBMIT]
         wishes = [t for t in found if t.kind is not TicketKind.SUBMIT]
@@ -218,17 +221,17 @@ class Intake:
             if known is not None:
                 if known.ended or self._storage.path(known.input_path).exists():
                     spool.done(self.spool_dir, ticket)
-            elif made := self._submitted(ticket):
+            elif made := self._job_of(ticket):
                 new.append((ticket, made))
-        jobs = self._record([job for _, job in new])
+        jobs = self._submitted.record([job for _, job in new])
         crash_point("tickets.recorded")
-        fetched = {job.job_id for job in self._fetch_all(jobs, self.spool_dir)}
+        fetched = {job.job_id for job in self._submitted.fetch_all(jobs)}
         for ticket, job in new:
             if job.job_id in fetched:
                 spool.done(self.spool_dir, ticket)
         return wishes
 
-    def _submitted(self, ticket: Ticket) -> Job | None:
+    def _job_of(self, ticket: Ticket) -> Job | None:
         """Make the job of a submission, one that has failed if it cannot be run; None if it has no video."""
         try:
             status = os.stat(self.spool_dir / ticket.video_name, follow_symlinks=False)
@@ -259,7 +262,7 @@ class Intake:
             return job
         # Failed from the first moment, so that no crash lets it be run with other options than were asked for.
         log.warning("Job %s failed: %s", job.job_id, problem)
-        return replace(job, status=JobStatus.FAILED, **self._failure(problem))
+        return replace(job, status=JobStatus.FAILED, **failure(problem, self._clock()))
 
     # After a crash, and after a video was written to.
 
@@ -291,29 +294,6 @@ class Intake:
         self._started = True
         return fetched
 
-    def _recover_job(self, job: Job) -> list[Job]:
-        if job.claim is None:
-            return []
-        if job.claim.left_behind:
-            self._left_behind.add(job.claim.identity.lasting)
-        if job.ended:
-            return []
-        stored = self._storage.path(job.input_path).exists()
-        if stored:
-            self._remove_source(job)
-        if job.status is not JobStatus.PENDING:
-            if not (stored or self._started) and job.source is JobSource.INBOX:
-                # Put back, and killed before the old job was ended; or removed by somebody.
-                log.warning("Job %s (%s) has no video any more; its record is dropped.", job.job_id, job.source_name)
-                self._store.remove(job.job_id)
-            return []
-        if stored or job.attempts or job.started_at:  # without its video the worker fails it, saying so
-            # Once started, a job may stand in the queue already and wait for its next attempt.
-            if not self._started or job.job_id in self._unqueued:
-                self._enqueue(job)
-            return []
-        return self._fetch_all([job], self._root(job))
-
     def reconcile(self) -> list[Job]:
         """Make jobs of stored videos that no record knows; for after the job store was restored from damage.
 
@@ -340,10 +320,10 @@ class Intake:
                     claim=Claim(path.name, identity_of(status)),
                 )
             )
-        jobs = self._record(lost)
+        jobs = self._submitted.record(lost)
         for job in jobs:
             log.warning("Job %s was lost with the damage; it is run again as %s.", job.job_id, job.source_name)
-            self._enqueue(job)
+            self._submitted.enqueue(job)
         return jobs
 
     def unchanged(self, job: Job) -> bool:
@@ -391,182 +371,16 @@ class Intake:
             crash_point("put_back.options")
             move_file(stored.name, videos.get(""), free, target, identity)
             crash_point("put_back.moved")
-            _sync(inbox)
-            _sync(videos)
+            sync(inbox)
+            sync(videos)
         return None
-
-    # How a claim is carried out.
-
-    def _record(self, jobs: list[Job]) -> list[Job]:
-        if not jobs:
-            return []
-        self._unqueued |= {job.job_id for job in jobs if not job.ended}
-        try:
-            return self._store.create(jobs)
-        except StoreError:
-            self._unsure = True  # some may have been written all the same
-            raise
-
-    def _recover_if_unsure(self) -> None:
-        if self._unsure:
-            self.recover()
-
-    def _fetch_all(self, jobs: Sequence[Job], root: Path) -> list[Job]:
-        """Move the claimed videos into the storage and queue their jobs; return those that were moved."""
-        fetched: list[Job] = []
-        renamed: list[Job] = []
-        if not jobs:
-            return fetched
-        self._unqueued |= {job.job_id for job in jobs if not job.ended}
-        videos_path = self._storage.path(jobs[0].input_path).parent
-        with Folders(root) as sources, Folders(videos_path) as videos:
-            try:
-                videos_path.mkdir(parents=True, exist_ok=True)
-                for job in jobs:
-                    if not self._fetch(job, sources, videos.get("")):
-                        continue
-                    fetched.append(job)
-                    if self._was_renamed(job):
-                        renamed.append(job)
-                    else:  # the copy is durable, and the next one may take minutes
-                        self._enqueue(job)
-            except Exception:
-                self._unsure = True  # recover() looks at the one that failed and at those after it
-                raise
-            finally:
-                _sync(videos)
-                _sync(sources)
-                crash_point("intake.moved")
-                for job in renamed:
-                    self._enqueue(job)
-        return fetched
-
-    def _enqueue(self, job: Job) -> None:
-        if not job.ended:
-            self._queue.enqueue(job.job_id, job.sequence)
-        self._unqueued.discard(job.job_id)
-
-    def _failure(self, problem: str) -> dict[str, Any]:
-        return {
-            "error_message": problem,
-            "error_kind": ErrorKind.PERMANENT,
-            "finished_at": timestamp(datetime.fromtimestamp(self._clock(), UTC)),
-        }
-
-    def _fetch(self, job: Job, sources: Folders, videos: int) -> bool:
-        """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
-        assert job.claim is not None
-        folder, _, name = from_claim(job.claim.path).rpartition("/")
-        options = f"{job.job_id}{COMPANION_SUFFIX}"
-        try:
-            source = sources.get(folder)
-            if job.claim.companion:
-                self._fetch_options(name + COMPANION_SUFFIX, source, options, videos)
-            gone = move_file(
-                name,
-                source,
-                f"{job.job_id}.mp4",
-                videos,
-                _as_mounted_now(job.claim.identity, name, source),
-                private=True,
-                stopping=self._stopping.is_set,
-            )
-        except (OSError, SourceChanged, Interrupted) as error:
-            self._give_up(job, sources, videos, error)
-            return False
-        if not gone:
-            self._leave_behind(job)
-        crash_point("intake.one_moved")
-        return True
-
-    def _fetch_options(self, name: str, source: int, target: str, videos: int) -> None:
-        try:
-            seen = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
-        except OSError:  # none, or none possible, its name being too long
-            return
-        try:
-            move_file(name, source, target, videos, seen)
-        except FileExistsError:  # copied before a crash that came before its removal
-            kept = identity_of(os.stat(target, dir_fd=videos, follow_symlinks=False))
-            if (kept.size, kept.mtime_ns) == (seen.size, seen.mtime_ns):
-                remove_file(name, source, seen)
-        except SourceChanged:
-            return
-        crash_point("intake.options")
-
-    def _give_up(self, job: Job, sources: Folders, videos: int, error: Exception) -> None:
-        """Take back a claim that cannot be carried out."""
-        assert job.claim is not None
-        path = from_claim(job.claim.path)
-        if job.source is not JobSource.INBOX:
-            if isinstance(error, FileNotFoundError) and not job.ended:  # promised, so it ends with a reason
-                problem = "Its video vanished before it could be taken in; submit it again."
-                self._store.move(job.job_id, JobStatus.FAILED, **self._failure(problem))
-                self._unqueued.discard(job.job_id)
-            else:
-                self._unsure = True
-                self._grumble(path, f"The submitted video {path} cannot be moved: {_text(error)}")
-            return  # its ticket stays
-        folder, _, name = path.rpartition("/")
-        options = f"{job.job_id}{COMPANION_SUFFIX}"
-        with contextlib.suppress(OSError, SourceChanged):
-            seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
-            move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
-        self._store.remove(job.job_id)
-        self._unqueued.discard(job.job_id)
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            self._grumble(path, f"{shown(path)} cannot be taken in and stays: {_text(error)}")
-
-    def _leave_behind(self, job: Job) -> None:
-        assert job.claim is not None
-        self._left_behind.add(job.claim.identity.lasting)
-        self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
-        log.warning(
-            "%s was taken in but cannot be removed from where it was dropped; it is not taken again.",
-            shown(from_claim(job.claim.path)),
-        )
-
-    def _remove_source(self, job: Job) -> None:
-        """Remove a source that was copied, when a crash came before its removal."""
-        if job.claim is None or job.claim.left_behind:
-            return
-        folder, _, name = from_claim(job.claim.path).rpartition("/")
-        with Folders(self._root(job)) as sources:
-            try:
-                source = sources.get(folder)
-                now = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
-            except OSError as error:
-                if job.source is JobSource.INBOX and not self._seen_gone(job, sources, error):
-                    self._left_behind.add(job.claim.identity.lasting)
-                    self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
-                return
-            if now.lasting == job.claim.identity.lasting and not remove_file(name, source, now):
-                self._leave_behind(job)
-
-    def _was_renamed(self, job: Job) -> bool:
-        assert job.claim is not None
-        stored = identity_of(os.stat(self._storage.path(job.input_path), follow_symlinks=False))
-        return (stored.device, stored.inode) == (job.claim.identity.device, job.claim.identity.inode)
-
-    def _seen_gone(self, job: Job, sources: Folders, error: OSError) -> bool:
-        """Tell whether a source that cannot be found has left its place, and not that place its mount."""
-        assert job.claim is not None
-        with contextlib.suppress(OSError):
-            if self._was_renamed(job):
-                return True
-            if isinstance(error, FileNotFoundError | NotADirectoryError):
-                return os.fstat(sources.get("")).st_dev == job.claim.identity.device
-        return False
-
-    def _root(self, job: Job) -> Path:
-        return self._settings.inbox_dir if job.source is JobSource.INBOX else self.spool_dir
 
     def _short_of_space(self) -> bool:
         before = self.paused
         try:
             free = free_bytes(self._settings.data_dir)
         except OSError as error:
-            self.paused = f"Taking in is paused: {self._settings.data_dir} cannot be reached ({_text(error)})."
+            self.paused = f"Taking in is paused: {self._settings.data_dir} cannot be reached ({text_of(error)})."
         else:
             least = self._settings.min_free_bytes
             self.paused = None
@@ -580,32 +394,3 @@ class Intake:
         elif before and not self.paused:
             log.info("Taking in goes on.")
         return self.paused is not None
-
-    def _grumble(self, about: str, sentence: str) -> None:
-        """Log once about a thing, however often it is tried."""
-        if about not in self._grumbled:
-            self._grumbled.add(about)
-            log.warning("%s", sentence)
-
-
-def _as_mounted_now(claimed: Identity, name: str, folder: int) -> Identity:
-    """Return a claimed identity with the device as it is numbered now, if the file is the claimed one.
-
-    Raises:
-        OSError: the file cannot be looked at.
-    """
-    now = identity_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    return now if now.lasting == claimed.lasting else claimed
-
-
-def _sync(folders: Folders) -> None:
-    try:
-        folders.fsync()
-    except OSError as error:  # the moves are visible; after a power cut recover() finds them undone
-        log.warning("A folder cannot be synced: %s", _text(error))
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, DropframeError):
-        return str(error)
-    return f"{getattr(error, 'strerror', None) or error}."

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from daemon import __version__, heartbeat, spool
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
 from daemon.filesystem import free_bytes
-from daemon.heartbeat import Heartbeat
+from daemon.heartbeat import Heartbeat, longest_scan_age_seconds
 from daemon.inbox import Inbox
 from daemon.intake import Intake
 from daemon.jobs import ErrorKind, JobStatus, utc_now
+from daemon.notify import notify
 from daemon.outbox import Outbox
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -108,7 +109,7 @@ class DaemonService:
             log.warning("%s", self.store.recovered_from)
         self.queue = InMemoryQueueService()
         storage = LocalStorageService(settings.data_dir)
-        self.intake = Intake(settings, self.store, self.queue, storage, pipelines)
+        self.intake = Intake(settings, self.store, self.queue, storage, pipelines, while_copying=self._while_copying)
         self._stop_copying = self.intake.stop
         if self._asked_to_stop:
             self.intake.stop()
@@ -116,8 +117,8 @@ class DaemonService:
         self.pipeline = PipelineProcess(settings)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
         self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, self._outbox, settings)
-        self._recover(storage)
         self.inbox = Inbox(settings, self._woken.set)
+        self._recover(storage)
         self.inbox.startup()
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
@@ -188,6 +189,8 @@ class DaemonService:
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_SECONDS
             self._sign_of_life("running")
+            if self._is_well():
+                notify("READY=1", "WATCHDOG=1")
         dropped = self.inbox.poll(now)
         if dropped:
             taken = self.intake.take(dropped)
@@ -236,6 +239,7 @@ class DaemonService:
         self.worker.stop()
         self.intake.stop()
         self._sign_of_life("stopping")
+        notify("STOPPING=1")
         self.inbox.shutdown()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
@@ -248,6 +252,17 @@ class DaemonService:
         if sentence != self._grumbled:
             self._grumbled = sentence
             log.warning("%s", sentence)
+
+    def _is_well(self) -> bool:
+        """Tell whether a new start would mend nothing; for an inbox or a disk that is away it would not."""
+        return self._thread.is_alive() and not self.inbox.is_stuck(longest_scan_age_seconds(self._settings))
+
+    def _while_copying(self) -> None:
+        now = time.monotonic()
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT_SECONDS
+            self._sign_of_life("running")
+            notify("WATCHDOG=1")
 
     def _sign_of_life(self, state: str) -> None:
         try:

@@ -252,8 +252,7 @@ class State:
         mode = beat.inbox.get("mode") or "unknown"
         if not beat.inbox.get("online", True):
             return Part(False, "The inbox cannot be reached; mount it again or check its folder.")
-        longest = 3 * max(self.settings.rescan_seconds, self.settings.poll_seconds) + ALIVE_SECONDS
-        if age > longest:
+        if age > heartbeat.longest_scan_age_seconds(self.settings):
             return Part(False, f"The last good scan of the inbox is {age:.0f} s old ({mode}).")
         if beat.inbox.get("problem"):
             return Part(False, f"The inbox is not watched well ({mode}); dropframe status says more.")
