@@ -39,7 +39,7 @@ from daemon.errors import (
 )
 from daemon.filesystem import shown
 from daemon.job_reader import JobReader
-from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.jobs import Job, JobSource, JobStatus, Options, timestamp
 from daemon.migrations import SCHEMA_VERSION
 from daemon.settings import CONFIG_FILE, Settings
 from daemon.spool import TicketKind
@@ -303,6 +303,8 @@ def results(
     if job.status is not JobStatus.COMPLETED or job.output_path is None:
         reason = f": {job.error_message}" if job.error_message else "."
         raise IllegalMove(f"Job {job.job_id} is {job.status} and has no result{reason}")
+    if job.result_removed_at:
+        raise IllegalMove(f"The result of job {job.job_id} was removed by retention at {job.result_removed_at}.")
     with LocalStorageService(settings.data_dir).load_file(job.output_path) as document:
         if output is None:
             shutil.copyfileobj(document, sys.stdout.buffer, 1 << 20)
@@ -323,10 +325,13 @@ def retry(
     settings = load(home)
     if (job_id is None) == (not all_failed):
         raise SettingsError("Name one job, or say --all-failed.")
-    chosen = known_jobs(settings, JobStatus.FAILED) if job_id is None else [find_job(settings, job_id)]
+    failed = [job for job in known_jobs(settings, JobStatus.FAILED) if not job.source_removed_at]
+    chosen = failed if job_id is None else [find_job(settings, job_id)]
     for job in chosen:
         if job.status is not JobStatus.FAILED:
             raise IllegalMove(f"Job {job.job_id} is {job.status}; only a failed job can be retried.")
+        if job.source_removed_at:
+            raise IllegalMove(f"The video of job {job.job_id} was removed by retention; drop or submit it again.")
     for job in chosen:
         spool.request(spool_dir(settings), TicketKind.RETRY, job.job_id)
     if as_json:
@@ -404,7 +409,29 @@ def downgrade(
 # The machine.
 
 
-# The machine.
+@app.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what the retention settings (keep_…) do not keep. The daemon does it by itself once an hour."""
+    from daemon import retention
+
+    settings = load(home)
+    with reading(settings) as reader:
+        found = retention.plan(settings, reader.find, datetime.now(UTC))
+    if found and not dry_run:
+        found = retention.clean_without_daemon(settings)
+    if as_json:
+        show_json([{**asdict(kept), "name": shown(kept.name), "since": timestamp(kept.since)} for kept in found])
+        return
+    for kept in found:
+        out.print(escape(f"{kept.kind} {kept.name}, {kept.size_bytes} bytes, since {timestamp(kept.since)}"))
+    if not retention.wanted(settings):
+        err.print("Everything is kept: no keep setting is set (dropframe config show).")
+    total = sum(kept.size_bytes for kept in found)
+    err.print(f"{len(found)} {'to be removed' if dry_run else 'removed'}, {total / 1e6:.1f} MB.")
 
 
 @app.command()

@@ -185,6 +185,10 @@ class Job:
     started_at: str | None = None
     """When the latest attempt started, ISO 8601 UTC."""
     finished_at: str | None = None
+    source_removed_at: str | None = None
+    """Since when its video is not kept any more; such a job cannot be retried."""
+    result_removed_at: str | None = None
+    """Since when its result is not kept any more."""
     sha256: str | None = None
     size_bytes: int = 0
     device: str | None = None

@@ -99,7 +99,7 @@ class Outbox:
             path = self.path(job)
             with self._below(path) as place:
                 with atomic_write(place / path.name) as file:
-                    while block := document.read(COPY_BYTES):
+                    for block in _blocks(document):
                         if stopping():
                             raise Interrupted("Publishing was ended because Dropframe is stopping.")
                         file.write(block)
@@ -128,16 +128,40 @@ class Outbox:
                 file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
             return path
 
+    def withdraw(self, job: Job, document: BinaryIO) -> bool:
+        """Remove a published result, if what has its name is still that very document; tell whether it did.
+
+        Raises:
+            OSError: the outbox cannot be reached or written.
+        """
+        with self._lock:
+            self.check()
+            path = self.path(job)
+            if self._newest.get(self._name(job), 0) > job.sequence:
+                return False
+            try:
+                with self._below(path, make=False) as place:
+                    found = os.open(place / path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                    with open(found, "rb") as published:
+                        same = all(published.read(COPY_BYTES) == block for block in _blocks(document))
+                        if same and not published.read(1):
+                            (place / path.name).unlink()
+                            return True
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):  # gone, or replaced by a link
+                    raise
+            return False
+
     @contextmanager
-    def _below(self, path: Path) -> Iterator[Path]:
-        """Make and open the folder of a path, and give a name for it that no exchanged folder changes."""
+    def _below(self, path: Path, make: bool = True) -> Iterator[Path]:
+        """Open the folder of a path, and give a name for it that no exchanged folder changes."""
         folder = path.parent.relative_to(self._folder).as_posix()
         with Folders(self._folder) as folders:
             with suppress(FileNotFoundError):
                 folders.get("")  # held before it is checked, so that what is unmounted then is not written to
             self.check()
             try:
-                descriptor = folders.get("" if folder == "." else folder, make=folder != ".")
+                descriptor = folders.get("" if folder == "." else folder, make=make and folder != ".")
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
@@ -151,3 +175,8 @@ class Outbox:
     def _published(self, job: Job) -> None:
         name = self._name(job)
         self._newest[name] = max(self._newest.get(name, 0), job.sequence)
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(COPY_BYTES):
+        yield block

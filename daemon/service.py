@@ -23,6 +23,7 @@ from daemon.outbox import Outbox
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.queue import InMemoryQueueService
+from daemon.retention import Retention
 from daemon.selftest import require_folders
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
@@ -117,6 +118,7 @@ class DaemonService:
         self.pipeline = PipelineProcess(settings)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
         self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, self._outbox, settings)
+        self.retention = Retention(settings, self.store, self._outbox)
         self.inbox = Inbox(settings, self._woken.set)
         self._recover(storage)
         self.inbox.startup()
@@ -205,6 +207,7 @@ class DaemonService:
                 self._grant(ticket)
             if self.queue.size():
                 self.worker.wake()
+        self.retention.step(now)
         self._compact_when_idle()
 
     def _grant(self, ticket: Ticket) -> None:
@@ -241,6 +244,7 @@ class DaemonService:
         self._sign_of_life("stopping")
         notify("STOPPING=1")
         self.inbox.shutdown()
+        self.retention.shutdown()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             log.error("the worker does not end; the pipeline is killed")

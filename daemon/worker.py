@@ -164,8 +164,8 @@ class JobWorker:
         """Put a failed job back into the queue, with all its attempts.
 
         Returns:
-            Whether it had failed; False too for one that was refused before it could start, such as a
-            submission with an unknown option: it would not be what was asked for.
+            Whether it had failed; False too for one whose video is not kept any more, or that was refused before
+            it could start, such as a submission with an unknown option: it would not be what was asked for.
 
         Raises:
             UnknownJob: there is no such job.
@@ -173,7 +173,7 @@ class JobWorker:
         """
         job = self._store.get(job_id)
         refused = job.error_kind is ErrorKind.PERMANENT and job.started_at is None
-        if job.status is not JobStatus.FAILED or refused:
+        if job.status is not JobStatus.FAILED or refused or job.source_removed_at:
             return False
         self._storage.delete_file(output_key(job_id))
         job = self._store.move(

@@ -57,6 +57,8 @@ JOB = _object(
         "updated_at": TIME,
         "started_at": _or_null(TIME),
         "finished_at": _or_null(TIME),
+        "source_removed_at": _said(_or_null(TIME), "Since when its video is not kept any more."),
+        "result_removed_at": _said(_or_null(TIME), "Since when its result is not kept any more."),
         "attempts": COUNT,
         "error_kind": _or_null({"type": "string", "enum": list(ErrorKind)}),
         "error_message": _said(_or_null(TEXT), "A sentence to act on."),

@@ -43,6 +43,7 @@ PAGE_HEADERS = {
 }
 NO_STORE = {"cache-control": "no-store"}
 JSON = {"content-type": "application/json"}
+RETENTION = "was removed by retention (the keep settings)"
 MOST_JOBS = 500
 MOST_FRAMES = 100_000
 SCAN_JOBS = 1000
@@ -130,7 +131,8 @@ class Endpoints:
         part = "from_frame" in request.query_params or "limit" in request.query_params
         from_frame = _whole(request, "from_frame", 0, 2**53, 0)
         limit = _whole(request, "limit", 1, MOST_FRAMES, 0) or None
-        descriptor = self._open(record["output_path"] or output_key(record["job_id"]))
+        key = record["output_path"] or output_key(record["job_id"])
+        descriptor = self._open(key, record.get("result_removed_at"))
         try:
             status = os.fstat(descriptor)
             zipped = wants_gzip(request)
@@ -201,14 +203,16 @@ class Endpoints:
         record = self._state.record(_job_id(request))
         if record["status"] != JobStatus.FAILED:
             raise _wrong_state(record, "only a failed one can be tried again")
+        if record.get("source_removed_at"):
+            raise _wrong_state(record, f"its video {RETENTION} and it cannot be tried again; submit the video anew")
         return await self._ask(TicketKind.RETRY, record)
 
     async def retry_failed(self, request: Request) -> Response:
-        """Ask for all failed jobs to be tried again, but those that a person cancelled."""
+        """Ask for all failed jobs to be tried again, but those that a person cancelled or whose video is gone."""
         ids = [
             record["job_id"]
             for record in self._state.jobs.with_status(JobStatus.FAILED)
-            if record["error_kind"] != ErrorKind.CANCELLED
+            if record["error_kind"] != ErrorKind.CANCELLED and not record.get("source_removed_at")
         ]
         await asyncio.to_thread(self._request, TicketKind.RETRY, ids)
         return JSONResponse({"requested": len(ids)}, 202, NO_STORE)
@@ -234,7 +238,7 @@ class Endpoints:
             descriptor = self._open(record["input_path"])
         except Problem:
             # Its ticket waits, so the video is where the upload left it.
-            descriptor = self._open(f"spool/{record['job_id']}.mp4")
+            descriptor = self._open(f"spool/{record['job_id']}.mp4", record.get("source_removed_at"))
         try:
             status = os.fstat(descriptor)
             tag = etag(record["job_id"], status.st_size, status.st_mtime_ns)
@@ -255,11 +259,12 @@ class Endpoints:
             headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{status.st_size}"
         return Pieces(descriptor, [span], self._state.settings.upload_stall_seconds, code, headers)
 
-    def _open(self, key: str) -> int:
+    def _open(self, key: str, removed_at: str | None = None) -> int:
         try:
             return os.open(self._state.storage.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (OSError, StorageError) as error:
-            raise Problem(404, "That file is not kept any more.", "file-gone") from error
+            why = f"That file {RETENTION} at {removed_at}." if removed_at else "That file is not kept any more."
+            raise Problem(404, why, "file-gone") from error
 
     # About Dropframe itself.
 

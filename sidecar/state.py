@@ -48,6 +48,8 @@ TOLD = (
     "updated_at",
     "started_at",
     "finished_at",
+    "source_removed_at",
+    "result_removed_at",
     "attempts",
     "error_kind",
     "error_message",

@@ -19,7 +19,7 @@ from daemon.tokens import find_token, parse_token
 COMMANDS = [
     *(["run"], ["daemon"], ["sidecar"], ["submit"], ["jobs"], ["status"], ["results"], ["retry"], ["cancel"]),
     *(["import-jobs"], ["downgrade"]),
-    *(["doctor"], ["models"], ["models", "list"], ["models", "pull"], ["models", "export"]),
+    *(["clean"], ["doctor"], ["models"], ["models", "list"], ["models", "pull"], ["models", "export"]),
     *(["config"], ["config", "show"], ["token"]),
 ]
 

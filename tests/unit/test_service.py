@@ -38,7 +38,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    for name in ("worker", "intake", "inbox", "pipeline"):
+    for name in ("worker", "intake", "inbox", "retention", "pipeline"):
         setattr(made, name, Told(told, name))
     made._thread = threading.Thread(target=lambda: None)
     made._thread.start()
@@ -55,7 +55,7 @@ def test_a_sick_job_store_does_not_keep_the_daemon_from_ending(
     monkeypatch.setattr(service, "_beat", sick)
     service.shutdown()
     service._leaving.cancel()
-    assert told == ["worker.stop", "intake.stop", "stopping", "inbox.shutdown", "pipeline.close"]
+    assert told == ["worker.stop", "intake.stop", "stopping", "inbox.shutdown", "retention.shutdown", "pipeline.close"]
 
 
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:

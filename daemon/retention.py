@@ -1,0 +1,261 @@
+"""Retention: remove videos, results and rejected files that are older, or together larger, than the settings keep.
+
+Everything is kept unless a ``keep_…`` setting says otherwise. Only what has ended is ever looked at, the oldest
+goes first, and a job's record stays and says since when its video or result is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from daemon.errors import DropframeError, MachineError, StoreLocked
+from daemon.filesystem import Folders, shown
+from daemon.inbox import REJECTED_FOLDER
+from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
+from daemon.outbox import Outbox
+from daemon.readiness import COMPANION_SUFFIX
+from daemon.rejected import REASON_SUFFIX
+from daemon.settings import Settings
+from daemon.store import JobStore
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 3600.0
+"""Time between two cleanings by the daemon."""
+JOIN_SECONDS = 1.0
+"""Time that a cleaning gets to end at shutdown; it can be cut off anywhere."""
+
+
+class Kind(StrEnum):
+    """What has a limit of its own."""
+
+    SOURCE = "source"
+    """The stored video of a job that has ended, and its options file."""
+    RESULT = "result"
+    """The result document of a completed job, and its copy in the outbox."""
+    REJECTED = "rejected"
+    """A rejected file, its reason and its options file."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One thing that retention may remove."""
+
+    kind: Kind
+    name: str
+    """Below the data folder, or below the inbox for a rejected file."""
+    since: datetime
+    """When its job ended, or when it was rejected; aware."""
+    size_bytes: int
+    job_id: str | None = None
+
+
+def limits(settings: Settings, kind: Kind) -> tuple[float, int]:
+    """Return the days and the bytes that are kept of a kind; 0 is no limit."""
+    return {
+        Kind.SOURCE: (settings.keep_source_days, settings.keep_source_bytes),
+        Kind.RESULT: (settings.keep_result_days, settings.keep_result_bytes),
+        Kind.REJECTED: (settings.keep_rejected_days, settings.keep_rejected_bytes),
+    }[kind]
+
+
+def wanted(settings: Settings) -> bool:
+    """Tell whether anything is ever to be removed."""
+    return any(limit for kind in Kind for limit in limits(settings, kind))
+
+
+def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -> list[Kept]:
+    """Return what is to be removed, the oldest of each kind first; change nothing.
+
+    Args:
+        settings: Folders and limits.
+        find: Returns a job by its id.
+        now: The present, aware.
+
+    Raises:
+        OSError: the data folder or the rejected files cannot be read.
+    """
+    found: list[Kept] = []
+    for kind in Kind:
+        days, most_bytes = limits(settings, kind)
+        if not days and not most_bytes:
+            continue
+        held = rejected_files(settings) if kind is Kind.REJECTED else stored_files(settings, kind, find)
+        oldest_first = sorted(held, key=lambda kept: (kept.since, kept.name))
+        total = sum(kept.size_bytes for kept in oldest_first)
+        for kept in oldest_first:
+            too_old = bool(days) and now - kept.since > timedelta(days=days)
+            too_much = bool(most_bytes) and total > most_bytes
+            if not too_old and not too_much:
+                break
+            found.append(kept)
+            total -= kept.size_bytes
+    return found
+
+
+def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | None]) -> Iterator[Kept]:
+    """Yield the stored videos of jobs that have ended, or the results of completed ones."""
+    folder = settings.data_dir / Path(input_key("x")).parent
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            job_id = entry.name[:36]
+            key = input_key(job_id) if kind is Kind.SOURCE else output_key(job_id)
+            if not is_job_id(job_id) or entry.name != Path(key).name:
+                continue
+            job = find(job_id)
+            if job is None or not job.ended or (kind is Kind.RESULT and job.status is not JobStatus.COMPLETED):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    ended = datetime.fromisoformat(job.finished_at or job.updated_at)
+                    yield Kept(kind, key, ended, status.st_size, job_id)
+
+
+def rejected_files(settings: Settings) -> Iterator[Kept]:
+    """Yield the rejected files. One without a reason beside it was not put there by Dropframe and is not ours."""
+    root = settings.inbox_dir / REJECTED_FOLDER
+    if not root.is_dir():
+        return
+    for folder, _, names, descriptor in os.fwalk(root, follow_symlinks=False):
+        for reason in (name for name in names if name.endswith(REASON_SUFFIX)):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(reason, dir_fd=descriptor, follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                name = reason.removesuffix(REASON_SUFFIX)
+                size = sum(_regular_bytes(member, descriptor) or 0 for member in _group(name))
+                place = os.path.relpath(os.path.join(folder, name), settings.inbox_dir)
+                # The file's own time is its writer's; the reason was written when it was rejected.
+                yield Kept(Kind.REJECTED, place, datetime.fromtimestamp(status.st_mtime, UTC), size)
+
+
+def _group(name: str) -> tuple[str, ...]:
+    """Return the names that belong to a rejected file; the reason, by which it is found, goes last."""
+    return name, name + COMPANION_SUFFIX, name + REASON_SUFFIX
+
+
+def _regular_bytes(name: str, folder: int) -> int | None:
+    """Return the size of a regular file, or None if there is none of that name."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+class Retention:
+    """Cleans up once an hour, in a thread of its own: a folder that does not answer holds up nothing else.
+
+    Args:
+        settings: Folders and limits.
+        store: Gets to know what is gone.
+        outbox: Holds the copies of results.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, outbox: Outbox) -> None:
+        self._settings = settings
+        self._store = store
+        self._outbox = outbox
+        self._due = 0.0
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def step(self, now: float) -> None:
+        """Begin a cleaning if one is due and wished for.
+
+        Args:
+            now: Monotonic time in seconds.
+        """
+        if now < self._due or not wanted(self._settings) or (self._thread and self._thread.is_alive()):
+            return
+        self._due = now + EVERY_SECONDS
+        self._thread = threading.Thread(target=self.clean, name="retention", daemon=True)
+        self._thread.start()
+
+    def shutdown(self) -> None:
+        """End a cleaning that is going on."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(JOIN_SECONDS)
+
+    def clean(self) -> list[Kept]:
+        """Remove what is to be removed now; what cannot be removed stays for the next time.
+
+        Returns:
+            What is gone.
+        """
+        removed: list[Kept] = []
+        try:
+            for kept in plan(self._settings, self._store.find, datetime.now(UTC)):
+                if self._stopping.is_set():
+                    break
+                try:
+                    if self._remove(kept):
+                        removed.append(kept)
+                except (OSError, DropframeError) as error:
+                    log.warning("Retention cannot remove the %s %s: %s", kept.kind, shown(kept.name), error)
+        except (OSError, DropframeError) as error:
+            log.warning("Retention goes on in an hour after an error: %s", error)
+        for kind in Kind:
+            if sizes := [kept.size_bytes for kept in removed if kept.kind is kind]:
+                log.info("Retention removed %d %s files, %d bytes.", len(sizes), kind, sum(sizes))
+        return removed
+
+    def _remove(self, kept: Kept) -> bool:
+        if kept.job_id is None:
+            return self._remove_rejected(kept)
+        # The record comes first, so that no kill leaves one that promises what is gone; the next cleaning removes
+        # what a kill left. Once it says so the job cannot be retried, so it stays ended while its video goes.
+        job = self._note(kept.kind, kept.job_id, utc_now())
+        path = self._settings.data_dir / kept.name
+        try:
+            if job.ended:
+                if kept.kind is Kind.RESULT:
+                    with path.open("rb") as document:
+                        self._outbox.withdraw(job, document)
+                path.unlink()
+        finally:
+            if path.exists():
+                self._note(kept.kind, kept.job_id, None)
+        if kept.kind is Kind.SOURCE and job.ended:
+            path.with_name(job.job_id + COMPANION_SUFFIX).unlink(missing_ok=True)
+        return job.ended
+
+    def _note(self, kind: Kind, job_id: str, removed_at: str | None) -> Job:
+        if kind is Kind.SOURCE:
+            return self._store.note(job_id, source_removed_at=removed_at)
+        return self._store.note(job_id, result_removed_at=removed_at)
+
+    def _remove_rejected(self, kept: Kept) -> bool:
+        folder, _, name = kept.name.rpartition("/")
+        with Folders(self._settings.inbox_dir) as folders:
+            descriptor = folders.get(folder)
+            for member in _group(name):
+                if _regular_bytes(member, descriptor) is not None:
+                    os.unlink(member, dir_fd=descriptor)
+        return True
+
+
+def clean_without_daemon(settings: Settings) -> list[Kept]:
+    """Clean up now; return what is gone.
+
+    Raises:
+        MachineError: a daemon is running, which does it by itself.
+        StoreError: the job store cannot be opened.
+    """
+    try:
+        with JobStore.open(settings.data_dir) as store:
+            outbox = Outbox(settings.outbox_dir, store.jobs(JobStatus.COMPLETED))
+            return Retention(settings, store, outbox).clean()
+    except StoreLocked as error:
+        raise MachineError("A daemon is running here and cleans up once an hour; beside it use --dry-run.") from error
