@@ -7,7 +7,6 @@ fetch, or names one that is not there any more and is dropped: the next scan see
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import stat
@@ -16,12 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from daemon import rejected, spool
+from daemon.claims import Claims, failure, sync, text_of
 from daemon.companion import read_options
-from daemon.errors import BadOptions, DropframeError, Interrupted, Rejected, SourceChanged, StoreError
+from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
 from daemon.faults import crash_point
 from daemon.filesystem import (
     Folders,
@@ -30,15 +29,12 @@ from daemon.filesystem import (
     from_claim,
     identity_of,
     move_file,
-    remove_file,
     shown,
     to_claim,
 )
 from daemon.inbox import Dropped
 from daemon.jobs import (
     Claim,
-    ErrorKind,
-    Identity,
     Job,
     JobSource,
     JobStatus,
@@ -46,7 +42,6 @@ from daemon.jobs import (
     input_key,
     is_job_id,
     new_job_id,
-    timestamp,
 )
 from daemon.queue import QueueService
 from daemon.readiness import COMPANION_SUFFIX
@@ -75,7 +70,10 @@ class Taken:
 
 
 class Intake:
-    """Takes files in. Its methods are called by one thread, ``stop`` and ``unchanged`` by any.
+    """Takes files in.
+
+    One thread calls ``take``, another may call ``take_tickets``: an inbox on a share that hangs holds up no
+    submission. ``stop``, ``unchanged`` and ``put_back`` are called by any; all else before those threads start.
 
     Args:
         settings: Folders and limits.
@@ -105,18 +103,19 @@ class Intake:
         self._clock = clock
         self._while_copying = while_copying
         self._stopping = threading.Event()
-        self._left_behind: set[tuple[int, int, int]] = set()
-        self._unqueued: set[str] = set()
-        self._unsure = True
-        self._started = False
-        self._grumbled: set[str] = set()
         self.spool_dir = settings.data_dir / "spool"
         self.paused: str | None = None
         """Why nothing is taken in at the moment, or None."""
+        self._dropped = Claims(settings.inbox_dir, True, store, queue, storage, clock, self._end_copy)
+        self._submitted = Claims(self.spool_dir, False, store, queue, storage, clock, self._end_copy)
 
     def stop(self) -> None:
         """End a copy that is going on; what it copied stays in the inbox."""
         self._stopping.set()
+
+    def _end_copy(self) -> bool:
+        self._while_copying()
+        return self._stopping.is_set()
 
     # Dropped files.
 
@@ -161,7 +160,7 @@ class Intake:
         """
         when = datetime.fromtimestamp(self._clock(), UTC)
         try:
-            place = rejected.set_aside(self._settings.inbox_dir, dropped, reason, when, self._keep_on)
+            place = rejected.set_aside(self._settings.inbox_dir, dropped, reason, when, self._end_copy)
         except (SourceChanged, FileNotFoundError, Interrupted):
             return None  # exchanged or removed: what is there now is looked at anew
         except OSError as error:
@@ -269,8 +268,6 @@ class Intake:
     def recover(self) -> list[Job]:
         """Finish or undo what a crash interrupted; called once at start, before the first scan.
 
-        It is called again before anything is taken in when a claim was not carried out as it should have been.
-
         Returns:
             The jobs whose video was fetched now; they are in the queue.
 
@@ -283,16 +280,7 @@ class Intake:
         for leftover in videos.glob(".*.part"):
             leftover.unlink(missing_ok=True)
         spool.sweep(self.spool_dir, self._clock())
-        fetched = []
-        self._unsure = False
-        try:
-            for job in self._store.jobs():
-                fetched += self._recover_job(job)
-        except Exception:
-            self._unsure = True
-            raise
-        self._started = True
-        return fetched
+        return self._submitted.recover() + self._dropped.recover()
 
     def reconcile(self) -> list[Job]:
         """Make jobs of stored videos that no record knows; for after the job store was restored from damage.

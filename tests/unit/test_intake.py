@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import filesystem, intake, rejected, spool
+from daemon import claims, filesystem, intake, rejected, spool
+from daemon.claims import Claims
 from daemon.errors import StoreError
 from daemon.filesystem import from_claim, identity_of, to_claim
 from daemon.inbox import Dropped
@@ -128,7 +129,7 @@ def test_any_name_is_taken_and_found_again_after_a_crash(
 ) -> None:
     dropped = bench.drop(name)
     with monkeypatch.context() as patch:
-        patch.setattr(bench.intake, "_fetch_all", lambda *_: [])
+        patch.setattr(Claims, "fetch_all", lambda *_: [])
         bench.take(dropped)
     [job] = bench.restart()
     job.source_name.encode()
@@ -632,7 +633,7 @@ def test_a_file_left_behind_is_known_under_another_device_number(bench: Bench, m
 def test_a_claim_is_carried_out_under_another_device_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = submit(bench)
     with monkeypatch.context() as patch:
-        patch.setattr(bench.intake, "_fetch_all", lambda *_: [])
+        patch.setattr(Claims, "fetch_all", lambda *_: [])
         bench.intake.take_tickets()
     unmount(bench, bench.store.get(job_id))
     assert [job.job_id for job in bench.restart()] == [job_id]
@@ -655,7 +656,7 @@ def test_a_submission_with_bad_options_has_failed_from_the_first_moment(
     ticket = bench.intake.spool_dir / f"{job_id}.submit.json"
     ticket.write_text(ticket.read_text().replace("frame_stride", "frame_strid"))
     with monkeypatch.context() as patch:
-        patch.setattr(bench.intake, "_fetch_all", lambda *_: [])  # killed before its video was moved
+        patch.setattr(Claims, "fetch_all", lambda *_: [])  # killed before its video was moved
         bench.intake.take_tickets()
     bench.restart()
     bench.intake.take_tickets()
@@ -677,13 +678,13 @@ def test_an_options_file_that_comes_late_is_not_swallowed(bench: Bench) -> None:
 def test_a_copied_video_is_queued_before_the_next_is_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     another_disk(monkeypatch)
     queued: list[int] = []
-    real = intake.move_file
+    real = claims.move_file
 
     def move(*args: object, **kwargs: object) -> bool:
         queued.append(bench.queue.size())
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(intake, "move_file", move)
+    monkeypatch.setattr(claims, "move_file", move)
     bench.take(*(bench.drop(f"{name}.mp4") for name in "abc"))
     assert queued == [0, 1, 2]
 
