@@ -26,6 +26,8 @@ KEEP_ALIVE_SECONDS = 5
 MAX_HEADER_BYTES = 65_536
 BODY_BYTES = 256 << 10
 """Of a body may wait for the application before more is read."""
+READ_BYTES = 1 << 20
+"""Taken from a connection at a time: less work for each byte of an upload than with the 256 KiB of asyncio."""
 SPARE_FILES = 64
 """Open files that connections leave for everything else."""
 
@@ -39,6 +41,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; above the limit the connection that has waited longest without a request makes room."""
         self._deadline: asyncio.TimerHandle | None = None
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # an attribute of asyncio's own
         super().connection_made(transport)
         if len(self.connections) > self.max_connections and not self._make_room():
             problem = busy("Too many connections are open; try again in a moment.", "connections", 2)
