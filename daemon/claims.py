@@ -150,6 +150,9 @@ class Claims:
             try:
                 videos_path.mkdir(parents=True, exist_ok=True)
                 for job in jobs:
+                    if self._stopping():
+                        self._unsure = True  # the claims stand; they are carried out at the next start
+                        break
                     if not self._fetch(job, sources, videos.get("")):
                         continue
                     fetched.append(job)

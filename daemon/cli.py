@@ -47,8 +47,6 @@ from daemon.storage import LocalStorageService
 from daemon.tokens import Rights, new_token, toml_line
 
 OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
-ALIVE_SECONDS = 10.0
-"""A heartbeat older than this means that no daemon is running."""
 POLL_SECONDS = 0.2
 
 app = typer.Typer(
@@ -563,10 +561,7 @@ def show_json(value: Any) -> None:
 
 def daemon_alive(settings: Settings) -> bool:
     """Tell whether a daemon has given a sign of life lately."""
-    beat = heartbeat.read(settings.data_dir)
-    return (
-        beat is not None and beat.state != "stopping" and heartbeat.age_seconds(beat, datetime.now(UTC)) < ALIVE_SECONDS
-    )
+    return heartbeat.of_running_daemon(settings.data_dir) is not None
 
 
 @contextmanager

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from daemon.settings import Settings
 
 NAME = "daemon.json"
+ALIVE_SECONDS = 10.0
+"""A heartbeat older than this means that no daemon is running."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def read(data_dir: Path) -> Heartbeat | None:
         return Heartbeat(**{f.name: values[f.name] for f in fields(Heartbeat)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def of_running_daemon(data_dir: Path) -> Heartbeat | None:
+    """Return the heartbeat of a daemon that has given it lately, else None."""
+    beat = read(data_dir)
+    alive = beat is not None and beat.state != "stopping" and age_seconds(beat, datetime.now(UTC)) < ALIVE_SECONDS
+    return beat if alive else None
 
 
 def longest_scan_age_seconds(settings: Settings) -> float:

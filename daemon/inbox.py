@@ -88,15 +88,21 @@ class Inbox:
         settings: Where the inbox is and how patient it is.
         wake: Called from another thread when there is something new.
         clock: Monotonic time in seconds.
+        answered: Called whenever the folder has answered, so that a hang can be told from work.
     """
 
     def __init__(
-        self, settings: Settings, wake: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        answered: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._root: Path = settings.inbox_dir
         self._wake = wake
         self._clock = clock
+        self._answered = answered
         self._candidates: dict[str, Candidate] = {}
         self._agenda: list[tuple[float, int, str]] = []
         self._ticket = itertools.count()
@@ -164,13 +170,17 @@ class Inbox:
             candidate.left = candidate.why = why
             candidate.handed_out = False
 
-    def is_stuck(self, longest_seconds: float) -> bool:
+    def is_stuck(self, longest_seconds: float, now: float) -> bool:
         """Tell whether the last good scan is older than that although the inbox can be reached."""
-        return self._online and self._clock() - (self._last_scan or self._started) > longest_seconds
+        return self._online and now - (self._last_scan or self._started) > longest_seconds
 
-    def health(self) -> InboxHealth:
-        """Return how watching goes."""
-        now = self._clock()
+    def health(self, now: float | None = None) -> InboxHealth:
+        """Return how watching goes; callable from any thread.
+
+        Args:
+            now: Monotonic time in seconds; the present if not given.
+        """
+        now = self._clock() if now is None else now
         waiting = [c for c in list(self._candidates.values()) if not c.handed_out]
         oldest = sorted(waiting, key=lambda c: (c.first_seen, c.path))[:SHOWN_WAITING]
         arrived = None if self._watch is None else self._watch.arrived_at
@@ -290,6 +300,7 @@ class Inbox:
                     if self._watch is not None and folder:
                         self._watch_folder(folder)
                     with os.scandir(folders.get(folder)) as entries:
+                        self._answered()
                         for entry in entries:
                             path = f"{folder}/{entry.name}" if folder else entry.name
                             if self._skipped(path):
@@ -382,6 +393,7 @@ class Inbox:
 
     def _look(self, candidate: Candidate, folders: Folders, now: float, closed: bool) -> Dropped | None:
         folder, _, name = candidate.path.rpartition("/")
+        self._answered()
         try:
             descriptor = folders.get(folder)
             verdict = candidate.look(descriptor, now, self._settings, closed, self._trust_locks)

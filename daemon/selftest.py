@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import queue
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon import heartbeat
 from daemon.errors import DropframeError, MachineError
 from daemon.filesystem import free_bytes, is_remote, mount_of
 from daemon.settings import Settings
@@ -36,6 +39,9 @@ LIBRARIES = (
     "watchdog",
 )
 
+ANSWER_SECONDS = 15.0
+"""A folder that has not answered for so long hangs."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -54,7 +60,10 @@ def check_folders(settings: Settings) -> Iterator[Check]:
         ("outbox", settings.outbox_dir),
         ("data", settings.data_dir),
     ):
-        problem = _try_folder(folder, settings.home)
+        problem = _in_time(
+            lambda folder=folder: _try_folder(folder, settings.home),  # type: ignore[misc]
+            f"{folder} does not answer; the share that it is on hangs. Mount it again, or set another folder.",
+        )
         if problem is not None:
             yield Check(name, False, problem)
             continue
@@ -72,6 +81,16 @@ def check_folders(settings: Settings) -> Iterator[Check]:
             polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
             watched = f", watched by {'polling' if polled else 'events'}"
         yield Check(name, True, f"{folder} ({kind}{watched})")
+
+
+def _in_time(ask: Callable[[], str | None], otherwise: str) -> str | None:
+    """Return an answer, or ``otherwise`` if it does not come: a call into a share that hangs may never return."""
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(ask()), daemon=True).start()
+    try:
+        return answers.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        return otherwise
 
 
 def _try_folder(folder: Path, home: Path) -> str | None:
@@ -190,11 +209,24 @@ def check_store(settings: Settings) -> Check:
     return Check("jobs", True, ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none")
 
 
+def check_daemon(settings: Settings) -> Check:
+    """Say what a running daemon says of the inbox and of its disk."""
+    beat = heartbeat.of_running_daemon(settings.data_dir)
+    if beat is None:
+        return Check("daemon", True, "not running")
+    problems = [beat.inbox.get("problem"), beat.paused]
+    if not beat.inbox.get("online", True):
+        problems.insert(0, "the inbox is offline.")
+    said = " ".join(problem for problem in problems if problem)
+    return Check("daemon", not said, said or f"{beat.state}, process {beat.pid}")
+
+
 def all_checks(settings: Settings) -> Iterator[Check]:
     """Run every check, in the order in which a person would mend things."""
     yield from check_folders(settings)
     yield check_disk(settings)
     yield check_store(settings)
+    yield check_daemon(settings)
     libraries = list(check_libraries())
     yield from libraries
     if all(check.ok for check in libraries):

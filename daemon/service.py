@@ -15,7 +15,6 @@ from daemon import __version__, heartbeat, spool
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
 from daemon.filesystem import free_bytes
 from daemon.heartbeat import Heartbeat, longest_scan_age_seconds
-from daemon.inbox import Inbox
 from daemon.intake import Intake
 from daemon.jobs import ErrorKind, JobStatus, utc_now
 from daemon.notify import notify
@@ -29,6 +28,7 @@ from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
 from daemon.storage import LocalStorageService, sweep
 from daemon.store import JobStore
+from daemon.taking_in import TakingIn
 from daemon.worker import OWED, JobWorker
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,10 @@ SPOOL_SECONDS = 0.25
 HEARTBEAT_SECONDS = 1.0
 """Time between two signs of life."""
 ERROR_SECONDS = 1.0
-"""Wait after taking in went wrong."""
-STOP_SECONDS = 8.0
+"""Wait after acting on tickets went wrong."""
+INBOX_SECONDS = 1.0
+"""Time that watching the inbox gets to end at shutdown."""
+STOP_SECONDS = 7.0
 """Time that the worker gets to end at shutdown."""
 LEAVE_SECONDS = 9.0
 """Time after which shutdown is given up and the process ends as it is."""
@@ -63,7 +65,6 @@ class DaemonService:
         self._asked_to_stop = False
         self._leaving = threading.Timer(LEAVE_SECONDS, leave)
         self._leaving.daemon = True
-        self._woken = threading.Event()
         self._stop_copying: Callable[[], None] = lambda: None
         self._fatal: DropframeError | None = None
         self._grumbled: str | None = None
@@ -110,6 +111,7 @@ class DaemonService:
             log.warning("%s", self.store.recovered_from)
         self.queue = InMemoryQueueService()
         storage = LocalStorageService(settings.data_dir)
+        self.taking_in = TakingIn(settings)
         self.intake = Intake(settings, self.store, self.queue, storage, pipelines, while_copying=self._while_copying)
         self._stop_copying = self.intake.stop
         if self._asked_to_stop:
@@ -119,9 +121,8 @@ class DaemonService:
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
         self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, self._outbox, settings)
         self.retention = Retention(settings, self.store, self._outbox)
-        self.inbox = Inbox(settings, self._woken.set)
         self._recover(storage)
-        self.inbox.startup()
+        self.taking_in.start(self.intake, self.worker.wake)
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
         stack.callback(self.shutdown)
@@ -162,21 +163,19 @@ class DaemonService:
         self.worker.run_forever()
 
     def main_loop(self) -> None:
-        """Take in what comes until ``stop``."""
+        """Act on tickets and give a sign of life until ``stop``."""
         while not self._asked_to_stop:
-            self._woken.clear()
             try:
                 self.step(time.monotonic())
                 self._grumbled = None
             except (OSError, StoreError) as error:
-                self._grumble(f"taking in goes on after an error: {error}")
+                self._grumble(f"acting on tickets goes on after an error: {error}")
                 time.sleep(ERROR_SECONDS)
             except Exception:
-                log.exception("taking in goes on after an unexpected error")
+                log.exception("acting on tickets goes on after an unexpected error")
                 time.sleep(ERROR_SECONDS)
-            now = time.monotonic()
-            due = min(self._spool_due, self._heartbeat_due, now + self.inbox.next_due(now))
-            self._woken.wait(max(0.0, due - now))
+            due = min(self._spool_due, self._heartbeat_due)
+            time.sleep(max(0.0, due - time.monotonic()))
 
     def step(self, now: float) -> None:
         """Do once what is due.
@@ -193,14 +192,6 @@ class DaemonService:
             self._sign_of_life("running")
             if self._is_well():
                 notify("READY=1", "WATCHDOG=1")
-        dropped = self.inbox.poll(now)
-        if dropped:
-            taken = self.intake.take(dropped)
-            for file, why in taken.left:
-                self.inbox.leave(file, why)
-            for job in taken.jobs:
-                log.info("Job %s: %s was taken in", job.job_id, job.source_name)
-            self.worker.wake()
         if now >= self._spool_due:
             self._spool_due = now + SPOOL_SECONDS
             for ticket in self.intake.take_tickets():
@@ -243,13 +234,15 @@ class DaemonService:
         self.intake.stop()
         self._sign_of_life("stopping")
         notify("STOPPING=1")
-        self.inbox.shutdown()
+        inbox_answers = self.taking_in.stop(INBOX_SECONDS)
         self.retention.shutdown()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             log.error("the worker does not end; the pipeline is killed")
         self.pipeline.close()
         self._thread.join()
+        if not inbox_answers:
+            log.warning("the inbox does not answer; Dropframe ends without waiting for it")
 
     def _grumble(self, sentence: str) -> None:
         """Log a problem once, however often it comes in a row."""
@@ -259,11 +252,12 @@ class DaemonService:
 
     def _is_well(self) -> bool:
         """Tell whether a new start would mend nothing; for an inbox or a disk that is away it would not."""
-        return self._thread.is_alive() and not self.inbox.is_stuck(longest_scan_age_seconds(self._settings))
+        return self._thread.is_alive() and not self.taking_in.is_stuck(longest_scan_age_seconds(self._settings))
 
     def _while_copying(self) -> None:
+        self.taking_in.answered()
         now = time.monotonic()
-        if now >= self._heartbeat_due:
+        if not self.taking_in.alive and now >= self._heartbeat_due:  # at start a claim is carried out by this thread
             self._heartbeat_due = now + HEARTBEAT_SECONDS
             self._sign_of_life("running")
             notify("WATCHDOG=1")
@@ -275,7 +269,7 @@ class DaemonService:
             log.debug("the heartbeat cannot be written: %s", error)
 
     def _beat(self, state: str) -> Heartbeat:
-        health = self.inbox.health()
+        health = self.taking_in.health()
         running = self.worker.running
         now = time.monotonic()
         ready = self.pipeline.ready

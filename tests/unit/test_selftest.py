@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,4 +175,23 @@ def test_libraries_that_are_missing_keep_the_models_from_being_tried(
 ) -> None:
     monkeypatch.setattr(selftest, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
     names = [check.name for check in selftest.all_checks(settings)]
-    assert names == ["inbox", "outbox", "data", "disk", "jobs", "library av"]
+    assert names == ["inbox", "outbox", "data", "disk", "jobs", "daemon", "library av"]
+
+
+def test_a_folder_that_does_not_answer_is_named_and_nothing_waits_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    real = selftest._try_folder
+
+    def hangs(folder: Path, home: Path) -> str | None:
+        if folder == settings.outbox_dir:
+            released.wait()
+        return real(folder, home)
+
+    monkeypatch.setattr(selftest, "_try_folder", hangs)
+    monkeypatch.setattr(selftest, "ANSWER_SECONDS", 0.5)
+    checks = {check.name: check for check in selftest.check_folders(settings)}
+    released.set()
+    assert [name for name, check in checks.items() if not check.ok] == ["outbox"]
+    assert "does not answer" in checks["outbox"].sentence

@@ -38,7 +38,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    for name in ("worker", "intake", "inbox", "retention", "pipeline"):
+    for name in ("worker", "intake", "taking_in", "retention", "pipeline"):
         setattr(made, name, Told(told, name))
     made._thread = threading.Thread(target=lambda: None)
     made._thread.start()
@@ -55,7 +55,7 @@ def test_a_sick_job_store_does_not_keep_the_daemon_from_ending(
     monkeypatch.setattr(service, "_beat", sick)
     service.shutdown()
     service._leaving.cancel()
-    assert told == ["worker.stop", "intake.stop", "stopping", "inbox.shutdown", "retention.shutdown", "pipeline.close"]
+    assert told == ["worker.stop", "intake.stop", "stopping", "taking_in.stop", "retention.shutdown", "pipeline.close"]
 
 
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:
@@ -108,8 +108,8 @@ from daemon.settings import Settings
 module.LEAVE_SECONDS = 0.5
 module.STOP_SECONDS = 0.1
 service = module.DaemonService(Settings(home=Path(sys.argv[1])))
-nothing = SimpleNamespace(stop=lambda: None, shutdown=lambda: None, close=lambda: None)
-service.worker = service.intake = service.inbox = service.pipeline = nothing
+nothing = SimpleNamespace(stop=lambda *_: True, shutdown=lambda: None, close=lambda: None)
+service.worker = service.intake = service.taking_in = service.pipeline = nothing
 service._sign_of_life = lambda state: None
 service._thread = threading.Thread(target=threading.Event().wait)
 service._thread.start()

@@ -1,0 +1,150 @@
+"""TakingIn: the thread in which the inbox is watched and dropped files become jobs.
+
+The inbox may be on a share that hangs, so that a call into it comes back minutes later or never, and a large file
+from another disk takes minutes to copy. Both hold up this thread and nothing else: submissions, running jobs and
+the sign of life go on, and since when the folder has not answered can be told from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from daemon.errors import StoreError
+from daemon.inbox import Inbox, InboxHealth
+from daemon.intake import Intake
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ERROR_SECONDS = 1.0
+"""Wait after taking in went wrong."""
+SILENT_SECONDS = 15.0
+"""An inbox that has not answered for so long is offline."""
+
+
+class TakingIn:
+    """Watches the inbox and takes in what is whole, in a thread of its own.
+
+    Args:
+        settings: Where the inbox is.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = settings.inbox_dir
+        self._clock = clock
+        self._woken = threading.Event()
+        self._stopping = False
+        self._begun: float | None = None
+        self._answered = 0.0
+        self._grumbled: str | None = None
+        self._thread: threading.Thread | None = None
+        self.inbox = Inbox(settings, self._woken.set, clock, self.answered)
+
+    def start(self, intake: Intake, on_jobs: Callable[[], None]) -> None:
+        """Begin to watch and to take in.
+
+        Args:
+            intake: What makes jobs of files.
+            on_jobs: Called when there are new ones.
+
+        Raises:
+            OSError: the inbox cannot be made.
+        """
+        self.inbox.startup()
+        # A daemon thread: one that a share holds must not keep the process.
+        self._thread = threading.Thread(target=self._loop, args=(intake, on_jobs), name="inbox", daemon=True)
+        self._thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """End the thread.
+
+        Args:
+            seconds: How long to wait for it.
+
+        Returns:
+            Whether it has ended; if not, a call into the inbox has not come back.
+        """
+        self._stopping = True
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def answered(self) -> None:
+        """Note that the inbox has answered just now."""
+        self._answered = self._clock()
+
+    def is_stuck(self, longest_seconds: float) -> bool:
+        """Tell whether a new start may help: the inbox answers, and the last good scan is older than that."""
+        return not self.alive or self.inbox.is_stuck(longest_seconds, self._now())
+
+    def health(self) -> InboxHealth:
+        """Return how watching goes; callable from any thread, and never waits for the inbox."""
+        health = self.inbox.health(self._now())
+        silent = 0.0 if self._begun is None else self._clock() - self._answered
+        if silent < SILENT_SECONDS:
+            return health
+        return replace(health, online=False, problem=f"The inbox {self._root} has not answered for {silent:.0f} s.")
+
+    def _now(self) -> float:
+        # For ages time stands still during a step: a scan that is late because of a long copy is not late.
+        return self._begun or self._clock()
+
+    def _loop(self, intake: Intake, on_jobs: Callable[[], None]) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                self.step(self._clock(), intake, on_jobs)
+                self._grumbled = None
+            except (OSError, StoreError) as error:
+                self._grumble(f"taking in goes on after an error: {error}")
+                time.sleep(ERROR_SECONDS)
+            except Exception:
+                log.exception("taking in goes on after an unexpected error")
+                time.sleep(ERROR_SECONDS)
+            self._woken.wait(self.inbox.next_due(self._clock()))
+        self.inbox.shutdown()
+
+    def step(self, now: float, intake: Intake, on_jobs: Callable[[], None]) -> None:
+        """Do once what is due.
+
+        Args:
+            now: Monotonic time in seconds.
+            intake: What makes jobs of files.
+            on_jobs: Called when there are new ones.
+
+        Raises:
+            StoreError: the job store cannot be written just now; nothing is lost.
+            OSError: a folder cannot be used just now; nothing is lost.
+        """
+        self.answered()
+        self._begun = now
+        try:
+            dropped = self.inbox.poll(now)
+            if not dropped:
+                return
+            taken = intake.take(dropped)
+            for file, why in taken.left:
+                self.inbox.leave(file, why)
+            for job in taken.jobs:
+                log.info("Job %s: %s was taken in", job.job_id, job.source_name)
+            if taken.jobs:
+                on_jobs()
+        finally:
+            self._begun = None
+
+    def _grumble(self, sentence: str) -> None:
+        """Log a problem once, however often it comes in a row."""
+        if sentence != self._grumbled:
+            self._grumbled = sentence
+            log.warning("%s", sentence)
