@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.errors import StoreError
+from daemon.faults import crash_point
 from daemon.journal_files import (
     META,
     Changes,
@@ -133,6 +134,7 @@ class Journal:
         self._untouched = False
         try:
             _write_all(self._fd, line)
+            crash_point("journal.written")
             if durable:
                 self._sync(self._fd)
         except OSError as error:
@@ -292,6 +294,7 @@ class Journal:
         self._detach()
         self._fd, self.generation, self._size = descriptor, generation, 0
         self._untouched = self._distrusted = True
+        crash_point("journal.created")
         self._confirm()
 
     def _confirm(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from daemon.errors import StorageError
+from daemon.faults import crash_point
 
 TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{12}\.tmp")
 """Names that ``atomic_write`` gives; one that is old was left by a process that was killed."""
@@ -100,7 +101,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        crash_point("storage.written")
         temporary.replace(path)
+        crash_point("storage.renamed")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -141,23 +144,20 @@ def sweep(
     """
     oldest = time.time() - older_seconds
     removed = 0
-    try:
-        os.stat(folder)
-    except OSError:
-        return 0
-    for _, folders, files, descriptor in os.fwalk(folder.resolve(), follow_symlinks=False):
-        if stopping():
-            break
-        for name in filter(names.fullmatch, [*folders, *files]):
-            with contextlib.suppress(OSError):
-                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                if status.st_mtime > oldest:
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    shutil.rmtree(name, dir_fd=descriptor)
-                else:
-                    os.unlink(name, dir_fd=descriptor)
-                removed += 1
-        if not deep:
-            break
+    with contextlib.suppress(OSError):  # not there, gone meanwhile, or too many files are open
+        for _, folders, files, descriptor in os.fwalk(folder.resolve(), follow_symlinks=False):
+            if stopping():
+                break
+            for name in filter(names.fullmatch, [*folders, *files]):
+                with contextlib.suppress(OSError):
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    if status.st_mtime > oldest:
+                        continue
+                    if stat.S_ISDIR(status.st_mode):
+                        shutil.rmtree(name, dir_fd=descriptor)
+                    else:
+                        os.unlink(name, dir_fd=descriptor)
+                    removed += 1
+            if not deep:
+                break
     return removed

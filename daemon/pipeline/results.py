@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from daemon.faults import crash_point
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo
 from daemon.storage import atomic_write, fsync_folder
@@ -153,6 +154,7 @@ class ResultsSerializer:
         """Make the frames so far durable. Call it at the end of a segment."""
         self._file.flush()
         os.fdatasync(self._file.fileno())
+        crash_point("results.saved")
         with atomic_write(self._checkpoint) as file:
             state = {
                 "bytes": self._file.tell(),
@@ -183,6 +185,7 @@ class ResultsSerializer:
         self._file.close()
         self._part.replace(self._path)
         fsync_folder(self._path.parent)
+        crash_point("results.finished")
         self._checkpoint.unlink(missing_ok=True)
         return whole
 
