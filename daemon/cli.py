@@ -453,19 +453,28 @@ def doctor(home: Home = None, weights: Weights = None, device: Device = None, as
 @models_app.command("list")
 def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
     """Show which weights are used for what, and which official ones can be pulled."""
-    from daemon.pipeline.models import find_weights
+    from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
     from daemon.pull import OFFICIAL
 
     settings = load(home, weights=weights)
     found = find_weights(settings)
+    regions = bundled_weights() if finds_own_regions(settings, objects=found is not None) else None
     if as_json:
-        used = None if found is None else {"name": found.name, "path": str(found.path), "sha256": found.sha256}
-        show_json({"objects": used, "official": sorted(OFFICIAL)})
+        used = {
+            role: None if w is None else {"name": w.name, "path": str(w.path), "sha256": w.sha256}
+            for role, w in (("objects", found), ("text_regions", regions))
+        }
+        show_json({**used, "official": sorted(OFFICIAL)})
         return
     out.print(
         f"objects: {escape(str(found.path))} (sha256 {found.sha256[:12]}…)" if found else "objects: none",
         soft_wrap=True,
     )
+    if regions:
+        out.print(f"text regions: {regions.name}, which comes with Dropframe (sha256 {regions.sha256[:12]}…)")
+    else:
+        out.print("text regions: RapidOCR's detector")
+    out.print(f"text: {'Tesseract' if settings.text_engine == 'tesseract' else 'RapidOCR'}")
     out.print(f"can be pulled: {', '.join(sorted(OFFICIAL))}  (dropframe models pull NAME)")
 
 

@@ -15,7 +15,7 @@ from rapidocr.ch_ppocr_det.utils import DBPostProcess
 
 from daemon.pipeline.detect import Yolo
 from daemon.pipeline.inference import CpuModel, Normalisation
-from daemon.pipeline.models import bundled_weights, file_sha256
+from daemon.pipeline.models import bundled_weights, file_sha256, finds_own_regions
 from daemon.pipeline.records import Box, Detection, Image, ModelInfo, VideoInfo
 from daemon.settings import Settings
 
@@ -153,12 +153,12 @@ def load_finder(settings: Settings, device: str, *, objects: bool) -> RegionFind
     Args:
         settings: Which one.
         device: ``cpu`` or ``cuda:N``.
-        objects: Whether there are object weights; without them, ``auto`` takes the YOLO in the box.
+        objects: Whether there are object weights.
 
     Raises:
         ModelError: its weights cannot be used.
     """
-    if settings.text_regions == "yolo" or (settings.text_regions == "auto" and not objects):
+    if finds_own_regions(settings, objects=objects):
         return YoloRegions.load(settings, device)
     return RapidOcrRegions(settings.text_detect_size)
 

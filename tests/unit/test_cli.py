@@ -195,3 +195,19 @@ def test_a_token_is_shown_once_with_the_line_for_the_settings() -> None:
 def test_a_token_with_a_name_that_cannot_be_is_refused() -> None:
     with pytest.raises(SettingsError):
         run("token", "ann:admin")
+
+
+def test_models_list_says_what_is_used_for_what(home: Path) -> None:
+    listed = json.loads(run("models", "list", "--home", home, "--json")[1])
+    assert listed["objects"] is None
+    assert listed["text_regions"]["name"] == "dropframe-text"
+    assert "text regions: dropframe-text, which comes with Dropframe" in run("models", "list", "--home", home)[1]
+    weights = home / "data" / "models" / "mine.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    listed = json.loads(run("models", "list", "--home", home, "--json")[1])
+    assert (listed["objects"]["path"], listed["text_regions"]) == (str(weights), None)
+    code, text = run("models", "list", "--home", home)
+    assert code == 0
+    assert f"objects: {weights}" in text
+    assert "text regions: RapidOCR's detector" in text
