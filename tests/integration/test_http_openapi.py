@@ -46,9 +46,15 @@ def fill(home: Path, store: JobStore) -> None:
 
 PHASES = {
     "single calls": ["--phases", "examples,coverage,fuzzing"],
-    # In chains of calls it takes a valid form with fields of its own for an invalid one, so that one check is off.
-    "chains of calls": ["--phases", "stateful", "--mode", "positive", "--exclude-checks", "negative_data_rejection"],
+    "chains of calls": ["--phases", "stateful"],
 }
+# Once a chain has put an earlier answer's pipeline into a form, Schemathesis judges the form anew and takes a valid one
+# for invalid, as the file's bytes are no JSON string. So these two may accept what it says; single calls check forms.
+FORMS_IN_CHAINS = """
+[[operations]]
+include-name = ["POST /v1/video/submit", "POST /video/submit"]
+checks.negative_data_rejection.expected-statuses = ["2xx", "4xx", "503", "507"]
+"""
 
 
 @pytest.mark.timeout(600)
@@ -65,8 +71,10 @@ def test_schemathesis_finds_no_failure(tmp_path: Path, phases: str, guarded: boo
             (tmp_path / "openapi.json").write_text(httpx.get(sidecar.url + "/openapi.json", headers=sent).text)
             command = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", sidecar.url]
             command += ["--checks", "all", *PHASES[phases], "-n", str(EXAMPLES), "--seed", "1", "--no-color"]
-            if guarded:
-                (tmp_path / "schemathesis.toml").write_text(f'[auth.openapi.token]\nbearer = "{secret}"\n')
+            config = f'[auth.openapi.token]\nbearer = "{secret}"\n' if guarded else ""
+            (tmp_path / "schemathesis.toml").write_text(
+                config + (FORMS_IN_CHAINS if phases == "chains of calls" else "")
+            )
             hooks = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
             ended = subprocess.run(command, capture_output=True, cwd=tmp_path, env=hooks, timeout=550)
             assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-6000:]
