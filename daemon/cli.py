@@ -37,7 +37,7 @@ from daemon.errors import (
     StoreError,
     UnknownJob,
 )
-from daemon.filesystem import shown
+from daemon.filesystem import keep_standard_files_open, shown
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options, timestamp
 from daemon.migrations import SCHEMA_VERSION
@@ -74,14 +74,24 @@ JobId = Annotated[str, typer.Argument(help="The job's id, or its first character
 
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and an exit code."""
+    keep_standard_files_open()
     try:
         app()
     except DropframeError as error:
-        err.print(f"[bold red]dropframe:[/] {escape(str(error))}", soft_wrap=True)
+        say(err, f"[bold red]dropframe:[/] {escape(str(error))}")
         sys.exit(exit_code(error))
     except OSError as error:
-        err.print(f"[bold red]dropframe:[/] {escape(str(error))}", soft_wrap=True)
+        say(err, f"[bold red]dropframe:[/] {escape(str(error))}")
         sys.exit(MACHINE)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line that must stop nothing when it cannot be written, because the log's disk is full."""
+    try:
+        console.print(text, soft_wrap=True)
+    except OSError:  # what could not be written would be tried again at the very end, and change the exit code
+        name = "stderr" if console.stderr else "stdout"
+        setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def exit_code(error: DropframeError) -> int:
@@ -166,13 +176,13 @@ def daemon(home: Home = None, weights: Weights = None, device: Device = None) ->
         names = ", ".join(f"{m['name']} ({m['role'].replace('_', ' ')}, {m['runtime']})" for m in ready.models)
         if not any(m["role"] == "objects" for m in ready.models):
             names += f"; no object weights, put an Ultralytics .pt into {settings.data_dir / 'models'} for objects"
-        out.print(f"Models on {ready.device}: {escape(names)}", soft_wrap=True)
+        say(out, f"Models on {ready.device}: {escape(names)}")
 
     service = DaemonService(settings, say_ready)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    out.print(f"Drop videos into {escape(str(settings.inbox_dir))}", soft_wrap=True)
-    out.print(f"Results appear in {escape(str(settings.outbox_dir))}", soft_wrap=True)
+    say(out, f"Drop videos into {escape(str(settings.inbox_dir))}")
+    say(out, f"Results appear in {escape(str(settings.outbox_dir))}")
     service.run()
 
 

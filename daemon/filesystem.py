@@ -94,6 +94,17 @@ def free_bytes(path: Path) -> int:
     return room.f_bavail * room.f_frsize
 
 
+def keep_standard_files_open() -> None:
+    """Put /dev/null where a process was started without standard input, output or error.
+
+    Otherwise the next file to be opened, perhaps the job store's, would get that number, and what a library prints
+    would be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def identity_of(status: os.stat_result) -> Identity:
     """Return which content a status belongs to."""
     return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,11 +1,13 @@
-"""Checks of the machine: folders, disk, libraries. At start the folders are checked; ``dropframe doctor`` shows all."""
+"""Checks of the machine: limits, folders, disk, libraries. The first two at start; ``dropframe doctor`` shows all."""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import queue
 import re
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +41,10 @@ LIBRARIES = (
     "watchdog",
 )
 
+LEAST_FILES = 64
+"""Twice what the daemon and its pipeline have open at a time."""
+LEAST_THREADS = 48
+"""What the daemon and its pipeline start on a small machine."""
 ANSWER_SECONDS = 15.0
 """A folder that has not answered for so long hangs."""
 
@@ -51,6 +57,40 @@ class Check:
     ok: bool
     sentence: str
     """What was found; if it is not ok, what to do."""
+
+
+def check_limits() -> Iterator[Check]:
+    """Look at how many files this process may open, and try how many threads it may start."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    sentence = f"{files} may be open"
+    if files < LEAST_FILES:
+        sentence = f"Only {files} files may be open; allow {LEAST_FILES} or more (ulimit -n, LimitNOFILE= of systemd)."
+    yield Check("open files", files >= LEAST_FILES, sentence)
+    threads = _threads_to_be_had(LEAST_THREADS)
+    sentence = f"{LEAST_THREADS} more can be started"
+    if threads < LEAST_THREADS:
+        sentence = (
+            f"Only {threads} more threads can be started; allow {LEAST_THREADS} or more processes and threads "
+            "(ulimit -u, TasksMax= of systemd, --pids-limit of a container)."
+        )
+    yield Check("threads", threads >= LEAST_THREADS, sentence)
+
+
+def _threads_to_be_had(wanted: int) -> int:
+    enough = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=enough.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:  # the only way to know: limits are of the user, the group, the container
+        pass
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
+    return len(started)
 
 
 def check_folders(settings: Settings) -> Iterator[Check]:
@@ -111,13 +151,13 @@ def _try_folder(folder: Path, home: Path) -> str | None:
     return None
 
 
-def require_folders(settings: Settings) -> None:
-    """Check the folders and stop at the first that cannot be used.
+def require_machine(settings: Settings) -> None:
+    """Check limits and folders and stop at the first that will not do.
 
     Raises:
         MachineError: which one, and what to do.
     """
-    for check in check_folders(settings):
+    for check in itertools.chain(check_limits(), check_folders(settings)):
         if not check.ok:
             raise MachineError(check.sentence)
 
@@ -223,6 +263,7 @@ def check_daemon(settings: Settings) -> Check:
 
 def all_checks(settings: Settings) -> Iterator[Check]:
     """Run every check, in the order in which a person would mend things."""
+    yield from check_limits()
     yield from check_folders(settings)
     yield check_disk(settings)
     yield check_store(settings)

@@ -23,7 +23,7 @@ from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.queue import InMemoryQueueService
 from daemon.retention import Retention
-from daemon.selftest import require_folders
+from daemon.selftest import require_machine
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
 from daemon.storage import LocalStorageService, sweep
@@ -100,7 +100,7 @@ class DaemonService:
         """Open everything, mend what a crash left, begin to watch and to work; ``stack`` gets what undoes it."""
         settings = self._settings
         stack.callback(self._leaving.cancel)  # the last of all
-        require_folders(settings)
+        require_machine(settings)
         pipelines = frozenset(all_pipelines())
         if settings.default_pipeline not in pipelines:
             raise MachineError(
@@ -168,6 +168,9 @@ class DaemonService:
             try:
                 self.step(time.monotonic())
                 self._grumbled = None
+                if not self._thread.is_alive() and not self._asked_to_stop:
+                    self._fatal = DropframeError("The worker has ended for a reason that the log shows; start again.")
+                    self.stop()
             except (OSError, StoreError) as error:
                 self._grumble(f"acting on tickets goes on after an error: {error}")
                 time.sleep(ERROR_SECONDS)

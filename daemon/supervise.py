@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
 FINAL = frozenset({0, 2, 5})
-"""Exit codes after which starting again would change nothing: done, wrong settings, unusable machine."""
+"""Exit codes after which starting again would change nothing: done; wrong settings or unusable machine at first."""
 LONGEST_WAIT_SECONDS = 30.0
 STABLE_SECONDS = 60.0
 """A process that ran this long starts again at once; one that dies sooner waits longer each time."""
@@ -76,6 +76,7 @@ class Supervised:
         self._started = 0.0
         self._due = 0.0
         self._wait_seconds = 1.0
+        self._has_run = False
 
     def step(self, now: float) -> int | None:
         """Start the process if it is due, notice if it ended.
@@ -98,10 +99,13 @@ class Supervised:
         if code is None:
             return None
         self._process = None
-        if code in FINAL:
-            return code
         if now - self._started > STABLE_SECONDS:
             self._wait_seconds = 1.0
+            self._has_run = True
+        # One that has run well may find a folder or a port away for a while when it is started again.
+        if code == 0 or (code in FINAL and not self._has_run):
+            log.warning("the %s has ended with code %d, and so everything ends", self._name, code)
+            return code
         log.warning("the %s ended with code %d and is started again in %.0f s", self._name, code, self._wait_seconds)
         self._due = now + self._wait_seconds
         self._wait_seconds = min(LONGEST_WAIT_SECONDS, self._wait_seconds * 2)

@@ -9,14 +9,17 @@ import logging
 import sys
 from pathlib import Path
 
-from daemon.errors import DropframeError, SettingsError
+from daemon.errors import DropframeError, MachineError, SettingsError
+from daemon.filesystem import keep_standard_files_open
 from daemon.settings import Settings
 from sidecar import logs
 from sidecar.app import make_app
 from sidecar.server import make_server
 
-WRONG_SETTINGS = 2
 CANNOT_RUN = 1
+WRONG_SETTINGS = 2
+MACHINE = 5
+"""The address cannot be had; starting again changes nothing."""
 
 log = logging.getLogger("sidecar")
 
@@ -38,6 +41,7 @@ def keep_memory() -> None:
 
 def main() -> int:
     """Serve until a signal comes; return the exit code."""
+    keep_standard_files_open()
     parser = argparse.ArgumentParser(prog="sidecar", description="Submit, status and results over HTTP.")
     parser.add_argument("--home", type=Path, help="folder of inbox, outbox and data (default: the current one)")
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
@@ -60,7 +64,11 @@ def main() -> int:
 
     keep_memory()
     server = make_server(settings, app, on_start)
-    server.run()
+    try:
+        server.run()
+    except MachineError as error:
+        sys.stderr.write(f"{error}\n")
+        return MACHINE
     return 0 if server.started else CANNOT_RUN
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import resource
 import signal
@@ -16,6 +17,7 @@ import uvicorn
 from h11._readers import ContentLengthReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from daemon.errors import MachineError
 from daemon.settings import Settings
 from sidecar.problems import MEDIA_TYPE, Problem, busy
 
@@ -193,8 +195,15 @@ class SidecarServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     async def startup(self, sockets: Any = None) -> None:
-        """Listen."""
-        await super().startup(sockets)
+        """Listen.
+
+        Raises:
+            MachineError: the address cannot be had.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # how uvicorn ends when it cannot listen
+            raise _cannot_listen(self.config, error.__context__) from error
         if self.started:
             self._on_start(self.servers[0].sockets[0].getsockname()[1])
 
@@ -202,6 +211,16 @@ class SidecarServer(uvicorn.Server):
         """Refuse what is new, give what is under way a few seconds, then end it."""
         self._on_stop()
         await super().shutdown(sockets)
+
+
+def _cannot_listen(config: uvicorn.Config, error: BaseException | None) -> MachineError:
+    address = f"{config.host}, port {config.port}"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return MachineError(
+            f"Another program listens on {address} already (ss -ltnp shows which). End it, or set another port: "
+            "port in dropframe.toml, or --port."
+        )
+    return MachineError(f"The sidecar cannot listen on {address}: {error}. Set another host or port.")
 
 
 def make_server(settings: Settings, app: Any, on_start: Callable[[int], None]) -> SidecarServer:

@@ -70,7 +70,7 @@ def test_a_folder_in_which_something_is_not_allowed_is_named(
 
     monkeypatch.setattr(Path, method, call)
     with pytest.raises(MachineError, match=f"{settings.home}/{name} cannot be used: Permission denied. Give user"):
-        selftest.require_folders(settings)
+        selftest.require_machine(settings)
 
 
 def test_a_file_in_a_folders_place_is_named(settings: Settings) -> None:
@@ -175,7 +175,7 @@ def test_libraries_that_are_missing_keep_the_models_from_being_tried(
 ) -> None:
     monkeypatch.setattr(selftest, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
     names = [check.name for check in selftest.all_checks(settings)]
-    assert names == ["inbox", "outbox", "data", "disk", "jobs", "daemon", "library av"]
+    assert names == ["open files", "threads", "inbox", "outbox", "data", "disk", "jobs", "daemon", "library av"]
 
 
 def test_a_folder_that_does_not_answer_is_named_and_nothing_waits_for_it(

@@ -75,6 +75,19 @@ def test_one_that_ran_for_long_is_started_again_soon(started: list[Supervised]) 
     assert process._due - (now + STABLE_SECONDS + 1) == 1.0
 
 
+@pytest.mark.parametrize(("code", "final"), [(0, True), (2, False), (5, False)])
+def test_one_that_has_run_well_is_not_given_up_for_a_folder_or_port_that_is_away(
+    started: list[Supervised], code: int, final: bool
+) -> None:
+    process = a_process(started, f"raise SystemExit({code})")
+    process.step(0.0)
+    assert (end(process, STABLE_SECONDS + 1) == code) is final
+    if not final:
+        process.step(process._due)
+        assert end(process, process._due + 1) is None
+        assert process._due > 0
+
+
 def test_one_that_was_killed_is_started_again(started: list[Supervised]) -> None:
     process = a_process(started, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     process.step(0.0)
