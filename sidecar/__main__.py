@@ -11,6 +11,7 @@ from pathlib import Path
 
 from daemon.errors import DropframeError, MachineError, SettingsError
 from daemon.filesystem import keep_standard_files_open
+from daemon.notify import notify
 from daemon.settings import Settings
 from sidecar import logs
 from sidecar.app import make_app
@@ -59,6 +60,7 @@ def main() -> int:
         return CANNOT_RUN
 
     def on_start(port: int) -> None:
+        notify("READY=1")
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         log.info("listening", extra={"fields": {"address": f"http://{host}:{port}", "port": port}})
 

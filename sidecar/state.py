@@ -17,6 +17,7 @@ from daemon.errors import StoreError
 from daemon.filesystem import free_bytes
 from daemon.heartbeat import Heartbeat
 from daemon.jobs import JobStatus
+from daemon.notify import notify
 from daemon.settings import Settings
 from daemon.storage import LocalStorageService
 from sidecar.files import etag
@@ -102,6 +103,7 @@ class State:
         news = False
         if now >= self._beat_due:
             self._beat_due = now + BEAT_SECONDS
+            notify("WATCHDOG=1")
             before, self.beat = self.beat, heartbeat.read(self.settings.data_dir)
             news = before != self.beat
         try:

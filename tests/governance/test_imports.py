@@ -29,6 +29,7 @@ SIDECAR_MAY_IMPORT = {
     "daemon.journal",
     "daemon.migrations",
     "daemon.mp4",
+    "daemon.notify",
     "daemon.pipeline.pipelines",
     "daemon.settings",
     "daemon.spool",
