@@ -9,7 +9,7 @@ import os
 import random
 import re
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sidecar.part_file import LEFTOVER_SECONDS, sweep
 from tests.clips import make_clip
 from tests.integration.test_http_uploads import form, head_of
 from tests.sidecar_process import ROOT, Sidecar, running_sidecar
@@ -160,25 +161,35 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
+ROUNDS = 5
+CUTS = 100
+"""In each round."""
+
+
 @pytest.mark.timeout(600)
-def test_answered_jobs_complete_through_kills_of_both_and_cut_uploads_leave_nothing(home: Path) -> None:
+def test_answered_jobs_complete_through_kills_of_both_and_500_cut_uploads_leave_nothing(home: Path) -> None:
     clip = make_clip(home / "clip.mp4", frames=3, size=(160, 120)).read_bytes()
+    whole = head_of(len(form(clip))) + form(clip)
     chance = random.Random(11)
     answered: list[str] = []
-    for _ in range(3):
+    for _ in range(ROUNDS):
         with running_sidecar(home) as sidecar, running_daemon(home) as daemon:
-            for _ in range(2):
-                whole = head_of(len(form(clip))) + form(clip)
+            for cut in range(CUTS):
                 with sidecar.connect() as connection:
                     connection.sendall(whole[: chance.randrange(len(whole))])
-                answer = httpx.put(
-                    sidecar.url + "/v1/video/submit/a.mp4?pipeline_id=ocr_only&max_frames=1", content=clip
-                )
-                answered.append(answer.json()["job_id"])
-            time.sleep(chance.random() * 3)
-            for process in chance.sample([sidecar.process, daemon], 2):
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                    if chance.random() < 0.5:  # a reset instead of an orderly end
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                if cut % (CUTS // 2) == 0:
+                    answered.append(put_clip(sidecar, clip))
+            with contextlib.ExitStack() as open_ones:
+                for _ in range(5):  # cut by the kill
+                    connection = open_ones.enter_context(sidecar.connect())
+                    connection.sendall(whole[: chance.randrange(len(whole))])
+                time.sleep(chance.random() * 3)  # the daemon is killed at its start, while it runs, or idle
+                answered.append(put_clip(sidecar, clip))
+                for process in (sidecar.process, daemon):  # the sidecar at once after its answer
+                    process.kill()
+                    process.wait()
     with running_sidecar(home) as sidecar, running_daemon(home):
         for job_id in answered:
             assert wait_for_end(sidecar, job_id)["status"] == "completed"
@@ -188,3 +199,11 @@ def test_answered_jobs_complete_through_kills_of_both_and_cut_uploads_leave_noth
             "completed": len(answered),
             "failed": 0,
         }
+        sweep(sidecar.spool, time.time() + LEFTOVER_SECONDS + 1)  # what the kills left, once it is surely nobody's
+        assert sidecar.left_in_spool() == []
+
+
+def put_clip(sidecar: Sidecar, clip: bytes) -> str:
+    answer = httpx.put(sidecar.url + "/v1/video/submit/a.mp4?pipeline_id=ocr_only&max_frames=1", content=clip)
+    job_id: str = answer.json()["job_id"]
+    return job_id
