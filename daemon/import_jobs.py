@@ -193,7 +193,8 @@ class _Importer:
             return job
         kind = ErrorKind.CANCELLED if word.startswith("cancel") else ErrorKind.PERMANENT
         reason = row.fact("error") or "It ended without a result in the service that it was imported from."
-        return replace(job, error_kind=kind, error_message=_text(reason))
+        # Its video stays where it is, so nobody can try it again here.
+        return replace(job, error_kind=kind, error_message=_text(reason), source_removed_at=updated)
 
     def _video(self, row: Row) -> Path:
         given = row.fact("video")

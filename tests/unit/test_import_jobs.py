@@ -66,6 +66,7 @@ def test_finished_jobs_become_history_with_their_own_times_and_results(settings:
     assert match.summary is not None
     assert match.summary["classes"] == {"bus": 1}
     assert (broken.job_id, broken.status, broken.error_kind) == (BROKEN, JobStatus.FAILED, ErrorKind.PERMANENT)
+    assert broken.source_removed_at, "a retry would only lose its reason"
     assert broken.error_message == "Unable to read video file:\nno frames extracted"
 
 
