@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format docs bench clean
+.PHONY: help install run test check format docs bench clean soak
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ format: install ## Put the code in the project's format
 
 docs: install ## Write the documents that are made from the code
 	$(BIN)/python -m tools.settings_doc
+
+soak: install ## Run for MINUTES=15 with one random fault a minute
+	$(BIN)/python -m tests.system.soak --minutes $(or $(MINUTES),15) $(ARGS)
 
 bench: install ## Print the benchmark tables (clips and weights in ../shared)
 	$(BIN)/python -m benchmarks
