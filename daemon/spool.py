@@ -3,6 +3,9 @@
 The spool is a folder. A submission is a video ``<job_id>.mp4`` and then its ticket ``<job_id>.submit.json``;
 the ticket's appearance is the moment from which the job is promised. A wish about a job is a ticket
 ``<job_id>.cancel.json`` or ``<job_id>.retry.json``. All are written under a hidden name first.
+
+The daemon must be able to read what others put here. So a video is open to the group, as far as the umask lets it, and
+what root submits is given to the owner of the folder.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ log = logging.getLogger(__name__)
 
 BAD_FOLDER = "bad"
 MAX_TICKET_BYTES = 65_536
+VIDEO_MODE = 0o640
+"""Permissions of a submitted video, before the umask."""
 LEFTOVER_SECONDS = 86_400.0
 """A part of an upload older than this belongs to nobody any more."""
 
@@ -116,7 +121,7 @@ def submit(
     spool_dir.mkdir(parents=True, exist_ok=True)
     part = part_path(spool_dir, job_id)
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as target:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, VIDEO_MODE), "wb") as target:
             if isinstance(video, Path):
                 with _open_video(video) as opened:
                     shutil.copyfileobj(opened, target, 4 << 20)
@@ -156,6 +161,7 @@ def commit(
     try:
         descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
         try:
+            _give_to_owner(descriptor, spool_dir)
             os.fsync(descriptor)
             size = os.fstat(descriptor).st_size
         finally:
@@ -324,6 +330,15 @@ def _read(path: Path) -> Ticket:
 def _write(spool_dir: Path, ticket: Ticket) -> None:
     with atomic_write(spool_dir / ticket.name) as file:
         file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
+        _give_to_owner(file.fileno(), spool_dir)
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Make what root has written the folder owner's, who runs the daemon."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        with contextlib.suppress(PermissionError):  # a root without the power to give files away
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _open_video(path: Path) -> BinaryIO:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -43,6 +44,30 @@ def test_a_file_is_copied_and_kept(tmp_path: Path) -> None:
     job_id = submit(tmp_path / "spool", tmp_path / "a.mp4")
     assert (tmp_path / "spool" / f"{job_id}.mp4").read_bytes() == b"video"
     assert (tmp_path / "a.mp4").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_submits_belongs_to_the_owner_of_the_spool(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    os.chown(tmp_path / "spool", 12345, 23456)
+    before = os.umask(0o077)
+    try:
+        job_id = submit(tmp_path / "spool", io.BytesIO(b"video"))
+        spool.request(tmp_path / "spool", TicketKind.CANCEL, job_id)
+    finally:
+        os.umask(before)
+    written = [path.stat() for path in (tmp_path / "spool").iterdir()]
+    assert len(written) == 3
+    assert {(status.st_uid, status.st_gid) for status in written} == {(12345, 23456)}
+
+
+def test_a_video_is_open_to_the_group_and_to_nobody_else(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        job_id = submit(tmp_path, io.BytesIO(b"video"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / f"{job_id}.mp4").stat().st_mode) == 0o640
 
 
 def test_a_pipe_cannot_be_submitted(tmp_path: Path) -> None:
