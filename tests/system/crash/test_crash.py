@@ -1,0 +1,31 @@
+"""Whatever is killed whenever: nothing is lost, doubled, different or seen in part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.system.crash.harness import POINTS, Harness, points_in_code
+
+CYCLES = 60
+SEED = int(os.environ.get("CRASH_SEED", "20261121"))
+"""The same in every run, so that a failure can be looked into; the long run takes a new one each time."""
+
+
+def test_every_crash_point_in_the_code_is_one_at_which_the_harness_kills() -> None:
+    assert points_in_code() == set(POINTS)
+
+
+@pytest.mark.timeout(1800)
+def test_kills_of_everything_lose_double_and_damage_nothing(tmp_path: Path) -> None:
+    report = Harness(tmp_path, SEED, print).run(CYCLES)
+    print(report)
+    assert report.problems == []
+    assert report.cycles >= CYCLES
+    at_points = {kind.rpartition(" ")[2] for kind in report.kills if " at " in kind}
+    assert at_points == set(POINTS)
+    assert report.looks["documents"] >= report.videos.total()
+    assert report.looks["stores"] > report.cycles
+    assert report.looks["statuses"] > report.cycles
