@@ -460,6 +460,16 @@ def doctor(home: Home = None, weights: Weights = None, device: Device = None, as
         raise typer.Exit(FAILED)
 
 
+@app.command()
+def health(home: Home = None) -> None:
+    """Say whether the daemon does its work, for monitors: exit code 0 if so, 1 if not."""
+    settings = load(home)
+    problem = heartbeat.problem(heartbeat.read(settings.data_dir), settings, datetime.now(UTC))
+    out.print(escape(problem or "The daemon does its work."), soft_wrap=True)
+    if problem:
+        raise typer.Exit(FAILED)
+
+
 @models_app.command("list")
 def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
     """Show which weights are used for what, and which official ones can be pulled."""

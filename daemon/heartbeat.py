@@ -85,6 +85,23 @@ def longest_scan_age_seconds(settings: Settings) -> float:
     return 3 * max(settings.rescan_seconds, settings.poll_seconds) + 10
 
 
+def problem(heartbeat: Heartbeat | None, settings: Settings, now: datetime) -> str | None:
+    """Return a sentence on why the daemon does not do its work, or None if it does."""
+    if heartbeat is None:
+        return "The daemon has never run here; start it with: dropframe daemon."
+    age = age_seconds(heartbeat, now)
+    if age > ALIVE_SECONDS:
+        return f"The daemon's last sign of life is {age:.0f} s old; start it with: dropframe daemon."
+    if heartbeat.state != "running":
+        return f"The daemon is {heartbeat.state}."
+    if not heartbeat.inbox["online"]:
+        return "The inbox cannot be reached; mount it again or check its folder."
+    scan = heartbeat.inbox["last_good_scan_age_s"]
+    if scan is None or scan + age > longest_scan_age_seconds(settings):
+        return "The inbox has not been scanned for too long; the daemon's log says why."
+    return heartbeat.paused
+
+
 def age_seconds(heartbeat: Heartbeat, now: datetime) -> float:
     """Return how long ago it was written.
 

@@ -11,6 +11,7 @@ import pytest
 
 from daemon import heartbeat
 from daemon.heartbeat import NAME, Heartbeat
+from daemon.settings import Settings
 
 BEAT = Heartbeat(
     pid=7,
@@ -73,3 +74,30 @@ def test_its_age_is_never_negative() -> None:
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         heartbeat.write(tmp_path / "missing", BEAT)
+
+
+NOW = datetime.fromisoformat(BEAT.updated_at) + timedelta(seconds=1)
+SCANNED = {"online": True, "last_good_scan_age_s": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("beat", "after_seconds", "said"),
+    [
+        (None, 1, "has never run here"),
+        (replace(BEAT, inbox=SCANNED), 60, "last sign of life is 60 s old"),
+        (replace(BEAT, state="starting"), 1, "is starting"),
+        (replace(BEAT, inbox={"online": False, "last_good_scan_age_s": 5.0}), 1, "cannot be reached"),
+        (replace(BEAT, inbox={"online": True, "last_good_scan_age_s": None}), 1, "not been scanned"),
+        (replace(BEAT, inbox={"online": True, "last_good_scan_age_s": 191.0}), 1, "not been scanned"),
+        (replace(BEAT, inbox=SCANNED, paused="The disk is too full."), 1, "The disk is too full."),
+    ],
+)
+def test_a_daemon_that_does_not_do_its_work_says_why(
+    beat: Heartbeat | None, after_seconds: float, said: str, tmp_path: Path
+) -> None:
+    now = datetime.fromisoformat(BEAT.updated_at) + timedelta(seconds=after_seconds)
+    assert said in str(heartbeat.problem(beat, Settings(home=tmp_path), now))
+
+
+def test_a_daemon_that_scans_has_no_problem(tmp_path: Path) -> None:
+    assert heartbeat.problem(replace(BEAT, inbox=SCANNED), Settings(home=tmp_path), NOW) is None
