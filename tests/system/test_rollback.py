@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import spool
-from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.jobs import Job, JobStatus, input_key, new_job_id
+from daemon.store import JobStore
 from tests.clips import make_clip
 from tests.system.documents import Session, blocks, session
 from tests.system.running import ROOT, wait_for
@@ -144,16 +144,10 @@ def test_removing_it_leaves_every_video_and_result_under_its_name(used: Session)
 
 
 def test_a_name_that_leads_out_of_the_folder_stays_in_it(used: Session) -> None:
-    spool.submit(
-        used.data / "spool",
-        used.home / "third.mp4",
-        source=JobSource.HTTP,
-        source_name="../../escape.mp4",
-        pipeline_id="ocr_only",
-        options=Options(),
-    )
-    used.start()
-    used.wait_idle()
+    job_id = new_job_id()
+    (used.data / input_key(job_id)).write_bytes(b"a video")
+    with JobStore.open(used.data) as store:
+        store.create([Job(job_id, JobStatus.FAILED, input_path=input_key(job_id), source_name="../../escape.mp4")])
     run(used, "Removing Dropframe")
     found = {path.relative_to(used.home) for path in used.home.parent.rglob("*escape.mp4*")}
-    assert found == {Path("taken-home/escape.mp4"), Path("taken-home/escape.mp4.json")}
+    assert found == {Path("taken-home/escape.mp4")}
