@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from daemon.pipeline.regions import YOLO_CONFIDENCE
+
 from .dataset import held_out
-from .detector import TextDetector, decode, one_box_a_line, overlap
-from .ink import HEIGHT, WIDTH
+from .detector import TextDetector, lines, overlap
 
 BANDS = [(3.5, 6), (6, 9), (9, 14), (14, 24), (24, 48), (48, 400)]
 """Heights of lines at the network's input, in pixels; a 1280x720 frame's heights are twice as much."""
@@ -41,12 +42,19 @@ def average_precision(confidence: np.ndarray, correct: np.ndarray, total: int) -
 
 
 def measure(detector: TextDetector, split: str, count: int, confidence: float) -> dict[str, object]:
-    """Run the held-out set: mAP50, mAP50-95, precision and recall at a confidence, and both by height."""
+    """Run the held-out set: mAP50, mAP50-95, precision and recall at a confidence, and both by height.
+
+    Args:
+        detector: One that gives boxes of almost no confidence too, for the whole curve.
+        split: ``val`` or ``test``.
+        count: Images.
+        confidence: Of use.
+    """
     scores, ious, heights, truth_heights, recalled = [], [], [], [], []
     false_at = kept_at = textless = false_textless = 0
-    size = detector.input_size(HEIGHT, WIDTH)
-    for picture, truth in held_out(split, count, *size):
-        found = decode(detector.raw(picture), 0.01, 0.5)
+    for picture, truth in held_out(split, count):
+        (detections,) = detector([picture])
+        found = np.array([[*each.box, each.confidence] for each in detections], np.float32).reshape(-1, 5)
         pairs, shared = matches(found, truth, 0.5)
         scores.append(found[:, 4])
         heights.append(
@@ -58,8 +66,7 @@ def measure(detector: TextDetector, split: str, count: int, confidence: float) -
         )
         ious.append(np.array([shared[i, p] if p >= 0 else 0.0 for i, p in enumerate(pairs)]))
         truth_heights.append(truth[:, 3] - truth[:, 1])
-        used = one_box_a_line(found[found[:, 4] >= confidence])
-        used = used[np.argsort(-used[:, 4], kind="stable")]
+        used = lines(detections, confidence)
         used_pairs, _ = matches(used, truth, 0.5)
         recalled.append(np.isin(np.arange(len(truth)), used_pairs))
         false_at += int((used_pairs < 0).sum())
@@ -67,10 +74,10 @@ def measure(detector: TextDetector, split: str, count: int, confidence: float) -
         textless += len(truth) == 0
         false_textless += len(used) if len(truth) == 0 else 0
     score, iou, height = (np.concatenate(x) for x in (scores, ious, heights))
-    lines, hit = np.concatenate(truth_heights), np.concatenate(recalled)
+    line_heights, hit = np.concatenate(truth_heights), np.concatenate(recalled)
     bands = []
     for low, high in BANDS:
-        mine, theirs = (height >= low) & (height < high), (lines >= low) & (lines < high)
+        mine, theirs = (height >= low) & (height < high), (line_heights >= low) & (line_heights < high)
         bands.append(
             (
                 low,
@@ -81,9 +88,11 @@ def measure(detector: TextDetector, split: str, count: int, confidence: float) -
             )
         )
     return {
-        "lines": len(lines),
-        "map50": average_precision(score, iou >= 0.5, len(lines)),
-        "map50_95": float(np.mean([average_precision(score, iou >= t, len(lines)) for t in np.arange(0.5, 1, 0.05)])),
+        "lines": len(line_heights),
+        "map50": average_precision(score, iou >= 0.5, len(line_heights)),
+        "map50_95": float(
+            np.mean([average_precision(score, iou >= t, len(line_heights)) for t in np.arange(0.5, 1, 0.05)])
+        ),
         "recall": hit.mean(),
         "precision": 1 - false_at / max(1, kept_at),
         "false_a_textless": false_textless / max(1, textless),
@@ -97,11 +106,10 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--split", choices=["val", "test"], default="test")
     parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--side", type=int, default=640, help="longer side of the input (default: %(default)s)")
-    parser.add_argument("--confidence", type=float, default=0.3)
+    parser.add_argument("--confidence", type=float, default=YOLO_CONFIDENCE)
     options = parser.parse_args()
-    result = measure(TextDetector(options.weights, options.side), options.split, options.images, options.confidence)
-    print(f"{options.split}: {options.images} images, {result['lines']} lines, longer side {options.side}")
+    result = measure(TextDetector(options.weights, confidence=0.01), options.split, options.images, options.confidence)
+    print(f"{options.split}: {options.images} images, {result['lines']} lines")
     print(f"mAP50 {result['map50']:.3f}  mAP50-95 {result['map50_95']:.3f}")
     print(f"at confidence {options.confidence}: recall {result['recall']:.3f}, "
           f"precision {result['precision']:.3f}, "

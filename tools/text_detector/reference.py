@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import openvino as ov
 from rapidocr import EngineType, RapidOCR
 from rapidocr.ch_ppocr_rec.typings import TextRecInput
 
-from .detector import compile_f32
-
 Array = np.ndarray
+
+
+def compile_f32(model: ov.Model) -> Any:
+    """Compile for two cores in full precision, one request at a time, and return the request."""
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 2}
+    return ov.Core().compile_model(model, "CPU", hints).create_infer_request()
 
 
 class Reference:
@@ -27,7 +32,7 @@ class Reference:
         self.engine(blank, use_rec=False)  # RapidOCR loads its models on first use
         self.engine(blank, use_det=False, use_rec=True)
         for part in (self.engine.text_det, self.engine.text_rec):
-            part.session.session = compile_f32(part.session.model, 2)
+            part.session.session = compile_f32(part.session.model)
 
     def find(self, image: Array) -> Array:
         """Find regions: (n, 4, 2) corners."""
@@ -39,7 +44,7 @@ class Reference:
         shape = self.engine.text_det.get_preprocess()(image).shape
         model = self.engine.text_det.session.model
         model.reshape(shape)
-        self.engine.text_det.session.session = compile_f32(model, 2)
+        self.engine.text_det.session.session = compile_f32(model)
 
     def read(self, crops: list[Array]) -> list[tuple[str, float]]:
         """Read crops of one line each: text and confidence."""
