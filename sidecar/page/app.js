@@ -5,6 +5,8 @@ const PAGE_JOBS = 30;
 const FRAMES_AT_ONCE = 300;
 const COLOURS = ["#4cc38a", "#f0b254", "#5b9bff", "#ff7b80", "#c792ea", "#2bd4d9", "#e5e510", "#ff9e64"];
 
+const NARROW = matchMedia("(max-width: 60rem)");
+
 const at = (id) => document.getElementById(id);
 const chosen = { id: null, stop: () => {} };
 let shown = PAGE_JOBS;
@@ -30,6 +32,8 @@ async function ask(path, options) {
 const percent = (job) => (job.frames_total ? Math.min(100, (100 * job.frames_processed) / job.frames_total) : 0);
 const bytes = (n) => (n >= 1e9 ? (n / 1e9).toFixed(1) + " GB" : n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : Math.ceil(n / 1e3) + " kB");
 const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
+const about = (s) => (s < 90 ? `about ${Math.ceil(s)} s` : s < 5400 ? `about ${Math.round(s / 60)} min` : `about ${(s / 3600).toFixed(1)} h`);
+const moment = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
 // Submitting.
 
@@ -59,14 +63,15 @@ function send(file, bar, note, line) {
     };
     request.onerror = () => { note.className = "small failed"; note.textContent = "the connection broke; drop it again"; done(); };
     request.onload = () => {
-      const body = JSON.parse(request.responseText);
       if (request.status === 201) {
         line.remove();
-        choose(body.job_id);
+        choose(JSON.parse(request.responseText).job_id);
         refresh();
       } else {
+        let why = request.statusText;
+        try { why = JSON.parse(request.responseText).detail; } catch (error) { /* a proxy's page */ }
         bar.remove();
-        line.append(make("p", { class: "notice small" }, body.detail));
+        line.append(make("p", { class: "notice small" }, why));
         note.textContent = "refused";
       }
       done();
@@ -92,9 +97,9 @@ function jobLine(job) {
     ? `${Math.floor(percent(job))} %${job.frames_per_second ? `, ${job.frames_per_second.toFixed(1)} frames/s` : ""}`
     : job.status === "pending" ? (job.queue_position ? `${job.queue_position} before it` : "next")
     : job.status === "failed" ? job.error_message || "" : job.summary ? `${job.summary.frame_count} frames` : "";
-  const button = make("button", { class: "job" + (job.job_id === chosen.id ? " chosen" : ""), onclick: () => choose(job.job_id) },
+  const button = make("button", { class: "job" + (job.job_id === chosen.id ? " chosen" : ""), onclick: () => { choose(job.job_id); if (NARROW.matches) at("detail").scrollIntoView({ behavior: "smooth" }); } },
     make("span", { class: "row" }, make("span", { class: "name" }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
-    make("span", { class: "small soft" }, `${new Date(job.created_at).toLocaleString()} · ${bytes(job.size_bytes)}${doing ? " · " + doing : ""}`));
+    make("span", { class: "small soft" }, `${moment(job.created_at)} · ${bytes(job.size_bytes)}${doing ? " · " + doing : ""}`));
   if (job.status === "running" && job.frames_total) button.append(make("progress", { max: 100, value: percent(job) }));
   return button;
 }
@@ -106,11 +111,12 @@ async function refresh() {
   try {
     const page = await ask("/v1/jobs?" + query);
     at("jobs").replaceChildren(...page.jobs.map(jobLine));
-    if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, "None yet."));
+    const filtered = at("status").value || at("name").value;
+    if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, filtered ? "No job fits." : "No videos yet."));
     at("more").hidden = page.next_cursor === null || shown >= 500;
     at("counts").textContent = Object.entries(page.counts).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(" · ");
     at("problem").hidden = true;
-    if (!chosen.id && location.hash) choose(location.hash.slice(1));
+    if (!chosen.id && /^#[0-9a-f-]{36}$/.test(location.hash)) choose(location.hash.slice(1));
   } catch (error) {
     at("problem").textContent = String(error.message || error);
     at("problem").hidden = false;
@@ -120,8 +126,10 @@ async function refresh() {
 async function checkHealth() {
   const body = await fetch("/readyz").then((response) => response.json()).catch(() => null);
   const wrong = body && body.parts ? Object.values(body.parts).filter((part) => !part.ok).map((part) => part.detail) : ["Dropframe does not answer."];
-  at("health").textContent = wrong.join(" ");
-  at("health").className = "small " + (wrong.length ? "failed" : "soft");
+  at("health").textContent = wrong.length ? "not ready" : "ready";
+  at("health").className = `pill ${wrong.length ? "failed" : "completed"}`;
+  at("wrong").textContent = wrong.join(" ");
+  at("wrong").hidden = !wrong.length;
 }
 
 at("more").addEventListener("click", () => { shown += PAGE_JOBS; refresh(); });
@@ -144,18 +152,26 @@ function choose(id) {
 async function follow(id, going) {
   let tag = "";
   while (going()) {
+    let pause = 2 * POLL_MS;
     try {
       const response = await fetch(`/v1/video/status/${id}?wait=20`, { headers: tag ? { "If-None-Match": tag } : {} });
       if (!going()) return;
-      if (response.status === 304) continue;
-      const job = await response.json();
-      if (!response.ok) { at("detail").replaceChildren(make("p", { class: "notice" }, job.detail)); return; }
-      tag = response.headers.get("ETag");
-      show(job, going);
-      if (job.status === "completed") return;
+      if (response.ok) {
+        const job = await response.json();
+        tag = response.headers.get("ETag");
+        show(job, going);
+        if (job.status === "completed") return;
+        if (job.status !== "failed") pause = 0; // a failed one is told at once, however often it is asked for
+      } else if (response.status === 304) {
+        pause = at("detail").dataset.status === "failed" ? pause : 0;
+      } else if (response.status < 500) {
+        at("detail").replaceChildren(make("p", { class: "notice" }, (await response.json()).detail));
+        return;
+      }
     } catch (error) {
-      await new Promise((wake) => setTimeout(wake, 2 * POLL_MS));
+      // It does not answer just now; the health line says so.
     }
+    await new Promise((wake) => setTimeout(wake, pause));
   }
 }
 
@@ -168,24 +184,26 @@ async function want(job, what) {
 }
 
 function show(job, going) {
-  const rows = [["Pipeline", job.pipeline_id], ["Submitted", new Date(job.created_at).toLocaleString()]];
+  const rows = [["Pipeline", job.pipeline_id], ["Submitted", moment(job.created_at)]];
   if (job.frames_total) rows.push(["Frames", `${job.frames_processed} of ${job.frames_total}`]);
   if (job.frames_per_second) rows.push(["Speed", `${job.frames_per_second.toFixed(1)} frames/s`]);
-  if (job.eta_s !== null) rows.push(["Left", `about ${clock(job.eta_s)} min`]);
+  if (job.eta_s !== null) rows.push(["Left", about(job.eta_s)]);
   if (job.device) rows.push(["Device", job.device]);
   if (job.summary) rows.push(["Detections", String(job.summary.detection_count)]);
   const buttons = make("div", { class: "row" });
   if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
   if (job.status === "failed") buttons.append(make("button", { onclick: () => want(job, "retry") }, "Try again"));
-  if (job.status === "completed") buttons.append(make("a", { href: `/v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
+  if (job.status === "completed") buttons.append(make("a", { class: "button", href: `/v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
   const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const classes = job.summary ? Object.entries(job.summary.classes || {}).sort((a, b) => b[1] - a[1]) : [];
+  at("detail").dataset.status = job.status;
   at("detail").replaceChildren(
     make("div", { class: "row" }, make("h2", { class: "name", title: job.source_name }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
     job.error_message ? make("p", { class: "notice" }, job.error_message) : "",
     job.status === "running" ? make("progress", { max: 100, ...(job.frames_total ? { value: percent(job) } : {}) }) : "",
-    list,
     make("div", { class: "chips" }, ...classes.map(([name, count]) => make("span", { class: "chip small" }, `${name} ${count}`))),
+    make("div", { id: "result" }),
+    list,
     buttons);
   if (job.status === "completed") showResult(job, going);
 }
@@ -197,8 +215,8 @@ async function showResult(job, going) {
   video.muted = true;
   const canvas = make("canvas");
   const texts = make("tbody");
-  at("detail").append(make("p", {}, ""), make("div", { class: "stage" }, video, canvas),
-    make("h2", {}, " "), make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "At"), make("th", {}, "Text"))), texts));
+  const heading = make("h2", {}, "Text");
+  at("result").append(make("div", { class: "stage" }, video, canvas), heading, make("div", { class: "scroll" }, make("table", {}, texts)));
   const found = new Frames(job.job_id);
   const paint = () => {
     const frame = found.at(video.currentTime);
@@ -210,6 +228,9 @@ async function showResult(job, going) {
     paint();
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(tick);
   };
+  video.addEventListener("error", () => {
+    video.parentElement.replaceWith(make("p", { class: "soft" }, "The video is not kept any more, or this browser cannot play it."));
+  });
   video.addEventListener("loadeddata", tick);
   video.addEventListener("seeked", () => found.want(video.currentTime).then(paint, () => {}));
   if (!video.requestVideoFrameCallback) video.addEventListener("timeupdate", tick);
@@ -222,10 +243,12 @@ async function showResult(job, going) {
       const time = frame.timestamp_s;
       texts.append(make("tr", {}, make("td", { class: "at", onclick: () => { video.currentTime = time; } }, clock(time)), make("td", {}, before.replaceAll("\n", " · "))));
     }
-    if (!texts.children.length) texts.append(make("tr", {}, make("td", { class: "soft", colspan: 2 }, "No text in the first frames.")));
+    if (!texts.children.length) texts.append(make("tr", {}, make("td", { class: "soft" }, "None was read.")));
+    const last = first[first.length - 1];
+    if (last && last.frame_index + 1 < (job.frames_total || 0)) heading.textContent = `Text of the first ${clock(last.timestamp_s)} min`;
     paint();
   } catch (error) {
-    at("detail").append(make("p", { class: "notice" }, String(error.message || error)));
+    at("result").append(make("p", { class: "notice" }, String(error.message || error)));
   }
 }
 
@@ -287,6 +310,8 @@ function draw(canvas, video, result) {
 }
 
 // Beginning.
+
+at("curl").textContent = `curl -F file=@video.mp4 ${location.origin}/v1/video/submit`;
 
 ask("/v1/pipelines").then((body) => {
   for (const one of body.pipelines) {

@@ -1,21 +1,15 @@
-"""End to end with the real daemon: submitted by curl, httpx and a browser, read back, equal to the outbox."""
+"""End to end with the real daemon: submitted by curl and httpx, read back, equal to the outbox."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import os
 import random
-import re
-import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +20,18 @@ from sidecar.part_file import LEFTOVER_SECONDS, sweep
 from tests.clips import make_clip
 from tests.integration.test_http_uploads import form, head_of
 from tests.sidecar_process import ROOT, Sidecar, running_sidecar
+from tests.system.running import environment
 
 ADDED = ("job_id", "created_at", "updated_at")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
 def running_daemon(home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DROPFRAME_")}
     with (home / "daemon.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "daemon", "daemon", "--home", str(home), "--device", "cpu"],
             cwd=ROOT,
-            env=environment,
+            env=environment(),
             stdout=log,
             stderr=log,
         )
@@ -81,9 +74,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_what_curl_httpx_and_a_browser_submit_comes_out_as_in_the_outbox(home: Path) -> None:
+def test_what_curl_and_httpx_submit_comes_out_as_in_the_outbox(home: Path) -> None:
     clip = make_clip(home / "clip.mp4", frames=6, size=(320, 240), text="HOME 2 - 1 AWAY")
-    with served(home) as port, running_sidecar(home, allowed_origins=[f"http://127.0.0.1:{port}"]) as sidecar:
+    with running_sidecar(home) as sidecar:
         curl = subprocess.run(
             ["curl", "-sS", "-F", f"file=@{clip}", "-F", "pipeline_id=ocr_only", sidecar.url + "/v1/video/submit"],
             capture_output=True,
@@ -100,8 +93,6 @@ def test_what_curl_httpx_and_a_browser_submit_comes_out_as_in_the_outbox(home: P
             )
         bad = httpx.put(sidecar.url + "/v1/video/submit/cut.mp4", content=clip.read_bytes()[:2000])
         ids = [json.loads(curl.stdout)["job_id"], json.loads(put.stdout)["job_id"], posted.json()["job_id"]]
-        if BROWSER:
-            ids.append(submit_with_a_browser(sidecar, home, port))
         with running_daemon(home):
             for job_id in ids:
                 told = wait_for_end(sidecar, job_id)
@@ -116,49 +107,6 @@ def test_what_curl_httpx_and_a_browser_submit_comes_out_as_in_the_outbox(home: P
             ready = httpx.get(sidecar.url + "/readyz")
             assert ready.status_code == 200, ready.text
         assert [len(result_of(sidecar, job_id)["results"]) for job_id in ids[:3]] == [6, 6, 3]
-
-
-def submit_with_a_browser(sidecar: Sidecar, home: Path, port: int) -> str:
-    """Let a page of another, allowed site submit with fetch and read the status; return the job's id."""
-    (home / "page.html").write_text(
-        f"""<!doctype html><title>x</title><pre id=said></pre><script>
-        (async () => {{
-          const form = new FormData();
-          form.append("pipeline_id", "ocr_only");
-          form.append("file", await (await fetch("/clip.mp4")).blob(), "clip.mp4");
-          const answer = await fetch("{sidecar.url}/v1/video/submit", {{method: "POST", body: form}});
-          const where = answer.headers.get("location");
-          const told = await (await fetch("{sidecar.url}" + where)).json();
-          said.textContent = "submitted " + told.job_id + " " + told.status;
-        }})().catch(error => said.textContent = error);
-        </script>"""
-    )
-    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={home / 'browser'}", "--virtual-time-budget=10000", "--dump-dom"]
-    ended = subprocess.run([*command, f"http://127.0.0.1:{port}/page.html"], capture_output=True, timeout=120)
-    said = re.search(rb"submitted ([0-9a-f-]{36}) pending", ended.stdout)
-    assert said, ended.stdout.decode(errors="replace")[-2000:]
-    return said[1].decode()
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[int]:
-    """Serve a folder from another port: another site, to a browser."""
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 ROUNDS = 5

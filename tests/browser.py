@@ -1,0 +1,153 @@
+"""Browser: a headless Chromium, driven over the DevTools protocol by a pipe, as a person would use the page."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+    "--remote-debugging-pipe",
+)
+
+START = """
+import os, sys
+commands, answers = [os.dup(int(text)) for text in sys.argv[1:3]]
+os.dup2(commands, 3)  # where a browser reads commands
+os.dup2(answers, 4)  # and answers
+for descriptor in (3, 4):
+    os.set_inheritable(descriptor, True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+class Browser:
+    """One page.
+
+    Args:
+        to_browser: Descriptor that commands are written to.
+        from_browser: Descriptor that answers and events are read from.
+    """
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._to, self._from = to_browser, from_browser
+        self._received = b""
+        self._last = 0
+        self._session: str | None = None
+        self.errors: list[str] = []
+        """What the page has thrown and not caught."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "DOM"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Give a command and return its answer."""
+        self._last += 1
+        command = {"id": self._last, "method": method, "params": parameters}
+        if self._session is not None:
+            command["sessionId"] = self._session
+        os.write(self._to, json.dumps(command).encode() + b"\0")
+        while True:
+            message = self._next(60)
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(json.dumps(message["params"]["exceptionDetails"])[:500])
+            if message.get("id") == self._last:
+                assert "error" not in message, (method, message["error"])
+                answer: dict[str, Any] = message["result"]
+                return answer
+
+    def _next(self, seconds: float) -> dict[str, Any]:
+        while b"\0" not in self._received:
+            assert select.select([self._from], [], [], seconds)[0], "the browser does not answer"
+            data = os.read(self._from, 1 << 20)
+            assert data, "the browser has ended"
+            self._received += data
+        text, _, self._received = self._received.partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
+        return message
+
+    def open(self, url: str) -> None:
+        """Go to a page and wait until it is there."""
+        self.call("Page.navigate", url=url)
+        self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression, awaited if it is a promise."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float = 60.0) -> Any:
+        """Return the value of an expression once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.ask(expression)):
+            assert time.monotonic() < deadline, (expression, self.ask("document.body.innerText"))
+            time.sleep(0.05)
+        return value
+
+    def choose_files(self, selector: str, files: Sequence[Path]) -> None:
+        """Choose files for an input, as its dialogue does."""
+        node = self.call("DOM.getDocument")["root"]["nodeId"]
+        found = self.call("DOM.querySelector", nodeId=node, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=found, files=[str(file) for file in files])
+
+    def drop_files(self, selector: str, files: Sequence[Path]) -> None:
+        """Drag files from outside over an element and let them go."""
+        box = self.ask(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=box[0], y=box[1], data=data)
+
+    def screenshot(self, path: Path) -> None:
+        """Save what is seen as a PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+@contextlib.contextmanager
+def browsing(profile: Path, size: tuple[int, int] = (1280, 900)) -> Iterator[Browser]:
+    """Run a browser.
+
+    Args:
+        profile: Folder for what it keeps.
+        size: Of its window in pixels.
+    """
+    to_browser, commands = os.pipe()[::-1]
+    answers, from_browser = os.pipe()[::-1]
+    flags = [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "about:blank"]
+    command = [sys.executable, "-c", START, str(commands), str(answers), str(CHROMIUM), *FLAGS, *flags]
+    with (profile.parent / "browser.log").open("wb") as log:
+        process = subprocess.Popen(command, pass_fds=(commands, answers), stdout=log, stderr=log)
+    os.close(commands)
+    os.close(answers)
+    try:
+        yield Browser(to_browser, from_browser)
+    finally:
+        os.close(to_browser)  # ends it
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        os.close(from_browser)

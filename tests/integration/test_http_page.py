@@ -1,0 +1,131 @@
+"""The web page in a real browser, and a page of another site that submits with fetch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.browser import CHROMIUM, browsing
+from tests.clips import make_clip
+from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
+from tests.sidecar_process import running_sidecar
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+SENTENCE = "HOME 2 - 1 AWAY"
+PAINTED = """(() => {
+  const canvas = document.querySelector(".stage canvas");
+  return canvas.width > 0 && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean);
+})()"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("inbox", "outbox", "data"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def in_list(name: str, status: str) -> str:
+    """An expression: whether the list shows a job of that name in that state."""
+    return (
+        f"[...document.querySelectorAll('.job')].some(job => job.querySelector('.name').textContent === {name!r}"
+        f" && job.querySelector('.pill').textContent === {status!r})"
+    )
+
+
+def test_a_person_submits_follows_and_watches(home: Path) -> None:
+    chosen = make_clip(home / "match.mp4", frames=40, size=(320, 240), text=SENTENCE)
+    dropped = make_clip(home / "<b>fat<b>.mp4", frames=5, size=(160, 120))
+    archive = home / "holiday.mp4"
+    archive.write_bytes(b"PK\x03\x04" + bytes(1000))
+    torn = home / "torn.mp4"
+    torn.write_bytes(chosen.read_bytes()[:2000])
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        browser.open(sidecar.url + "/")
+        browser.wait_for("document.querySelector('#wrong').innerText.includes('daemon has never run')")
+        browser.wait_for("document.querySelectorAll('#pipeline option').length === 3")
+        browser.ask("document.querySelector('#pipeline').value = 'ocr_only'")
+        browser.choose_files("#files", [chosen])
+        browser.wait_for(in_list("match.mp4", "pending"))
+        browser.drop_files("#drop", [archive, dropped, torn])
+        for name in (dropped.name, torn.name):
+            browser.wait_for(in_list(name, "pending"))
+        assert "It is a ZIP archive, not an MP4." in browser.ask("document.querySelector('#uploads').innerText")
+        with running_daemon(home):
+            browser.wait_for(in_list("match.mp4", "completed"), 240)
+            browser.wait_for(in_list(dropped.name, "completed"), 120)
+            browser.wait_for(in_list("torn.mp4", "failed"), 120)
+            browser.wait_for("document.querySelector('#health').textContent === 'ready'")
+            assert browser.ask("document.querySelector('#wrong').hidden")
+
+        # The one that was submitted last is shown, and the failed one is not asked for without a pause.
+        browser.wait_for("!!document.querySelector('#detail .pill.failed')")
+        assert browser.ask("document.querySelector('#detail .notice').innerText").endswith(("?", "."))
+        asked = len(sidecar.log())
+        time.sleep(3)
+        assert len(sidecar.log()) - asked < 15  # list, health and status, about once a second
+        browser.ask("[...document.querySelectorAll('.job')].find(job => job.innerText.includes('match')).click()")
+        browser.wait_for(f"document.querySelector('#result table')?.innerText.includes({SENTENCE!r})")
+        browser.wait_for("document.querySelector('#result video')?.videoWidth === 320")
+        browser.ask("document.querySelector('#result video').play()")
+        browser.wait_for("document.querySelector('#result video').currentTime > 0.5")
+        browser.wait_for(PAINTED)
+        assert browser.ask("document.querySelector('b') === null")  # a name is text, never markup
+        assert browser.errors == []
+
+
+def test_a_page_of_an_allowed_site_submits_with_fetch(home: Path) -> None:
+    make_clip(home / "clip.mp4", frames=3, size=(160, 120))
+    (home / "page.html").write_text("<!doctype html><title>another site</title>")
+    with (
+        served(home) as port,
+        running_sidecar(home, allowed_origins=[f"http://127.0.0.1:{port}"]) as sidecar,
+        browsing(home / "profile") as browser,
+    ):
+        browser.open(f"http://127.0.0.1:{port}/page.html")
+        job_id = browser.ask(
+            f"""(async () => {{
+              const form = new FormData();
+              form.append("pipeline_id", "ocr_only");
+              form.append("file", await (await fetch("/clip.mp4")).blob(), "clip.mp4");
+              const answer = await fetch("{sidecar.url}/v1/video/submit", {{method: "POST", body: form}});
+              const told = await (await fetch("{sidecar.url}" + answer.headers.get("location"))).json();
+              return told.job_id;
+            }})()"""
+        )
+        with running_daemon(home):
+            assert wait_for_end(sidecar, job_id)["status"] == "completed"
+        assert result_of(sidecar, job_id) == json.loads((home / "outbox" / f"{job_id}.json").read_text())
+        read = f"fetch('{sidecar.url}/v1/video/results/{job_id}').then(answer => answer.json())"
+        assert len(browser.ask(f"{read}.then(result => result.results)")) == 3
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[int]:
+    """Serve a folder from another port: another site, to a browser."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
