@@ -339,7 +339,7 @@ def retry(
         if job.status is not JobStatus.FAILED:
             raise IllegalMove(f"Job {job.job_id} is {job.status}; only a failed job can be retried.")
         if job.source_removed_at:
-            raise IllegalMove(f"The video of job {job.job_id} was removed by retention; drop or submit it again.")
+            raise IllegalMove(f"The video of job {job.job_id} is not kept any more; drop or submit it again.")
     for job in chosen:
         spool.request(spool_dir(settings), TicketKind.RETRY, job.job_id)
     if as_json:

@@ -310,7 +310,7 @@ def test_what_is_gone_is_said_on_the_command_line(tmp_path: Path) -> None:
         bench.clean(keep_source_days=7, keep_result_days=7)
     with pytest.raises(IllegalMove, match=r"The result of job .* was removed by retention at 20"):
         cli.results(done.job_id, home=tmp_path)
-    with pytest.raises(IllegalMove, match="was removed by retention; drop or submit it again"):
+    with pytest.raises(IllegalMove, match="is not kept any more; drop or submit it again"):
         cli.retry(failed.job_id, home=tmp_path)
     assert "0 to be tried again" in run("retry", "--all-failed", "--home", tmp_path)[1]
 
@@ -331,7 +331,7 @@ def test_what_is_gone_is_said_over_http(tmp_path: Path) -> None:
         assert (told["status"], told["result_removed_at"]) == ("completed", removed_at)
         answer = await client.post(f"/v1/jobs/{failed.job_id}/retry")
         assert answer.status_code == 409
-        assert "was removed by retention" in check_problem(answer)["detail"]
+        assert "its video is not kept any more" in check_problem(answer)["detail"]
         assert (await client.post("/v1/jobs/retry-failed")).json() == {"requested": 0}
 
     call(tmp_path, work)
