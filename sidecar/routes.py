@@ -204,7 +204,7 @@ class Endpoints:
         if record["status"] != JobStatus.FAILED:
             raise _wrong_state(record, "only a failed one can be tried again")
         if record.get("source_removed_at"):
-            raise _wrong_state(record, "its video is not kept any more, so it cannot be tried again; submit the video anew")
+            raise _wrong_state(record, "its video is not kept any more; submit it again")
         return await self._ask(TicketKind.RETRY, record)
 
     async def retry_failed(self, request: Request) -> Response:
