@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from daemon import heartbeat
 from daemon.errors import DropframeError, MachineError
@@ -181,11 +182,22 @@ def check_libraries() -> Iterator[Check]:
 
     for name in LIBRARIES:
         try:
-            importlib.import_module(name)
+            module = importlib.import_module(name)
         except Exception as error:  # torch raises OSError for a library that it misses
             yield Check(f"library {name}", False, missing_library(name, error))
         else:
-            yield Check(f"library {name}", True, "can be loaded")
+            yield Check(f"library {name}", True, version_of(module))
+
+
+def version_of(module: ModuleType) -> str:
+    """Return a library's version, and that of the FFmpeg inside it, which no system update reaches."""
+    version = str(getattr(module, "__version__", "can be loaded"))
+    if module.__name__ == "av":
+        return f"{version} with FFmpeg {module.ffmpeg_version_info}"
+    if module.__name__ == "cv2":
+        inside = re.search(r"avformat: *YES \(([\d.]+)\)", module.getBuildInformation())
+        return f"{version} with libavformat {inside[1]}" if inside else version
+    return version
 
 
 def missing_library(name: str, error: Exception) -> str:

@@ -30,6 +30,10 @@ BODY_BYTES = 256 << 10
 """Of a body may wait for the application before more is read."""
 READ_BYTES = 1 << 20
 """Taken from a connection at a time: less work for each byte of an upload than with the 256 KiB of asyncio."""
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE = 8
+"""In a turn of the loop: those above the limit are closed a few turns later, before there is no file left for more."""
 SPARE_FILES = 64
 """Open files that connections leave for everything else."""
 
@@ -205,6 +209,9 @@ class SidecarServer(uvicorn.Server):
         except SystemExit as error:  # how uvicorn ends when it cannot listen
             raise _cannot_listen(self.config, error.__context__) from error
         if self.started:
+            for listening in self.servers[0].sockets:
+                with listening.dup() as same:
+                    same.listen(BACKLOG)
             self._on_start(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: Any = None) -> None:
@@ -238,6 +245,7 @@ def make_server(settings: Settings, app: Any, on_start: Callable[[int], None]) -
         app,
         host=settings.host.strip("[]"),
         port=settings.port,
+        backlog=ACCEPTED_AT_ONCE,
         http=connection,
         ws="none",
         loop="asyncio",

@@ -68,6 +68,13 @@ BAD = {
         + b"a=\xff&" * 200_000,
         415,
     ),
+    "an odd charset": (
+        post(
+            b'--x\r\nContent-Disposition: form-data; name="frame_stride"\r\n'
+            b"Content-Type: text/plain; charset=punycode\r\n\r\n\xff-\xff\r\n" + form(),
+        ).replace(b"boundary=x", b"boundary=x; charset=punycode"),
+        422,
+    ),
     "no length": (get("/v1/video/submit", "Content-Type: multipart/form-data; boundary=x", method="POST"), 400),
     "no length and no body to put": (get("/v1/video/submit/a.mp4", method="PUT"), 400),
     "a length that is no number": (get("/v1/video/submit/a.mp4", "Content-Length: many", method="PUT"), 400),
