@@ -4,7 +4,8 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format docs bench clean soak
+.PHONY: help install run governance lint types registry check test coverage smoke audit format docs bench hooks \
+	release clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -20,14 +21,34 @@ install: .venv/.installed ## Make .venv with the dropframe command in it
 run: install ## Set everything up and start Dropframe (ARGS="--weights model.pt")
 	$(BIN)/dropframe run $(ARGS)
 
+governance: install ## Vocabulary, import direction, documents, dependencies
+	$(BIN)/python -m tests.governance.scan
+	$(BIN)/pytest -q tests/governance
+
+lint: install ## Lint and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## Types
+	$(BIN)/mypy
+
+registry: install ## Check that the stages of each registered pipeline fit each other
+	$(BIN)/python -m tools.check_pipelines
+
+check: governance lint types registry ## All checks that run nothing for long
+
 test: install ## Run the whole test suite (ARGS="-k name" for a part)
 	$(BIN)/pytest $(ARGS)
 
-check: install ## Lint, types, import direction
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -q tests/governance
+coverage: install ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+smoke: install ## Ask a Dropframe for a real clip (ARGS="--base-url http://… --token …" for one that runs)
+	$(BIN)/python -m tests.system.smoke $(ARGS)
+
+audit: install ## Look for known weaknesses in what is pinned; says so where the database cannot be reached
+	$(BIN)/python -m tools.audit
 
 format: install ## Put the code in the project's format
 	$(BIN)/ruff check --fix .
@@ -36,11 +57,15 @@ format: install ## Put the code in the project's format
 docs: install ## Write the documents that are made from the code
 	$(BIN)/python -m tools.settings_doc
 
-soak: install ## Run for MINUTES=15 with one random fault a minute
-	$(BIN)/python -m tests.system.soak --minutes $(or $(MINUTES),15) $(ARGS)
-
 bench: install ## Print the benchmark tables (clips and weights in ../shared)
 	$(BIN)/python -m benchmarks
 
+hooks: install ## Have git run the checks before each commit
+	$(BIN)/pre-commit install
+
+release: install ## Make a wheel and a source archive in dist/ (docs/releasing.md)
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+
 clean: ## Remove what the commands above made; inbox, outbox and data stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
