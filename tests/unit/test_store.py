@@ -33,7 +33,7 @@ from daemon.errors import (
     UnknownJob,
 )
 from daemon.jobs import Claim, ErrorKind, Identity, Job, JobSource, JobStatus, Options, new_job_id
-from daemon.migrations import SCHEMA_VERSION, migrate, new_tables
+from daemon.migrations import SCHEMA_VERSION, STEPS, STEPS_BACK, migrate, new_tables
 from daemon.store import JobReader, JobStore, MemoryStorage
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
@@ -604,6 +604,10 @@ class TestMigration:
         assert again == once
         assert migrate(once) == once
         assert migrate(new_tables()) == new_tables()
+
+    def test_every_version_has_a_step_to_the_next_and_one_back(self) -> None:
+        assert set(STEPS) == set(range(1, SCHEMA_VERSION))
+        assert set(STEPS_BACK) == set(range(2, SCHEMA_VERSION + 1))
 
     def test_going_back_and_forth_again_changes_nothing(self, tmp_path: Path) -> None:
         with JobStore.open(tmp_path) as store:
