@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from daemon.jobs import ErrorKind, JobStatus
 from tests.clips import make_clip
-from tests.system.running import running, wait_for
+from tests.sidecar_process import Sidecar, running_sidecar
+from tests.system.running import Daemon, running, wait_for
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 
@@ -24,11 +27,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def mounted(folder: Path) -> Iterator[Path]:
-    """Mount a file system of two megabytes on a folder."""
+def mounted(folder: Path, options: str = "size=2m") -> Iterator[Path]:
+    """Mount a small file system on a folder."""
     folder.mkdir(parents=True)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "dropframe-test", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", options, "dropframe-test", str(folder)], capture_output=True, check=False
     )
     if done.returncode != 0:
         pytest.skip("mounting a small file system needs root: " + done.stderr.decode().strip())
@@ -140,3 +143,120 @@ def test_an_outbox_that_cannot_be_written_gets_the_result_later_from_the_same_ru
         assert (done.status, done.attempts) == (COMPLETED, 1)
         assert (document.stat().st_ino, document.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns), "it ran twice"
         assert daemon.results() == {"clip.mp4.json": document.read_bytes()}
+
+
+# Every folder on a disk of its own, under one daemon and one sidecar.
+
+
+class Disks:
+    """A home whose every folder is a small disk, with Dropframe running on it."""
+
+    def __init__(self, home: Path, daemon: Daemon, sidecar: Sidecar) -> None:
+        self.daemon, self.sidecar = daemon, sidecar
+        self.places = {
+            "data": home / "data",
+            "spool": home / "data" / "spool",
+            "inbox": home / "inbox",
+            "outbox": home / "outbox",
+            "temp": home / "temp",
+        }
+
+    @contextmanager
+    def broken(self, place: str, fault: str) -> Iterator[None]:
+        """Have a disk be full, read-only or out of inodes for a while."""
+        folder = self.places[place]
+        taken: list[Path] = []
+        if fault == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        elif fault == "full":
+            taken.append(fill(folder, leave=0))
+        else:
+            with suppress(OSError):
+                while True:
+                    path = folder / f"inode-{len(taken)}"
+                    path.touch()
+                    taken.append(path)
+        try:
+            yield
+        finally:
+            if fault == "read-only":
+                subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+            for path in taken:
+                path.unlink()
+
+    def upload(self, clip: Path, name: str) -> httpx.Response:
+        """Send an upload as a client does that tries again until it is answered."""
+        url = f"{self.sidecar.url}/v1/video/submit/{name}"
+        return httpx.put(url, content=clip.read_bytes(), headers={"idempotency-key": name}, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
+    home = tmp_path_factory.mktemp("disks")
+    with ExitStack() as stack:
+        for name in ("data", "data/spool", "inbox", "outbox", "temp"):
+            stack.enter_context(mounted(home / name, "size=4m,nr_inodes=200"))
+        (home / "models").mkdir()
+        (home / "data" / "models").symlink_to(home / "models")
+        daemon = stack.enter_context(running(home, TMPDIR=str(home / "temp")))
+        sidecar = stack.enter_context(running_sidecar(home, min_free_bytes=0))
+        yield Disks(home, daemon, sidecar)
+
+
+WHILE_BROKEN: dict[str, Callable[[str], bool]] = {
+    "data": lambda log: "No space left on device" in log,
+    "outbox": lambda log: "The outbox cannot be written" in log,
+}
+"""What is said of a disk that work has to wait for; the others hold up nothing that is under way."""
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("data", "out of inodes"),
+        ("spool", "full"),
+        ("spool", "read-only"),
+        ("inbox", "full"),
+        ("inbox", "read-only"),
+        ("outbox", "read-only"),
+        ("outbox", "out of inodes"),
+        ("temp", "full"),
+        ("temp", "read-only"),
+    ],
+)
+def test_a_disk_that_does_not_let_us_loses_nothing_and_work_goes_on_when_it_does(
+    disks: Disks, clip: Path, place: str, fault: str
+) -> None:
+    daemon, dropped, uploaded = disks.daemon, f"{place} {fault}.mp4", f"{place}-{fault.replace(' ', '-')}-upload.mp4"
+    log_before = len(daemon.log())
+    with disks.broken(place, fault):
+        if place == "inbox":
+            with pytest.raises(OSError, match=r"No space left|Read-only"):
+                daemon.drop(clip, dropped)
+        else:
+            daemon.drop(clip, dropped)
+        answer = disks.upload(clip, uploaded)
+        if place == "spool":
+            assert answer.status_code in (503, 507), answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+        else:
+            assert answer.status_code == 201, answer.text
+        if place in WHILE_BROKEN:
+            wait_for(lambda: WHILE_BROKEN[place](daemon.log()[log_before:]), 60)
+        else:
+            name = uploaded if place == "inbox" else dropped
+            assert daemon.wait_job(name).status is COMPLETED, "a disk that is not needed held it up"
+    if place == "inbox":
+        for leftover in daemon.inbox.glob(".*.part"):
+            leftover.unlink()
+        daemon.drop(clip, dropped)
+    answer = disks.upload(clip, uploaded)
+    assert answer.status_code in (200, 201), answer.text
+    for name in (dropped, uploaded):
+        # 30 s from when there is room again; three times that where many tests share a machine.
+        done = daemon.wait_job(name, seconds=90)
+        assert (done.status, done.attempts) == (COMPLETED, 1)
+        assert [job.source_name for job in daemon.jobs()].count(name) == 1
+    assert f"{dropped}.json" in daemon.results()
+    assert not list(disks.places["spool"].glob("*.mp4"))
+    assert os.listdir(disks.places["temp"]) == []
