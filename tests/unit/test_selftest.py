@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -146,9 +148,10 @@ def test_a_damaged_job_store_is_a_failed_check(settings: Settings) -> None:
 def test_a_library_that_cannot_be_loaded_names_the_package_that_helps(
     monkeypatch: pytest.MonkeyPatch, message: str, advice: str, kind: type[Exception]
 ) -> None:
-    def load(name: str) -> None:
+    def load(name: str, really: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:
         if name == "cv2":
             raise kind(message)
+        return really(name)
 
     monkeypatch.setattr(selftest.importlib, "import_module", load)
     checks = by_name(selftest.check_libraries())
