@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """Time between two looks at a running child: its memory, and whether it should stop."""
+FROZEN_SECONDS = 2.0
+"""A look that took longer means that the machine, or this process, was suspended; no job is to blame for that time."""
 STOP_SECONDS = 4.0
 """Time that a child gets to stop by itself before it is killed."""
 
@@ -130,8 +132,11 @@ class PipelineProcess:
         child.send(kind="run", **request.to_record())
         try:
             while True:
+                before = time.monotonic()
                 answer = child.answer(LOOK_SECONDS)
                 now = time.monotonic()
+                if now - before > FROZEN_SECONDS:  # the child most likely stood still too
+                    begun, moved = begun + now - before, moved + now - before
                 if answer is None:
                     self._check_memory(child)
                 elif answer["kind"] == "progress":

@@ -54,6 +54,7 @@ def main() -> None:
     beginning = json.loads(requests.readline())
     reachable = leave_network()  # before the next line, which a change of namespaces would undo
     _end_with_parent(beginning["parent"])
+    _take_along()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _be_killed_first()
     settings = Settings.load(**beginning["settings"])
@@ -141,6 +142,23 @@ def _end_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked to be told
         os._exit(0)
+
+
+def _take_along() -> None:
+    """Have all that this process starts (text engines, what stages of others run) end with it, however it ends."""
+    # The signal that _end_with_parent asks for reaches this process alone. So there is a shell whose input ends when
+    # this process does, as nobody else holds the other end of the pipe; it then ends its process group, which is ours.
+    if os.getpgrp() != os.getpid():
+        return  # started by hand, in the group of somebody else
+    theirs, _open_as_long_as_we_live = os.pipe()
+    actions = [
+        (os.POSIX_SPAWN_DUP2, theirs, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    command = ["sh", "-c", "trap '' INT TERM HUP; read -r _; kill -9 0"]
+    os.posix_spawn("/bin/sh", command, os.environ, file_actions=actions)
+    os.close(theirs)
 
 
 def _be_killed_first() -> None:
