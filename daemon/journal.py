@@ -190,10 +190,8 @@ class Journal:
             raise StoreError(f"The snapshot in {self.files.folder} could not be written: {error}.") from error
 
     def keep(self, word: str) -> None:
-        """Write the state beside the snapshot as ``jobs.<word>.json``, unless that file is there already."""
+        """Write the state beside the snapshot as ``jobs.<word>.json``, in the place of an earlier one."""
         path = self.files.folder / f"{self.files.name}.{word}.json"
-        if path.exists():
-            return
         try:
             write_snapshot(path, self.tables, self.generation, lambda: None)
         except OSError as error:

@@ -626,6 +626,11 @@ class TestMigration:
             assert store.jobs() == jobs
             assert store.recovered_from is None
             assert add(store).sequence == 3
+            store.downgrade(1)
+        for kept in ("jobs.v2.json", "jobs.json"):
+            assert len(json.loads((tmp_path / kept).read_bytes())["jobs"]) == 3
+        JobStore.open(tmp_path).close()
+        assert len(json.loads((tmp_path / "jobs.v1.json").read_bytes())["jobs"]) == 3, "kept anew at each upgrade"
 
     def test_there_is_no_version_0_to_go_back_to(self, tmp_path: Path) -> None:
         with JobStore.open(tmp_path) as store:
