@@ -30,6 +30,7 @@ import httpx
 from daemon.jobs import JobSource, JobStatus
 from daemon.store import JobStore
 from tests.clips import make_clip
+from tests.system.clock import MovedClock
 from tests.system.crash.ledger import Entry, Ledger, Recipe
 from tests.system.running import Daemon, alive, children, running, wait_for
 
@@ -93,7 +94,9 @@ class Soak:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])
-        self._dropframe = Daemon(home, "--port", self._port, command="run", DROPFRAME_STALL_SECONDS=str(STALL_SECONDS))
+        self._clock = MovedClock(home)
+        settings = {"DROPFRAME_STALL_SECONDS": str(STALL_SECONDS), **self._clock.environment}
+        self._dropframe = Daemon(home, "--port", self._port, command="run", **settings)
         self._stopping = threading.Event()
         self._samples: dict[tuple[str, int], list[Sample]] = {}
         self._report = Report()
@@ -206,7 +209,12 @@ class Soak:
             time.sleep(0.5)
 
     def _disturb(self, fill: Callable[[], Path] | None) -> None:
-        surroundings: list[Callable[[], None]] = [self._inbox_away, self._outbox_away, self._pause]
+        surroundings: list[Callable[[], None]] = [
+            self._inbox_away,
+            self._outbox_away,
+            self._pause,
+            self._clock_jumps,
+        ]
         if fill is not None:
             surroundings.append(lambda: self._disk_full(fill))
         kills: list[Callable[[], None]] = [
@@ -249,6 +257,10 @@ class Soak:
         time.sleep(AWAY_SECONDS)
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+
+    def _clock_jumps(self) -> None:
+        self._count("clock that jumps by up to a day")
+        self._clock.move(self._chance.randrange(-86_400, 86_400))
 
     def _inbox_away(self) -> None:
         self._count("inbox away")

@@ -21,11 +21,13 @@ from daemon.jobs import Job, JobSource, JobStatus, input_key, new_job_id
 from daemon.store import JobStore
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
+from tests.system.clock import MovedClock
 from tests.system.running import ROOT, Daemon, alive, children, dropframe, environment, running, wait_for
 from tests.system.soak import Soak
 from tests.system.test_disk import fill, mounted
 
 COMPLETED = JobStatus.COMPLETED
+DAY = 86_400
 
 
 @pytest.fixture(scope="module")
@@ -181,20 +183,11 @@ def test_a_daemon_without_standard_output_and_error_writes_into_no_other_file(tm
 
 
 def test_jumps_of_the_clock_by_a_day_change_neither_order_nor_waits(tmp_path: Path, clip: Path) -> None:
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    offset = tmp_path / "offset"
-    offset.write_text("+0")
-    faked = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    clock = MovedClock(tmp_path)
     names = [f"{number}.mp4" for number in range(6)]
-    with running(tmp_path, **faked) as daemon:
+    with running(tmp_path, **clock.environment) as daemon:
         for number, name in enumerate(names):
-            offset.write_text(["+1d", "-1d"][number % 2])
+            clock.move([DAY, -DAY][number % 2])
             daemon.drop(clip, name)
             daemon.wait_job(name, *JobStatus)
         for name in names:
