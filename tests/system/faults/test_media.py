@@ -1,0 +1,118 @@
+"""Faults of the pipeline and the decoder: group D of the fault list in docs/reliability.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from daemon.errors import TransientError
+from daemon.jobs import JobStatus
+from daemon.pipeline import read
+from daemon.pipeline.read import TesseractReader
+from daemon.pipeline.video import Video
+from tests.clips import draw_frame, make_clip
+from tests.system.running import running
+from tests.system.shares import needed
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """Write a shell script that stands in the way of a program."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_each_process_that_reads_text_has_one_thread(tmp_path: Path) -> None:
+    """Tesseract by default starts a thread a core for each crop, and is then slower by far."""
+    needed("tesseract")
+    said = tmp_path / "said"
+    real = next(p for p in os.environ["PATH"].split(":") if (Path(p) / "tesseract").exists())
+    program(tmp_path / "bin", "tesseract", f'echo "$OMP_THREAD_LIMIT" >> {said}\nexec {real}/tesseract "$@"')
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, text="GOAL 42")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    home = tmp_path / "home"
+    home.mkdir()
+    with running(home, DROPFRAME_TEXT_ENGINE="tesseract", DROPFRAME_DEFAULT_PIPELINE="ocr_only", PATH=path) as daemon:
+        daemon.drop(clip)
+        assert daemon.wait_job("clip.mp4").status is JobStatus.COMPLETED
+        assert b"GOAL 42" in daemon.results()["clip.mp4.json"]
+    assert set(said.read_text().split()) == {"1"}
+
+
+def test_text_reading_that_never_returns_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch fails for a passing reason; the job is tried again, three times in all, and then failed."""
+    hangs = program(
+        tmp_path / "bin", "tesseract", '[ "$1" = --version ] && { echo tesseract 5.3.0; exit; }\nexec sleep 600'
+    )
+    monkeypatch.setattr(read.pytesseract.pytesseract, "tesseract_cmd", str(hangs))
+    limits: list[float] = []
+    real: Callable[..., Any] = read.pytesseract.image_to_data
+
+    def sooner(*arguments: Any, timeout: float, **options: Any) -> Any:
+        limits.append(timeout)
+        return real(*arguments, timeout=1, **options)
+
+    monkeypatch.setattr(read.pytesseract, "image_to_data", sooner)
+    with pytest.raises(TransientError, match="could not read"):
+        TesseractReader()([np.zeros((30, 100, 3), np.uint8)] * 4)
+    assert limits == [30 + 4 * TesseractReader.seconds_per_crop]
+
+
+def test_of_several_video_tracks_the_first_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as container:
+        tracks = []
+        for size in ((64, 48), (128, 96)):
+            track = container.add_stream("libx264", rate=25)
+            track.width, track.height = size
+            tracks.append(track)
+        for index in range(5):
+            for track in tracks[: 2 if index < 3 else 1]:
+                picture = draw_frame(index, (track.width, track.height))
+                container.mux(track.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for track in tracks:
+            container.mux(track.encode(None))
+    video = Video(path)
+    frames = list(video.frames())
+    assert (len(frames), frames[0].image.shape) == (5, (48, 64, 3))
+    assert video.count.missing == 0
+
+
+def test_a_long_sound_before_the_pictures_does_no_harm(tmp_path: Path) -> None:
+    """Some readers give up when thousands of packets of another track come first."""
+    path, rate = tmp_path / "late.mp4", 8000
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=rate, layout="mono")
+        pictures = container.add_stream("libx264", rate=25)
+        pictures.width, pictures.height, pictures.time_base = 64, 48, Fraction(1, 25)
+        for number in range(6000):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = rate, number * 1024
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+        for index in range(5):
+            shown = av.VideoFrame.from_ndarray(draw_frame(index, (64, 48)), format="rgb24")
+            shown.pts, shown.time_base = index, Fraction(1, 25)
+            container.mux(pictures.encode(shown))
+        container.mux(pictures.encode(None))
+    assert len(list(Video(path).frames())) == 5
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_the_result_says_so(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, text="GOAL 42")
+    with running(tmp_path, DROPFRAME_DEVICE="auto", CUDA_VISIBLE_DEVICES="") as daemon:
+        daemon.drop(clip, "a.mp4")
+        assert daemon.wait_job("a.mp4").device == "cpu"
+        models = json.loads(daemon.results()["a.mp4.json"])["models"]
+        assert {model["device"] for model in models} == {"cpu"}
