@@ -108,7 +108,9 @@ class Claims:
         if job.status is not JobStatus.PENDING:
             if not (stored or self._started) and job.source is JobSource.INBOX:
                 # Put back, and killed before the old job was ended; or removed by somebody.
-                log.warning("Job %s (%s) has no video any more; its record is dropped.", job.job_id, job.source_name)
+                log.warning(
+                    "Job %s (%s) has no video any more; its record is dropped.", job.job_id, shown(job.source_name)
+                )
                 self._store.remove(job.job_id)
             return []
         if stored or job.attempts or job.started_at:  # without its video the worker fails it, saying so

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from daemon.errors import StoreError
+from daemon.filesystem import shown
 from daemon.inbox import Inbox, InboxHealth
 from daemon.intake import Intake
 from daemon.settings import Settings
@@ -137,7 +138,7 @@ class TakingIn:
             for file, why in taken.left:
                 self.inbox.leave(file, why)
             for job in taken.jobs:
-                log.info("Job %s: %s was taken in", job.job_id, job.source_name)
+                log.info("Job %s: %s was taken in", job.job_id, shown(job.source_name))
             if taken.jobs:
                 on_jobs()
         finally:

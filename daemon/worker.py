@@ -25,7 +25,7 @@ from daemon.errors import (
     TransientError,
 )
 from daemon.faults import crash_point
-from daemon.filesystem import free_bytes
+from daemon.filesystem import free_bytes, shown
 from daemon.intake import Intake
 from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
 from daemon.outbox import Outbox
@@ -303,7 +303,7 @@ class JobWorker:
             )
             crash_point("worker.completed")
             self._count("jobs_completed")
-            log.info("Job %s is completed: %s", job.job_id, self._outbox.path(job).name)
+            log.info("Job %s is completed: %s", job.job_id, shown(self._outbox.path(job).name))
 
     def _end_without_result(self, job: Job, error: DropframeError, now: float) -> None:
         """Record what an attempt that gave no result means for its job."""
