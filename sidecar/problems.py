@@ -12,6 +12,52 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+KINDS = {
+    "bad-request": (400, "It is no well-formed HTTP."),
+    "bad-form": (400, "The form does not fit its boundary, ends early, or has too much besides its file."),
+    "not-mp4": (400, "The file does not begin as an MP4 does."),
+    "no-token": (401, "A token is needed, and there is none or an unknown one."),
+    "rights": (403, "The token may read only."),
+    "foreign-origin": (403, "The page that calls is of another site."),
+    "not-found": (404, "There is nothing at this address."),
+    "unknown-job": (404, "No job has that id."),
+    "unknown-pipeline": (404, "No pipeline has that id."),
+    "no-result": (404, "The job is not completed; `job_status` says what it is."),
+    "file-gone": (404, "The video or the result is not kept any more."),
+    "method-not-allowed": (405, "The address does not answer to that method."),
+    "request-timeout": (408, "The request came too slowly."),
+    "wrong-state": (409, "The job is in a state in which that cannot be done; `job_status` says in which."),
+    "key-in-use": (409, "An upload with the same Idempotency-Key is under way."),
+    "too-large": (413, "The video is larger than `max_video_bytes`."),
+    "unsupported-media-type": (415, "The body is no multipart form."),
+    "range-not-satisfiable": (416, "The range is outside the file, or there is more than one."),
+    "unknown-host": (421, "The Host header names none of ours."),
+    "bad-field": (422, "A field, query parameter or header has a wrong value; `errors` names each."),
+    "internal-server-error": (500, "A defect of Dropframe; its log has the reason under the request id."),
+    "damaged-result": (500, "The stored result cannot be read."),
+    "not-ready": (503, "Of `/readyz`: a part is not well; `parts` says which."),
+    "queue-full": (503, "`max_queue` jobs wait."),
+    "uploads": (503, "`max_uploads` uploads are under way."),
+    "requests": (503, "`max_requests` requests are being served."),
+    "connections": (503, "`max_connections` connections are open."),
+    "storage": (503, "The disk refuses for another reason than being full."),
+    "store": (503, "The job store cannot be read just now."),
+    "stopping": (503, "Dropframe is stopping."),
+    "disk-full": (507, "The disk has no room for the video."),
+}
+"""The last part of every ``type``: its status and what it means. They never change: programs look at them."""
+USUAL_KINDS = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    415: "unsupported-media-type",
+    416: "range-not-satisfiable",
+    500: "internal-server-error",
+}
+"""By status, where a problem names no kind of its own."""
+TITLES = {413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+"""As in RFC 9110; older Pythons have other words for these."""
 
 
 class Problem(Exception):
@@ -20,7 +66,7 @@ class Problem(Exception):
     Args:
         status: HTTP status code.
         detail: One sentence that the caller can act on; holds no path and no stack trace.
-        kind: Last part of ``type``, by which programs tell problems apart.
+        kind: One of ``KINDS``; by default the usual one of the status.
         headers: More response headers.
         extra: More members of the body.
     """
@@ -36,7 +82,7 @@ class Problem(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.kind = kind or HTTPStatus(status).phrase.lower().replace(" ", "-").replace("'", "")
+        self.kind = kind or USUAL_KINDS[status]
         self.headers = dict(headers or {})
         self.extra = extra
 
@@ -44,7 +90,7 @@ class Problem(Exception):
         """Return the body."""
         return {
             "type": f"urn:dropframe:problem:{self.kind}",
-            "title": HTTPStatus(self.status).phrase,
+            "title": TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
             **self.extra,
@@ -106,4 +152,5 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer with what Starlette itself raises: unknown routes, wrong methods, malformed bodies."""
     assert isinstance(error, HTTPException)
     detail = DETAILS.get(error.status_code, error.detail)
-    return Problem(error.status_code, detail, headers=error.headers).response()
+    kind = USUAL_KINDS.get(error.status_code, "bad-request")
+    return Problem(error.status_code, detail, kind, error.headers).response()

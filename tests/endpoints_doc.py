@@ -16,6 +16,7 @@ from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output
 from daemon.settings import Settings
 from daemon.store import JobStore
 from sidecar.app import make_app
+from sidecar.problems import KINDS
 from tests.unit.test_sidecar_app import HEAD, beat
 from tests.unit.test_sidecar_document import write_document
 
@@ -58,9 +59,9 @@ Every error is `application/problem+json` (RFC 9457), from unknown addresses to 
 
 EXAMPLE:error
 
-`type` is what a program looks at; it does not change. The other answers of this kind:
+`type` is what a program looks at; it does not change. All there are (after `urn:dropframe:problem:`):
 
-STATUSES
+KINDS
 
 ## Submitting
 
@@ -182,11 +183,9 @@ def page() -> str:
         home = Path(folder)
         made = asyncio.run(exchange(home, store))
         described = made["GET /openapi.json"][0].json()
-    statuses = [
-        f"| {code} | {answer['description']} |" for code, answer in described["components"]["responses"].items()
-    ]
+    kinds = [f"| {status} | `{kind}` | {meaning} |" for kind, (status, meaning) in KINDS.items()]
     text = INTRODUCTION.replace("EXAMPLE:error\n", shown(*made["error"]))
-    text = text.replace("STATUSES", "\n".join(["| status | meaning |", "| --- | --- |", *statuses]))
+    text = text.replace("KINDS", "\n".join(["| status | type | meaning |", "| --- | --- | --- |", *kinds]))
     for path, calls in described["paths"].items():
         for method, call in calls.items():
             if path.startswith("/video/"):
