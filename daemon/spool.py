@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -122,23 +123,25 @@ def submit(
     part = part_path(spool_dir, job_id)
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, VIDEO_MODE), "wb") as target:
+            fcntl.flock(target, fcntl.LOCK_EX)  # in use, however slowly it comes: the sidecar's sweep looks for this
             if isinstance(video, Path):
                 with _open_video(video) as opened:
                     shutil.copyfileobj(opened, target, 4 << 20)
             else:
                 shutil.copyfileobj(video, target, 4 << 20)
+            target.flush()
+            return commit(
+                spool_dir,
+                job_id,
+                source=source,
+                source_name=source_name,
+                pipeline_id=pipeline_id,
+                options=options,
+                sha256=sha256,
+            )
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    return commit(
-        spool_dir,
-        job_id,
-        source=source,
-        source_name=source_name,
-        pipeline_id=pipeline_id,
-        options=options,
-        sha256=sha256,
-    )
 
 
 def commit(

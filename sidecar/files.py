@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sidecar.client import ClientGone, ClientStalled, until_gone
 from sidecar.document import Span
 from sidecar.problems import Problem
 
 CHUNK_BYTES = 256 << 10
 GZIP_LEVEL = 1
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-_RANGE_COUNT = ","
 
 
 class Pieces(Response):
@@ -57,16 +57,29 @@ class Pieces(Response):
             self.headers["content-length"] = str(length)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything; a client that left or stands still ends it."""
+        """Send everything.
+
+        Raises:
+            ClientGone: the client has left.
+            ClientStalled: it takes nothing.
+            EOFError: the file has become shorter.
+        """
+        gone = asyncio.ensure_future(until_gone(receive))
         try:
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await send(start)
             if scope["method"] != "HEAD":
                 async for data in self._zip() if self._zipped else self._read():
-                    async with asyncio.timeout(self._stall_seconds):
-                        await send({"type": "http.response.body", "body": data, "more_body": True})
+                    if gone.done():
+                        raise ClientGone
+                    try:
+                        async with asyncio.timeout(self._stall_seconds):
+                            await send({"type": "http.response.body", "body": data, "more_body": True})
+                    except TimeoutError:
+                        raise ClientStalled from None
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            gone.cancel()
             os.close(self._descriptor)
 
     async def _read(self) -> AsyncIterator[bytes]:
@@ -127,7 +140,7 @@ def one_range(request: Request, size: int, tag: str) -> Span | None:
     if not header.startswith("bytes=") or request.headers.get("if-range", tag) != tag:
         return None
     unsatisfiable = {"content-range": f"bytes */{size}"}
-    if _RANGE_COUNT in header:
+    if "," in header:
         raise Problem(416, "Ask for one range at a time.", headers=unsatisfiable)
     found = _RANGE.fullmatch(header.replace(" ", ""))
     if found is None or not (found[1] or found[2]):

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.auth import Guard
+from sidecar.client import ClientGone, ClientStalled
 from sidecar.logs import request_id
 from sidecar.metrics import Metrics
 from sidecar.problems import Problem, busy, internal_error
-from sidecar.submissions import ClientGone
 
 log = logging.getLogger("sidecar.requests")
 
@@ -78,7 +78,7 @@ class Gate:
                 await self._app(scope, receive, send_more)
         except ClientGone:
             note = "the client left"
-        except TimeoutError:
+        except ClientStalled:
             note = "the client took nothing for too long"
             raise
         except asyncio.CancelledError:

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.client import ClientStalled
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request that is served, for every line logged on its behalf."""
 
@@ -43,6 +45,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], ClientStalled):
+        return False  # it went through the server so that the connection is closed; our own line says it
     return not record.getMessage().startswith(CHATTER)
 
 

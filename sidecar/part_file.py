@@ -109,8 +109,12 @@ class PartFile:
             self._writing.add_done_callback(self._close_after)
             return
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            # With the last name gone, closing gives back the space of a large file, which takes a while.
+            descriptor, self._descriptor = self._descriptor, -1
+            try:
+                self._executor.submit(os.close, descriptor)
+            except RuntimeError:  # at shutdown there are no threads any more
+                os.close(descriptor)
 
     def _close_after(self, writing: asyncio.Future[None]) -> None:
         if not writing.cancelled():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -24,14 +25,15 @@ from daemon.errors import StorageError
 from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key, timestamp
 from daemon.pipeline.pipelines import Pipeline
 from daemon.spool import TicketKind
+from sidecar.client import ClientGone, until_gone
 from sidecar.document import Document, Span
 from sidecar.files import Pieces, etag, matches, not_modified, one_range, wants_gzip
 from sidecar.job_view import Place
 from sidecar.metrics import CONTENT_TYPE, Metrics
 from sidecar.part_file import storage_problem
-from sidecar.problems import Problem, bad_field, unknown_job
+from sidecar.problems import DETAILS, Problem, bad_field, unknown_job
 from sidecar.state import State
-from sidecar.submissions import ClientGone, Submissions
+from sidecar.submissions import Submissions
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ class Endpoints:
         deadline = time.monotonic() + _seconds(request, "wait", self._state.settings.max_wait_seconds)
         known = request.headers.get("if-none-match")
         first = tag if known is None or matches(known, tag) else None
-        gone = asyncio.ensure_future(_until_gone(request))
+        gone = asyncio.ensure_future(until_gone(request.receive))
         try:
             while tag == first and not self._state.stopping and not self._ended(job_id):
                 left = deadline - time.monotonic()
@@ -234,11 +236,7 @@ class Endpoints:
     async def video(self, request: Request) -> Response:
         """Send a job's video, or a range of it."""
         record = self._state.record(_job_id(request))
-        try:
-            descriptor = self._open(record["input_path"])
-        except Problem:
-            # Its ticket waits, so the video is where the upload left it.
-            descriptor = self._open(f"spool/{record['job_id']}.mp4", record.get("source_removed_at"))
+        descriptor = self._open_video(record)
         try:
             status = os.fstat(descriptor)
             tag = etag(record["job_id"], status.st_size, status.st_mtime_ns)
@@ -258,6 +256,13 @@ class Endpoints:
             code = 206
             headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{status.st_size}"
         return Pieces(descriptor, [span], self._state.settings.upload_stall_seconds, code, headers)
+
+    def _open_video(self, record: Mapping[str, Any]) -> int:
+        # While its ticket waits, the video is where the upload left it; the daemon may move it between two looks.
+        for key in (record["input_path"], f"spool/{record['job_id']}.mp4"):
+            with contextlib.suppress(Problem):
+                return self._open(key)
+        return self._open(record["input_path"], record.get("source_removed_at"))
 
     def _open(self, key: str, removed_at: str | None = None) -> int:
         try:
@@ -303,7 +308,7 @@ class Endpoints:
         name = {"/": "index.html", "/docs": "docs.html"}.get(request.scope["path"])
         name = name or request.path_params.get("name", "")
         if name not in self._page_files:
-            raise Problem(404, "There is nothing at this address; /docs lists the calls.")
+            raise Problem(404, DETAILS[404])
         content, kind = self._page_files[name]
         tag = etag(content)
         if matches(request.headers.get("if-none-match"), tag):
@@ -425,8 +430,3 @@ def _result_pieces(
 
 def _members(values: Mapping[str, Any]) -> bytes:
     return b"{\n" + b"".join(f"{json.dumps(name)}: {json.dumps(value)},\n".encode() for name, value in values.items())
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

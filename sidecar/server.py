@@ -14,7 +14,6 @@ from typing import Any
 
 import h11
 import uvicorn
-from h11._readers import ContentLengthReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from daemon.errors import MachineError
@@ -105,7 +104,8 @@ class Connection(H11Protocol):
         everything goes by way of it.
         """
         reader = getattr(self.conn, "_reader", None)
-        remaining = getattr(reader, "_remaining", 0) if isinstance(reader, ContentLengthReader) else 0
+        known = type(reader).__name__ == "ContentLengthReader"
+        remaining = getattr(reader, "_remaining", 0) if known else 0
         if (
             remaining <= len(data)
             or self.conn.their_state is not h11.SEND_BODY

@@ -24,6 +24,7 @@ from daemon.mp4 import first_bytes_problem
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
+from sidecar.client import ClientGone
 from sidecar.keys import KeyFolder
 from sidecar.metrics import Metrics
 from sidecar.multipart import FIELDS, FormReader, boundary_of
@@ -39,12 +40,9 @@ FORM_BYTES = 2 << 20
 """A form may be larger than its file by so much."""
 NAME_BYTES = 255
 SWEEP_SECONDS = 60.0
+CLOSE = {"connection": "close"}
 MOST = 2**31 - 1
 _NUMBER = re.compile(r"[0-9]{1,10}")
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its upload was whole."""
 
 
 @dataclass(frozen=True)
@@ -338,9 +336,6 @@ class Submissions:
                 yield body
             if not message.get("more_body", False):
                 return
-
-
-CLOSE = {"connection": "close"}
 
 
 def _asked(request: Request) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import time
@@ -223,6 +224,21 @@ def test_a_reader_that_takes_nothing_is_let_go(tmp_path: Path) -> None:
             assert received < 50_000_000
         notes = [line.get("note") for line in sidecar.log() if line["event"] == "answered"]
         assert "the client took nothing for too long" in notes
+        assert not [line for line in sidecar.log() if line["level"] == "error"]
+
+
+def test_a_reader_that_leaves_is_read_for_no_longer(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store, running_sidecar(tmp_path) as sidecar:
+        job = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4")])[0]
+        (tmp_path / "data" / "video_jobs").mkdir(exist_ok=True)
+        video = tmp_path / "data" / "video_jobs" / "v.mp4"
+        video.touch()
+        os.truncate(video, 10**12)  # takes no space; to read it all would take many minutes
+        with sidecar.connect() as connection:
+            connection.sendall(get(f"/v1/jobs/{job.job_id}/video"))
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        wait_until(lambda: any(line.get("note") == "the client left" for line in sidecar.log()))
+        assert not [line for line in sidecar.log() if line["level"] == "error"]
 
 
 def test_random_bytes_never_break_it(sidecar: Sidecar) -> None:
