@@ -74,8 +74,9 @@ version=$(basename "$wheel" | cut -d- -f2)
 # The user and the folders.
 install -D -m 644 "$here/systemd/dropframe.sysusers" "$root/usr/lib/sysusers.d/dropframe.conf"
 install -D -m 644 "$here/systemd/dropframe.tmpfiles" "$root/usr/lib/tmpfiles.d/dropframe.conf"
-systemd-sysusers --root="$root/" /usr/lib/sysusers.d/dropframe.conf
-systemd-tmpfiles --root="$root/" --create /usr/lib/tmpfiles.d/dropframe.conf
+install -d -m 755 "$root/etc"
+systemd-sysusers --root="$root/" dropframe.conf
+systemd-tmpfiles --root="$root/" --create dropframe.conf
 
 # The program: a folder for each version, so that an upgrade leaves the old one whole to go back to.
 target="$root/opt/dropframe/$version"

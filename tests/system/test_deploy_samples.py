@@ -1,0 +1,370 @@
+"""Sample configurations, each checked by the program that it is for, and tried in front of the real sidecar."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from daemon import heartbeat
+from daemon.heartbeat import Heartbeat
+from daemon.settings import Settings
+from tests.clips import make_clip
+from tests.sidecar_process import Sidecar, running_sidecar
+from tests.system.booted import UNITS
+from tests.system.running import ROOT, wait_for
+
+DEPLOY = ROOT / "deploy"
+SITE = "dropframe.example.org"
+
+
+def run(*command: object) -> str:
+    """Run a command, which must end well; return all it says."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+# systemd
+
+
+def test_systemd_finds_nothing_to_say_about_the_units(tmp_path: Path) -> None:
+    """The program is put where the units look for it in a root of its own."""
+    root = tmp_path / "root"
+    program = root / "opt" / "dropframe" / "current" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    shutil.copy("/bin/true", program)
+    (root / "etc" / "systemd" / "system").mkdir(parents=True)
+    (root / "lib" / "systemd").mkdir(parents=True)
+    shutil.copytree("/lib/systemd/system", root / "lib" / "systemd" / "system", symlinks=True)
+    for unit in UNITS:
+        shutil.copy(DEPLOY / "systemd" / unit, root / "etc" / "systemd" / "system" / unit)
+    said = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", f"--root={root}", *UNITS)
+    assert said.strip() == ""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_exposed_little(unit: str) -> None:
+    said = run("systemd-analyze", "security", "--offline=yes", "--threshold=30", DEPLOY / "systemd" / unit)
+    exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])  # type: ignore[index]
+    assert exposure < 3.0
+
+
+def test_units_stop_later_than_dropframe_does_and_name_real_settings() -> None:
+    for unit in UNITS:
+        text = (DEPLOY / "systemd" / unit).read_text()
+        assert int(re.search(r"TimeoutStopSec=(\d+)", text)[1]) > 10  # type: ignore[index]
+        for name in re.findall(r"DROPFRAME_([A-Z_]+)=", text):
+            assert name == "CONFIG" or name.lower() in Settings.model_fields
+    assert "MemoryDenyWriteExecute=" not in (DEPLOY / "systemd" / "dropframe.service").read_text()
+
+
+def test_the_sample_settings_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = re.sub(r"^# (\w+ = )", r"\1", (DEPLOY / "dropframe.toml").read_text(), flags=re.MULTILINE)
+    (tmp_path / "all.toml").write_text(text)
+    monkeypatch.setenv("DROPFRAME_CONFIG", str(tmp_path / "all.toml"))
+    assert Settings.load(home=tmp_path).allowed_hosts == [SITE]
+
+
+# Shares
+
+
+def test_samba_accepts_its_configuration_and_shares_the_folders_of_the_installation() -> None:
+    said = run("testparm", "--suppress-prompt", DEPLOY / "samba" / "smb.conf")
+    assert "Loaded services file OK" in said
+    assert "Unknown parameter" not in said
+    folders = {line.split()[1] for line in (DEPLOY / "systemd" / "dropframe.tmpfiles").read_text().splitlines()[1:]}
+    assert set(re.findall(r"path = (\S+)", said)) <= folders
+
+
+def test_exports_and_mounts_name_the_folders_of_the_installation() -> None:
+    lines = [line for line in (DEPLOY / "nfs" / "exports").read_text().splitlines() if not line.startswith("#")]
+    folders = {line.split()[1] for line in (DEPLOY / "systemd" / "dropframe.tmpfiles").read_text().splitlines()[1:]}
+    for line in lines:
+        folder, client = line.split()
+        assert folder in folders
+        assert re.fullmatch(r"[\d./]+\(r[ow],sync,no_subtree_check,all_squash,anonuid=\d+,anongid=\d+\)", client)
+    mounts = run(
+        "findmnt", "--tab-file", DEPLOY / "nfs" / "fstab", "--noheadings", "--raw", "--output", "TARGET,FSTYPE"
+    )
+    units = (DEPLOY / "systemd" / "folders.conf").read_text()
+    settings = (DEPLOY / "dropframe.toml").read_text()
+    for line in mounts.splitlines():
+        target, kind = line.split()
+        assert kind in ("nfs", "cifs")
+        assert target in units
+        assert f'"{target}"' in settings
+
+
+# Logs
+
+
+def test_logrotate_turns_the_log_over_while_it_is_written(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "dropframe.log"
+    log.parent.mkdir()
+    sample = (DEPLOY / "logrotate" / "dropframe").read_text().replace("/var/log/dropframe", str(log.parent))
+    (tmp_path / "sample").write_text(sample)
+    (tmp_path / "sample").chmod(0o644)
+    with log.open("a") as writer:
+        writer.write("before\n")
+        writer.flush()
+        run("logrotate", "--force", "--state", tmp_path / "state", tmp_path / "sample")
+        writer.write("after\n")
+    assert log.read_text() == "after\n"
+    assert log.with_name("dropframe.log.1").read_text() == "before\n"
+
+
+# Metrics
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names of all metrics that a sidecar beside a busy daemon exports."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "data").mkdir()
+    with running_sidecar(home) as sidecar:
+        urllib.request.urlopen(f"{sidecar.url}/healthz", timeout=30).close()
+        beat = Heartbeat(
+            pid=os.getpid(),
+            version="0",
+            started_at="2026-01-01T00:00:00.000000+00:00",
+            updated_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            state="running",
+            device="cpu",
+            models=[],
+            inbox={"mode": "events", "online": True, "last_good_scan_age_s": 1.0, "waiting_count": 0, "overflows": 0},
+            paused=None,
+            queue_length=0,
+            oldest_wait_s=None,
+            running=None,
+            free_bytes=1,
+            min_free_bytes=0,
+            counters={"jobs_completed": 1, "jobs_failed": 0, "frames": 9},
+            stage_seconds_total={"text": 1.0},
+        )
+        heartbeat.write(home / "data", beat)
+
+        def page() -> str:
+            heartbeat.write(home / "data", replace(beat, updated_at=datetime.now(UTC).isoformat()))
+            with urllib.request.urlopen(f"{sidecar.url}/metrics", timeout=30) as answer:
+                return str(answer.read().decode())
+
+        text = wait_for(lambda: page() if "dropframe_stage_seconds_total" in page() else "", 30)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert checked.returncode in (0, 3), checked.stderr  # 3: it would name some differently
+    return set(re.findall(r"^(dropframe_\w+)", text, re.MULTILINE))
+
+
+def test_the_counters_of_the_sample_are_those_of_the_daemon() -> None:
+    source = (ROOT / "daemon" / "worker.py").read_text()
+    for name in ("jobs_completed", "jobs_failed", "frames"):
+        assert f'"{name}"' in source
+
+
+def names_in(expression: str) -> set[str]:
+    return set(re.findall(r"\bdropframe_\w+", expression))
+
+
+def test_each_alert_comes_when_it_should_and_asks_for_metrics_that_exist(exported: set[str]) -> None:
+    rules = DEPLOY / "prometheus" / "dropframe-alerts.yml"
+    assert "SUCCESS" in run("promtool", "test", "rules", ROOT / "tests" / "system" / "alerts_test.yml")
+    loaded = yaml.safe_load(rules.read_text())
+    asked = {name for group in loaded["groups"] for rule in group["rules"] for name in names_in(rule["expr"])}
+    assert asked
+    assert asked - exported == set()
+
+
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    sample = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    shutil.copy(DEPLOY / "prometheus" / "dropframe-alerts.yml", tmp_path)
+    sample["scrape_configs"][0]["authorization"]["credentials_file"] = str(tmp_path / "token")
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(sample))
+    assert "SUCCESS" in run("promtool", "check", "config", tmp_path / "prometheus.yml")
+
+
+def test_the_dashboard_asks_for_metrics_that_exist(exported: set[str], tmp_path: Path) -> None:
+    dashboard: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dropframe.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    variables = [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
+    assert {name for text in [*expressions, json.dumps(variables)] for name in names_in(text)} - exported == set()
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+    # Prometheus itself reads each expression, as a rule.
+    rules = [{"record": f"r{n}", "expr": text.replace("$instance", ".*")} for n, text in enumerate(expressions)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in run("promtool", "check", "rules", tmp_path / "rules.yml")
+
+
+# Reverse proxies
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that nginx, which works as another user, can reach."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def largest_body(text: str, pattern: str, units: dict[str, int]) -> int:
+    found = re.search(pattern, text)
+    assert found is not None
+    return int(found[1]) * units[found[2]]
+
+
+def test_proxies_let_the_largest_video_through_and_little_more() -> None:
+    nginx = (DEPLOY / "nginx" / "dropframe.conf").read_text()
+    caddy = (DEPLOY / "caddy" / "Caddyfile").read_text()
+    limits = (
+        largest_body(nginx, r"client_max_body_size (\d+)([gm]);", {"g": 1 << 30, "m": 1 << 20}),
+        largest_body(caddy, r"max_size (\d+)(GB|MB)", {"GB": 10**9, "MB": 10**6}),
+    )
+    default = Settings.model_fields["max_video_bytes"].default
+    assert all(default < limit < 1.1 * default for limit in limits)
+    waits = [int(seconds) for seconds in re.findall(r"proxy_(?:read|send)_timeout (\d+)s", nginx)]
+    assert min(waits) > Settings.model_fields["max_wait_seconds"].default
+
+
+@contextmanager
+def nginx(folder: Path, upstream: int, port: int) -> Iterator[None]:
+    """Run nginx with the sample, its certificate made here."""
+    key, certificate = folder / "dropframe.key", folder / "dropframe.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={SITE}"]
+    run(*request, "-keyout", key, "-out", certificate)
+    sample = (DEPLOY / "nginx" / "dropframe.conf").read_text()
+    for old, new in (
+        ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/ssl/certs/dropframe.pem", str(certificate)),
+        ("/etc/ssl/private/dropframe.key", str(key)),
+        ("127.0.0.1:8000", f"127.0.0.1:{upstream}"),
+    ):
+        assert old in sample
+        sample = sample.replace(old, new)
+    (folder / "site.conf").write_text(sample)
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;"
+        f" include {folder}/site.conf; }}\n"
+    )
+    run("nginx", "-t", "-c", main)
+    with processing(["nginx", "-c", str(main)], port, {}):
+        yield
+
+
+@contextmanager
+def caddy(folder: Path, upstream: int, port: int) -> Iterator[None]:
+    """Run Caddy with the sample, as a site with a certificate that it makes itself."""
+    sample = DEPLOY / "caddy" / "Caddyfile"
+    run("caddy", "validate", "--adapter", "caddyfile", "--config", sample)
+    own = folder / "Caddyfile"
+    options = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tlocal_certs\n}\n"
+    own.write_text(options + sample.read_text())
+    environment = {
+        "DROPFRAME_SITE": f"{SITE}:{port}",
+        "DROPFRAME_UPSTREAM": f"127.0.0.1:{upstream}",
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder / "data"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+    }
+    with processing(["caddy", "run", "--adapter", "caddyfile", "--config", str(own)], port, environment):
+        yield
+
+
+@contextmanager
+def processing(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
+    """Run a server until the end of the block, once it listens."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
+        try:
+
+            def listens() -> bool:
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise AssertionError(log.read().decode())
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", port)) == 0
+
+            wait_for(listens, 60, f"{command[0]} did not listen")
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+class Site:
+    """The sidecar as people see it behind a proxy.
+
+    Args:
+        port: Of the proxy.
+        sidecar: Behind it.
+    """
+
+    def __init__(self, port: int, sidecar: Sidecar) -> None:
+        self._port = port
+        self.sidecar = sidecar
+        self._trust = ssl.create_default_context()
+        self._trust.check_hostname = False
+        self._trust.verify_mode = ssl.CERT_NONE
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+        """Return status and body of an answer."""
+        with (
+            socket.create_connection(("127.0.0.1", self._port), timeout=60) as plain,
+            self._trust.wrap_socket(plain, server_hostname=SITE) as connection,
+        ):
+            fields = {"Host": SITE, "Connection": "close", "Content-Length": str(len(body)), **headers}
+            head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+            connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+            answer = b""
+            while data := connection.recv(65_536):
+                answer += data
+        return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
+def site(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterator[Site]:
+    port = free_port()
+    with running_sidecar(tmp_path, allowed_hosts=[SITE]) as sidecar, request.param(folder, sidecar.port, port):
+        yield Site(port, sidecar)
+
+
+def test_uploads_long_answers_and_the_page_pass_a_proxy(site: Site, tmp_path: Path) -> None:
+    status, page = site.ask("GET", "/")
+    assert status == 200
+    assert b"<title>Dropframe" in page
+    clip = make_clip(tmp_path / "clip.mp4", frames=60, size=(640, 360)).read_bytes()
+    status, body = site.ask("PUT", "/v1/video/submit/clip.mp4", clip, Content_Type="video/mp4")
+    assert status == 201, body
+    job = json.loads(body)["job_id"]
+    (stored,) = site.sidecar.spool.glob("*.mp4")
+    assert stored.read_bytes() == clip
+    begun = time.monotonic()
+    status, body = site.ask("GET", f"/v1/video/status/{job}?wait=3&status=pending")
+    assert status == 200, body
+    assert json.loads(body)["status"] == "pending"
+    assert time.monotonic() - begun < 60
