@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run governance lint types registry check test coverage smoke audit format docs bench hooks \
+.PHONY: help install run governance lint types registry check test storm hostile coverage smoke audit format docs bench hooks \
 	release clean
 
 help: ## List the commands
@@ -39,6 +39,13 @@ check: governance lint types registry ## All checks that run nothing for long
 
 test: install ## Run the whole test suite (ARGS="-k name" for a part)
 	$(BIN)/pytest $(ARGS)
+
+storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
+	STORM_FILES=20000 $(BIN)/pytest -s tests/system/test_intake_storm.py -k every_file $(ARGS)
+
+hostile: install ## 3,000 damaged videos through the daemon, 20,000 through the decoder (an hour)
+	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
+	$(BIN)/python -m tests.system.hostile.mutations 1 20000
 
 coverage: install ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
 	$(BIN)/coverage erase

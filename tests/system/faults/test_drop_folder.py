@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ import pytest
 
 from daemon.jobs import JobStatus
 from tests.clips import make_clip
-from tests.system.running import Daemon, cpu_seconds, environment, running, wait_for
+from tests.system.running import Daemon, cpu_seconds, running, wait_for
 from tests.system.shares import mounted, needed
 
 SETTINGS = {"DROPFRAME_DEFAULT_PIPELINE": "ocr_only", "DROPFRAME_SETTLE_SECONDS": "0.5"}
@@ -181,29 +180,6 @@ def test_a_tree_that_is_copied_in_is_taken_whole_and_the_rest_by_the_rule(
     assert {counts[Path(name).name] for name in names} == {1}
     wait_for(lambda: not list((daemon.inbox / "ocr_only").rglob("*.mp4")), 60)
     assert len(list((daemon.inbox / "ocr_only").rglob("Thumbs.db"))) == 120
-
-
-def test_without_inotify_the_inbox_is_polled_and_health_says_so(tmp_path: Path, clip: Path) -> None:
-    needed("unshare")
-    limited = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
-    command = [sys.executable, "-m", "daemon", "daemon", "--home", str(tmp_path)]
-    daemon = Daemon(tmp_path)
-    with daemon.log_path.open("wb") as log:
-        daemon.process = subprocess.Popen(
-            ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *command],
-            env=environment(SETTINGS),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        daemon.wait_ready()
-        assert inbox_health(daemon)["mode"] == "polling"
-        assert "is polled" in inbox_health(daemon)["problem"]
-        daemon.drop(clip, "a.mp4")
-        assert daemon.wait_job("a.mp4").status is JobStatus.COMPLETED
-        daemon.stop()
-    finally:
-        daemon.kill()
 
 
 def test_a_share_with_stale_handles_is_asked_again_with_one_line_in_the_log(tmp_path: Path, clip: Path) -> None:
