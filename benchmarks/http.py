@@ -29,6 +29,7 @@ from typing import Any
 from daemon.jobs import Job, JobStatus, new_job_id, output_key
 from daemon.store import JobStore
 from tests.sidecar_process import Sidecar, running_sidecar
+from tests.system.running import cpu_seconds
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 FORK = multiprocessing.get_context("fork")
@@ -100,12 +101,6 @@ def run_load(port: int, path: str, seconds: float, rate: float | None) -> list[f
     return asyncio.run(load(port, path, seconds, rate))
 
 
-def cpu_seconds(sidecar: Sidecar) -> float:
-    """Return the processor time that the sidecar has taken."""
-    fields = Path(f"/proc/{sidecar.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def percentile(times: list[float], share: float) -> float:
     """Return a percentile in milliseconds."""
     return sorted(times)[min(len(times) - 1, int(len(times) * share))] * 1000
@@ -154,9 +149,9 @@ def status_calls(sidecar: Sidecar, job_id: str, seconds: float) -> None:
     connection.request("GET", path)
     body = connection.getresponse().read().decode()
     measure(sidecar.port, path, 1, None)
-    worked = cpu_seconds(sidecar)
+    worked = cpu_seconds(sidecar.process.pid)
     times = measure(sidecar.port, path, seconds, 500)
-    worked = (cpu_seconds(sidecar) - worked) / len(times)
+    worked = (cpu_seconds(sidecar.process.pid) - worked) / len(times)
     line("status at 500/s, p99", f"{percentile(times, 0.99):.1f} ms", "under 20 ms")
     line("status at 500/s, p50", f"{percentile(times, 0.5):.1f} ms")
     inside = [entry["ms"] / 1000 for entry in sidecar.log() if entry.get("path") == path][-len(times) :]
@@ -231,6 +226,9 @@ def upload(sidecar: Sidecar, home: Path, megabytes: int, rounds: int = 4) -> Non
             answer = connection.recv(100)
         assert answer.startswith(b"HTTP/1.1 201 "), answer
 
+    def spent() -> float:
+        return cpu_seconds(sidecar.process.pid) + time.process_time()
+
     ways = {"copy": copy, "form": lambda: send(True), "body": lambda: send(False)}
     best = dict.fromkeys(ways, float("inf"))
     processor = dict.fromkeys(ways, float("inf"))
@@ -244,9 +242,9 @@ def upload(sidecar: Sidecar, home: Path, megabytes: int, rounds: int = 4) -> Non
     watcher.start()
     for turn in range(-1, rounds):  # one that does not count, for the memory of the files to be at hand
         for name, way in list(ways.items())[:: 1 if turn % 2 else -1]:
-            started, worked = time.perf_counter(), cpu_seconds(sidecar) + time.process_time()
+            started, before = time.perf_counter(), spent()
             way()
-            seconds, worked = time.perf_counter() - started, cpu_seconds(sidecar) + time.process_time() - worked
+            seconds, worked = time.perf_counter() - started, spent() - before
             for stored in [*sidecar.spool.glob("*.mp4"), *home.glob("copy.mp4")]:
                 stored.unlink()
             os.sync()  # what the removal has left to do is not the next one's
