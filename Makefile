@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run governance lint types registry check test storm hostile coverage smoke audit format docs bench hooks \
+.PHONY: help install run governance lint types registry check test storm hostile crash-long stopping coverage smoke audit format docs bench hooks \
 	release clean
 
 help: ## List the commands
@@ -46,6 +46,12 @@ storm: install ## Drop 20,000 files while events are lost and the daemon is kill
 hostile: install ## 3,000 damaged videos through the daemon, 20,000 through the decoder (an hour)
 	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000
+
+crash-long: install ## Kill everything 1,000 times, at random and at every crash point (an hour; ARGS="--seed 7")
+	$(BIN)/python -m tests.system.crash --cycles 1000 $(ARGS)
+
+stopping: install ## End Dropframe 20 times with a job running and an upload open
+	STOPPING_TRIES=20 $(BIN)/pytest -s tests/system/test_stopping.py $(ARGS)
 
 coverage: install ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
 	$(BIN)/coverage erase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from daemon.pipeline.records import Analysis, Frame, Progress, RunReport, Stage,
 from daemon.pipeline.results import ResultsSerializer
 from daemon.pipeline.video import DecodeCount, Limits, Video
 from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
 
 BATCH_FRAMES = 8
 """Frames that a stage takes at once, at most."""
@@ -131,6 +134,8 @@ class VideoFilePipelineService:
             fingerprint=f"{file_path.name} {Identity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)} "
             f"{video.info} {_what_frames_depend_on(self._settings)}",
         )
+        if serializer.frames_written:
+            log.info("%s: %d frames are kept from an earlier attempt", file_path.name, serializer.frames_written)
         total = analysed_total(video.count.expected, options)
         hashed = Hashing(should_stop)
         clocks = {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,25 +38,24 @@ POINTS = {
     "intake.options": "options",
     "move.copied": "second name",
     "tickets.recorded": "submit",
-    "worker.running": "drop",
-    "worker.analysed": "drop",
-    "worker.published": "drop",
-    "worker.completed": "drop",
+    "worker.running": "segments",
+    "worker.analysed": "segments",
+    "worker.published": "segments",
+    "worker.completed": "segments",
     "put_back.options": "change",
     "put_back.moved": "change",
-    "results.saved": "drop",
-    "results.finished": "drop",
-    "storage.written": "drop",
-    "storage.renamed": "drop",
-    "journal.written": "drop",
-    "journal.created": "drop",
+    "results.saved": "segments",
+    "results.finished": "segments",
+    "storage.written": "segments",
+    "storage.renamed": "segments",
+    "journal.written": "segments",
+    "journal.created": "segments",
     "spool.renamed": "upload",
 }
 """What must happen for each crash point to be passed. The sidecar passes those of ``upload``."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
-MOST_PASSINGS = 6
+OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""
-OFTEN = frozenset({"storage.written", "storage.renamed", "journal.written"})
 SETTINGS = {
     # A kill is not the video's fault here, however many meet the same job.
     "DROPFRAME_MAX_ATTEMPTS": "1000000",
@@ -142,6 +142,8 @@ class Harness:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])
+        self._answered = threading.Event()
+        """Every upload was answered, and no sidecar is killed any more."""
         self._over = threading.Event()
         self._url = f"http://127.0.0.1:{self._port}"
         self.report = Report(seed)
@@ -151,17 +153,18 @@ class Harness:
         begun = time.monotonic()
         undisturbed = self._undisturbed()
         of_sidecar = cycles // 3
-        with ThreadRunning(lambda: self._kill_sidecars(of_sidecar)) as sidecars, self._reading():
-            try:
-                for number, kind in enumerate(self._plan(cycles - of_sidecar)):
-                    self._cycle(number, kind)
-                if not self._running():
-                    self._daemon.start()
-            finally:
-                self._over.set()
-            sidecars.join()
+        with ThreadPoolExecutor(1) as other, self._reading(), ExitStack() as stack:
+            stack.callback(self._end)
+            sidecars = other.submit(self._kill_sidecars, of_sidecar)
+            for number, kind in enumerate(self._plan(cycles - of_sidecar)):
+                self._cycle(number, kind)
+            if not self._running():
+                self._daemon.start()
+            wait_for(lambda: self._answered.is_set() or sidecars.done(), END_SECONDS, "uploads were not answered")
             self._let_all_end()
-        self._daemon.stop()
+            self._over.set()
+            sidecars.result()
+            self._daemon.stop()
         with JobReader(self._home / "data") as reader:
             reader.refresh()
             account = self._ledger.settle(reader.jobs(), self._home, undisturbed)
@@ -173,6 +176,10 @@ class Harness:
         self.report.videos = self._ledger.counts()
         self.report.seconds = time.monotonic() - begun
         return self.report
+
+    def _end(self) -> None:
+        self._over.set()
+        self._daemon.kill()
 
     def _undisturbed(self) -> dict[str, bytes]:
         """Run each recipe once with nothing killed; return the documents."""
@@ -237,7 +244,7 @@ class Harness:
         """Let a daemon or its pipeline process die at a crash point; return who did where."""
         if self._running():
             self._daemon.kill()
-        number = chance.randrange(MOST_PASSINGS) + 1 if point in OFTEN else 1
+        number = chance.randrange(OFTEN.get(point, 1)) + 1
         self._daemon.start(DROPFRAME_FAULT=f"{point}:{number}")
         provoke = POINTS[point]
         wait_for(lambda: (self._home / "inbox").is_dir() or not self._running(), 60)
@@ -269,7 +276,8 @@ class Harness:
     def _drop(self, chance: random.Random, how: str = "drop") -> Entry:
         """Put a video into the inbox in one of the ways that people and programs do."""
         inbox = self._home / "inbox"
-        names = {"options": ["stride"], "drop": list(self._ledger.recipes)}.get(how, ["short", "segments"])
+        all_names = list(self._ledger.recipes)
+        names = {"options": ["stride"], "segments": ["segments"], "drop": all_names}.get(how, ["short"])
         entry = self._ledger.add(self._ledger.recipes[chance.choice(names)], JobSource.INBOX)
         target = inbox / entry.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -342,6 +350,7 @@ class Harness:
             self.report.kills[f"sidecar at {point}" if point else "sidecar"] += 1
         with self._sidecar():
             assert all(self._upload(entry) for entry in unanswered)
+            self._answered.set()
             self._over.wait()  # the reader goes on asking
 
     @contextmanager
@@ -399,34 +408,6 @@ class Harness:
         found = Reader.report(self._report_path)
         self.report.looks, violations = found
         self.report.problems += violations
-
-
-class ThreadRunning:
-    """A thread whose error is raised where it is waited for."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except BaseException as error:
-            self._error = error
-
-    def join(self) -> None:
-        """Wait for its end."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def __enter__(self) -> ThreadRunning:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._thread.join()
 
 
 def write_options(video: Path, recipe: Recipe) -> None:
