@@ -225,6 +225,7 @@ def test_a_kill_at_any_step_of_an_upgrade_leaves_a_store_that_upgrades(tmp_path:
             break
         assert killed.returncode == -signal.SIGKILL
         kills += 1
+    print(f"{kills} kills at {point}")
     assert kills > 0, "an upgrade does not pass this point"
 
 
