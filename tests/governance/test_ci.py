@@ -17,7 +17,7 @@ WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 def targets() -> dict[str, str]:
     """Return the recipe of each make target."""
     text = (ROOT / "Makefile").read_text()
-    return dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t[^\n]*\n)*)", text, re.MULTILINE))
+    return dict(re.findall(r"^([a-z-]+):[^\n]*\n((?:\t[^\n]*\n)*)", text, re.MULTILINE))
 
 
 def workflow_steps() -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def workflow_steps() -> list[dict[str, Any]]:
 
 def made(script: str) -> list[str]:
     """Return the make targets that a script runs, in order."""
-    return re.findall(r"\bmake ([a-z]+)", script)
+    return re.findall(r"\bmake ([a-z-]+)", script)
 
 
 def test_the_workflow_runs_on_every_push_and_pull_request() -> None:
