@@ -45,10 +45,10 @@ def test_run_ends_in_time_with_a_job_running_and_an_upload_open(tmp_path: Path) 
         for number in range(TRIES):
             run.start()
             wait_for(lambda: answers(port), 60)
+            before = max((job.frames_processed for job in run.jobs()), default=0)
+            going_on = lambda: any(job.frames_processed > before for job in run.jobs())  # noqa: B023, E731
+            wait_for(going_on, 120, "the job did not go on")
             with open_upload(port):
-                before = max((job.frames_processed for job in run.jobs()), default=0)
-                going_on = lambda: any(job.frames_processed > before for job in run.jobs())  # noqa: B023, E731
-                wait_for(going_on, 120, "the job did not go on")
                 wait_for(lambda: list((run.data / "spool").glob(".*.part")), 30, "no upload was open")
                 below = [pid for child in children(run.pid) for pid in (child, *children(child))]
                 assert len(below) >= 3
