@@ -51,7 +51,10 @@ def main() -> None:
     """Load the models, then run one request after the other until the parent is gone."""
     answers = Answers(_private_stdout())
     requests = sys.stdin.buffer
-    beginning = json.loads(requests.readline())
+    line = requests.readline()
+    if not line.endswith(b"\n"):
+        return  # the parent died before it said what to do
+    beginning = json.loads(line)
     reachable = leave_network()  # before the next line, which a change of namespaces would undo
     _end_with_parent(beginning["parent"])
     _take_along()
