@@ -1,0 +1,127 @@
+"""The thread that takes in: what can be told from outside while a call into the inbox does not come back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from daemon.errors import StoreError
+from daemon.inbox import Dropped
+from daemon.intake import Taken
+from daemon.jobs import Identity
+from daemon.settings import Settings
+from daemon.taking_in import SILENT_SECONDS, TakingIn
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+DROPPED = Dropped("a.mp4", Identity(1, 2, 3, 4))
+
+
+def intake(take: Callable[[Any], Taken]) -> Any:
+    return SimpleNamespace(take=take)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def taking_in(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> TakingIn:
+    made = TakingIn(Settings(home=tmp_path, watch="polling"), clock)
+    made.inbox.startup()
+    monkeypatch.setattr(made.inbox, "poll", lambda now: [DROPPED])
+    return made
+
+
+def test_an_inbox_that_does_not_answer_is_offline_and_says_since_when(taking_in: TakingIn, clock: Clock) -> None:
+    seen = []
+
+    def take(_: Any) -> Taken:
+        for wait in (SILENT_SECONDS - 1, 2):
+            clock.now += wait
+            seen.append(taking_in.health())
+        return Taken()
+
+    taking_in.step(clock.now, intake(take), lambda: None)
+    seen.append(taking_in.health())
+    assert [health.online for health in seen] == [True, False, True]
+    assert "has not answered for 16 s" in (seen[1].problem or "")
+
+
+def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: TakingIn, clock: Clock) -> None:
+    seen = []
+
+    def copy(_: Any) -> Taken:
+        for _ in range(100):
+            clock.now += SILENT_SECONDS - 1
+            taking_in.answered()
+        seen.append((taking_in.health(), taking_in.inbox.is_stuck(60, taking_in._now())))
+        return Taken()
+
+    taking_in.step(clock.now, intake(copy), lambda: None)
+    [(health, stuck)] = seen
+    assert health.online
+    assert not stuck
+    assert taking_in.inbox.is_stuck(60, taking_in._now())  # between steps time goes on
+
+
+def test_what_is_left_is_not_offered_again_and_new_jobs_are_told(taking_in: TakingIn, clock: Clock) -> None:
+    left: list[str] = []
+    taking_in.inbox.leave = lambda dropped, why: left.append(why)  # type: ignore[method-assign]
+    told: list[str] = []
+    job = SimpleNamespace(job_id="1", source_name="a\n.mp4")
+    taking_in.step(clock.now, intake(lambda _: Taken(left=((DROPPED, "why"),))), lambda: told.append("told"))
+    assert (left, told) == (["why"], [])
+    taking_in.step(clock.now, intake(lambda _: Taken(jobs=(job,))), lambda: told.append("told"))  # type: ignore[arg-type]
+    assert told == ["told"]
+
+
+def test_the_thread_outlives_errors_and_ends_when_it_is_told(
+    taking_in: TakingIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemon.taking_in.ERROR_SECONDS", 0.0)
+    monkeypatch.setattr(taking_in.inbox, "next_due", lambda now: 0.0)
+    tried, enough = [], threading.Event()
+
+    def take(_: Any) -> Taken:
+        tried.append(1)
+        if len(tried) > 5:
+            enough.set()
+            return Taken()
+        raise StoreError("The disk is sick.")
+
+    taking_in.start(intake(take), lambda: None)
+    assert enough.wait(20)
+    assert taking_in.alive
+    assert taking_in.stop(20)
+    assert caplog.text.count("The disk is sick.") == 1
+
+
+def test_a_call_that_does_not_come_back_does_not_keep_the_end(taking_in: TakingIn) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def hang(_: Any) -> Taken:
+        begun.set()
+        released.wait(60)
+        return Taken()
+
+    taking_in.start(intake(hang), lambda: None)
+    assert begun.wait(20)
+    assert not taking_in.stop(0.1)
+    released.set()
+    assert taking_in.stop(20)
