@@ -42,6 +42,8 @@ AWAY_SECONDS = 8.0
 STALL_SECONDS = 20.0
 SPARE_DESCRIPTORS = 3
 """Open at one moment and not at another: a connection, a file that is read."""
+WARM_SECONDS = 60.0
+"""A process younger than this loads models and is not measured, so a soak of a minute measures none."""
 MOST_SLOPE = 1.0
 """MB an hour, besides the records."""
 RECORD_MEGABYTES = 0.01
@@ -332,7 +334,8 @@ class Soak:
 
     def _judge_processes(self) -> None:
         for (name, pid), samples in self._samples.items():
-            late = [s for s in samples if s.at > self._seconds * 0.6]
+            warm = max(self._seconds * 0.6, samples[0].at + WARM_SECONDS)
+            late = [s for s in samples if s.at > warm]
             if len(late) < 10:
                 continue
             middle = late[len(late) // 2].at
