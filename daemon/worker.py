@@ -155,6 +155,8 @@ class JobWorker:
             job = self._store.get(job_id)
             if job.status is not JobStatus.PENDING:
                 return False
+            if job.error_kind is None and self._storage.path(output_key(job_id)).exists():
+                return False  # a crash came after its result was made, which may be in the outbox already
             self._queue.remove(job_id)
             self._fail(job, ErrorKind.CANCELLED, "Cancelled before it started.")
             self.wake()  # its error is published from the loop, for the outbox may be slow
