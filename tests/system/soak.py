@@ -171,8 +171,10 @@ class Soak:
                     file.write(bytes(1 << 16))
             return ballast
 
-        yield fill
-        subprocess.run(["umount", "-l", str(data)], check=True)
+        try:
+            yield fill
+        finally:
+            subprocess.run(["umount", "-l", str(data)], check=True)
 
     # What happens.
 

@@ -35,8 +35,10 @@ def mounted(folder: Path, options: str = "size=2m") -> Iterator[Path]:
     )
     if done.returncode != 0:
         pytest.skip("mounting a small file system needs root: " + done.stderr.decode().strip())
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
