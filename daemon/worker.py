@@ -155,8 +155,8 @@ class JobWorker:
             job = self._store.get(job_id)
             if job.status is not JobStatus.PENDING:
                 return False
-            if job.error_kind is None and self._storage.path(output_key(job_id)).exists():
-                return False  # a crash came after its result was made, which may be in the outbox already
+            if self._may_be_published(job):
+                return False
             self._queue.remove(job_id)
             self._fail(job, ErrorKind.CANCELLED, "Cancelled before it started.")
             self.wake()  # its error is published from the loop, for the outbox may be slow
@@ -229,7 +229,7 @@ class JobWorker:
                 job = self._store.find(job_id)
                 if job is None or job.status is not JobStatus.PENDING:
                     return True
-                self._current, self._cancelled = job_id, None
+                self._current, self._cancelled = None if self._may_be_published(job) else job_id, None
             self._run(job, now)
         except (StoreError, OSError) as error:
             log.warning("job %s is put right when the job store can be used again: %s", job_id, error)
@@ -420,6 +420,10 @@ class JobWorker:
             raise SurroundingsError(
                 f"The outbox cannot be written ({error.strerror}); the result is kept and published when it can."
             ) from error
+
+    def _may_be_published(self, job: Job) -> bool:
+        """Tell whether a crash came after a job's result was made; it is too late then to cancel it."""
+        return job.error_kind is None and self._storage.path(output_key(job.job_id)).exists()
 
     def _run_again_as_it_is_now(self, job: Job, reason: str, now: float) -> None:
         self._discard(job)
