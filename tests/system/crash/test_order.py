@@ -108,7 +108,7 @@ def test_jobs_start_in_the_order_of_their_acceptance(tmp_path: Path) -> None:
     jobs = daemon.jobs()
     assert {job.status for job in jobs} == {JobStatus.COMPLETED}
     assert [job.sequence for job in jobs] == list(range(1, COUNT + 1))
-    assert sum(job.attempts > 1 for job in jobs) > 3, "no kill met a job"
+    assert sum(job.attempts > 1 for job in jobs) > KILLS // 10, "hardly a kill met a job"
     times = [datetime.fromisoformat(job.created_at).timestamp() for job in jobs]
     assert max(times) - min(times) > DAY, "the clock did not jump"
     assert starts.at_once <= 3, "the order of the starts could not be seen"
