@@ -13,20 +13,33 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import markup
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from daemon import __version__, heartbeat, spool
+from daemon import __version__, cli_admin, heartbeat, spool
+from daemon.cli_common import (
+    FAILED,
+    MACHINE,
+    UNKNOWN,
+    USAGE,
+    WRONG_STATE,
+    AsJson,
+    Device,
+    Home,
+    Weights,
+    err,
+    escape,
+    load,
+    out,
+    reading,
+    say,
+    show_json,
+)
 from daemon.errors import (
     BadOptions,
     DropframeError,
@@ -37,16 +50,13 @@ from daemon.errors import (
     StoreError,
     UnknownJob,
 )
-from daemon.filesystem import keep_standard_files_open, shown
+from daemon.filesystem import keep_standard_files_open
 from daemon.job_reader import JobReader
-from daemon.jobs import Job, JobSource, JobStatus, Options, timestamp
-from daemon.migrations import SCHEMA_VERSION
-from daemon.settings import CONFIG_FILE, Settings
+from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.settings import Settings
 from daemon.spool import TicketKind
 from daemon.storage import LocalStorageService
-from daemon.tokens import Rights, new_token, toml_line
 
-OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
 POLL_SECONDS = 0.2
 
 app = typer.Typer(
@@ -57,18 +67,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(help="Weights: what is used, fetch official ones, prepare them.", no_args_is_help=True)
-config_app = typer.Typer(help="Settings.", no_args_is_help=True)
-app.add_typer(models_app, name="models")
-app.add_typer(config_app, name="config")
+app.add_typer(cli_admin.app)
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-Home = Annotated[Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")]
-Weights = Annotated[Path | None, typer.Option(help="Object weights, an Ultralytics .pt.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.")]
 
 
@@ -85,15 +85,6 @@ def main() -> None:
         sys.exit(MACHINE)
 
 
-def say(console: Console, text: str) -> None:
-    """Print a line that must stop nothing when it cannot be written, because the log's disk is full."""
-    try:
-        console.print(text, soft_wrap=True)
-    except OSError:  # what could not be written would be tried again at the very end, and change the exit code
-        name = "stderr" if console.stderr else "stdout"
-        setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-
-
 def exit_code(error: DropframeError) -> int:
     """Return the exit code that goes with an error."""
     codes: list[tuple[type[DropframeError], int]] = [
@@ -106,11 +97,6 @@ def exit_code(error: DropframeError) -> int:
         (StoreError, MACHINE),
     ]
     return next((code for kind, code in codes if isinstance(error, kind)), FAILED)
-
-
-def escape(text: str) -> str:
-    """Return text that rich prints as it is, whatever a file name or a video's text holds."""
-    return markup.escape(shown(text))
 
 
 def _version(wanted: bool) -> None:
@@ -368,209 +354,7 @@ def cancel(
         show_json([job.to_record() for job in chosen])
 
 
-@app.command("import-jobs")
-def import_jobs(
-    dump: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dump of the table: CSV or JSON.")],
-    base: Annotated[
-        Path | None, typer.Option(help="Folder of relative paths in the dump (default: the dump's own).")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Take over the job table of another service (docs/migration.md). The daemon must not run.
-
-    A second time changes nothing. The exit code is 1 if a row was refused; the others are taken over.
-    """
-    from daemon.import_jobs import import_jobs as take_over
-    from daemon.import_jobs import printable
-
-    report = take_over(dump, load(home), base, dry_run)
-    if as_json:
-        show_json({**asdict(report), "unused": sorted(report.unused)})
-    else:
-        for line in printable(report, dry_run):
-            out.print(escape(line), soft_wrap=True)
-    if report.refused:
-        raise typer.Exit(FAILED)
-
-
-@app.command()
-def downgrade(
-    schema: Annotated[int, typer.Option(help="Schema version to go back to.")] = SCHEMA_VERSION - 1,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the job store as an older Dropframe reads it, before that is installed. The daemon must not run."""
-    from daemon.store import JobStore
-
-    settings = load(home)
-    with JobStore.open(settings.data_dir) as store:
-        count = len(store.jobs())
-        store.downgrade(schema)
-    if as_json:
-        show_json({"jobs": count, "schema_version": schema})
-        return
-    out.print(f"{count} jobs are in schema version {schema} now; jobs.v{SCHEMA_VERSION}.json is what was there before.")
-
-
-# The machine.
-
-
-@app.command()
-def clean(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Remove what the retention settings (keep_…) do not keep. The daemon does it by itself once an hour."""
-    from daemon import retention
-
-    settings = load(home)
-    with reading(settings) as reader:
-        found = retention.plan(settings, reader.find, datetime.now(UTC))
-    if found and not dry_run:
-        found = retention.clean_without_daemon(settings)
-    if as_json:
-        show_json([{**asdict(kept), "name": shown(kept.name), "since": timestamp(kept.since)} for kept in found])
-        return
-    for kept in found:
-        out.print(escape(f"{kept.kind} {kept.name}, {kept.size_bytes} bytes, since {timestamp(kept.since)}"))
-    if not retention.wanted(settings):
-        err.print("Everything is kept: no keep setting is set (dropframe config show).")
-    total = sum(kept.size_bytes for kept in found)
-    err.print(f"{len(found)} {'to be removed' if dry_run else 'removed'}, {total / 1e6:.1f} MB.")
-
-
-@app.command()
-def doctor(home: Home = None, weights: Weights = None, device: Device = None, as_json: AsJson = False) -> None:
-    """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
-    from daemon.selftest import all_checks
-
-    settings = load(home, weights=weights, device=device)
-    checks = []
-    for check in all_checks(settings):
-        checks.append(check)
-        if not as_json:
-            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-            out.print(f"{mark} {check.name}: {escape(check.sentence)}", soft_wrap=True)
-    if as_json:
-        show_json([asdict(check) for check in checks])
-    if not all(check.ok for check in checks):
-        raise typer.Exit(FAILED)
-
-
-@app.command()
-def health(home: Home = None) -> None:
-    """Say whether the daemon does its work, for monitors: exit code 0 if so, 1 if not."""
-    settings = load(home)
-    problem = heartbeat.problem(heartbeat.read(settings.data_dir), settings, datetime.now(UTC))
-    out.print(escape(problem or "The daemon does its work."), soft_wrap=True)
-    if problem:
-        raise typer.Exit(FAILED)
-
-
-@models_app.command("list")
-def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
-    """Show which weights are used for what, and which official ones can be pulled."""
-    from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
-    from daemon.pull import OFFICIAL
-
-    settings = load(home, weights=weights)
-    found = find_weights(settings)
-    regions = bundled_weights() if finds_own_regions(settings, objects=found is not None) else None
-    if as_json:
-        used = {
-            role: None if w is None else {"name": w.name, "path": str(w.path), "sha256": w.sha256}
-            for role, w in (("objects", found), ("text_regions", regions))
-        }
-        show_json({**used, "official": sorted(OFFICIAL)})
-        return
-    out.print(
-        f"objects: {escape(str(found.path))} (sha256 {found.sha256[:12]}…)" if found else "objects: none",
-        soft_wrap=True,
-    )
-    if regions:
-        out.print(f"text regions: {regions.name}, which comes with Dropframe (sha256 {regions.sha256[:12]}…)")
-    else:
-        out.print("text regions: RapidOCR's detector")
-    out.print(f"text: {'Tesseract' if settings.text_engine == 'tesseract' else 'RapidOCR'}")
-    out.print(f"can be pulled: {', '.join(sorted(OFFICIAL))}  (dropframe models pull NAME)")
-
-
-@models_app.command("pull")
-def models_pull(
-    name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yolov8n.")],
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch official object weights into data/models/, with their checksum pinned. Goes on where it stopped."""
-    from daemon.pull import pull
-
-    settings = load(home)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err) as bars:
-        bar = bars.add_task(name, total=None)
-        path = pull(name, settings, lambda done, total: bars.update(bar, completed=done, total=total))
-    if as_json:
-        show_json({"path": str(path)})
-        return
-    out.print(f"{escape(str(path))} is in place; it is used from the next start on.", soft_wrap=True)
-
-
-@models_app.command("export")
-def models_export(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
-    """Prepare the object weights for the CPU now; otherwise the first start does it."""
-    from daemon.pipeline.models import export, find_weights
-    from daemon.pipeline.pipelines import NO_WEIGHTS
-
-    settings = load(home, weights=weights)
-    found = find_weights(settings)
-    if found is None:
-        raise ModelError(NO_WEIGHTS)
-    folder = export(found, settings).xml.parent
-    if as_json:
-        show_json({"path": str(folder)})
-        return
-    out.print(f"{escape(str(folder))} is ready.", soft_wrap=True)
-
-
-@app.command()
-def token(
-    name: Annotated[str, typer.Argument(help="Who will use it: letters, digits, '.', '_' and '-'.")],
-    rights: Annotated[Rights, typer.Option(help="read, or submit as well.")] = Rights.READ,
-) -> None:
-    """Make an API token for the HTTP sidecar. It is shown once; only its checksum is kept, in the settings."""
-    secret, made = new_token(name, rights)
-    out.print(f"Give this to {escape(name)}; it cannot be shown again:\n  {secret}", soft_wrap=True)
-    out.print(f"Add this to the list tokens in {CONFIG_FILE}, then start the sidecar again:", soft_wrap=True)
-    out.print(escape(f"  {toml_line([made])}"), soft_wrap=True)
-
-
-@config_app.command("show")
-def config_show(home: Home = None, as_json: AsJson = False) -> None:
-    """Show every setting in force."""
-    values = load(home).model_dump(mode="json")
-    if as_json:
-        show_json(values)
-        return
-    for name, value in values.items():
-        out.print(escape(f"{name} = {json.dumps(value)}"), soft_wrap=True)
-
-
-# What the commands share.
-
-
-def load(home: Path | None, **flags: Any) -> Settings:
-    """Read the settings; paths in flags are relative to the current folder, as people mean them."""
-    if flags.get("weights") is not None:
-        flags["weights"] = Path(flags["weights"]).resolve()
-    return Settings.load(home=home, **flags)
+# Jobs as the commands see them.
 
 
 def as_flags(values: dict[str, Any]) -> list[str]:
@@ -583,22 +367,9 @@ def spool_dir(settings: Settings) -> Path:
     return settings.data_dir / "spool"
 
 
-def show_json(value: Any) -> None:
-    """Print JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
 def daemon_alive(settings: Settings) -> bool:
     """Tell whether a daemon has given a sign of life lately."""
     return heartbeat.of_running_daemon(settings.data_dir) is not None
-
-
-@contextmanager
-def reading(settings: Settings) -> Iterator[JobReader]:
-    """Open the job store for reading, up to date."""
-    with JobReader(settings.data_dir) as reader:
-        reader.refresh()
-        yield reader
 
 
 def known_jobs(settings: Settings, status: JobStatus | None = None) -> list[Job]:

@@ -1,0 +1,63 @@
+"""What the commands share: consoles, flags, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import markup
+from rich.console import Console
+
+from daemon.filesystem import shown
+from daemon.job_reader import JobReader
+from daemon.settings import Settings
+
+OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Home = Annotated[Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")]
+Weights = Annotated[Path | None, typer.Option(help="Object weights, an Ultralytics .pt.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def load(home: Path | None, **flags: Any) -> Settings:
+    """Read the settings; paths in flags are relative to the current folder, as people mean them."""
+    if flags.get("weights") is not None:
+        flags["weights"] = Path(flags["weights"]).resolve()
+    return Settings.load(home=home, **flags)
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[JobReader]:
+    """Open the job store for reading, up to date."""
+    with JobReader(settings.data_dir) as reader:
+        reader.refresh()
+        yield reader
+
+
+def show_json(value: Any) -> None:
+    """Print JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def escape(text: str) -> str:
+    """Return text that rich prints as it is, whatever a file name or a video's text holds."""
+    return markup.escape(shown(text))
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line that must stop nothing when it cannot be written, because the log's disk is full."""
+    try:
+        console.print(text, soft_wrap=True)
+    except OSError:  # what could not be written would be tried again at the very end, and change the exit code
+        name = "stderr" if console.stderr else "stdout"
+        setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
