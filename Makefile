@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run governance lint types registry check test storm hostile crash-long stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install run governance lint types registry check test storm hostile soak crash-long stopping coverage smoke audit format docs bench hooks \
 	release clean
 
 help: ## List the commands
@@ -41,11 +41,14 @@ test: install ## Run the whole test suite (ARGS="-k name" for a part)
 	$(BIN)/pytest $(ARGS)
 
 storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
-	STORM_FILES=20000 $(BIN)/pytest -s tests/system/test_intake_storm.py -k every_file $(ARGS)
+	STORM_FILES=20000 STORM_SECONDS=60 $(BIN)/pytest -s tests/system/test_intake_storm.py -k every_file $(ARGS)
 
 hostile: install ## 3,000 damaged videos through the daemon, 20,000 through the decoder (an hour)
 	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000
+
+soak: install ## Run as people do with one random fault a minute (MINUTES=15)
+	$(BIN)/python -m tests.system.soak --minutes $(or $(MINUTES),15) $(ARGS)
 
 crash-long: install ## Kill everything 1,000 times, at random and at every crash point (an hour; ARGS="--seed 7")
 	$(BIN)/python -m tests.system.crash --cycles 1000 $(ARGS)

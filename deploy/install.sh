@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs Dropframe as two services on a host with systemd, upgrades it, or removes it. Running it again is safe.
 set -euo pipefail
+umask 022 # the user that runs the services must be able to read the program
 
 usage() {
     cat <<'TEXT'

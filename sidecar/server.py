@@ -22,7 +22,8 @@ from sidecar.problems import MEDIA_TYPE, Problem, busy
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 5
+SHUTDOWN_SECONDS = 3
+"""That open requests get to end; an upload that is still coming then is cut, and its part removed."""
 KEEP_ALIVE_SECONDS = 5
 MAX_HEADER_BYTES = 65_536
 BODY_BYTES = 256 << 10

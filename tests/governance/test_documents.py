@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from daemon.pipeline.models import bundled_weights
 from daemon.settings import Settings
 from tools import settings_doc
 
@@ -27,6 +28,20 @@ def test_links_between_documents_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`make ([a-z-]+)", page.read_text())}
+    assert named - targets == set()
+
+
+def test_the_card_of_the_text_detector_is_of_the_weights_in_the_box() -> None:
+    weights = bundled_weights()
+    card = (ROOT / "docs" / "text-detector.md").read_text()
+    assert f"`{weights.path.relative_to(ROOT)}`" in card
+    assert weights.sha256 in card
 
 
 def test_no_run_time_state_is_in_git() -> None:

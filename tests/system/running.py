@@ -182,6 +182,7 @@ class Daemon:
 
     def check_nothing_left(self) -> None:
         wait_for(lambda: not any(alive(pid) for pid in self._seen), 2.0, "a pipeline process was left")
+        self._seen.clear()  # their numbers may be given to others
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")

@@ -197,6 +197,8 @@ def contained(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     try:
         yield process, log
     finally:
+        for inside in children(process.pid):  # setpriv takes away the signal that would end it with its parent
+            os.kill(inside, signal.SIGKILL)
         process.kill()
         process.wait(30)
 

@@ -24,8 +24,8 @@ from tests.clips import make_clip
 from tests.system.running import Daemon, running, wait_for
 
 STORM_FILES = int(os.environ.get("STORM_FILES", "3000"))
-DEADLINE_SECONDS = 240.0
-"""60 s on a machine of its own; tests share theirs."""
+STORM_SECONDS = float(os.environ.get("STORM_SECONDS", "240"))
+"""From the last file until all are jobs. ``make storm`` asks for 60; here the machine may be shared."""
 EVENT_LIMIT = Path("/proc/sys/fs/inotify/max_queued_events")
 TIMES = 50
 """How often a file is written in each of the ways."""
@@ -52,6 +52,7 @@ def overflow(inbox: Path) -> None:
         os.close(os.open(inbox / f".n{number % 3}", os.O_WRONLY | os.O_CREAT))
 
 
+@pytest.mark.timeout(1800)
 def test_every_file_of_a_storm_is_one_job(tmp_path: Path, clip: Path) -> None:
     """Two writers; a daemon that is stopped until events are lost, killed and started again meanwhile."""
     names = [f"{number:05}.mp4" for number in range(STORM_FILES)]
@@ -80,7 +81,9 @@ def test_every_file_of_a_storm_is_one_job(tmp_path: Path, clip: Path) -> None:
         ended = time.monotonic()
         taken = daemon.data / "video_jobs"  # looked at instead of the records, which would take time from the daemon
         wait_for(
-            lambda: sum(name.endswith(".mp4") for name in os.listdir(taken)) >= STORM_FILES, 180, daemon.log()[-999:]
+            lambda: sum(name.endswith(".mp4") for name in os.listdir(taken)) >= STORM_FILES,
+            STORM_SECONDS,
+            daemon.log()[-999:],
         )
         took = time.monotonic() - ended
         print(f"{STORM_FILES} files were jobs {took:.1f} s after the last was dropped")

@@ -870,13 +870,13 @@ def test_a_wake_starts_a_job_at_once(bench: Bench, forever: threading.Thread) ->
     bench.add()
     bench.worker.wake()
     wait_until(lambda: bool(bench.published()))
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 3
 
 
 def test_stopping_ends_the_loop_soon(bench: Bench, forever: threading.Thread) -> None:
     forever.start()
     bench.worker.stop()
-    forever.join(0.5)
+    forever.join(3)
     assert not forever.is_alive()
 
 
