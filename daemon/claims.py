@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from daemon.store import JobStore
 
 log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 5.0
+"""Until a submission that could not be moved is tried again."""
 
 
 class Claims:
@@ -62,6 +66,8 @@ class Claims:
         self._left_behind: set[tuple[int, int, int]] = set()
         self._unqueued: set[str] = set()
         self._unsure = True
+        self._again_at: float | None = None
+        """When a submission that could not be moved is tried again, monotonic."""
         self._started = False
         self._grumbled: set[str] = set()
 
@@ -79,7 +85,7 @@ class Claims:
             StoreError: the job store cannot be written.
         """
         fetched = []
-        self._unsure = False
+        self._unsure, self._again_at = False, None
         try:
             for job in self._store.jobs():
                 if (job.source is JobSource.INBOX) == self._dropped:
@@ -92,7 +98,7 @@ class Claims:
 
     def recover_if_unsure(self) -> None:
         """Recover if a claim was not carried out as it should have been; call it before new ones are made."""
-        if self._unsure:
+        if self._unsure or (self._again_at is not None and time.monotonic() >= self._again_at):
             self.recover()
 
     def _recover_job(self, job: Job) -> list[Job]:
@@ -101,6 +107,8 @@ class Claims:
         if job.claim.left_behind:
             self._left_behind.add(job.claim.identity.lasting)
         if job.ended:
+            if job.error_kind is ErrorKind.CANCELLED and not self._storage.path(job.input_path).exists():
+                self._left_behind.add(job.claim.identity.lasting)  # cancelled before its video had come
             return []
         stored = self._storage.path(job.input_path).exists()
         if stored:
@@ -230,7 +238,7 @@ class Claims:
                 self._store.move(job.job_id, JobStatus.FAILED, **failure(problem, self._clock()))
                 self._unqueued.discard(job.job_id)
             else:
-                self._unsure = True
+                self._again_at = time.monotonic() + AGAIN_SECONDS
                 self.grumble(path, f"The submitted video {path} cannot be moved: {text_of(error)}")
             return  # its ticket stays
         folder, _, name = path.rpartition("/")
@@ -238,8 +246,14 @@ class Claims:
         with contextlib.suppress(OSError, SourceChanged):
             seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
             move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
-        self._store.remove(job.job_id)
+        now = self._store.find(job.job_id)
         self._unqueued.discard(job.job_id)
+        if now is not None and now.ended:  # cancelled meanwhile: the record stays, and the file is not taken again
+            self._left_behind.add(job.claim.identity.lasting)
+            self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
+            log.info("%s was cancelled before it had come; it stays and is not taken again.", shown(path))
+            return
+        self._store.remove(job.job_id)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             self.grumble(path, f"{shown(path)} cannot be taken in and stays: {text_of(error)}")
 

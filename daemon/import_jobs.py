@@ -14,7 +14,7 @@ import re
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from daemon import spool
 from daemon.errors import BadOptions, DropframeError
+from daemon.job_reader import JobReader
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, input_key, output_key, timestamp
 from daemon.pipeline.pipelines import get_pipeline
 from daemon.pipeline.results import MOST_TEXTS, SCHEMA, dumps
@@ -110,8 +111,14 @@ def import_jobs(dump: Path, settings: Settings, base: Path | None = None, dry_ru
     """
     report = Report()
     importer = _Importer(settings, base or dump.parent, dry_run, report)
+    if dry_run:  # opening the store would make one, or bring an older one up to date
+        with JobReader(settings.data_dir) as reader:
+            reader.refresh()
+            importer.read(reader.find, dump)
+        return report
     with JobStore.open(settings.data_dir) as store:
-        importer.run(store, dump)
+        importer.read(store.find, dump)
+        importer.write(store)
     return report
 
 
@@ -123,10 +130,11 @@ class _Importer:
         self._base = base
         self._dry_run = dry_run
         self._report = report
+        self._history: list[Job] = []
+        self._queued: list[tuple[Job, Path]] = []
 
-    def run(self, store: JobStore, dump: Path) -> None:
-        history: list[Job] = []
-        queued: list[tuple[Job, Path]] = []
+    def read(self, find: Callable[[str], Job | None], dump: Path) -> None:
+        """Read every row; what can be taken over waits for ``write``, results excepted, which are stored."""
         lines: dict[str, int] = {}
         for row in _rows(dump, self._report):
             self._report.unused |= set(row.values) - _KNOWN
@@ -139,22 +147,23 @@ class _Importer:
                     raise Refused(f"Its job id came in line {lines[job_id]} already.")
                 lines[job_id] = row.line
                 pair = (str(given), job_id)
-                if store.find(job_id) or (self._spool / f"{job_id}.submit.json").exists():
+                if find(job_id) or (self._spool / f"{job_id}.submit.json").exists():
                     self._report.known.append(pair)
                     continue
                 job = self._job(row, job_id)
                 if job.ended:
-                    history.append(self._with_result(row, job))
+                    self._history.append(self._with_result(row, job))
                     self._report.history.append(pair)
                 else:
-                    queued.append((job, self._video(row)))
+                    self._queued.append((job, self._video(row)))
                     self._report.queued.append(pair)
             except DropframeError as error:
                 self._report.refused.append((row.line, str(error)))
-        if self._dry_run:
-            return
-        store.create(sorted(history, key=lambda job: job.created_at), keep_times=True)
-        for job, video in queued:
+
+    def write(self, store: JobStore) -> None:
+        """Make the jobs."""
+        store.create(sorted(self._history, key=lambda job: job.created_at), keep_times=True)
+        for job, video in self._queued:
             spool.part_path(self._spool, job.job_id).unlink(missing_ok=True)  # of an import that was killed
             spool.submit(
                 self._spool,
@@ -251,7 +260,7 @@ def result_document(job: Job, frames: list[Any]) -> tuple[bytes, dict[str, Any]]
         try:
             record = _frame_record(frame, left_out)
             line = dumps(record)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise Refused(f"Frame {len(lines) + 1} of its result cannot be read: {error}.") from error
         if record["frame_index"] <= last:
             raise Refused(f"Frame {len(lines) + 1} of its result has no greater frame_index than the one before.")

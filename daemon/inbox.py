@@ -183,9 +183,10 @@ class Inbox:
         now = self._clock() if now is None else now
         waiting = [c for c in list(self._candidates.values()) if not c.handed_out]
         oldest = sorted(waiting, key=lambda c: (c.first_seen, c.path))[:SHOWN_WAITING]
-        arrived = None if self._watch is None else self._watch.arrived_at
+        watch = self._watch  # another thread may take it away
+        arrived = None if watch is None else watch.arrived_at
         return InboxHealth(
-            mode="polling" if self._watch is None else "events",
+            mode="polling" if watch is None else "events",
             file_system=self._mount.kind,
             online=self._online,
             scan_age_seconds=None if self._last_scan is None else now - self._last_scan,

@@ -104,10 +104,10 @@ class Intake:
         self._while_copying = while_copying
         self._stopping = threading.Event()
         self.spool_dir = settings.data_dir / "spool"
-        self.paused: str | None = None
-        """Why nothing is taken in at the moment, or None."""
+        self._announcing = threading.Lock()
+        self._announced: str | None = None
         self._dropped = Claims(settings.inbox_dir, True, store, queue, storage, clock, self._end_copy)
-        self._submitted = Claims(self.spool_dir, False, store, queue, storage, clock, self._end_copy)
+        self._submitted = Claims(self.spool_dir, False, store, queue, storage, clock, self._stopping.is_set)
 
     def stop(self) -> None:
         """End a copy that is going on; what it copied stays in the inbox."""
@@ -146,8 +146,9 @@ class Intake:
         outcomes = [(dropped, reason, self.reject(dropped, reason)) for dropped, reason in refused]
         left += [(dropped, f"{reason} {problem}") for dropped, reason, problem in outcomes if problem]
         done = tuple((dropped, reason) for dropped, reason, problem in outcomes if not problem)
-        if self._short_of_space() or not wanted:
-            return Taken(rejected=done, left=tuple(left), paused=self.paused)
+        paused = self.short_of_space() if wanted else None
+        if paused or not wanted:
+            return Taken(rejected=done, left=tuple(left), paused=paused)
         jobs = self._dropped.record([job for _, job in wanted])
         crash_point("intake.recorded")
         return Taken(tuple(self._dropped.fetch_all(jobs)), done, tuple(left))
@@ -211,7 +212,7 @@ class Intake:
         wishes = [t for t in found if t.kind is not TicketKind.SUBMIT]
         if not submissions:
             return wishes
-        if self._short_of_space():
+        if self.short_of_space():
             waiting = {t.job_id for t in submissions}
             return [t for t in wishes if t.job_id not in waiting]
         new: list[tuple[Ticket, Job]] = []
@@ -363,22 +364,22 @@ class Intake:
             sync(videos)
         return None
 
-    def _short_of_space(self) -> bool:
-        before = self.paused
+    def short_of_space(self) -> str | None:
+        """Return why nothing is taken in at the moment, or None. Callable from any thread; a change is logged."""
+        data, least = self._settings.data_dir, self._settings.min_free_bytes
+        paused = None
         try:
-            free = free_bytes(self._settings.data_dir)
-        except OSError as error:
-            self.paused = f"Taking in is paused: {self._settings.data_dir} cannot be reached ({text_of(error)})."
-        else:
-            least = self._settings.min_free_bytes
-            self.paused = None
-            if free < least:
-                self.paused = (
-                    f"Taking in is paused: {self._settings.data_dir} has less than {least} bytes free "
-                    "(setting min_free_bytes). Make room; it goes on by itself."
+            if free_bytes(data) < least:
+                paused = (
+                    f"Taking in is paused: {data} has less than {least} bytes free (setting min_free_bytes). "
+                    "Make room; it goes on by itself."
                 )
-        if self.paused and not before:
-            log.warning("%s", self.paused)
-        elif before and not self.paused:
-            log.info("Taking in goes on.")
-        return self.paused is not None
+        except OSError as error:
+            paused = f"Taking in is paused: {data} cannot be reached ({text_of(error)})."
+        with self._announcing:
+            if paused and not self._announced:
+                log.warning("%s", paused)
+            elif self._announced and not paused:
+                log.info("Taking in goes on.")
+            self._announced = paused
+        return paused

@@ -14,6 +14,6 @@ def notify(*assignments: str) -> None:
         return
     if address.startswith("@"):  # a socket without a file
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.setblocking(False)  # one that does not read must not hold us up
         manager.sendto("\n".join(assignments).encode(), address)

@@ -140,6 +140,7 @@ class DaemonService:
             self.intake.reconcile()
         for job in self.store.jobs(JobStatus.RUNNING):
             self.store.move(job.job_id, JobStatus.PENDING)
+            self.queue.enqueue(job.job_id, job.sequence)  # without its video, too: the worker fails it, saying so
         for job in self.store.jobs(JobStatus.PENDING):
             if storage.path(job.input_path).exists():
                 self.queue.enqueue(job.job_id, job.sequence)
@@ -168,9 +169,10 @@ class DaemonService:
             try:
                 self.step(time.monotonic())
                 self._grumbled = None
-                if not self._thread.is_alive() and not self._asked_to_stop:
-                    self._fatal = DropframeError("The worker has ended for a reason that the log shows; start again.")
-                    self.stop()
+                for name, alive in (("worker", self._thread.is_alive()), ("inbox", self.taking_in.alive)):
+                    if not alive and not self._asked_to_stop:
+                        self._fatal = DropframeError(f"The {name} thread has ended; the log says why. Start again.")
+                        self.stop()
             except (OSError, StoreError) as error:
                 self._grumble(f"acting on tickets goes on after an error: {error}")
                 time.sleep(ERROR_SECONDS)
@@ -299,7 +301,7 @@ class DaemonService:
                 "overflows": health.overflows,
                 "problem": health.problem,
             },
-            paused=self.intake.paused or self.worker.short_of_space(),
+            paused=self.intake.short_of_space() or self.worker.short_of_space(),
             queue_length=self.queue.size(),
             oldest_wait_s=self._oldest_wait_s(),
             running=None

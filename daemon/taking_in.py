@@ -86,7 +86,7 @@ class TakingIn:
         self._answered = self._clock()
 
     def is_stuck(self, longest_seconds: float) -> bool:
-        """Tell whether a new start may help: the inbox answers, and the last good scan is older than that."""
+        """Tell whether a new start may help: the thread is dead, or the inbox answers and its last good scan is old."""
         return not self.alive or self.inbox.is_stuck(longest_seconds, self._now())
 
     def health(self) -> InboxHealth:
@@ -102,18 +102,20 @@ class TakingIn:
         return self._begun or self._clock()
 
     def _loop(self, intake: Intake, on_jobs: Callable[[], None]) -> None:
-        while not self._stopping:
+        while True:
             self._woken.clear()
+            if self._stopping:  # looked at after clearing: stop() sets it and then wakes us
+                break
+            wait = ERROR_SECONDS
             try:
                 self.step(self._clock(), intake, on_jobs)
                 self._grumbled = None
+                wait = self.inbox.next_due(self._clock())
             except (OSError, StoreError) as error:
                 self._grumble(f"taking in goes on after an error: {error}")
-                time.sleep(ERROR_SECONDS)
             except Exception:
                 log.exception("taking in goes on after an unexpected error")
-                time.sleep(ERROR_SECONDS)
-            self._woken.wait(self.inbox.next_due(self._clock()))
+            self._woken.wait(wait)
         self.inbox.shutdown()
 
     def step(self, now: float, intake: Intake, on_jobs: Callable[[], None]) -> None:

@@ -187,6 +187,7 @@ class JobWorker:
             finished_at=None,
             frames_processed=0,
         )
+        # Should retention have taken the video just now, the worker finds that it is gone and says so.
         self._queue.enqueue(job_id, job.sequence)
         self.wake()
         return True

@@ -114,6 +114,10 @@ def _refusal(error: Exception) -> dict[str, str]:
         return {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
         return {"error": "SurroundingsError", "message": f"The models cannot be prepared: {error.strerror}."}
+    if type(error).__name__ == "OutOfMemoryError":  # another program may hold the GPU only for now
+        return {"error": "SurroundingsError", "message": f"The models do not fit into the GPU's memory: {error}."}
+    if isinstance(error, RuntimeError):
+        return {"error": "MachineError", "message": f"The models cannot be loaded: {error}."}
     name = getattr(error, "name", None) or "a library of the pipeline"
     return {"error": "MachineError", "message": missing_library(name, error)}
 

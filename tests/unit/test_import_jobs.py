@@ -172,6 +172,8 @@ def test_one_object_a_line_is_read_too(tmp_path: Path, settings: Settings) -> No
         ({"result": {"answer": 42}}, "no list of frames"),
         ({"result": [{"result": {}}]}, "Frame 1 of its result"),
         ({"result": [{"frame_index": 3, "result": {}}, {"frame_index": 3, "result": {}}]}, "no greater frame_index"),
+        ({"result": [{"frame_index": 0, "result": {"detections": [[1, 2, 3, 4, 0.9, 0]]}}]}, "Frame 1"),
+        ({"result": [{"frame_index": 0, "result": "text"}]}, "Frame 1"),
         ({"result": [{"frame_index": 0, "result": {"detections": [{"bbox": [1, 2, 3, 4]}]}}]}, "names no class"),
     ],
 )

@@ -235,9 +235,9 @@ def test_with_little_room_nothing_is_taken_and_it_goes_on_by_itself(
         assert taken.jobs == ()
         assert "min_free_bytes" in str(taken.paused)
         assert len(taken.rejected) == 1
-        assert bench.intake.paused == taken.paused
+        assert bench.intake.short_of_space() == taken.paused
     assert len(bench.take(dropped).jobs) == 1
-    assert bench.intake.paused is None
+    assert bench.intake.short_of_space() is None
 
 
 def test_after_a_failed_store_call_no_second_job_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -704,3 +704,37 @@ def test_a_stored_video_whose_record_was_lost_becomes_a_job_again(bench: Bench) 
     assert bench.queued() == [job_id]
     assert {j.job_id for j in bench.store.jobs()} == {job_id, kept}
     assert bench.intake.reconcile() == []
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_job_that_is_cancelled_before_its_file_was_copied_stays_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    another_disk(monkeypatch)
+    dropped = bench.drop("a.mp4")
+    looked = 0
+
+    def cancel_and_stop() -> None:
+        nonlocal looked
+        looked += 1
+        if looked == looks:
+            [job] = bench.store.jobs()
+            bench.store.move(job.job_id, JobStatus.FAILED, error_kind=ErrorKind.CANCELLED, error_message="Cancelled.")
+            intake.stop()
+
+    intake = Intake(
+        bench.settings,
+        bench.store,
+        bench.queue,
+        bench.storage,
+        PIPELINES,
+        while_copying=cancel_and_stop,
+    )
+    intake.recover()
+    intake.take([dropped])
+    assert looked >= looks
+    bench.restart()
+    assert bench.take(dropped).jobs == ()
+    [job] = bench.store.jobs()
+    assert job.error_kind is ErrorKind.CANCELLED
+    assert bench.queued() == []
