@@ -70,7 +70,6 @@ class DaemonService:
         self._grumbled: str | None = None
         self._started_at = utc_now()
         self._spool_due = self._heartbeat_due = 0.0
-        self._compacted = False
 
     def stop(self) -> None:
         """End ``main_loop`` soon, and a copy that it is in the middle of. Safe to call from a signal handler."""
@@ -222,10 +221,8 @@ class DaemonService:
         spool.done(self.intake.spool_dir, ticket)
 
     def _compact_when_idle(self) -> None:
-        idle = self.worker.running is None and self.queue.size() == 0
-        if idle and not self._compacted:
+        if self.worker.running is None and self.queue.size() == 0:
             self.store.compact_if_worthwhile()
-        self._compacted = idle
 
     def shutdown(self) -> None:
         """End watching and working; a running job goes back to the queue.

@@ -50,6 +50,7 @@ def learning_rate(progress: float, step: int, peak: float) -> float:
 def save_weights(model: torch.nn.Module, path: Path, images: int) -> None:
     """Write weights that `ultralytics.YOLO(path)` loads: half precision, nothing but the model."""
     model = copy.deepcopy(model).half().eval()
+    model.yaml["yaml_file"] = MODEL.name  # not where it lay on this machine
     model.criterion, model.args = None, {"task": "detect", "imgsz": [384, 640], "model": MODEL.name}
     for parameter in model.parameters():
         parameter.requires_grad = False
