@@ -32,7 +32,9 @@ FAST = {
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a Dropframe process, free of settings from outside."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DROPFRAME_")}
+    # What make was called with must not reach a make that a test calls.
+    outside = ("DROPFRAME_", "MAKE", "MFLAGS", "ARGS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **FAST, **(settings or {})}
 
 
