@@ -18,7 +18,7 @@ from typing import Any
 from daemon.jobs import Job
 from daemon.store import JobReader
 from tests.clips import make_clip
-from tests.system.running import FAST, ROOT, wait_for
+from tests.system.running import ROOT, environment, wait_for
 
 NOT_RUN = re.compile(r"^_Not run by the tests: (.+)\._$")
 """The line above a block that is not run. Readers see it too."""
@@ -101,12 +101,9 @@ class Session:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("DROPFRAME_")}
         self.environment = {
-            **clean,
-            **FAST,
-            "PYTHONPATH": str(ROOT),
-            "PATH": f"{programs}:{clean['PATH']}",
+            **environment(),
+            "PATH": f"{programs}:{os.environ['PATH']}",
             "DROPFRAME_PORT": str(self.port),
             "COLUMNS": "120",
         }
