@@ -20,7 +20,7 @@ from sidecar.part_file import LEFTOVER_SECONDS, sweep
 from tests.clips import make_clip
 from tests.integration.test_http_uploads import form, head_of
 from tests.sidecar_process import ROOT, Sidecar, running_sidecar
-from tests.system.running import environment
+from tests.system.running import environment, wait_for
 
 ADDED = ("job_id", "created_at", "updated_at")
 
@@ -152,6 +152,12 @@ def test_answered_jobs_complete_through_kills_of_both_and_500_cut_uploads_leave_
 
 
 def put_clip(sidecar: Sidecar, clip: bytes) -> str:
-    answer = httpx.put(sidecar.url + "/v1/video/submit/a.mp4?pipeline_id=ocr_only&max_frames=1", content=clip)
+    def put() -> httpx.Response | None:
+        answer = httpx.put(sidecar.url + "/v1/video/submit/a.mp4?pipeline_id=ocr_only&max_frames=1", content=clip)
+        return None if answer.status_code == 503 else answer  # uploads that were just cut may still count as open
+
+    answer = wait_for(put)
+    assert answer is not None
+    assert answer.status_code == 201, answer.text
     job_id: str = answer.json()["job_id"]
     return job_id
