@@ -249,8 +249,7 @@ class Claims:
         now = self._store.find(job.job_id)
         self._unqueued.discard(job.job_id)
         if now is not None and now.ended:  # cancelled meanwhile: the record stays, and the file is not taken again
-            self._left_behind.add(job.claim.identity.lasting)
-            self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
+            self._mark_left_behind(job)
             log.info("%s was cancelled before it had come; it stays and is not taken again.", shown(path))
             return
         self._store.remove(job.job_id)
@@ -259,12 +258,17 @@ class Claims:
 
     def _leave_behind(self, job: Job) -> None:
         assert job.claim is not None
-        self._left_behind.add(job.claim.identity.lasting)
-        self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
+        self._mark_left_behind(job)
         log.warning(
             "%s was taken in but cannot be removed from where it was dropped; it is not taken again.",
             shown(from_claim(job.claim.path)),
         )
+
+    def _mark_left_behind(self, job: Job) -> None:
+        """Remember, over restarts too, that a content stays where it was dropped and is not to be taken again."""
+        assert job.claim is not None
+        self._left_behind.add(job.claim.identity.lasting)
+        self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
 
     def _remove_source(self, job: Job) -> None:
         """Remove a source that was copied, when a crash came before its removal."""
@@ -277,8 +281,7 @@ class Claims:
                 now = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
             except OSError as error:
                 if job.source is JobSource.INBOX and not self._seen_gone(job, sources, error):
-                    self._left_behind.add(job.claim.identity.lasting)
-                    self._store.note(job.job_id, claim=replace(job.claim, left_behind=True))
+                    self._mark_left_behind(job)
                 return
             if now.lasting == job.claim.identity.lasting and not remove_file(name, source, now):
                 self._leave_behind(job)

@@ -30,8 +30,6 @@ POLL_SECONDS = 0.05
 """Time between two looks at the job store and the spool: how late news can be."""
 BEAT_SECONDS = 0.5
 """Time between two looks at the daemon's heartbeat."""
-ALIVE_SECONDS = 10.0
-"""A daemon whose last sign of life is older is taken for dead."""
 MISS_SECONDS = 0.01
 """Least time between two extra looks for ids that are not known."""
 
@@ -233,7 +231,7 @@ class State:
         age = self.beat_age_seconds()
         if self.beat is None or age is None:
             return Part(False, "The daemon has never run here; start it with: dropframe daemon.")
-        if age > ALIVE_SECONDS:
+        if age > heartbeat.ALIVE_SECONDS:
             return Part(False, f"The daemon's last sign of life is {age:.0f} s old; start it with: dropframe daemon.")
         if self.beat.state != "running":
             return Part(False, f"The daemon is {self.beat.state}.")
