@@ -21,6 +21,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,14 +200,16 @@ def load(files: Files, initial: Tables, repair: bool = True) -> Loaded:
 
 
 def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> Loaded:
-    tables = _read_snapshot(files.snapshot)
     source, notes, damaged = files.snapshot, [], []
+    tables: Tables | None
+    try:
+        tables, state = _read_snapshot(files.snapshot), "is damaged"
+    except FileNotFoundError:  # told by the reading itself: a writer may put the first one there right behind it
+        tables, state = None, "is missing"
     if tables is None:
-        state = "is missing"
-        if os.path.lexists(files.snapshot):
-            state = "is damaged"
+        if state == "is damaged":
             damaged = [files.snapshot]
-        tables, source = _read_snapshot(files.previous), files.previous
+        tables, source = _read_previous(files), files.previous
         if tables is not None:
             notes = [f"{files.snapshot} {state}; the jobs were restored from {source.name} and the journals."]
         elif 1 in generations and not (damaged and _tells_nothing(files.journal(1))):
@@ -224,7 +227,7 @@ def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> L
             return Loaded(initial, 1, 1, fresh=True)
     elif _generation_of(tables) not in generations:
         # Either files were copied while they changed, or the daemon was about to make the journal.
-        other = _read_snapshot(files.previous)
+        other = _read_previous(files)
         if other is not None and _generation_of(other) > _generation_of(tables):
             notes = [f"{files.snapshot} is older than {files.previous.name}, which was used instead."]
             tables, source = other, files.previous
@@ -238,13 +241,23 @@ def _tells_nothing(journal: Path) -> bool:
     return not parse(journal.read_bytes(), skip_bad=True)[0]
 
 
+def _read_previous(files: Files) -> Tables | None:
+    with suppress(FileNotFoundError):
+        return _read_snapshot(files.previous)
+    return None
+
+
 def _read_snapshot(path: Path) -> Tables | None:
-    """Return the tables of a snapshot, or None if it is missing or not one."""
+    """Return the tables of a snapshot, or None if the file holds none.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+    """
     collecting = gc.isenabled()
     gc.disable()  # nothing of it is garbage, and looking for some takes two thirds of the time
     try:
         tables = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     finally:
         if collecting:

@@ -639,6 +639,27 @@ class TestReader:
         journal.abandon()
         reader.close()
 
+    def test_a_store_that_is_made_while_it_looks_is_not_called_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "jobs.1.journal").touch()
+        reader = JournalReader(tmp_path)
+        read = Path.read_bytes
+
+        def made_behind_the_look(path: Path) -> bytes:
+            try:
+                return read(path)
+            except FileNotFoundError:
+                monkeypatch.undo()
+                Journal(tmp_path).abandon()
+                raise
+
+        monkeypatch.setattr(Path, "read_bytes", made_behind_the_look)
+        reader.refresh()
+        assert (tmp_path / "jobs.json").exists()
+        assert values(reader.tables) == {}
+        reader.close()
+
     def test_reads_only_what_is_new(self, journal: Journal, reader: JournalReader) -> None:
         put(journal, 1, "a")
         assert reader.refresh() == [{"jobs": {"1": {"value": "a"}}}]
