@@ -1,7 +1,8 @@
 """Networks on the CPU: the only file that imports OpenVINO.
 
-Pictures go in as bytes; converting them to normalised floats is compiled into the network. Precision is held
-to fp32: left alone, OpenVINO computes in bf16 on the processors that have it, and results would differ.
+Pictures go in as bytes; converting them to normalised floats is compiled into the network. Precision is fp32
+unless a network is asked to run in bf16: left alone, OpenVINO computes all in bf16 on the processors that have it,
+and objects and letters would differ from one machine to the next.
 """
 
 from __future__ import annotations
@@ -42,11 +43,16 @@ class CpuModel:
         normalisation: What is done to the pixels.
         any_width: Compile once for pictures of any width, for a network that sees a new width all the time.
             Costs about a tenth of the speed.
+        half: Compute in bf16 where the processor can; takes half the time there.
         batch: Requests in flight at most; also the number of cores used, one a request.
     """
 
-    def __init__(self, path: Path, normalisation: Normalisation, *, any_width: bool = False, batch: int = 8) -> None:
+    def __init__(
+        self, path: Path, normalisation: Normalisation, *, any_width: bool = False, half: bool = False, batch: int = 8
+    ) -> None:
         self._core = ov.Core()
+        self.precision = "bf16" if half and "BF16" in cpu_capabilities() else "fp32"
+        """What the network computes in."""
         self._path = path
         self._normalisation = normalisation
         self._any_width = any_width
@@ -85,7 +91,7 @@ class CpuModel:
                 self._prepared(height, width),
                 "CPU",
                 {
-                    "INFERENCE_PRECISION_HINT": "f32",
+                    "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
                     "NUM_STREAMS": self._streams,
                     "INFERENCE_NUM_THREADS": self._streams,
                 },
@@ -110,6 +116,11 @@ class CpuModel:
             steps.mean(self._normalisation.mean)
         steps.scale(self._normalisation.scale)
         return prepared.build()
+
+
+def cpu_capabilities() -> list[str]:
+    """Return what OpenVINO can compute in on this processor, such as ``FP32`` and ``BF16``."""
+    return list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def character_list(path: Path) -> list[str]:

@@ -83,7 +83,7 @@ class ModelInfo:
     device: str
     """``cpu`` or ``cuda``."""
     precision: str
-    """``fp32`` or ``fp16``."""
+    """``fp32``, ``bf16`` or ``fp16``."""
     imgsz: list[int] | None
     """Input height and width in pixels for this video; None when it differs from crop to crop."""
     sha256: str | None
