@@ -78,12 +78,13 @@ class RapidOcrRegions:
 
     Args:
         short_side: Shorter side of the picture that the network sees, in pixels.
+        half: Use bf16 where there is bf16.
     """
 
-    def __init__(self, short_side: int) -> None:
+    def __init__(self, short_side: int, *, half: bool = True) -> None:
         self._path, _ = rapidocr_models()
         self._short_side = short_side
-        self._model = CpuModel(self._path, PADDLE, half=True)
+        self._model = CpuModel(self._path, PADDLE, half=half)
         self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from daemon.pipeline.inference import CpuModel, cpu_capabilities
+from daemon.pipeline.inference import cpu_capabilities
 from daemon.pipeline.models import bundled_weights, load_checkpoint
 from daemon.pipeline.records import Box, Detection, Image, VideoInfo
 from daemon.pipeline.regions import (
-    PADDLE,
     RapidOcrRegions,
     RegionFinder,
     YoloRegions,
@@ -100,8 +99,7 @@ def test_models_name_the_finder(yolo: YoloRegions) -> None:
 
 
 def test_half_precision_is_named_and_hardly_moves_a_line() -> None:
-    half, full = RapidOcrRegions(384), RapidOcrRegions(384)
-    full._model = CpuModel(full._path, PADDLE)
+    half, full = RapidOcrRegions(384), RapidOcrRegions(384, half=False)
     assert full.model(HD).precision == "fp32"
     assert half.model(HD).precision == ("bf16" if "BF16" in cpu_capabilities() else "fp32")
     for one, other in zip(half([frame(LINES)])[0], full([frame(LINES)])[0], strict=True):
