@@ -671,6 +671,15 @@ class TestReader:
         assert reader.version > version
         assert reader.position > position
 
+    def test_documents_have_their_keys_in_common(self, journal: Journal, reader: JournalReader) -> None:
+        for number in (1, 2):
+            journal.append({"jobs": {str(number): {"value": number, "options": {"frame_stride": number}}}})
+            reader.refresh()
+        for tables in (journal.tables, reader.tables):
+            one, other = tables["jobs"]["1"], tables["jobs"]["2"]
+            for here, there in ((one, other), (one["options"], other["options"])):
+                assert all(a is b for a, b in zip(here, there, strict=True))
+
     def test_survives_compactions_without_loading_everything_again(
         self, journal: Journal, reader: JournalReader
     ) -> None:
