@@ -281,6 +281,7 @@ def result_document(job: Job, frames: list[Any]) -> tuple[bytes, dict[str, Any]]
         "frames_expected": None,
         "frames_failed": 0,
         "frames_missing": 0,
+        "frames_unread": 0,
         "texts": list(texts),
         "warnings": warnings,
     }

@@ -90,6 +90,7 @@ FRAME = _object(
                     "type": "array",
                     "items": _object({"bbox": BOX, "confidence": NUMBER, "text": TEXT}),
                 },
+                "text_unread": _said({"type": "array", "items": BOX}, "Where text could not be read, if so."),
             },
             ["detections", "text"],
         ),

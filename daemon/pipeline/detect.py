@@ -8,6 +8,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -216,7 +217,4 @@ class ObjectStage:
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
         """See Stage."""
         found = self._yolo([each.frame.image for each in batch])
-        return [
-            Analysis(each.frame, tuple(detections), each.text_blocks)
-            for each, detections in zip(batch, found, strict=True)
-        ]
+        return [replace(each, detections=tuple(detections)) for each, detections in zip(batch, found, strict=True)]

@@ -6,9 +6,10 @@ the picture changed. What is remembered is forgotten at the edge of a segment.
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, 
 from daemon.pipeline.regions import PADDLE, Region, RegionFinder, rapidocr_models
 from daemon.settings import Settings
 
+log = logging.getLogger(__name__)
+
 GLANCE_SIDE = 360
 """Shorter side, in pixels, of the grey picture in which changes are looked for."""
 LEAST_GLANCE = 1 / 3
@@ -37,6 +40,11 @@ text stays below it; the smallest change that matters, a digit, is far above (me
 EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
 jitter by a pixel or two, while a character more moves an edge by half a height."""
+CROPS_AT_ONCE = 32
+"""Crops that an engine takes at most before it gives their readings, so that much text is seen to be worked on."""
+
+LEAST_SECONDS = 5.0
+"""What Tesseract gets at least to start and to read one crop before that is given up."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,11 @@ class TextReader(Protocol):
     def models(self) -> list[ModelInfo]:
         """Return what this adds to a result's ``models``."""
 
-    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
-        """Read pictures of one line each. A reading depends on its crop alone, not on the others."""
+    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
+        """Read pictures of one line each, and give each reading as soon as it is there.
+
+        A reading depends on its crop alone, not on the others. None stands for a crop that was given up.
+        """
 
 
 class RapidOcrReader:
@@ -73,10 +84,11 @@ class RapidOcrReader:
         """See TextReader.models."""
         return [ModelInfo(self._path.stem, "text", "openvino", "cpu", "fp32", None, file_sha256(self._path))]
 
-    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading]:
         """See TextReader."""
-        outputs = self._model([self._fitted(crop) for crop in crops])
-        return [Reading(*self._decode(output)[0][0]) for output in outputs]
+        for some in parts(crops):
+            for output in self._model([self._fitted(crop) for crop in some]):
+                yield Reading(*self._decode(output)[0][0])
 
     def _fitted(self, crop: Image) -> Image:
         """Scale to the network's height and pad to a width of a few steps, so that few shapes are seen."""
@@ -88,16 +100,21 @@ class RapidOcrReader:
 
 
 class TesseractReader:
-    """Reads with the Tesseract binary: one process for all crops of a batch.
+    """Reads with the Tesseract binary: one process for up to 32 crops.
+
+    Tesseract can fail to return, on noise. Then the crops are read one by one, and that which holds it up is given up.
+
+    Args:
+        stall_seconds: The setting. A crop alone may take a sixth of it (5 s at least) and 32 half of it, so that
+            something is read or given up before the job counts as stalled.
 
     Raises:
         MachineError: the binary is not installed.
     """
 
-    seconds_per_crop = 5.0
-    """Longest time a crop may take; Tesseract can fail to return on noise."""
-
-    def __init__(self) -> None:
+    def __init__(self, stall_seconds: float = 60.0) -> None:
+        self._longest_seconds = stall_seconds / 2
+        self._longest_alone_seconds = max(stall_seconds / 6, LEAST_SECONDS)
         try:
             self._version = str(pytesseract.get_tesseract_version())
         except pytesseract.TesseractNotFoundError as error:
@@ -110,14 +127,39 @@ class TesseractReader:
         """See TextReader.models."""
         return [ModelInfo(f"tesseract-{self._version}", "text", "tesseract", "cpu", "fp32", None, None)]
 
-    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
         """See TextReader.
 
         Raises:
-            TransientError: Tesseract failed or did not return in time.
+            TransientError: Tesseract failed, or does not return whatever it is given.
         """
-        if not crops:
-            return []
+        for some in parts(crops):
+            try:
+                readings = self._read(some, self._longest_seconds)
+            except TimeoutError:
+                for crop in some:
+                    yield self._read_alone(crop)
+            else:
+                yield from readings
+
+    def _read_alone(self, crop: Image) -> Reading | None:
+        try:
+            return self._read([crop], self._longest_alone_seconds)[0]
+        except TimeoutError:
+            log.warning("Tesseract does not return from a picture of %d x %d pixels.", crop.shape[1], crop.shape[0])
+        try:  # is it the picture, or would it be so with any?
+            self._read([np.full((40, 40, 3), 255, np.uint8)], self._longest_alone_seconds)
+        except TimeoutError as error:
+            raise TransientError("Tesseract does not return, not even from an empty picture.") from error
+        return None
+
+    def _read(self, crops: Sequence[Image], seconds: float) -> list[Reading]:
+        """Read with one process.
+
+        Raises:
+            TimeoutError: it did not return in time, and was ended.
+            TransientError: it failed.
+        """
         with tempfile.TemporaryDirectory(prefix="dropframe-ocr-") as folder:
             paths = [Path(folder) / f"{number}.png" for number in range(len(crops))]
             for path, crop in zip(paths, crops, strict=True):
@@ -129,10 +171,12 @@ class TesseractReader:
                     str(listing),
                     config="--psm 7",  # each crop is one line
                     output_type=pytesseract.Output.DICT,
-                    timeout=30 + self.seconds_per_crop * len(crops),
+                    timeout=seconds,
                 )
-            except (pytesseract.TesseractError, RuntimeError) as error:
+            except pytesseract.TesseractError as error:
                 raise TransientError(f"Tesseract could not read a batch of text ({error}).") from error
+            except RuntimeError as error:  # how pytesseract says that the time is over
+                raise TimeoutError from error
         return [self._reading(words, page) for page in range(1, len(crops) + 1)]
 
     @staticmethod
@@ -161,7 +205,12 @@ def load_reader(settings: Settings) -> TextReader:
     Raises:
         MachineError: it is not installed.
     """
-    return TesseractReader() if settings.text_engine == "tesseract" else RapidOcrReader()
+    return TesseractReader(settings.stall_seconds) if settings.text_engine == "tesseract" else RapidOcrReader()
+
+
+def parts(crops: Sequence[Image]) -> Iterator[Sequence[Image]]:
+    """Cut crops into what an engine takes at once."""
+    return (crops[start : start + CROPS_AT_ONCE] for start in range(0, len(crops), CROPS_AT_ONCE))
 
 
 @dataclass
@@ -171,7 +220,8 @@ class Line:
     region: Region
     patch: NDArray[Any]
     """The region in the glance."""
-    reading: Reading = field(default=Reading("", 0.0))
+    reading: Reading | None = field(default=Reading("", 0.0))
+    """None if the engine gave it up."""
 
 
 class TextStage:
@@ -195,6 +245,7 @@ class TextStage:
         self._reader = reader
         self._least_confidence = least_confidence
         self._detecting = detecting
+        self.steps = 0
         self.new_segment()
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
@@ -230,9 +281,10 @@ class TextStage:
                 self._lines = lines
             lines_by_frame.append(self._lines)
         for line, reading in zip(unread, self._reader(crops), strict=True):
-            line.reading = Reading(clean(reading.text), reading.confidence)
+            line.reading = Reading(clean(reading.text), reading.confidence) if reading else None
+            self.steps += 1
         return [
-            Analysis(each.frame, self._detections(each, lines), self._blocks(lines))
+            Analysis(each.frame, self._detections(each, lines), self._blocks(lines), unread_boxes(lines))
             for each, lines in zip(batch, lines_by_frame, strict=True)
         ]
 
@@ -262,9 +314,14 @@ class TextStage:
         good = [
             TextBlock(line.region.box, line.reading.text, line.reading.confidence)
             for line in lines
-            if line.reading.text and line.reading.confidence >= self._least_confidence
+            if line.reading and line.reading.text and line.reading.confidence >= self._least_confidence
         ]
         return tuple(in_reading_order(good))
+
+
+def unread_boxes(lines: Sequence[Line]) -> tuple[Box, ...]:
+    """Return where there are lines that the engine gave up."""
+    return tuple(sorted(line.region.box for line in lines if line.reading is None))
 
 
 def glance(image: Image) -> NDArray[Any]:

@@ -69,6 +69,8 @@ class Analysis:
     """Highest confidence first."""
     text_blocks: tuple[TextBlock, ...] = ()
     """In reading order."""
+    text_unread: tuple[Box, ...] = ()
+    """Regions of text that the engine gave up."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Stage(Protocol):
     """Fields of Analysis that earlier stages must have filled."""
     gives: frozenset[str]
     """Fields of Analysis that this stage fills."""
+    # A stage whose call can take long may count in an attribute ``steps`` what it has done of it, so that it is not
+    # taken to be stuck.
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """Return the models that this stage uses on such a video."""

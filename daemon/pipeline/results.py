@@ -34,30 +34,29 @@ def dumps(value: Any) -> str:
 
 def frame_record(analysis: Analysis) -> dict[str, Any]:
     """Return one entry of ``results``: boxes with one decimal, confidences with four."""
-    return {
-        "frame_index": analysis.frame.index,
-        "timestamp_s": analysis.frame.timestamp_s,
-        "result": {
-            "detections": [
-                {
-                    "bbox": [round(edge, 1) for edge in d.box],
-                    "class": d.class_name,
-                    "class_id": d.class_id,
-                    "confidence": round(d.confidence, 4),
-                }
-                for d in analysis.detections
-            ],
-            "text": "\n".join(block.text for block in analysis.text_blocks),
-            "text_blocks": [
-                {
-                    "bbox": [round(edge, 1) for edge in block.box],
-                    "confidence": round(block.confidence, 4),
-                    "text": block.text,
-                }
-                for block in analysis.text_blocks
-            ],
-        },
+    result: dict[str, Any] = {
+        "detections": [
+            {
+                "bbox": [round(edge, 1) for edge in d.box],
+                "class": d.class_name,
+                "class_id": d.class_id,
+                "confidence": round(d.confidence, 4),
+            }
+            for d in analysis.detections
+        ],
+        "text": "\n".join(block.text for block in analysis.text_blocks),
+        "text_blocks": [
+            {
+                "bbox": [round(edge, 1) for edge in block.box],
+                "confidence": round(block.confidence, 4),
+                "text": block.text,
+            }
+            for block in analysis.text_blocks
+        ],
     }
+    if analysis.text_unread:
+        result["text_unread"] = [[round(edge, 1) for edge in box] for box in analysis.text_unread]
+    return {"frame_index": analysis.frame.index, "timestamp_s": analysis.frame.timestamp_s, "result": result}
 
 
 @dataclass
@@ -70,11 +69,14 @@ class Summary:
     """Detections by class."""
     texts: dict[str, None] = field(default_factory=dict)
     """Different lines of text, in order of appearance; the first MOST_TEXTS."""
+    frames_unread: int = 0
+    """Frames with text that the engine gave up."""
 
     def add(self, analysis: Analysis) -> None:
         """Count one frame."""
         self.frame_count += 1
         self.classes.update(d.class_name for d in analysis.detections)
+        self.frames_unread += bool(analysis.text_unread)
         for block in analysis.text_blocks:
             if len(self.texts) < MOST_TEXTS:
                 self.texts.setdefault(block.text)
@@ -85,13 +87,15 @@ class Summary:
             "classes": dict(self.classes),
             "detection_count": self.classes.total(),
             "frame_count": self.frame_count,
+            "frames_unread": self.frames_unread,
             "texts": list(self.texts),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Take up counting where a checkpoint left it."""
-        return cls(record["frame_count"], Counter(record["classes"]), dict.fromkeys(record["texts"]))
+        classes, texts = Counter(record["classes"]), dict.fromkeys(record["texts"])
+        return cls(record["frame_count"], classes, texts, record["frames_unread"])
 
 
 class ResultsSerializer:

@@ -142,6 +142,7 @@ class VideoFilePipelineService:
 
         def report() -> None:
             steps = video.count.packets + hashed.steps + sum(clock.steps for clock in clocks.values())
+            steps += sum(getattr(stage, "steps", 0) for stage in stages)
             on_progress(Progress(serializer.frames_written, total, steps))
 
         with ExitStack() as stack:
@@ -165,7 +166,8 @@ class VideoFilePipelineService:
                         serializer.checkpoint()
             sha256 = hashing.result()
             source = {"name": source_name or file_path.name, "sha256": sha256, "size_bytes": stat.st_size}
-            summary = serializer.finish(source, _frame_account(video.count, pipeline.warnings(self.loaded)), video.info)
+            warnings = [*pipeline.warnings(self.loaded), *_of_unread(serializer.summary.frames_unread)]
+            summary = serializer.finish(source, _frame_account(video.count, warnings), video.info)
         report()
         return RunReport(
             frames_processed=summary["frame_count"],
@@ -286,6 +288,14 @@ def _what_frames_depend_on(settings: Settings) -> str:
     )
     versions = [f"{package}={version(package)}" for package in RESULT_PACKAGES]
     return " ".join([__version__, *(f"{name}={getattr(settings, name)}" for name in names), *versions])
+
+
+def _of_unread(frames: int) -> Iterator[str]:
+    if frames:
+        yield (
+            f"Text could not be read in {frames} of the frames, where the text engine did not return in time; "
+            "text_unread says where."
+        )
 
 
 def _frame_account(count: DecodeCount, warnings: Sequence[str]) -> dict[str, object]:

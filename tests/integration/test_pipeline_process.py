@@ -47,6 +47,29 @@ from daemon.errors import BadVideo
 from daemon.pipeline.pipelines import Pipeline
 
 
+class Busy:
+    """Takes longer for a batch than a stage may be silent, and counts what it does."""
+
+    name = "busy"
+    needs = gives = frozenset()
+    steps = 0
+
+    def models(self, info):
+        return []
+
+    def new_segment(self):
+        pass
+
+    def __call__(self, batch):
+        for _ in batch:
+            time.sleep(0.8)
+            self.steps += 1
+        return list(batch)
+
+
+BUSY = Pipeline("busy", "busy", lambda loaded: [Busy()])
+
+
 class Stage:
     name = "faulty"
     needs = gives = frozenset()
@@ -114,7 +137,7 @@ for name, act in ACTS.items():
     globals()[name.upper()] = Pipeline(name, name, lambda loaded, act=act: [Stage(act)])
 '''
 IDS = (
-    "fine raises refuses full no_memory leaves aborts segfaults hangs slow eats chats".split()  # noqa: SIM905
+    "fine raises refuses full no_memory leaves aborts segfaults hangs slow eats chats busy".split()  # noqa: SIM905
 )
 
 
@@ -315,6 +338,10 @@ def test_a_stage_that_never_returns_is_ended_with_what_it_started(warm: Pipeline
         run(warm, "hangs", on_progress=lambda _: seen.append(still_there(session)))
     assert any("sleep 77" in lines for lines in seen)
     assert gone_within(2, session)
+
+
+def test_a_stage_that_counts_its_steps_may_take_long_for_a_batch(warm: PipelineProcess, run: Run) -> None:
+    assert run(warm, "busy", max_frames=8).frames_processed == 8  # 6.4 s, and stall_seconds is 4
 
 
 def test_a_run_that_should_stop_does_and_the_child_stays(warm: PipelineProcess, run: Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,10 @@ class Counted:
     def models(self) -> list[Any]:
         return []
 
-    def __call__(self, crops: Sequence[Image]) -> list[Reading]:
+    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading]:
         self.calls += bool(crops)
         self.crops += len(crops)
-        readings: list[Reading] = self._reader(crops)
+        readings: Iterator[Reading] = self._reader(crops)
         return readings
 
 
@@ -184,15 +184,17 @@ def test_a_line_that_stands_upright_does_no_harm(stage: TextStage) -> None:
 
 def test_crops_of_any_shape_are_read(recogniser: RapidOcrReader) -> None:
     shapes = [(1, 1), (2, 300), (300, 2), (48, 9000), (5, 5)]
-    readings = recogniser([np.full((*shape, 3), 200, np.uint8) for shape in shapes])
+    readings = list(recogniser([np.full((*shape, 3), 200, np.uint8) for shape in shapes]))
     assert len(readings) == len(shapes)
     assert all(0 <= reading.confidence <= 1 or reading.text == "" for reading in readings)
 
 
 def test_a_reading_does_not_depend_on_its_neighbours(recogniser: RapidOcrReader) -> None:
     crops = [drawn(text)[40:90, 20:500] for text in ("ONE", "TWO 22", "A LONG LINE OF TEXT", "4")]
-    assert recogniser(crops) == [recogniser([crop])[0] for crop in crops]
-    assert recogniser(crops[::-1]) == recogniser(crops)[::-1]
+    together = list(recogniser(crops))
+    assert together == [next(recogniser([crop])) for crop in crops]
+    assert list(recogniser(crops[::-1])) == together[::-1]
+    assert list(recogniser(crops * 12)) == together * 12  # more than are read at once
 
 
 @pytest.mark.parametrize(
@@ -232,6 +234,29 @@ def test_text_is_one_line_of_printable_characters() -> None:
     assert clean("日本 é №") == "日本 é №"
 
 
+class Slow:
+    """An engine in front of which somebody watches."""
+
+    def __init__(self, reader: RapidOcrReader, look: Callable[[], None]) -> None:
+        self._reader, self._look = reader, look
+        self.models = reader.models
+
+    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading]:
+        for reading in self._reader(crops):
+            self._look()
+            yield reading
+
+
+def test_what_is_read_of_a_batch_is_counted_while_it_is_read(
+    finder: RapidOcrRegions, recogniser: RapidOcrReader
+) -> None:
+    seen: list[int] = []
+    stage = TextStage(finder, Slow(recogniser, lambda: seen.append(stage.steps)), 0.5)
+    in_batches(stage, [drawn(text) for text in ("HOME 2 AWAY 1", "BREAKING NEWS", "WEATHER SUNNY")])
+    assert len(seen) >= 3
+    assert seen == list(range(len(seen)))
+
+
 # Tesseract.
 
 
@@ -258,14 +283,22 @@ def test_tesseract_reads_a_batch_in_one_process(
     assert len(started) == 1
 
 
+def test_tesseract_reads_a_crop_alone_as_it_does_with_others(tesseract: TesseractReader) -> None:
+    crops = [drawn(text)[40:90, 20:500] for text in ("ONE", "TWO 22", "A LONG LINE OF TEXT", "4")]
+    together = list(tesseract(crops))
+    assert together == [next(tesseract([crop])) for crop in crops]
+    assert list(tesseract(crops * 9)) == together * 9  # more than are read at once
+
+
 def test_tesseract_takes_crops_without_text(tesseract: TesseractReader) -> None:
     random = np.random.default_rng(2)
     crops = [random.integers(0, 255, (h, w, 3), np.uint8) for h, w in ((30, 200), (3, 3), (1, 1))]
     word = cv2.resize(drawn("MIDDLE")[40:90, 20:260], None, fx=1.0, fy=1.0)
-    readings = tesseract([crops[0], word, crops[1], crops[2]])
+    readings = list(tesseract([crops[0], word, crops[1], crops[2]]))
     assert len(readings) == 4
+    assert readings[1] is not None
     assert squeezed(readings[1].text) == "MIDDLE"  # the answers are not shifted by one
-    assert tesseract([]) == []
+    assert list(tesseract([])) == []
 
 
 def test_an_engine_that_is_not_installed_is_named_with_its_package(

@@ -22,7 +22,7 @@ FULL = Analysis(
 ACCOUNT = {"frames_decoded": 1, "frames_expected": 1, "frames_failed": 0, "frames_missing": 0, "warnings": ["Cut."]}
 
 
-@pytest.mark.parametrize("analysis", [FULL, Analysis(FRAME)])
+@pytest.mark.parametrize("analysis", [FULL, Analysis(FRAME), replace(FULL, text_unread=((1, 2, 3, 4),))])
 @pytest.mark.parametrize("info", [INFO, replace(INFO, fps=None, duration_s=None, frame_count=None)])
 @pytest.mark.parametrize("model", [MODEL, replace(MODEL, imgsz=None, sha256=None, runtime="tesseract")])
 def test_a_document_fits_the_published_schema(

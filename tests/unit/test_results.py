@@ -32,6 +32,7 @@ def analysis(index: int) -> Analysis:
             TextBlock((56.0, 40.06, 360.2, 92.0), 'HOME 2 · 1 "AWAY"', 0.99906),
             TextBlock((0, 0, 1, 1), f"№ {index}", 1.0),
         ),
+        ((5.04, 6.0, 7.0, 8.0),) if index % 2 else (),
     )
 
 
@@ -69,7 +70,7 @@ EXPECTED = """{
 ],
 "schema": "dropframe.results/1",
 "source": {"name": "straße.mp4", "sha256": "cdcd", "size_bytes": 7},
-"summary": {"classes": {"bus": 1, "person": 1}, "detection_count": 2, "frame_count": 2, "texts": \
+"summary": {"classes": {"bus": 1, "person": 1}, "detection_count": 2, "frame_count": 2, "frames_unread": 0, "texts": \
 ["HOME 2 · 1 \\"AWAY\\"", "№ 0"], "warnings": []},
 "video": {"codec": "h264", "duration_s": 0.2, "fps": 25.0, "frame_count": 5, "height": 720, "width": 1280}
 }
@@ -93,7 +94,13 @@ def test_a_document_without_frames_is_valid(tmp_path: Path) -> None:
     opened(tmp_path / "a.json").finish(SOURCE, {}, VIDEO)
     document = json.loads((tmp_path / "a.json").read_text())
     assert document["results"] == []
-    assert document["summary"] == {"classes": {}, "detection_count": 0, "frame_count": 0, "texts": []}
+    assert document["summary"] == {
+        "classes": {},
+        "detection_count": 0,
+        "frame_count": 0,
+        "frames_unread": 0,
+        "texts": [],
+    }
 
 
 def test_nothing_is_at_the_documents_place_before_it_is_whole(tmp_path: Path) -> None:

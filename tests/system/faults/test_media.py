@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -50,23 +48,65 @@ def test_each_process_that_reads_text_has_one_thread(tmp_path: Path) -> None:
     assert set(said.read_text().split()) == {"1"}
 
 
-def test_text_reading_that_never_returns_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch fails for a passing reason; the job is tried again, three times in all, and then failed."""
+HANGS_ON = "LEAGUE TABLE AFTER TWELVE"
+"""A line that is much wider than others."""
+
+
+def hanging_on_wide_pictures(folder: Path) -> str:
+    """Put a program in the way of Tesseract that never returns from a picture of more than 500 pixels' width.
+
+    Returns:
+        The PATH with which it is found.
+    """
+    needed("tesseract")
+    real = next(p for p in os.environ["PATH"].split(":") if (Path(p) / "tesseract").exists())
+    width = 'od -An -j16 -N4 -tu4 --endian=big "$picture"'  # as a PNG says it
+    program(
+        folder,
+        "tesseract",
+        '[ "$1" = --version ] || while read -r picture || [ "$picture" ]; do\n'
+        f'[ $({width}) -gt 500 ] && exec sleep 600\ndone < "$1"\n'
+        f'exec {real}/tesseract "$@"',
+    )
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_text_reading_that_never_returns_is_given_up_and_the_job_goes_on(tmp_path: Path) -> None:
+    """The frames are marked; other text of the same batch, before and behind, is read."""
+    settings = {
+        "DROPFRAME_TEXT_ENGINE": "tesseract",
+        "DROPFRAME_DEFAULT_PIPELINE": "ocr_only",
+        "DROPFRAME_STALL_SECONDS": "16",
+        "PATH": hanging_on_wide_pictures(tmp_path / "bin"),
+    }
+    texts = ("GOAL 42", "GOAL 42", HANGS_ON, HANGS_ON, "TIME 90")
+    clip = make_clip(tmp_path / "clip.mp4", frames=6, text=texts)
+    home = tmp_path / "home"
+    home.mkdir()
+    with running(home, **settings) as daemon:
+        daemon.drop(clip)
+        job = daemon.wait_job("clip.mp4", seconds=120)
+        assert (job.status, job.attempts) == (JobStatus.COMPLETED, 1)
+        document = json.loads(daemon.results()["clip.mp4.json"])
+    frames = [frame["result"] for frame in document["results"]]
+    assert [frame["text"] for frame in frames] == ["GOAL 42", "GOAL 42", "", "", "TIME 90", "TIME 90"]
+    assert [len(frame.get("text_unread", ())) for frame in frames] == [0, 0, 1, 1, 0, 0]
+    assert document["summary"]["frames_unread"] == 2
+    (warning,) = document["summary"]["warnings"]
+    assert "could not be read in 2 of the frames" in warning
+
+
+def test_a_text_engine_that_never_returns_from_anything_fails_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is not the video's fault, so nothing is given up: the job is tried again, and then failed."""
     hangs = program(
         tmp_path / "bin", "tesseract", '[ "$1" = --version ] && { echo tesseract 5.3.0; exit; }\nexec sleep 600'
     )
     monkeypatch.setattr(read.pytesseract.pytesseract, "tesseract_cmd", str(hangs))
-    limits: list[float] = []
-    real: Callable[..., Any] = read.pytesseract.image_to_data
-
-    def sooner(*arguments: Any, timeout: float, **options: Any) -> Any:
-        limits.append(timeout)
-        return real(*arguments, timeout=1, **options)
-
-    monkeypatch.setattr(read.pytesseract, "image_to_data", sooner)
-    with pytest.raises(TransientError, match="could not read"):
-        TesseractReader()([np.zeros((30, 100, 3), np.uint8)] * 4)
-    assert limits == [30 + 4 * TesseractReader.seconds_per_crop]
+    monkeypatch.setattr(read, "LEAST_SECONDS", 0.5)
+    with pytest.raises(TransientError, match="not even from an empty picture"):
+        list(TesseractReader(stall_seconds=3)([np.zeros((30, 100, 3), np.uint8)] * 4))
 
 
 def test_of_several_video_tracks_the_first_is_used(tmp_path: Path) -> None:
