@@ -241,6 +241,30 @@ def test_a_file_with_two_names_is_copied_where_it_must_be_ours_alone(
     assert os.listdir(source) == ["also"]
 
 
+def test_a_large_copy_is_written_to_the_disk_bit_by_bit_and_not_all_at_its_end(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the fsync at the end takes so long on a slow disk that the inbox seems to hang."""
+    source, a, _, b = folders
+    size = 3 * filesystem.COPY_BYTES + 5
+    (source / "x").write_bytes(bytes(size))
+    begun: list[tuple[int, int]] = []
+    begin, fsync = os.posix_fadvise, os.fsync
+    at_fsync: list[int] = []
+
+    def noted(descriptor: int, start: int, length: int, advice: int) -> None:
+        begin(descriptor, start, length, advice)
+        if advice == os.POSIX_FADV_DONTNEED:
+            begun.append((start, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (at_fsync.append(len(begun)), fsync(descriptor)))
+    copy_file("x", a, "y", b, identity_of((source / "x").stat()))
+    assert at_fsync[0] == len(begun) > 3
+    assert [start for start, _ in begun] == [sum(length for _, length in begun[:n]) for n in range(len(begun))]
+    assert sum(length for _, length in begun) == size
+
+
 def test_a_copy_can_be_ended(folders: tuple[Path, int, Path, int]) -> None:
     source, a, target, b = folders
     (source / "x").write_bytes(b"video")
