@@ -46,8 +46,8 @@ WARM_SECONDS = 60.0
 """A process younger than this loads models and is not measured, so a soak of a minute measures none."""
 MOST_SLOPE = 1.0
 """MB an hour, besides the records."""
-RECORD_MEGABYTES = 0.01
-"""Daemon and sidecar keep the record of every job in memory: 6 to 8 kB each."""
+RECORD_MEGABYTES = 0.004
+"""Daemon and sidecar keep the record of every job in memory: 3.5 kB each."""
 LEAST_MEASURED_SECONDS = 1800.0
 """Memory that grows less than the limit cannot be told from noise in a shorter time; it is reported only."""
 
