@@ -21,7 +21,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dropframe-crash-") as folder:
         report = Harness(Path(folder), asked.seed, lambda sentence: print(sentence, flush=True)).run(asked.cycles)
     print(report)
-    return 1 if report.problems else 0
+    shortcomings = report.shortcomings(asked.cycles)
+    print("\n".join(shortcomings) or "well")
+    return 1 if shortcomings else 0
 
 
 if __name__ == "__main__":

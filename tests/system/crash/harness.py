@@ -108,6 +108,21 @@ class Report:
         """Kills at moments and at points."""
         return self.kills.total()
 
+    def shortcomings(self, cycles: int) -> list[str]:
+        """Return what was wrong, and why a run that found nothing wrong would prove nothing."""
+        unreached = set(POINTS) - {kind.rpartition(" ")[2] for kind in self.kills}
+        looked = {
+            "documents": self.looks["documents"] >= self.videos.total(),
+            "stores": self.looks["stores"] > self.cycles,
+            "statuses": self.looks["statuses"] > self.cycles,
+        }
+        return [
+            *self.problems,
+            *(["there were too few kills"] if self.cycles < cycles else []),
+            *(f"nothing was killed at {point}" for point in sorted(unreached)),
+            *(f"the reader saw too few {name}" for name, enough in looked.items() if not enough),
+        ]
+
     def __str__(self) -> str:
         def listed(counts: Counter[str]) -> str:
             return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

@@ -6,6 +6,7 @@ with a job id a line, each of which was promised in an answer.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -45,7 +46,7 @@ class Reader:
 
     def look(self) -> None:
         """Look once."""
-        self._outbox()
+        self._documents()
         self._job_file()
         self._jobs()
         self._status()
@@ -56,8 +57,9 @@ class Reader:
         told = json.loads(path.read_text())
         return Counter(told["counts"]), told["violations"]
 
-    def _outbox(self) -> None:
-        for path in (self._home / "outbox").rglob("*.json"):
+    def _documents(self) -> None:
+        results = (self._home / "data" / "video_jobs").glob("*_results.json")
+        for path in itertools.chain((self._home / "outbox").rglob("*.json"), results):
             if path.name.startswith("."):
                 continue
             try:

@@ -22,10 +22,4 @@ def test_every_crash_point_in_the_code_is_one_at_which_the_harness_kills() -> No
 def test_kills_of_everything_lose_double_and_damage_nothing(tmp_path: Path) -> None:
     report = Harness(tmp_path, SEED, print).run(CYCLES)
     print(report)
-    assert report.problems == []
-    assert report.cycles >= CYCLES
-    at_points = {kind.rpartition(" ")[2] for kind in report.kills if " at " in kind}
-    assert at_points == set(POINTS)
-    assert report.looks["documents"] >= report.videos.total()
-    assert report.looks["stores"] > report.cycles
-    assert report.looks["statuses"] > report.cycles
+    assert report.shortcomings(CYCLES) == []
