@@ -18,7 +18,7 @@ from daemon.pipeline import read
 from daemon.pipeline.read import TesseractReader
 from daemon.pipeline.video import Video
 from tests.clips import draw_frame, make_clip
-from tests.system.running import running
+from tests.system.running import running, wait_for
 from tests.system.shares import needed
 
 
@@ -156,3 +156,25 @@ def test_without_a_gpu_auto_is_the_cpu_and_the_result_says_so(tmp_path: Path) ->
         assert daemon.wait_job("a.mp4").device == "cpu"
         models = json.loads(daemon.results()["a.mp4.json"])["models"]
         assert {model["device"] for model in models} == {"cpu"}
+
+
+# D18: an edit while it is decoded.
+
+
+def test_a_video_that_is_edited_while_it_is_decoded_has_a_result_of_its_last_content_only(tmp_path: Path) -> None:
+    first = make_clip(tmp_path / "first.mp4", frames=300, size=(320, 240), text="FIRST")
+    last = make_clip(tmp_path / "last.mp4", frames=20, size=(320, 240), text="LAST")
+    with running(tmp_path) as daemon:
+        daemon.drop(first, "clip.mp4")
+        running_job = daemon.wait_job(
+            "clip.mp4", JobStatus.RUNNING, when=lambda job: 0 < job.frames_processed < job.frames_total
+        )
+        with (daemon.data / running_job.input_path).open("r+b", buffering=0) as stored:
+            stored.write(last.read_bytes())
+            stored.truncate()
+        wait_for(lambda: len(daemon.jobs()) == 2 and all(job.ended for job in daemon.jobs()), 120)
+        old, new = sorted(daemon.jobs(), key=lambda job: job.sequence)
+        assert (old.job_id, old.status) == (running_job.job_id, JobStatus.FAILED)
+        assert "written to" in (old.error_message or "")
+        assert new.status is JobStatus.COMPLETED
+        assert json.loads(daemon.results()["clip.mp4.json"])["summary"]["frame_count"] == 20
