@@ -34,7 +34,7 @@ class Outbox:
 
     Args:
         folder: The outbox.
-        jobs: Every job so far, to know which result is the newest for a name.
+        jobs: Every job so far, to know which result and which error are the newest for a name.
     """
 
     def __init__(self, folder: Path, jobs: Iterable[Job] = ()) -> None:
@@ -45,6 +45,8 @@ class Outbox:
         for job in jobs:
             if job.status is JobStatus.COMPLETED:
                 self._published(job)
+            elif job.status is JobStatus.FAILED:
+                self._published(job, ERROR)
 
     def path(self, job: Job, ending: str = RESULT) -> Path:
         """Return where a job's result (or with another ending its error) is published.
@@ -79,7 +81,7 @@ class Outbox:
         return sweep(self._folder, OLD_SECONDS, deep=True, stopping=stopping)
 
     def publish(self, job: Job, document: BinaryIO, stopping: Callable[[], bool] = lambda: False) -> Path | None:
-        """Publish a result; an error that an earlier job of the same name left is replaced by it.
+        """Publish a result; an error that this job or an older one of the same name left is replaced by it.
 
         Args:
             job: Whose result it is.
@@ -94,7 +96,7 @@ class Outbox:
             Interrupted: ``stopping`` said so. Nothing of the document is visible then.
         """
         with self._lock:
-            if self._newest.get(self._name(job), 0) > job.sequence:
+            if self._is_outdated(job):
                 return None
             path = self.path(job)
             with self._below(path) as place:
@@ -103,18 +105,19 @@ class Outbox:
                         if stopping():
                             raise Interrupted("Publishing was ended because Dropframe is stopping.")
                         file.write(block)
-                (place / self.path(job, ERROR).name).unlink(missing_ok=True)
+                if not self._is_outdated(job, ERROR):
+                    (place / self.path(job, ERROR).name).unlink(missing_ok=True)
             self._published(job)
             return path
 
     def publish_error(self, job: Job) -> Path | None:
-        """Say in the outbox why a job failed; not if a newer job of the same name has a result.
+        """Say in the outbox why a job failed; not if a newer job of the same name has a result or an error.
 
         Raises:
             OSError: the outbox cannot be written.
         """
         with self._lock:
-            if self._newest.get(self._name(job), 0) > job.sequence:
+            if self._is_outdated(job) or self._is_outdated(job, ERROR):
                 return None
             path = self.path(job, ERROR)
             content = {
@@ -126,6 +129,7 @@ class Outbox:
             }
             with self._below(path) as place, atomic_write(place / path.name) as file:
                 file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+            self._published(job, ERROR)
             return path
 
     def withdraw(self, job: Job, document: BinaryIO) -> bool:
@@ -137,7 +141,7 @@ class Outbox:
         with self._lock:
             self.check()
             path = self.path(job)
-            if self._newest.get(self._name(job), 0) > job.sequence:
+            if self._is_outdated(job):
                 return False
             try:
                 with self._below(path, make=False) as place:
@@ -169,11 +173,15 @@ class Outbox:
                 raise OSError(errno.ENOTDIR, why, str(path)) from error
             yield Path(f"/proc/self/fd/{descriptor}")
 
-    def _name(self, job: Job) -> str:
-        return str(self.path(job).relative_to(self._folder))
+    def _name(self, job: Job, ending: str) -> str:
+        return str(self.path(job, ending).relative_to(self._folder))
 
-    def _published(self, job: Job) -> None:
-        name = self._name(job)
+    def _is_outdated(self, job: Job, ending: str = RESULT) -> bool:
+        """Tell whether a newer job of the same name has published its result (or with another ending its error)."""
+        return self._newest.get(self._name(job, ending), 0) > job.sequence
+
+    def _published(self, job: Job, ending: str = RESULT) -> None:
+        name = self._name(job, ending)
         self._newest[name] = max(self._newest.get(name, 0), job.sequence)
 
 

@@ -117,7 +117,7 @@ class DaemonService:
             self.intake.stop()
         self._sweep()
         self.pipeline = PipelineProcess(settings)
-        self._outbox = Outbox(settings.outbox_dir, self.store.jobs(JobStatus.COMPLETED))
+        self._outbox = Outbox(settings.outbox_dir, self.store.jobs())
         self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, self._outbox, settings)
         self.retention = Retention(settings, self.store, self._outbox)
         self._recover(storage)

@@ -130,6 +130,33 @@ def test_an_old_error_does_not_come_beside_a_newer_result(folder: Path) -> None:
     assert names(folder) == ["a.mp4.json"]
 
 
+def failed(sequence: int) -> Job:
+    return a_job(sequence=sequence, status=JobStatus.FAILED, error_message=f"Job {sequence} is bad.")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_error_goes_with_a_result_that_is_not_older(folder: Path, restarted: bool) -> None:
+    outbox, newer = Outbox(folder), failed(2)
+    outbox.publish_error(newer)
+    if restarted:
+        outbox = Outbox(folder, [newer])
+    publish(outbox, a_job(sequence=1))
+    assert names(folder) == ["a.mp4.error.json", "a.mp4.json"]
+    publish(outbox, newer)  # it was tried again
+    assert names(folder) == ["a.mp4.json"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_newest_error_for_a_name_stays_whichever_job_fails_last(folder: Path, restarted: bool) -> None:
+    outbox, newer = Outbox(folder), failed(2)
+    path = outbox.publish_error(newer)
+    if restarted:
+        outbox = Outbox(folder, [newer])
+    assert outbox.publish_error(failed(1)) is None
+    assert path is not None
+    assert json.loads(path.read_text())["error_message"] == "Job 2 is bad."
+
+
 def test_an_outbox_that_is_away_is_not_made_anew(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "share" / "outbox")
     for call in (lambda: publish(outbox, a_job("x/a.mp4")), lambda: outbox.publish_error(a_job())):

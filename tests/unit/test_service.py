@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -16,8 +17,11 @@ import pytest
 
 from daemon import service as service_module
 from daemon.errors import MachineError, StoreError
+from daemon.jobs import Job, JobStatus, new_job_id
+from daemon.outbox import ERROR
 from daemon.service import DaemonService
 from daemon.settings import Settings
+from daemon.store import JobStore
 
 
 class Told:
@@ -96,6 +100,24 @@ def test_unfinished_files_in_the_data_folder_are_swept_at_start(
     with pytest.raises(MachineError), contextlib.ExitStack() as stack:
         service.startup(stack)
     assert [path for path in (*left, data / "models/exported/.export-ab") if path.exists()] == []
+
+
+def test_the_outbox_knows_at_start_which_errors_are_newer_than_what_is_still_to_run(
+    service: DaemonService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MachineError("This is as far as the test goes.")
+
+    with JobStore.open(tmp_path / "data") as store:
+        older, newer = store.create([Job(new_job_id(), source_name="a.mp4") for _ in range(2)])
+        store.move(newer.job_id, JobStatus.FAILED)
+    monkeypatch.setattr(service_module, "JobWorker", refuse)
+    with pytest.raises(MachineError), contextlib.ExitStack() as stack:
+        service.startup(stack)
+    error = service._outbox.path(newer, ERROR)
+    error.write_text("{}")
+    assert service._outbox.publish(older, io.BytesIO(b"{}")) is not None
+    assert error.exists()
 
 
 HANGS = """
