@@ -89,11 +89,7 @@ class Supervised:
         """
         if self._process is None:
             if now >= self._due:
-                # A session of its own: a Ctrl-C in the terminal comes to us alone, and we end them in order.
-                self._process = subprocess.Popen(
-                    self._command, start_new_session=True, preexec_fn=functools.partial(_end_with, os.getpid())
-                )
-                self._started = now
+                self._start(now)
             return None
         code = self._process.poll()
         if code is None:
@@ -106,10 +102,23 @@ class Supervised:
         if code == 0 or (code in FINAL and not self._has_run):
             log.warning("the %s has ended with code %d, and so everything ends", self._name, code)
             return code
-        log.warning("the %s ended with code %d and is started again in %.0f s", self._name, code, self._wait_seconds)
+        self._start_later(now, f"ended with code {code}")
+        return None
+
+    def _start(self, now: float) -> None:
+        try:
+            # A session of its own: a Ctrl-C in the terminal comes to us alone, and we end them in order.
+            self._process = subprocess.Popen(
+                self._command, start_new_session=True, preexec_fn=functools.partial(_end_with, os.getpid())
+            )
+        except OSError as error:  # too many processes, or too little memory, just now
+            self._start_later(now, f"could not be started ({error.strerror})")
+        self._started = now
+
+    def _start_later(self, now: float, why: str) -> None:
+        log.warning("the %s %s and is started again in %.0f s", self._name, why, self._wait_seconds)
         self._due = now + self._wait_seconds
         self._wait_seconds = min(LONGEST_WAIT_SECONDS, self._wait_seconds * 2)
-        return None
 
     def terminate(self) -> None:
         """Ask the process to end."""

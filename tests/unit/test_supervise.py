@@ -63,6 +63,25 @@ def test_one_that_dies_is_started_again_after_a_wait_that_doubles(started: list[
     assert waits == [1, 2, 4, 8, 16, LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS]
 
 
+def test_one_that_cannot_be_started_is_tried_again_after_a_wait_that_doubles(
+    started: list[Supervised], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = tmp_path / "program"  # the kernel refuses to run what is not there, as it does when it can't fork
+    process = Supervised("thing", [str(program)])
+    started.append(process)
+    now, waits = 100.0, []
+    for _ in range(3):
+        assert process.step(now) is None
+        waits.append(process._due - now)
+        assert process.step(process._due - 0.01) is None
+        now = process._due
+    assert waits == [1, 2, 4]
+    assert "the thing could not be started (No such file or directory) and is started again in 4 s" in caplog.text
+    program.symlink_to("/bin/true")
+    assert process.step(now) is None
+    assert end(process, now) == 0
+
+
 def test_one_that_ran_for_long_is_started_again_soon(started: list[Supervised]) -> None:
     process = a_process(started, "raise SystemExit(1)")
     now = 0.0
