@@ -75,8 +75,11 @@ class Claims:
         """Tell whether a content was taken in and only could not be removed from where it was dropped."""
         return identity.lasting in self._left_behind
 
-    def recover(self) -> list[Job]:
+    def recover(self, fetching: bool = True) -> list[Job]:
         """Finish or undo what a crash, or a failed call of the store, interrupted.
+
+        Args:
+            fetching: Fetch what is claimed, which may take long; if not, ``recover_if_unsure`` will.
 
         Returns:
             The jobs whose video was fetched now; they are in the queue.
@@ -89,19 +92,20 @@ class Claims:
         try:
             for job in self._store.jobs():
                 if (job.source is JobSource.INBOX) == self._dropped:
-                    fetched += self._recover_job(job)
+                    fetched += self._recover_job(job, fetching)
         except Exception:
             self._unsure = True
             raise
         self._started = True
         return fetched
 
-    def recover_if_unsure(self) -> None:
+    def recover_if_unsure(self) -> list[Job]:
         """Recover if a claim was not carried out as it should have been; call it before new ones are made."""
         if self._unsure or (self._again_at is not None and time.monotonic() >= self._again_at):
-            self.recover()
+            return self.recover()
+        return []
 
-    def _recover_job(self, job: Job) -> list[Job]:
+    def _recover_job(self, job: Job, fetching: bool) -> list[Job]:
         if job.claim is None:
             return []
         if job.claim.left_behind:
@@ -125,6 +129,9 @@ class Claims:
             # Once started, a job may stand in the queue already and wait for its next attempt.
             if not self._started or job.job_id in self._unqueued:
                 self.enqueue(job)
+            return []
+        if not fetching:
+            self._unsure = True
             return []
         return self.fetch_all([job])
 

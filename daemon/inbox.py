@@ -163,6 +163,11 @@ class Inbox:
             due.append(self._watch.proof_due(self._settings.rescan_seconds))
         return max(0.0, min(due) - now)
 
+    @property
+    def online(self) -> bool:
+        """Whether the folder could be reached by the latest ``poll``."""
+        return self._online
+
     def leave(self, dropped: Dropped, why: str) -> None:
         """Leave a file where it is until its content changes; ``why`` is shown in health."""
         candidate = self._candidates.get(dropped.path)

@@ -120,14 +120,16 @@ class Intake:
     # Dropped files.
 
     def take(self, batch: Sequence[Dropped]) -> Taken:
-        """Make each whole file a job and set the others aside.
+        """Make each whole file a job and set the others aside; fetch first what an earlier call, or process, did not.
 
         A file that was exchanged, or could not be moved, is in none of the lists: it stays and comes again.
 
         Raises:
             StoreError: the job store cannot be written; the files stay and come again.
         """
-        self._dropped.recover_if_unsure()
+        fetched = self._dropped.recover_if_unsure()
+        already = {job.claim.identity.lasting for job in fetched if job.claim}
+        batch = [dropped for dropped in batch if dropped.identity.lasting not in already]
         left: list[tuple[Dropped, str]] = []
         refused: list[tuple[Dropped, str]] = []
         wanted: list[tuple[Dropped, Job]] = []
@@ -148,10 +150,10 @@ class Intake:
         done = tuple((dropped, reason) for dropped, reason, problem in outcomes if not problem)
         paused = self.short_of_space() if wanted else None
         if paused or not wanted:
-            return Taken(rejected=done, left=tuple(left), paused=paused)
+            return Taken(tuple(fetched), done, tuple(left), paused)
         jobs = self._dropped.record([job for _, job in wanted])
         crash_point("intake.recorded")
-        return Taken(tuple(self._dropped.fetch_all(jobs)), done, tuple(left))
+        return Taken((*fetched, *self._dropped.fetch_all(jobs)), done, tuple(left))
 
     def reject(self, dropped: Dropped, reason: str) -> str | None:
         """Move a file to ``rejected/`` and write the reason beside it.
@@ -269,6 +271,8 @@ class Intake:
     def recover(self) -> list[Job]:
         """Finish or undo what a crash interrupted; called once at start, before the first scan.
 
+        Dropped files that were claimed and not fetched are left to the first ``take``: a copy may take minutes.
+
         Returns:
             The jobs whose video was fetched now; they are in the queue.
 
@@ -281,7 +285,8 @@ class Intake:
         for leftover in videos.glob(".*.part"):
             leftover.unlink(missing_ok=True)
         spool.sweep(self.spool_dir, self._clock())
-        return self._submitted.recover() + self._dropped.recover()
+        self._dropped.recover(fetching=False)
+        return self._submitted.recover()
 
     def reconcile(self) -> list[Job]:
         """Make jobs of stored videos that no record knows; for after the job store was restored from damage.

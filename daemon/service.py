@@ -111,7 +111,9 @@ class DaemonService:
         self.queue = InMemoryQueueService()
         storage = LocalStorageService(settings.data_dir)
         self.taking_in = TakingIn(settings)
-        self.intake = Intake(settings, self.store, self.queue, storage, pipelines, while_copying=self._while_copying)
+        self.intake = Intake(
+            settings, self.store, self.queue, storage, pipelines, while_copying=self.taking_in.answered
+        )
         self._stop_copying = self.intake.stop
         if self._asked_to_stop:
             self.intake.stop()
@@ -255,14 +257,6 @@ class DaemonService:
     def _is_well(self) -> bool:
         """Tell whether a new start would mend nothing; for an inbox or a disk that is away it would not."""
         return self._thread.is_alive() and not self.taking_in.is_stuck(longest_scan_age_seconds(self._settings))
-
-    def _while_copying(self) -> None:
-        self.taking_in.answered()
-        now = time.monotonic()
-        if not self.taking_in.alive and now >= self._heartbeat_due:  # at start a claim is carried out by this thread
-            self._heartbeat_due = now + HEARTBEAT_SECONDS
-            self._sign_of_life("running")
-            notify("WATCHDOG=1")
 
     def _sign_of_life(self, state: str) -> None:
         try:

@@ -134,7 +134,7 @@ class TakingIn:
         self._begun = now
         try:
             dropped = self.inbox.poll(now)
-            if not dropped:
+            if not self.inbox.online:
                 return
             taken = intake.take(dropped)
             for file, why in taken.left:

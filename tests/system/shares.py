@@ -140,14 +140,16 @@ class FuseShare:
 
 
 @contextmanager
-def fuse_share(behind: Path, point: Path) -> Iterator[FuseShare]:
-    """Mount the folder ``behind`` on ``point`` with bindfs."""
+def fuse_share(behind: Path, point: Path, read_rate: str | None = None) -> Iterator[FuseShare]:
+    """Mount the folder ``behind`` on ``point`` with bindfs; read from it with so many bytes a second at most."""
     needed("bindfs")
     for path in (behind, point):
         path.mkdir(parents=True, exist_ok=True)
     # No caches, so that what is written behind is seen at once.
     options = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
-    server = subprocess.Popen(["bindfs", "-f", "-o", options, str(behind), str(point)], stderr=subprocess.PIPE)
+    slowly = [f"--read-rate={read_rate}"] if read_rate else []
+    command = ["bindfs", "-f", *slowly, "-o", options, str(behind), str(point)]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 20
         while f" {point} " not in Path("/proc/self/mountinfo").read_text():

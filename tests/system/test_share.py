@@ -222,6 +222,31 @@ def test_a_share_that_fails_in_the_middle_of_a_copy_doubles_nothing(
         assert [path.name for path in share.iterdir() if not path.name.startswith(".")] == []
 
 
+def test_a_copy_that_a_kill_cut_off_is_done_again_beside_other_work(tmp_path: Path, clip: Path, large: Path) -> None:
+    """The share is slow, and then hangs in the middle of the copy: the daemon is up and runs jobs all the same."""
+    share, home = tmp_path / "share", tmp_path / "home"
+    with fuse_share(share, home / "inbox", read_rate="16M") as fuse, running(home, **SETTINGS) as daemon:
+        shutil.copyfile(large, share / "large.mp4")
+        videos = daemon.data / "video_jobs"
+        wait_for(lambda: any(videos.glob(".*.part")), 60, "no copy began")
+        [before] = daemon.jobs()
+        daemon.kill()
+        assert not list(videos.glob("*.mp4"))
+        daemon.start()
+        wait_for(lambda: (beat := daemon.beat()) and beat.inbox["online"], 60, "it gave no sign of life")
+        wait_for(lambda: any(videos.glob(".*.part")), 60, "the copy did not begin again")
+        fuse.hang()
+        submit(daemon, clip, "submitted.mp4")
+        assert daemon.wait_job("submitted.mp4").status is JobStatus.COMPLETED
+        assert not videos.joinpath(f"{before.job_id}.mp4").exists()
+        fuse.go_on()
+        each_is_one_completed_job(daemon, {"large.mp4", "submitted.mp4"})
+        job = daemon.job("large.mp4")
+        assert job is not None
+        assert (job.job_id, job.size_bytes) == (before.job_id, large.stat().st_size)
+        assert list(share.glob("*.mp4")) == []
+
+
 def test_a_large_batch_on_another_disk_holds_up_no_submission(tmp_path: Path, clip: Path) -> None:
     home, many = tmp_path / "home", 300
     with mounted(home / "inbox", "-t", "tmpfs", "dropframe-test"), running(home, **SETTINGS) as daemon:

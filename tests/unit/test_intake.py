@@ -44,7 +44,7 @@ class Bench:
         self.intake = Intake(
             self.settings, self.store, self.queue, self.storage, PIPELINES, clock=lambda: 1_800_000_000.0
         )
-        return self.intake.recover()
+        return self.intake.recover() + list(self.intake.take([]).jobs)
 
     def drop(self, name: str, content: bytes = b"video", options: str | None = None) -> Dropped:
         path = self.inbox / name
@@ -252,8 +252,9 @@ def test_after_a_failed_store_call_no_second_job_is_made(bench: Bench, monkeypat
         patch.setattr(bench.store, "create", written_but_reported_as_failed)
         with pytest.raises(StoreError):
             bench.take(dropped)
-    assert bench.take(dropped).jobs == ()
+    taken = bench.take(dropped)
     [job] = bench.store.jobs()
+    assert [taken.job_id for taken in taken.jobs] == [job.job_id]
     assert bench.stored(job) == b"video"
     assert bench.queued() == [job.job_id]
 
@@ -527,6 +528,21 @@ def test_a_copied_source_is_removed_at_start_and_not_taken_twice(bench: Bench, m
     assert bench.dropped_files() == ["a.mp4"]
     bench.restart()
     assert bench.dropped_files() == []
+    assert len(bench.store.jobs()) == 1
+
+
+def test_a_claim_that_was_not_carried_out_is_left_to_the_thread_that_takes_in_and_found_once(bench: Bench) -> None:
+    dropped = bench.drop("a.mp4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Claims, "fetch_all", lambda *_: [])  # killed just after it was recorded
+        bench.take(dropped)
+    [job] = bench.store.jobs()
+    bench.intake = Intake(bench.settings, bench.store, bench.queue, bench.storage, PIPELINES)
+    assert bench.intake.recover() == []
+    assert (bench.queued(), bench.dropped_files()) == ([], ["a.mp4"])
+    taken = bench.take(dropped)  # the scan has found the file too
+    assert [taken.job_id for taken in taken.jobs] == [job.job_id]
+    assert (bench.queued(), bench.dropped_files()) == ([job.job_id], [])
     assert len(bench.store.jobs()) == 1
 
 

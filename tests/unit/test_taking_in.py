@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import StoreError
-from daemon.inbox import Dropped
+from daemon.inbox import Dropped, Inbox
 from daemon.intake import Taken
 from daemon.jobs import Identity
 from daemon.settings import Settings
@@ -89,6 +89,23 @@ def test_what_is_left_is_not_offered_again_and_new_jobs_are_told(taking_in: Taki
     assert (left, told) == (["why"], [])
     taking_in.step(clock.now, intake(lambda _: Taken(jobs=(job,))), lambda: told.append("told"))  # type: ignore[arg-type]
     assert told == ["told"]
+
+
+def test_what_was_claimed_before_is_fetched_though_nothing_new_is_there_but_not_from_an_inbox_that_is_away(
+    taking_in: TakingIn, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(taking_in.inbox, "poll", lambda now: [])
+
+    def take(batch: Any) -> Taken:
+        asked.append(batch)
+        return Taken()
+
+    taking_in.step(clock.now, intake(take), lambda: None)
+    assert asked == [[]]
+    monkeypatch.setattr(Inbox, "online", False)
+    taking_in.step(clock.now, intake(take), lambda: None)
+    assert asked == [[]]
 
 
 def test_the_thread_outlives_errors_and_ends_when_it_is_told(
