@@ -80,14 +80,17 @@ class PipelineProcess:
             MachineError: the device, the text engine or a library is missing.
             ModelError: the weights cannot be used.
             PipelineDied: the child ended while it loaded.
-            SurroundingsError: it is refused now, though a child was ready before.
+            SurroundingsError: no process can be started now, or it is refused though a child was ready before.
             PipelineStalled: it did not get ready within ``start_seconds``.
             Interrupted: ``should_stop`` said so.
         """
         if self._child is not None and self.ready is not None and self._child.alive:
             return self.ready
         self.close()
-        child = self._child = _Child(self._settings)
+        try:
+            child = self._child = _Child(self._settings)
+        except OSError as failed:  # too many processes, too little memory, or its program is being exchanged
+            raise SurroundingsError(f"The pipeline process cannot be started: {failed.strerror}.") from failed
         deadline = time.monotonic() + self._settings.start_seconds
         try:
             while (answer := child.answer(LOOK_SECONDS)) is None:

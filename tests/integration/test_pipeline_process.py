@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,10 +29,14 @@ from daemon.errors import (
     SurroundingsError,
     TransientError,
 )
+from daemon.filesystem import identity_of
+from daemon.jobs import Claim, JobStatus, input_key
 from daemon.pipeline.client import PipelineProcess, RunRequest
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
+from daemon.worker import SURROUNDINGS_SECONDS
 from tests.clips import make_clip
+from tests.unit.test_worker import Bench
 
 FAULTY = '''
 """Pipelines that go wrong, each in its own way."""
@@ -318,6 +323,32 @@ def test_a_child_that_died_while_idle_is_replaced(warm: PipelineProcess, run: Ru
     os.kill(pid_of(warm), signal.SIGKILL)
     os.waitid(os.P_PID, pid_of(warm), os.WEXITED | os.WNOWAIT)
     assert run(warm).frames_processed == 24
+
+
+def test_a_job_waits_uncounted_while_no_child_can_be_started_and_then_goes_on(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.pipeline = PipelineProcess(bench.settings)  # type: ignore[assignment]
+    bench.start()
+    job_id = bench.add()
+    clip = make_clip(bench.storage.path(input_key(job_id)), frames=8)
+    bench.store.note(job_id, claim=Claim("a.mp4", identity_of(clip.stat())))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        bench.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    job = bench.job(job_id)
+    assert (job.status, job.attempts) == (JobStatus.PENDING, 0)
+    assert job.error_message == "The pipeline process cannot be started: Too many open files."
+    try:
+        bench.step(SURROUNDINGS_SECONDS)
+    finally:
+        bench.pipeline.close()
+    job = bench.job(job_id)
+    assert (job.status, job.attempts, job.error_message) == (JobStatus.COMPLETED, 1, None)
 
 
 def test_a_frozen_child_is_ended_after_stall_seconds(warm: PipelineProcess, run: Run) -> None:
