@@ -39,6 +39,9 @@ COPY_BYTES = 8 << 20
 COPY_INSTEAD = frozenset({errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS})
 """Why a rename can fail and a copy still work: another file system, or a source that cannot be removed."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Why a write fails for want of room."""
+
 RENAME_NOREPLACE = 1
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
@@ -51,6 +54,10 @@ class Mount:
     """The folder that the file system is mounted on."""
     kind: str
     """The file system's name as the kernel says it, such as ``ext4`` or ``nfs4``."""
+
+    def is_below(self, before: Mount) -> bool:
+        """Tell whether this is only the file system on which that of before was mounted: it is mounted no more."""
+        return self.point != before.point and before.point.is_relative_to(self.point)
 
 
 def mount_of(path: Path, table: str | None = None) -> Mount:
@@ -88,9 +95,11 @@ def free_bytes(path: Path) -> int:
     """Return the bytes that this user can still write on the file system of a path.
 
     Raises:
-        OSError: the path cannot be reached.
+        OSError: the path cannot be reached, or the file system is read-only.
     """
     room = os.statvfs(path)
+    if room.f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
     return room.f_bavail * room.f_frsize
 
 

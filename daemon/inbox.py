@@ -7,6 +7,7 @@ Without events our own scan is what polls.
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import itertools
 import logging
@@ -296,7 +297,7 @@ class Inbox:
         self._scan_due = now + wait
 
     def _scan(self, start: str, now: float) -> bool:
-        """Look into a folder and those below it; tell whether the folder itself could be read."""
+        """Look into a folder and those below it; tell whether it was read as far as that is ours to do."""
         pending = [start]
         good = True
         with Folders(self._root) as folders:
@@ -320,8 +321,8 @@ class Inbox:
                                 self._discovered(path, entry, now)
                 except (FileNotFoundError, NotADirectoryError):
                     good = good and folder != ""
-                except OSError as error:
-                    good = good and folder != ""
+                except OSError as error:  # a folder that is not ours to read is no bad scan, one on a sick disk is
+                    good = good and folder != "" and error.errno != errno.EIO
                     place = shown(folder) or "itself"
                     self._problem("scan", f"The inbox folder {place} cannot be read: {error.strerror}.")
                 else:

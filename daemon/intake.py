@@ -7,6 +7,7 @@ fetch, or names one that is not there any more and is dropped: the next scan see
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon import rejected, spool
-from daemon.claims import Claims, failure, sync, text_of
+from daemon.claims import Claims, failure, sync
 from daemon.companion import read_options
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
 from daemon.faults import crash_point
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from daemon.store import JobStore
 
 log = logging.getLogger(__name__)
+
+SICK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What a disk says that does not let us just now."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class Intake:
         """Move a file to ``rejected/`` and write the reason beside it.
 
         Returns:
-            None, or a sentence why it could not be moved and stays where it is.
+            None, or a sentence why it could not be moved and stays where it is. None, too, if it stays and comes
+            again: it was exchanged, or the disk does not let us just now.
         """
         when = datetime.fromtimestamp(self._clock(), UTC)
         try:
@@ -168,7 +173,11 @@ class Intake:
             return None  # exchanged or removed: what is there now is looked at anew
         except OSError as error:
             problem = f"It could not be moved to the rejected files: {error.strerror or error}."
-            log.warning("%s stays in the inbox: %s %s", shown(dropped.path), reason, problem)
+            sentence = f"{shown(dropped.path)} stays in the inbox: {reason} {problem}"
+            if error.errno in SICK:
+                self._dropped.grumble(dropped.path, sentence)
+                return None
+            log.warning("%s", sentence)
             return problem
         log.info("%s was rejected and is now %s: %s", shown(dropped.path), shown(place), reason)
         return None
@@ -380,7 +389,7 @@ class Intake:
                     "Make room; it goes on by itself."
                 )
         except OSError as error:
-            paused = f"Taking in is paused: {data} cannot be reached ({text_of(error)})."
+            paused = f"Taking in is paused: {data} cannot be used ({error.strerror})."
         with self._announcing:
             if paused and not self._announced:
                 log.warning("%s", paused)

@@ -74,6 +74,8 @@ class Journal:
         """How often the state was read from disk; whoever keeps an index of it compares."""
         self.recovered_from: str | None = None
         """What was not as it should be when the files were opened, in sentences; None if all was well."""
+        self.problem: str | None = None
+        """Why the latest change could not be stored; None when the next one may be."""
         self._initial = encode_text(initial or {META: {}})
         self._tables: Tables = {}
         self._fd = -1
@@ -129,6 +131,24 @@ class Journal:
             StoreError: nothing of it was acknowledged, and nothing is changed in memory.
         """
         payload = encode(changes)
+        try:
+            self._append(payload, durable)
+        except StoreError as error:
+            self.problem = str(error)
+            raise
+        self.problem = None
+
+    def mend(self) -> None:
+        """After a change that could not be stored, see whether the files can be used again.
+
+        Raises:
+            StoreError: they cannot yet.
+        """
+        if self.problem:
+            self._make_ready()
+            self.problem = None
+
+    def _append(self, payload: bytes, durable: bool) -> None:
         self._make_ready()
         line = b"%08x %s\n" % (zlib.crc32(payload), payload)
         self._untouched = False
@@ -401,6 +421,7 @@ class JournalReader:
         try:
             return self._refresh()
         except OSError as error:
+            self.close()  # changes read just now are known to nobody yet, so the next refresh loads everything
             raise StoreError(f"The job store in {self._files.folder} cannot be read: {error}.") from error
 
     def close(self) -> None:

@@ -198,6 +198,7 @@ class DaemonService:
             self._sign_of_life("running")
             if self._is_well():
                 notify("READY=1", "WATCHDOG=1")
+        self.store.mend()
         if now >= self._spool_due:
             self._spool_due = now + SPOOL_SECONDS
             for ticket in self.intake.take_tickets():
@@ -292,7 +293,7 @@ class DaemonService:
                 "overflows": health.overflows,
                 "problem": health.problem,
             },
-            paused=self.intake.short_of_space() or self.worker.short_of_space(),
+            paused=self.intake.short_of_space() or self.worker.short_of_space() or self.store.problem,
             queue_length=self.queue.size(),
             oldest_wait_s=self._oldest_wait_s(),
             running=None

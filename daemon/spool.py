@@ -157,7 +157,7 @@ def commit(
     """Turn a complete ``part_path`` into a submission: fsync, rename, ticket. Arguments as for ``submit``.
 
     Raises:
-        OSError: the spool cannot be written; nothing of the submission is left.
+        OSError: the spool cannot be written; nothing of the submission is left that can be removed.
     """
     part = part_path(spool_dir, job_id)
     video = spool_dir / f"{job_id}.mp4"

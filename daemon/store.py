@@ -397,6 +397,17 @@ class JobStore:
             self._table.rows()
             return dict(self._index.counts)
 
+    @property
+    def problem(self) -> str | None:
+        """Why the latest change could not be stored; None when the next one may be. Never waits."""
+        return self._storage.journal.problem if isinstance(self._storage, JournalStorage) else None
+
+    def mend(self) -> None:
+        """After a change that could not be stored, see whether there is no ``problem`` any more."""
+        with self._lock:
+            if isinstance(self._storage, JournalStorage):
+                self._storage.journal.mend()
+
     def compact_if_worthwhile(self) -> None:
         """Write a new snapshot if that gains something; call it whenever there is nothing else to do."""
         with self._lock:

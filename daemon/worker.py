@@ -25,7 +25,7 @@ from daemon.errors import (
     TransientError,
 )
 from daemon.faults import crash_point
-from daemon.filesystem import free_bytes, shown
+from daemon.filesystem import FULL, free_bytes, shown
 from daemon.intake import Intake
 from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
 from daemon.outbox import Outbox
@@ -218,6 +218,8 @@ class JobWorker:
             Whether there was one.
         """
         now = self._clock() if now is None else now
+        if self._store.problem:
+            return False  # nothing that is done now could be recorded
         in_order = self._find_astray(now)
         self._publish_errors(now)
         if not in_order or self.short_of_space() is not None:
@@ -258,7 +260,7 @@ class JobWorker:
                 if job is not None and job.status is JobStatus.RUNNING:
                     self._end_without_result(job, reason, now)
                 elif job is not None and job.status is JobStatus.PENDING:
-                    self._queue.enqueue(job_id, job.sequence)
+                    self._queue.enqueue(job_id, job.sequence, now + SURROUNDINGS_SECONDS)
             except (StoreError, OSError) as error:
                 log.debug("job %s cannot be put right yet: %s", job_id, error)
                 return False
@@ -271,7 +273,7 @@ class JobWorker:
         try:
             free = free_bytes(self._settings.data_dir)
         except OSError as error:
-            return f"Running is paused: the data folder cannot be reached ({error.strerror})."
+            return f"Running is paused: the data folder cannot be used ({error.strerror})."
         if free < least:
             return f"Running is paused: less than {least} bytes are free on the data disk (min_free_bytes)."
         return None
@@ -449,8 +451,10 @@ class JobWorker:
         changes = {"attempts": attempts, "error_kind": ErrorKind.TRANSIENT, "error_message": str(error)}
         try:
             self._store.move(job.job_id, JobStatus.PENDING, **changes)
-        except StoreError:  # the disk may be full of the partial result; the record comes first
-            self._discard_partial(job)
+        except StoreError as failed:
+            if getattr(failed.__cause__, "errno", None) not in FULL:
+                raise
+            self._discard_partial(job)  # the disk may be full of it, and the record comes first
             self._store.move(job.job_id, JobStatus.PENDING, **changes)
         log.warning("Job %s waits %.0f s: %s", job.job_id, seconds, error)
         self._queue.enqueue(job.job_id, job.sequence, max(now, self._clock()) + seconds)

@@ -80,11 +80,6 @@ class KeyFolder:
             replaced.write(job_id.encode())
         return job_id
 
-    def forget(self, path: Path) -> None:
-        """Free a key whose submission failed."""
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-
     def sweep(self, now: float, days: float) -> None:
         """Forget keys that are older.
 

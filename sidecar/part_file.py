@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 
-from daemon.filesystem import free_bytes
+from daemon.filesystem import FULL, free_bytes
 from daemon.spool import VIDEO_MODE
 from sidecar.problems import Problem, busy
 
@@ -23,7 +22,6 @@ CHECK_BYTES = 64 << 20
 """Written between two looks at the free space."""
 LEFTOVER_SECONDS = 60.0
 """A part nobody holds open, or a video without a ticket, is removed when nothing has changed it for this long."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def disk_full() -> Problem:

@@ -102,7 +102,8 @@ class State:
         if now >= self._beat_due:
             self._beat_due = now + BEAT_SECONDS
             notify("WATCHDOG=1")
-            before, self.beat = self.beat, heartbeat.read(self.settings.data_dir)
+            before = self.beat
+            self.beat = heartbeat.read(self.settings.data_dir) or before  # its age tells when it cannot be read
             news = before != self.beat
         try:
             news |= self.jobs.refresh(force)
@@ -236,13 +237,13 @@ class State:
         if self.beat.state != "running":
             return Part(False, f"The daemon is {self.beat.state}.")
         if self.beat.paused:
-            return Part(False, "The daemon has paused taking in and running; its log and dropframe status say why.")
+            return Part(False, "The daemon has paused taking in and running; its log and dropframe health say why.")
         return Part(True, f"The daemon's last sign of life is {age:.1f} s old.")
 
     def _disk_health(self) -> Part:
         free, least = self.free_bytes(), self.settings.min_free_bytes
         if free is None:
-            return Part(False, "The data folder cannot be reached.")
+            return Part(False, "The data folder cannot be reached or written.")
         if free < least:
             return Part(False, f"{free} bytes are free, fewer than min_free_bytes ({least}); make room.")
         return Part(True, f"{free} bytes are free.")
@@ -257,5 +258,5 @@ class State:
         if age > heartbeat.longest_scan_age_seconds(self.settings):
             return Part(False, f"The last good scan of the inbox is {age:.0f} s old ({mode}).")
         if beat.inbox.get("problem"):
-            return Part(False, f"The inbox is not watched well ({mode}); dropframe status says more.")
+            return Part(False, f"The inbox is not watched well ({mode}); the daemon's log says more.")
         return Part(True, f"The last good scan of the inbox is {age:.1f} s old ({mode}).")

@@ -245,19 +245,15 @@ class Submissions:
     def _commit(self, ticket: Ticket, options: Options, key: Path | None, holder: str | None) -> str:
         if key is not None and (other := self._keys.keep(key, ticket.job_id, holder)) != ticket.job_id:
             return other
-        try:
-            return spool.commit(
-                self._state.spool_dir,
-                ticket.job_id,
-                source=ticket.source,
-                source_name=ticket.source_name,
-                pipeline_id=ticket.pipeline_id,
-                options=options,
-            )
-        except BaseException:
-            if key is not None:
-                self._keys.forget(key)
-            raise
+        # Should this fail, the key stays: a sick disk may keep the ticket all the same, and then the job has its key.
+        return spool.commit(
+            self._state.spool_dir,
+            ticket.job_id,
+            source=ticket.source,
+            source_name=ticket.source_name,
+            pipeline_id=ticket.pipeline_id,
+            options=options,
+        )
 
     def _check_room(self, request: Request) -> None:
         """Refuse what cannot be taken, before any of it is read."""

@@ -29,7 +29,7 @@ from daemon.selftest import missing_library
 from daemon.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 """Errors of the machine's surroundings: not the video's fault, so they do not count as attempts."""
 
 
@@ -64,8 +64,8 @@ def main() -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="pipeline: %(message)s", stream=sys.stderr)
     if reachable is not None:
         logging.getLogger(__name__).info("the network cannot be taken away from this process: %s", reachable)
-    _give_libraries_a_home(settings.data_dir / "models" / ".libraries")
     try:
+        _give_libraries_a_home(settings.data_dir / "models" / ".libraries")
         from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
 
         service = VideoFilePipelineService(settings)
@@ -126,7 +126,7 @@ def _described(error: Exception) -> dict[str, str]:
     if isinstance(error, DropframeError):
         return {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-        return {"error": "SurroundingsError", "message": f"The result cannot be written: {error.strerror}."}
+        return {"error": "SurroundingsError", "message": f"The data folder cannot be used: {error.strerror}."}
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return {"error": "PipelineDied", "message": "The pipeline ran out of memory on this video."}
     logging.getLogger(__name__).error("unexpected error", exc_info=error)

@@ -7,6 +7,7 @@ size memory or to end a loop.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ import av
 import cv2
 import numpy as np
 
-from daemon.errors import BadVideo
+from daemon.errors import BadVideo, TransientError
 from daemon.pipeline.records import Frame, Image, VideoInfo
 
 DECODERS = "h264,hevc,libdav1d,av1,vp9,mpeg4,mpeg2video,mjpeg,prores"
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 """What brings a picture upright, by the counterclockwise angle of its display matrix in degrees."""
+
+MACHINE = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE})
+"""Errors of reading that say nothing of the video."""
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,12 @@ class Video:
 
     Raises:
         BadVideo: it is no MP4, holds no video, uses an unknown codec, or is over a limit.
+        OSError: it cannot be read, and not for what is in it; ``frames()`` may raise this, too.
+        TransientError: the same, but it can be read again now.
     """
 
     def __init__(self, path: Path, limits: Limits = Limits()) -> None:
-        self._limits = limits
+        self._path, self._limits = path, limits
         try:
             self._container = av.open(
                 f"file:{path}",  # a colon in the name would be taken for a protocol
@@ -82,6 +89,7 @@ class Video:
                 },
             )
         except (av.FFmpegError, ValueError) as error:
+            _blame_the_disk(path, error)
             raise BadVideo(f"The video cannot be opened ({_words(error)}); is it a whole MP4?") from error
         try:
             self.count = DecodeCount()
@@ -160,7 +168,8 @@ class Video:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.FFmpegError, ValueError):  # the file ends in the middle of something
+            except (av.FFmpegError, ValueError) as error:  # the file ends in the middle of something
+                _blame_the_disk(self._path, error)
                 packet = None
             if packet is None:
                 self.count.failed = max(self.count.failed, due)  # a decoder drops frames without a word, too
@@ -211,6 +220,21 @@ class Video:
         if self._turn is not None:
             image = np.ascontiguousarray(cv2.rotate(image, self._turn))
         return image
+
+
+def _blame_the_disk(path: Path, error: Exception) -> None:
+    """Raise if a video could not be read for a reason that is not the video's.
+
+    Raises:
+        OSError: it cannot be read just now.
+        TransientError: it could not be read a moment ago.
+    """
+    if getattr(error, "errno", None) not in MACHINE:
+        return
+    with path.open("rb") as file:  # asked of the disk itself, for FFmpeg may say so of a damaged video, too
+        while file.read(BLOCK_BYTES):
+            pass
+    raise TransientError(f"The video could not be read ({_words(error)}).") from error
 
 
 def _words(error: Exception) -> str:

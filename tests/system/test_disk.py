@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,8 @@ import pytest
 from daemon.jobs import ErrorKind, JobStatus
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
-from tests.system.running import Daemon, running, wait_for
+from tests.system.running import Daemon, dropframe, running, wait_for
+from tests.system.sick import check_went_on
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 
@@ -73,11 +75,11 @@ def test_a_disk_full_while_a_result_is_written_is_waited_for(tmp_path: Path, cli
         daemon.drop(clip)
         job = daemon.wait_job("clip.mp4", PENDING, when=lambda job: job.error_message is not None)
         assert (job.attempts, job.error_kind) == (0, ErrorKind.TRANSIENT)
-        assert job.error_message == "The result cannot be written: No space left on device."
+        assert job.error_message == "The data folder cannot be used: No space left on device."
         assert daemon.results() == {}
         ballast.unlink()
-        done = daemon.wait_job("clip.mp4")
-        assert (done.status, done.attempts, done.error_message) == (COMPLETED, 1, None)
+        well = datetime.now(UTC)
+        check_went_on([daemon.wait_job("clip.mp4", seconds=90)], well)
         assert len(json.loads(daemon.results()["clip.mp4.json"])["results"]) == 60
 
 
@@ -90,8 +92,8 @@ def test_a_data_disk_so_full_that_nothing_can_be_recorded_is_waited_for(
         wait_for(lambda: "could not be stored" in daemon.log() or "cannot be written" in daemon.log())
         assert daemon.results() == {}
         ballast.unlink()
-        done = daemon.wait_job("clip.mp4")
-        assert (done.status, done.attempts, done.error_message) == (COMPLETED, 1, None)
+        well = datetime.now(UTC)
+        check_went_on([daemon.wait_job("clip.mp4", seconds=90)], well)
         assert len(daemon.jobs()) == 1
         assert list(daemon.results()) == ["clip.mp4.json"]
 
@@ -99,14 +101,39 @@ def test_a_data_disk_so_full_that_nothing_can_be_recorded_is_waited_for(
 def test_a_data_disk_that_is_nearly_full_pauses_and_goes_on_by_itself(
     tmp_path: Path, small_data: Path, clip: Path
 ) -> None:
-    with running(tmp_path, DROPFRAME_MIN_FREE_BYTES="1000000") as daemon:
-        ballast = fill(small_data, leave=0)
+    with (
+        running(tmp_path, DROPFRAME_MIN_FREE_BYTES="1000000") as daemon,
+        running_sidecar(tmp_path, min_free_bytes=1_000_000) as sidecar,
+    ):
+
+        def upload() -> httpx.Response:
+            content = clip.read_bytes()
+            return httpx.put(f"{sidecar.url}/v1/video/submit/uploaded.mp4", content=content, timeout=60)
+
+        def readiness() -> httpx.Response:
+            return httpx.get(f"{sidecar.url}/readyz", timeout=60)
+
+        wait_for(lambda: readiness().status_code == 200)
+        ballast = fill(small_data, leave=500_000)
         daemon.drop(clip)
-        wait_for(lambda: "Taking in is paused" in daemon.log(), 10)
+        wait_for(lambda: "Taking in is paused" in daemon.log(), 60)
+        answer = upload()
+        assert (answer.status_code, answer.headers["content-type"]) == (507, "application/problem+json")
+        assert "The disk is too full for this video" in answer.json()["detail"]
+        wait_for(lambda: "The daemon has paused" in readiness().text, 60)
+        told = readiness()  # the page shows each part that is not well
+        assert told.status_code == 503
+        assert "fewer than min_free_bytes (1000000); make room" in told.json()["parts"]["disk"]["detail"]
+        health = dropframe(tmp_path, "health")
+        assert health.returncode == 1
+        assert "(setting min_free_bytes). Make room; it goes on by itself." in health.stdout + health.stderr
         assert (daemon.inbox / "clip.mp4").exists()
         assert daemon.jobs() == []
         ballast.unlink()
-        assert daemon.wait_job("clip.mp4").status is COMPLETED
+        well = datetime.now(UTC)
+        assert upload().status_code == 201
+        check_went_on([daemon.wait_job(name, seconds=90) for name in ("clip.mp4", "uploaded.mp4")], well)
+        wait_for(lambda: readiness().status_code == 200, 60)
 
 
 def test_a_full_disk_does_not_keep_it_from_ending(tmp_path: Path, small_data: Path) -> None:
@@ -141,8 +168,8 @@ def test_an_outbox_that_cannot_be_written_gets_the_result_later_from_the_same_ru
         else:
             assert not outbox.exists(), "a share that is away was made anew"
             away.rename(outbox)
-        done = daemon.wait_job("clip.mp4")
-        assert (done.status, done.attempts) == (COMPLETED, 1)
+        well = datetime.now(UTC)
+        check_went_on([daemon.wait_job("clip.mp4", seconds=90)], well)
         assert (document.stat().st_ino, document.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns), "it ran twice"
         assert daemon.results() == {"clip.mp4.json": document.read_bytes()}
 
@@ -248,16 +275,15 @@ def test_a_disk_that_does_not_let_us_loses_nothing_and_work_goes_on_when_it_does
         else:
             name = uploaded if place == "inbox" else dropped
             assert daemon.wait_job(name).status is COMPLETED, "a disk that is not needed held it up"
+    well = datetime.now(UTC)
     if place == "inbox":
         for leftover in daemon.inbox.glob(".*.part"):
             leftover.unlink()
         daemon.drop(clip, dropped)
     answer = disks.upload(clip, uploaded)
     assert answer.status_code in (200, 201), answer.text
+    check_went_on([daemon.wait_job(name, seconds=90) for name in (dropped, uploaded)], well)
     for name in (dropped, uploaded):
-        # 30 s from when there is room again; three times that where many tests share a machine.
-        done = daemon.wait_job(name, seconds=90)
-        assert (done.status, done.attempts) == (COMPLETED, 1)
         assert [job.source_name for job in daemon.jobs()].count(name) == 1
     assert f"{dropped}.json" in daemon.results()
     assert not list(disks.places["spool"].glob("*.mp4"))

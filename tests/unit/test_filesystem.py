@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,12 @@ def test_the_longest_and_latest_mount_point_counts(path: str, point: str, kind: 
 def test_this_machine_has_a_mount_table(tmp_path: Path) -> None:
     assert mount_of(tmp_path).kind not in ("", "unknown")
     assert free_bytes(tmp_path) > 0
+
+
+def test_a_file_system_that_turned_read_only_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=1, f_frsize=1, f_flag=os.ST_RDONLY))
+    with pytest.raises(OSError, match="Read-only file system"):
+        free_bytes(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.mergerfs", "virtiofs"])

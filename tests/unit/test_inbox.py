@@ -413,9 +413,12 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(bench: Bench, monkeypat
             raise OSError(errno.EIO, "Input/output error")
         return real(folder)
 
-    monkeypatch.setattr(inbox_module.os, "scandir", scandir)
-    assert paths(bench.step()) == ["b.mp4"]
-    assert "yolo cannot be read" in str(bench.inbox.health().problem)
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox_module.os, "scandir", scandir)
+        assert paths(bench.step()) == ["b.mp4"]
+        assert "yolo cannot be read" in str(bench.inbox.health().problem)
+        assert bench.inbox.health().scan_age_seconds is None, "that was no good scan"
+    assert paths(bench.steps(bench.settings.poll_seconds + 1)) == ["yolo/a.mp4"]
 
 
 # Options files.

@@ -359,6 +359,23 @@ def test_a_file_that_cannot_be_moved_is_left_with_its_reason(
     assert len(caplog.records) == 1
 
 
+def test_a_file_that_a_full_disk_lets_nobody_reject_comes_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rejected.os, "fsync", full)
+        for _ in range(3):
+            assert reject(bench, "a.mp4").left == ()
+    assert len(caplog.records) == 1
+    assert "a.mp4 stays in the inbox: It is text. Convert it. It could not be moved" in caplog.text
+    assert bench.dropped_files() == ["a.mp4"]
+    reject(bench, "a.mp4")
+    assert bench.dropped_files() == ["rejected/a.mp4", "rejected/a.mp4.reason.txt"]
+
+
 def test_a_planted_link_for_the_rejected_files_is_not_followed(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (bench.inbox / "rejected").symlink_to(tmp_path / "elsewhere")

@@ -383,6 +383,20 @@ def test_a_failed_write_changes_nothing_and_the_next_one_works(journal: Journal,
     again.abandon()
 
 
+def test_the_problem_stays_until_the_files_can_be_used_again(journal: Journal, disk: Disk) -> None:
+    disk.fsync_errors = [errno.EIO] * 2
+    with pytest.raises(StoreError, match="could not be stored"):
+        put(journal, 1, "a")
+    assert "Input/output error" in (journal.problem or "")
+    with pytest.raises(StoreError):
+        journal.mend()
+    assert journal.problem
+    journal.mend()
+    assert journal.problem is None
+    put(journal, 2, "b")
+    assert values(journal.tables) == {"2": "b"}
+
+
 def test_after_a_failed_write_the_state_is_read_from_disk_again(journal: Journal, disk: Disk) -> None:
     put(journal, 1, "a")
     loads = journal.loads
@@ -704,6 +718,20 @@ class TestReader:
         assert 1 not in journal.files.generations()
         assert reader.refresh() is None
         assert values(reader.tables) == values(journal.tables)
+
+    def test_after_an_error_half_way_it_loads_everything(
+        self, journal: Journal, reader: JournalReader, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def sick(*arguments: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+        put(journal, 1, "a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", sick)  # what was added is read from the open file, and then the next is opened
+            with pytest.raises(StoreError, match="cannot be read"):
+                reader.refresh()
+        assert reader.refresh() is None, "nobody is told of the change"
+        assert values(reader.tables) == {"1": "a"}
 
     def test_waits_for_the_rest_of_a_torn_line(self, journal: Journal, reader: JournalReader) -> None:
         put(journal, 1, "a")

@@ -308,7 +308,7 @@ def test_a_data_folder_that_is_away_pauses_running(bench: Bench, monkeypatch: py
     bench.add()
     monkeypatch.setattr(worker_module, "free_bytes", away)
     assert not bench.step()
-    assert "cannot be reached" in (bench.worker.short_of_space() or "")
+    assert "cannot be used" in (bench.worker.short_of_space() or "")
 
 
 # Stopping and cancelling.
@@ -695,12 +695,13 @@ class Failing:
     def __init__(self, store: JobStore, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
         self.calls = 0
         self.bad: Callable[[int], bool] = lambda call: False
+        self.number = errno.ENOSPC
         real = getattr(store, method)
 
         def call(*arguments: Any, **changes: Any) -> Any:
             self.calls += 1
             if self.bad(self.calls):
-                raise StoreError("The disk is full.")
+                raise StoreError("The disk refuses.") from OSError(self.number, os.strerror(self.number))
             return real(*arguments, **changes)
 
         monkeypatch.setattr(store, method, call)
@@ -743,11 +744,15 @@ def test_a_partial_result_makes_room_for_the_record_and_a_whole_one_never(
         raise SurroundingsError("The disk is full.")
 
     job_id = bench.add()
-    bench.pipeline.next = [fill, fill]
+    bench.pipeline.next = [fill, fill, fill]
     bench.step()
     assert bench.kept() == [".json.checkpoint", ".json.part"]
     failing = Failing(bench.store, monkeypatch, "move")
+    failing.number = errno.EIO
     failing.bad = lambda number: number == 2 and bool(bench.kept())
+    bench.step(SURROUNDINGS_SECONDS)
+    assert bench.kept() == [".json.checkpoint", ".json.part"], "it would make no room, and the work is lost"
+    failing.calls, failing.number = 0, errno.ENOSPC
     bench.step(SURROUNDINGS_SECONDS)
     assert bench.kept() == []
     assert (bench.job(job_id).status, bench.job(job_id).error_message) == (PENDING, "The disk is full.")
