@@ -14,7 +14,8 @@ from pathlib import Path
 
 from daemon import __version__
 from daemon.errors import Interrupted
-from daemon.jobs import Identity, Options
+from daemon.filesystem import identity_of
+from daemon.jobs import Options
 from daemon.pipeline.loaded import Loaded
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import overlap
@@ -131,8 +132,8 @@ class VideoFilePipelineService:
             models=[model for stage in stages for model in stage.models(video.info)],
             options=options,
             pipeline_id=pipeline.pipeline_id,
-            fingerprint=f"{file_path.name} {Identity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)} "
-            f"{video.info} {_what_frames_depend_on(self._settings)}",
+            fingerprint=f"{file_path.name} {identity_of(stat).lasting} {video.info} "
+            f"{_what_frames_depend_on(self._settings)}",
         )
         if serializer.frames_written:
             log.info("%s: %d frames are kept from an earlier attempt", file_path.name, serializer.frames_written)

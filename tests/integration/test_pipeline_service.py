@@ -105,6 +105,25 @@ def test_a_run_that_is_stopped_and_gone_on_with_gives_the_same_bytes(
     assert sorted(path.name for path in clip.parent.iterdir()) == ["a.mp4", "again.json"]
 
 
+def test_a_run_goes_on_after_a_reboot_that_gave_the_disk_another_number(
+    bare: VideoFilePipelineService, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = clip.with_name("a.mp4.json.checkpoint")
+    with pytest.raises(Interrupted):
+        bare.run_on_file(clip, "ocr_only", should_stop=checkpoint.exists)
+    here = Path.stat
+
+    def elsewhere(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        status = here(path, follow_symlinks=follow_symlinks)
+        times = {"st_mtime_ns": status.st_mtime_ns, "st_mtime": status.st_mtime}
+        return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]), times)
+
+    monkeypatch.setattr(Path, "stat", elsewhere)
+    with caplog.at_level("INFO"):
+        bare.run_on_file(clip, "ocr_only")
+    assert "frames are kept from an earlier attempt" in caplog.text
+
+
 KILLED = """
 import sys
 from pathlib import Path
