@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from daemon import mounts
 from daemon.filesystem import Folders, identity_of, is_remote, mount_of, shown
 from daemon.jobs import Identity
 from daemon.readiness import COMPANION_SUFFIX, Candidate, Verdict, is_companion_name, is_ignored
@@ -109,7 +110,8 @@ class Inbox:
         self._ticket = itertools.count()
         self._watch: Watch | None = None
         self._root_identity: tuple[int, int] | None = None
-        self._mount = mount_of(self._root)
+        self._known_mount = mounts.known(settings.data_dir, self._root)
+        self._mount = self._known_mount or mount_of(self._root)
         self._online = False
         self._scan_due = 0.0
         self._started = clock()
@@ -119,12 +121,13 @@ class Inbox:
         self._events_given_up = False
 
     def startup(self) -> None:
-        """Make the folder if it is missing and begin to watch; the first ``poll`` scans.
+        """Make the folder, unless it is on a share, and begin to watch; the first ``poll`` scans.
 
         Raises:
             OSError: the folder cannot be made.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
+        if self._known_mount is None:
+            self._root.mkdir(parents=True, exist_ok=True)
         self._attached(self._clock())
 
     def shutdown(self) -> None:
@@ -219,8 +222,7 @@ class Inbox:
             identity = (status.st_dev, status.st_ino)
             if identity != self._root_identity:
                 mount = mount_of(self._root)
-                moved_up = mount.point != self._mount.point and self._mount.point.is_relative_to(mount.point)
-                if self._root_identity and moved_up:  # the share's empty mount point is not the share
+                if mount.is_below(self._mount):  # the share's empty mount point is not the share
                     raise OSError(f"nothing is mounted on {self._mount.point}")
                 self._attach(identity, now)
         except OSError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from daemon.errors import Interrupted
-from daemon.filesystem import Folders, mount_of
+from daemon.filesystem import Folders, Mount, mount_of
 from daemon.jobs import Job, JobSource, JobStatus
 from daemon.storage import atomic_write, sweep
 
@@ -35,11 +35,12 @@ class Outbox:
     Args:
         folder: The outbox.
         jobs: Every job so far, to know which result and which error are the newest for a name.
+        mount: What the folder was on when it was last used, if that is known.
     """
 
-    def __init__(self, folder: Path, jobs: Iterable[Job] = ()) -> None:
+    def __init__(self, folder: Path, jobs: Iterable[Job] = (), mount: Mount | None = None) -> None:
         self._folder = folder
-        self._mount = mount_of(folder)
+        self._mount = mount or mount_of(folder)
         self._lock = threading.Lock()
         self._newest: dict[str, int] = {}
         for job in jobs:
@@ -72,7 +73,7 @@ class Outbox:
         if not self._folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
         mount = mount_of(self._folder)
-        if mount.point != self._mount.point and self._mount.point.is_relative_to(mount.point):
+        if mount.is_below(self._mount):
             raise FileNotFoundError(errno.ENOENT, f"nothing is mounted on {self._mount.point}", str(self._folder))
         self._mount = mount
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from daemon import heartbeat
+from daemon import heartbeat, mounts
 from daemon.errors import DropframeError, MachineError
 from daemon.filesystem import free_bytes, is_remote, mount_of
 from daemon.settings import Settings
@@ -58,6 +58,8 @@ class Check:
     ok: bool
     sentence: str
     """What was found; if it is not ok, what to do."""
+    away: bool = False
+    """Whether it is a share that was used before, so that Dropframe can wait for it."""
 
 
 def check_limits() -> Iterator[Check]:
@@ -101,32 +103,38 @@ def check_folders(settings: Settings) -> Iterator[Check]:
         ("outbox", settings.outbox_dir),
         ("data", settings.data_dir),
     ):
-        problem = _in_time(
-            lambda folder=folder: _try_folder(folder, settings.home),  # type: ignore[misc]
-            f"{folder} does not answer; the share that it is on hangs. Mount it again, or set another folder.",
+        hangs = f"{folder} does not answer; the share that it is on hangs. Mount it again, or set another folder."
+        yield _in_time(
+            lambda name=name, folder=folder: _check_folder(name, folder, settings),  # type: ignore[misc]
+            Check(name, False, hangs),
         )
-        if problem is not None:
-            yield Check(name, False, problem)
-            continue
-        kind = mount_of(folder).kind
-        if name == "data" and is_remote(kind):
-            yield Check(
-                name,
-                False,
-                f"{folder} is on {kind}, a network file system, where the job store is not safe; set data_dir to a "
-                "folder on a local disk.",
-            )
-            continue
-        watched = ""
-        if name == "inbox":
-            polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
-            watched = f", watched by {'polling' if polled else 'events'}"
-        yield Check(name, True, f"{folder} ({kind}{watched})")
 
 
-def _in_time(ask: Callable[[], str | None], otherwise: str) -> str | None:
+def _check_folder(name: str, folder: Path, settings: Settings) -> Check:
+    offline = mounts.away(settings.data_dir, folder)
+    if offline is not None:
+        return Check(name, False, offline, away=True)
+    problem = _try_folder(folder, settings.home)
+    if problem is not None:
+        return Check(name, False, problem)
+    kind = mount_of(folder).kind
+    if name == "data" and is_remote(kind):
+        return Check(
+            name,
+            False,
+            f"{folder} is on {kind}, a network file system, where the job store is not safe; set data_dir to a "
+            "folder on a local disk.",
+        )
+    watched = ""
+    if name == "inbox":
+        polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
+        watched = f", watched by {'polling' if polled else 'events'}"
+    return Check(name, True, f"{folder} ({kind}{watched})")
+
+
+def _in_time(ask: Callable[[], Check], otherwise: Check) -> Check:
     """Return an answer, or ``otherwise`` if it does not come: a call into a share that hangs may never return."""
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Check] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(ask()), daemon=True).start()
     try:
         return answers.get(timeout=ANSWER_SECONDS)
@@ -152,15 +160,22 @@ def _try_folder(folder: Path, home: Path) -> str | None:
     return None
 
 
-def require_machine(settings: Settings) -> None:
+def require_machine(settings: Settings) -> list[str]:
     """Check limits and folders and stop at the first that will not do.
+
+    Returns:
+        A sentence for each share that is away and can be waited for.
 
     Raises:
         MachineError: which one, and what to do.
     """
+    away = []
     for check in itertools.chain(check_limits(), check_folders(settings)):
-        if not check.ok:
+        if check.away:
+            away.append(check.sentence)
+        elif not check.ok:
             raise MachineError(check.sentence)
+    return away
 
 
 def check_disk(settings: Settings) -> Check:

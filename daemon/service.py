@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from daemon import __version__, heartbeat, spool
+from daemon import __version__, heartbeat, mounts, spool
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
 from daemon.filesystem import free_bytes
 from daemon.heartbeat import Heartbeat, longest_scan_age_seconds
@@ -99,7 +99,8 @@ class DaemonService:
         """Open everything, mend what a crash left, begin to watch and to work; ``stack`` gets what undoes it."""
         settings = self._settings
         stack.callback(self._leaving.cancel)  # the last of all
-        require_machine(settings)
+        for sentence in require_machine(settings):
+            log.warning("%s", sentence)
         pipelines = frozenset(all_pipelines())
         if settings.default_pipeline not in pipelines:
             raise MachineError(
@@ -108,6 +109,8 @@ class DaemonService:
         self.store = stack.enter_context(JobStore.open(settings.data_dir))
         if self.store.recovered_from:
             log.warning("%s", self.store.recovered_from)
+        with contextlib.suppress(OSError):  # of a disk that is full just now; the next start writes it down
+            mounts.remember(settings.data_dir, (settings.inbox_dir, settings.outbox_dir))
         self.queue = InMemoryQueueService()
         storage = LocalStorageService(settings.data_dir)
         self.taking_in = TakingIn(settings)
@@ -119,7 +122,8 @@ class DaemonService:
             self.intake.stop()
         self._sweep()
         self.pipeline = PipelineProcess(settings)
-        self._outbox = Outbox(settings.outbox_dir, self.store.jobs())
+        known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
+        self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self.worker = JobWorker(self.store, self.queue, storage, self.intake, self.pipeline, self._outbox, settings)
         self.retention = Retention(settings, self.store, self._outbox)
         self._recover(storage)

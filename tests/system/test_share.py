@@ -139,6 +139,55 @@ def test_a_share_that_is_unmounted_is_offline_and_loses_and_doubles_nothing(
         daemon.stop()
 
 
+def test_a_daemon_that_starts_before_its_share_is_mounted_works_and_takes_it_up_later(
+    bound: tuple[Path, Path], clip: Path
+) -> None:
+    share, inbox = bound
+    home = inbox.parent
+    settings = {**SETTINGS, "DROPFRAME_WATCH": "polling"}
+    with running(home, ready=False, **settings) as daemon:
+        wait_for(lambda: online(daemon), 60)
+    shutil.copyfile(clip, share / "on the share.mp4")
+    unmount(inbox)
+    shutil.copyfile(clip, inbox / "into the bare folder.mp4")
+    with running(home, **settings) as daemon:
+        assert online(daemon) is False
+        beat = daemon.beat()
+        assert beat is not None
+        assert f"nothing is mounted on {inbox}" in (beat.inbox["problem"] or "")
+        said = dropframe(home, "health", **settings)
+        assert (said.returncode, "inbox cannot be reached" in said.stderr + said.stdout) == (1, True)
+        submit(daemon, clip, "submitted.mp4")
+        daemon.wait_job("submitted.mp4", JobStatus.COMPLETED)
+        assert [job.source_name for job in daemon.jobs()] == ["submitted.mp4"]
+        with mounted(inbox, "--bind", share):
+            wait_for(lambda: online(daemon), 30, "it did not come back")
+            each_is_one_completed_job(daemon, {"submitted.mp4", "on the share.mp4"})
+            daemon.stop()
+    assert [path.name for path in inbox.glob("*.mp4")] == ["into the bare folder.mp4"]
+
+
+def test_folders_below_a_share_that_is_not_mounted_are_waited_for_and_not_made(tmp_path: Path, clip: Path) -> None:
+    home, share, point = tmp_path / "home", tmp_path / "share", tmp_path / "nas"
+    folders = {"DROPFRAME_INBOX_DIR": str(point / "in"), "DROPFRAME_OUTBOX_DIR": str(point / "out")}
+    for folder in (home, share / "in", share / "out"):
+        folder.mkdir(parents=True)
+    with mounted(point, "--bind", share), running(home, ready=False, **SETTINGS, **folders) as daemon:
+        wait_for(lambda: online(daemon), 60)
+    shutil.copyfile(clip, share / "in" / "a.mp4")
+    mistyped = dropframe(home, "daemon", **{**SETTINGS, **folders, "DROPFRAME_INBOX_DIR": str(point / "im")})
+    assert (mistyped.returncode, f"{point}/im is not there" in mistyped.stderr) == (5, True)
+    with running(home, **SETTINGS, **folders) as daemon:
+        assert online(daemon) is False
+        submit(daemon, clip, "submitted.mp4")
+        wait_for(lambda: any((daemon.data / "video_jobs").glob("*_results.json")), 60)
+        assert list(point.iterdir()) == []
+        with mounted(point, "--bind", share):
+            each_is_one_completed_job(daemon, {"submitted.mp4", "a.mp4"})
+            assert len(list((share / "out").iterdir())) == 2
+            daemon.stop()
+
+
 def readiness(url: str) -> int:
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=30) as answer:
