@@ -133,15 +133,18 @@ def rejected_files(settings: Settings) -> Iterator[Kept]:
                 if not stat.S_ISREG(status.st_mode):
                     continue
                 name = reason.removesuffix(REASON_SUFFIX)
-                size = sum(_regular_bytes(member, descriptor) or 0 for member in _group(name))
+                size = sum(_regular_bytes(member, descriptor) or 0 for member in _group(name, descriptor))
                 place = os.path.relpath(os.path.join(folder, name), settings.inbox_dir)
                 # The file's own time is its writer's; the reason was written when it was rejected.
                 yield Kept(Kind.REJECTED, place, datetime.fromtimestamp(status.st_mtime, UTC), size)
 
 
-def _group(name: str) -> tuple[str, ...]:
+def _group(name: str, folder: int) -> list[str]:
     """Return the names that belong to a rejected file; the reason, by which it is found, goes last."""
-    return name, name + COMPANION_SUFFIX, name + REASON_SUFFIX
+    companion = name + COMPANION_SUFFIX
+    if _regular_bytes(companion + REASON_SUFFIX, folder) is not None:  # it was rejected by itself
+        return [name, name + REASON_SUFFIX]
+    return [name, companion, name + REASON_SUFFIX]
 
 
 def _regular_bytes(name: str, folder: int) -> int | None:
@@ -240,7 +243,7 @@ class Retention:
         folder, _, name = kept.name.rpartition("/")
         with Folders(self._settings.inbox_dir) as folders:
             descriptor = folders.get(folder)
-            for member in _group(name):
+            for member in _group(name, descriptor):
                 if _regular_bytes(member, descriptor) is not None:
                     os.unlink(member, dir_fd=descriptor)
         return True

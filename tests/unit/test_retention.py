@@ -208,6 +208,16 @@ def test_a_rejected_file_goes_with_its_reason_and_one_without_a_reason_stays(ben
     assert sorted(os.listdir(bench.inbox / "rejected")) == ["mine.txt", "ocr_only"]
 
 
+def test_an_options_file_that_was_rejected_by_itself_has_its_own_days(bench: Bench) -> None:
+    bench.reject("a.mp4", 9, size=1000)
+    bench.reject("a.mp4.options.json", 1, size=500)
+    assert bench.plan(keep_rejected_bytes=1800) == []  # its bytes are counted once
+    assert bench.clean(keep_rejected_days=7) == 1
+    assert len(os.listdir(bench.inbox / "rejected")) == 2
+    assert bench.clean(keep_rejected_days=0.5) == 1
+    assert os.listdir(bench.inbox / "rejected") == []
+
+
 def test_an_outbox_that_is_away_keeps_the_result_for_the_next_time(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
