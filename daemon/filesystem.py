@@ -59,10 +59,6 @@ class Mount:
         """Tell whether this is only the file system on which that of before was mounted: it is mounted no more."""
         return self.point != before.point and before.point.is_relative_to(self.point)
 
-    def is_below(self, before: Mount) -> bool:
-        """Tell whether this is only the file system on which that of before was mounted: it is mounted no more."""
-        return self.point != before.point and before.point.is_relative_to(self.point)
-
 
 def mount_of(path: Path, table: str | None = None) -> Mount:
     """Find the file system that a path is on; the path itself need not exist.
