@@ -252,7 +252,8 @@ def jobs(
         table.add_column(column, overflow="fold", no_wrap=column in ("job", "status"))
     for job in found:
         frames = f"{job.frames_processed}/{job.frames_total}" if job.frames_total else ""
-        table.add_row(job.job_id[:8], job.status, frames, escape(job.source_name), escape(job.error_message or ""))
+        note = job.error_message or " ".join((job.summary or {}).get("warnings", ()))
+        table.add_row(job.job_id[:8], job.status, frames, escape(job.source_name), escape(note))
     out.print(table)
     beat = heartbeat.read(settings.data_dir)
     if beat is None or not daemon_alive(settings):

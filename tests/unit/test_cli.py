@@ -102,6 +102,26 @@ def test_names_cannot_play_tricks_on_the_screen(home: Path) -> None:
     assert "".join(text.split()).count("[red]a\\x1b[31m\\n") == 1
 
 
+def test_the_list_says_why_a_job_failed_and_what_a_completed_one_lacks(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.out, "width", 200)
+    warnings = ["No objects were looked for.", "The video is cut short: [60] frames, 36 held."]
+    failed, cut, whole = (add(home, source_name=name) for name in ("failed.mp4", "cut.mp4", "whole.mp4"))
+    with JobStore.open(home / "data") as store:
+        store.move(failed.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video.")
+        for job, said in ((cut, warnings), (whole, [])):
+            store.move(job.job_id, JobStatus.RUNNING)
+            store.move(job.job_id, JobStatus.COMPLETED, output_path="r.json", summary={"warnings": said})
+    notes = {
+        name: line.split(f"{name} ")[1].strip()
+        for line in run("jobs", "--home", home)[1].splitlines()
+        for name in ("failed.mp4", "cut.mp4", "whole.mp4")
+        if name in line
+    }
+    assert notes == {"failed.mp4": "It has no video.", "cut.mp4": " ".join(warnings), "whole.mp4": ""}
+
+
 def test_an_undecodable_file_name_can_be_submitted(home: Path) -> None:
     file = home / b"bad\xff.mp4".decode(errors="surrogateescape")
     file.write_bytes(b"video")
