@@ -263,6 +263,7 @@ def test_a_plain_copy_at_any_moment_opens_with_every_job_there_was(tmp_path: Pat
         copier = threading.Thread(target=copy, args=(daemon,))
         copier.start()
         try:
+            wait_for(lambda: before, 60, "the first copy was not begun")
             for number in range(8):
                 daemon.drop(clip, f"{number}.mp4")
             for number in range(8):
