@@ -105,7 +105,7 @@ def test_names_cannot_play_tricks_on_the_screen(home: Path) -> None:
 def test_the_list_says_why_a_job_failed_and_what_a_completed_one_lacks(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.out, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     warnings = ["No objects were looked for.", "The video is cut short: [60] frames, 36 held."]
     failed, cut, whole = (add(home, source_name=name) for name in ("failed.mp4", "cut.mp4", "whole.mp4"))
     with JobStore.open(home / "data") as store:
