@@ -36,6 +36,7 @@ the application. The running sidecar shows the same at `/docs`, and for programs
 
 * The calls under `/v1/video/` answer under `/video/` as well.
 * Unknown fields and query parameters are ignored; a wrong value is 422 and named in `errors`.
+* Ids are given whole; only the command line takes their first characters.
 * Every answer has an `X-Request-Id`: yours, if you sent one of letters, digits, `.`, `_` and `-`. The log has it too.
 
 ## Access
@@ -77,8 +78,9 @@ same video and options gets the same job, with `Idempotency-Replayed: true`. Key
 
 `status` is `pending`, `running`, `completed` or `failed`; `progress` is coarse: 0.0, 0.5 or 1.0. For a progress bar
 use `frames_processed` and `frames_total`. `queue_position` is 0 for the job that is next. A cancelled job is `failed`
-with `error_kind` `cancelled`. Instead of asking again and again, send the `ETag` as `If-None-Match` with `?wait=20`:
-the answer comes when the job has changed, or is 304 after 20 seconds (at most `max_wait_seconds`).
+with `error_kind` `cancelled`. `summary.warnings` of a completed job are sentences on what its result lacks, such as
+frames that the video lists and does not hold. Instead of asking again and again, send the `ETag` as `If-None-Match`
+with `?wait=20`: the answer comes when the job has changed, or is 304 after 20 seconds (at most `max_wait_seconds`).
 
 ## The calls
 """
@@ -124,15 +126,14 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
     """Make one exchange for each call."""
     done, failed, waiting = (job.job_id for job in store.create([make_job(i) for i in range(3)]))
     found = {"bbox": [13.0, 137.2, 477.1, 446.0], "class": "bus", "class_id": 5, "confidence": 0.8682}
-    frames = [
-        {"frame_index": i, "result": {"detections": [found], "text": "", "text_blocks": []}, "timestamp_s": i / 25}
-        for i in range(3)
-    ]
+    block = {"bbox": [40.0, 30.0, 290.0, 62.0], "confidence": 0.97, "text": "HOME 2 - 1 AWAY"}
+    result = {"detections": [found], "text": block["text"], "text_blocks": [block]}
+    frames = [{"frame_index": i, "result": result, "timestamp_s": i / 25} for i in range(3)]
     (home / "data" / "video_jobs").mkdir()
-    write_document(home / "data" / output_key(done), frames)
+    write_document(home / "data" / output_key(done), frames, ["HOME 2 - 1 AWAY"])
     (home / "data" / "video_jobs" / "v.mp4").write_bytes(HEAD)
     store.move(done, JobStatus.RUNNING, frames_total=3)
-    summary = {"classes": {"bus": 3}, "detection_count": 3, "frame_count": 3}
+    summary = {"classes": {"bus": 3}, "detection_count": 3, "frame_count": 3, "warnings": []}
     store.move(
         done, JobStatus.COMPLETED, output_path=output_key(done), summary=summary, frames_processed=3, device="cpu"
     )

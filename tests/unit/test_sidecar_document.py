@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ def frame(index: int, size: int = 1) -> dict[str, Any]:
     }
 
 
-def write_document(path: Path, frames: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write as the pipeline does: sorted keys, one frame a line."""
+def write_document(path: Path, frames: list[dict[str, Any]], texts: Sequence[str] = ("],", "\n")) -> dict[str, Any]:
+    """Write as the pipeline does: sorted keys, one frame a line. The texts could be taken for the frames' end."""
     lines = ",\n".join(json.dumps(f, sort_keys=True) for f in frames)
     head = '{\n"models": [],\n"options": {"max_frames": null},\n"pipeline_id": "yolo_ocr",\n"results": ['
-    tail = '\n],\n"schema": "dropframe.results/1",\n"summary": {"texts": ["],", "\\n"]}\n}\n'
+    tail = f'\n],\n"schema": "dropframe.results/1",\n"summary": {json.dumps({"texts": texts})}\n}}\n'
     path.write_text(head + ("\n" + lines if frames else "") + tail)
     whole: dict[str, Any] = json.loads(path.read_text())
     assert whole["results"] == frames
