@@ -112,7 +112,9 @@ class FormReader:
         if not self.complete:
             raise Problem(400, "The form ends before its last boundary; send it again.", "bad-form")
         if self.file_name is None:
-            raise bad_field(FILE_FIELD, "The form has no file; with curl, add -F file=@video.mp4.")
+            raise bad_field(
+                FILE_FIELD, "The form has no field named file; send the video in it (curl -F file=@video.mp4)."
+            )
 
     def _begin_part(self) -> None:
         self._parts += 1

@@ -78,6 +78,12 @@ def test_a_form_that_cannot_be_used_is_refused(body: bytes, status: int) -> None
     assert caught.value.status == status
 
 
+def test_a_form_whose_file_has_another_name_is_told_the_name() -> None:
+    body = part(b'name="video"; filename="a.mp4"', VIDEO) + b"--xyz--\r\n"
+    with pytest.raises(Problem, match="The form has no field named file; send the video in it"):
+        feed(body, [])[0].check_complete()
+
+
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [
