@@ -95,8 +95,11 @@ class Gate:
             self._metrics.in_flight -= 1
             seconds = time.perf_counter() - started
             self._metrics.count(scope["method"], status, seconds)
-            if log.isEnabledFor(logging.INFO):
-                _log(scope, status, seconds, note)
+            # Pages, monitors and programs ask all the time; a line for each answer would bury the others.
+            usual = scope["method"] in ("GET", "HEAD") and 0 < status < 400 and not note
+            level = logging.DEBUG if usual else logging.INFO
+            if log.isEnabledFor(level):
+                _log(level, scope, status, seconds, note)
 
     def _answer_here(self, scope: Scope, headers: Mapping[bytes, bytes], origin: str | None) -> Problem | None:
         """Let a request pass, or say why not."""
@@ -131,7 +134,7 @@ async def _preflight(send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _log(scope: Scope, status: int, seconds: float, note: str) -> None:
+def _log(level: int, scope: Scope, status: int, seconds: float, note: str) -> None:
     client = scope.get("client")
     fields = {
         "method": scope["method"],
@@ -144,4 +147,4 @@ def _log(scope: Scope, status: int, seconds: float, note: str) -> None:
         fields["token"] = token
     if note:
         fields["note"] = note
-    log.info("answered", extra={"fields": fields})
+    log.log(level, "answered", extra={"fields": fields})

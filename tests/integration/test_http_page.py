@@ -52,7 +52,7 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
     archive.write_bytes(b"PK\x03\x04" + bytes(1000))
     torn = home / "torn.mp4"
     torn.write_bytes(chosen.read_bytes()[:2000])
-    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+    with running_sidecar(home, log_level="debug") as sidecar, browsing(home / "profile") as browser:
         browser.open(sidecar.url + "/")
         browser.wait_for("document.querySelector('#wrong').innerText.includes('daemon has never run')")
         browser.wait_for("document.querySelectorAll('#pipeline option').length === 3")

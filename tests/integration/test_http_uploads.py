@@ -291,6 +291,23 @@ def test_names_cannot_forge_a_log_line(tmp_path: Path) -> None:
         assert all(line["request_id"] for line in answered)
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_request_that_only_read_and_was_answered_is_logged_at_debug(tmp_path: Path, level: str) -> None:
+    usual = [("GET", "/healthz", 200), ("HEAD", "/v1/jobs", 200)]
+    others = [("GET", "/nope", 404), ("PUT", "/v1/video/submit/a.mp4", 201), ("GET", "/readyz", 503)]
+    with running_sidecar(tmp_path, log_level=level) as sidecar:
+        for method, path, _ in usual + others:
+            httpx.request(method, sidecar.url + path, content=VIDEO if method == "PUT" else None)
+
+        def logged() -> list[tuple[str, tuple[str, str, int]]]:
+            lines = [line for line in sidecar.log() if line["event"] == "answered"]
+            assert all(line["request_id"] for line in lines)
+            return [(line["level"], (line["method"], line["path"], line["status"])) for line in lines]
+
+        expected = [("debug", one) for one in usual if level == "debug"] + [("info", one) for one in others]
+        wait_until(lambda: sorted(logged()) == sorted(expected))
+
+
 def test_settings_problems_end_with_code_2_and_one_sentence(tmp_path: Path) -> None:
     import sys
 
