@@ -192,7 +192,7 @@ class Job:
     sha256: str | None = None
     size_bytes: int = 0
     device: str | None = None
-    """What the models ran on: ``cpu`` or ``cuda:N``."""
+    """What the models ran on: ``cpu`` or ``cuda:N``; ``cuda`` after a crash just when its result was finished."""
     summary: dict[str, Any] | None = None
     """The result document's ``summary`` without its texts, so that lists need not open results."""
     claim: Claim | None = None

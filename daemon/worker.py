@@ -353,8 +353,11 @@ class JobWorker:
         document = self._storage.path(output_key(job.job_id))
         if document.exists():
             try:
-                return recorded_facts(document)
-            except (ValueError, LookupError):
+                facts = recorded_facts(document)
+                if (job.device or "").startswith(facts["device"]):
+                    del facts["device"]  # noted before the result was to be published, with the GPU's number
+                return facts
+            except (ValueError, LookupError, TypeError):
                 log.warning("The result of job %s is damaged and is made anew", job.job_id)
                 document.unlink()
         begun = self._clock()
@@ -397,7 +400,7 @@ class JobWorker:
             report.wall_seconds,
             report.stage_seconds,
         )
-        facts: dict[str, Any] = {
+        facts = {
             "frames_processed": report.frames_processed,
             "frames_total": report.frames_total,
             "sha256": report.sha256,

@@ -203,20 +203,30 @@ TAIL_BYTES = 8_000_000
 """More than what stands behind the frames can be: a thousand lines of text and some numbers."""
 
 
-def recorded_facts(path: Path) -> dict[str, Any]:
-    """Return what a finished document tells a job record: frames, checksum, size and summary.
+def analysed_total(expected: int | None, options: Options) -> int | None:
+    """Return how many frames will be analysed if the container tells the truth, or None if it tells nothing."""
+    if expected is None:
+        return options.max_frames
+    total = -(-expected // options.frame_stride)
+    return total if options.max_frames is None else min(total, options.max_frames)
 
-    Only the end of the document is read.
+
+def recorded_facts(path: Path) -> dict[str, Any]:
+    """Return what a finished document tells a job record: frames, checksum, size, device and summary.
+
+    Of a GPU it knows that it was one, and not its number. Only the ends of the document are read.
     """
     with path.open("rb") as file:
+        head = b"".join(file.readline(TAIL_BYTES) for _ in range(3))  # the brace, models and options
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
         tail = file.read()
-    tail = tail[tail.rindex(b'\n"source": ') :].strip().removesuffix(b"}")
-    end = json.loads(b"{" + tail + b"}")
-    summary = {name: value for name, value in end["summary"].items() if name != "texts"}
+    document = json.loads(head + tail[tail.rindex(b'\n"source": ') :])
+    summary = {name: value for name, value in document["summary"].items() if name != "texts"}
     return {
         "frames_processed": summary["frame_count"],
-        "sha256": end["source"]["sha256"],
-        "size_bytes": end["source"]["size_bytes"],
+        "frames_total": analysed_total(summary["frames_expected"], Options(**document["options"])),
+        "sha256": document["source"]["sha256"],
+        "size_bytes": document["source"]["size_bytes"],
+        "device": next((model["device"] for model in document["models"] if model["device"] != "cpu"), "cpu"),
         "summary": summary,
     }

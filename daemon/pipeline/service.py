@@ -21,7 +21,7 @@ from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import overlap
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
 from daemon.pipeline.records import Analysis, Frame, Progress, RunReport, Stage, VideoInfo
-from daemon.pipeline.results import ResultsSerializer
+from daemon.pipeline.results import ResultsSerializer, analysed_total
 from daemon.pipeline.video import DecodeCount, Limits, Video
 from daemon.settings import Settings
 
@@ -265,14 +265,6 @@ def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def analysed_total(expected: int | None, options: Options) -> int | None:
-    """Return how many frames will be analysed if the container tells the truth, or None if it tells nothing."""
-    if expected is None:
-        return options.max_frames
-    total = -(-expected // options.frame_stride)
-    return total if options.max_frames is None else min(total, options.max_frames)
 
 
 def _what_frames_depend_on(settings: Settings) -> str:

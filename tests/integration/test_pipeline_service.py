@@ -20,7 +20,8 @@ from daemon.errors import BadOptions, BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
 from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.pipeline.records import Progress
-from daemon.pipeline.service import VideoFilePipelineService, analysed_total
+from daemon.pipeline.results import analysed_total, recorded_facts
+from daemon.pipeline.service import VideoFilePipelineService
 from daemon.settings import Settings
 from tests.clips import make_clip
 
@@ -77,6 +78,18 @@ def test_the_document_holds_every_frame_and_says_what_made_it(service: VideoFile
     assert document["summary"]["warnings"] == []
     assert {"FRAME 0", "FRAME 1", "FRAME 2", "FRAME 3"} <= set(document["summary"]["texts"])
     assert set(report.stage_seconds) == {"decode", "objects", "text", "write"}
+
+
+@pytest.mark.parametrize("options", [{}, {"frame_stride": 3}, {"max_frames": 7}])
+def test_the_document_tells_what_the_run_told(
+    bare: VideoFilePipelineService, clip: Path, options: dict[str, int]
+) -> None:
+    report = bare.run_on_file(clip, "ocr_only", **options)
+    facts = recorded_facts(clip.with_name("a.mp4.json"))
+    assert report.frames_total is not None
+    assert facts.keys() >= {"frames_total", "device", "summary"}
+    expected = {name: getattr(report, name) for name in facts}
+    assert facts == {**expected, "device": report.device.split(":")[0]}
 
 
 def test_runs_give_the_same_bytes(service: VideoFilePipelineService, clip: Path) -> None:

@@ -40,6 +40,7 @@ from daemon.worker import SURROUNDINGS_SECONDS, JobWorker
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 Act = Callable[[RunRequest], object] | Exception
+SUMMARY = {"frame_count": 10, "frames_expected": 10}
 
 
 class Played:
@@ -68,14 +69,15 @@ class Played:
         if should_stop():
             raise Interrupted("The run was stopped.")
         request.output_path.write_bytes(document(request.source_name))
-        return RunReport(10, 10, "abc", 5, "cpu", {"frame_count": 10}, {"text": 0.5}, 1.0)
+        return RunReport(10, 10, "abc", 5, "cpu", dict(SUMMARY), {"text": 0.5}, 1.0)
 
 
-def document(name: str) -> bytes:
+def document(name: str, device: str = "cpu") -> bytes:
     """Return a small result document."""
+    head = f'"models": [{{"device": "{device}"}}],\n"options": {{}},\n"results": [\n]'
     source = json.dumps({"name": name, "sha256": "abc", "size_bytes": 5})
-    summary = json.dumps({"frame_count": 10, "texts": []})
-    return f'{{\n"results": [\n],\n"source": {source},\n"summary": {summary},\n"video": {{}}\n}}\n'.encode()
+    summary = json.dumps({**SUMMARY, "texts": []})
+    return f'{{\n{head},\n"source": {source},\n"summary": {summary},\n"video": {{}}\n}}\n'.encode()
 
 
 class Bench:
@@ -154,7 +156,7 @@ def test_a_job_is_run_published_and_completed(bench: Bench) -> None:
     assert (job.status, job.attempts, job.error_message, job.error_kind) == (COMPLETED, 1, None, None)
     assert job.output_path == output_key(job_id)
     assert (job.frames_processed, job.frames_total, job.sha256, job.device) == (10, 10, "abc", "cpu")
-    assert job.summary == {"frame_count": 10}
+    assert job.summary == SUMMARY
     assert job.started_at is not None
     assert job.finished_at is not None
     assert bench.published() == {"a.mp4.json": document("a.mp4")}
@@ -460,13 +462,25 @@ def test_only_a_failed_job_can_be_retried(bench: Bench) -> None:
 
 
 def test_a_result_that_is_there_already_is_only_published(bench: Bench) -> None:
+    before, undisturbed = bench.add(), bench.add("b.mp4")
+    bench.storage.path(output_key(before)).write_bytes(document("made before"))
+    bench.step(), bench.step()
+    assert bench.runs() == 1
+    assert bench.published() == {"a.mp4.json": document("made before"), "b.mp4.json": document("b.mp4")}
+    for job in (bench.job(before), bench.job(undisturbed)):
+        assert (job.status, job.frames_processed, job.frames_total, job.sha256) == (COMPLETED, 10, 10, "abc")
+        assert (job.size_bytes, job.device, job.summary) == (5, "cpu", SUMMARY)
+
+
+@pytest.mark.parametrize(
+    ("noted", "recorded"), [(None, "cuda"), ("cuda:1", "cuda:1"), ("cpu", "cuda")], ids=["crash", "outbox", "another"]
+)
+def test_the_number_of_the_gpu_stays_on_record_once_it_is_noted(bench: Bench, noted: str | None, recorded: str) -> None:
     job_id = bench.add()
-    bench.storage.path(output_key(job_id)).write_bytes(document("made before"))
+    bench.store.note(job_id, device=noted)
+    bench.storage.path(output_key(job_id)).write_bytes(document("made before", "cuda"))
     bench.step()
-    assert bench.runs() == 0
-    job = bench.job(job_id)
-    assert (job.status, job.frames_processed, job.sha256, job.summary) == (COMPLETED, 10, "abc", {"frame_count": 10})
-    assert bench.published() == {"a.mp4.json": document("made before")}
+    assert (bench.job(job_id).status, bench.job(job_id).device) == (COMPLETED, recorded)
 
 
 def test_a_damaged_result_is_made_anew(bench: Bench) -> None:
