@@ -52,7 +52,7 @@ from daemon.errors import (
 )
 from daemon.filesystem import keep_standard_files_open
 from daemon.job_reader import JobReader
-from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
 from daemon.settings import Settings
 from daemon.spool import TicketKind
 from daemon.storage import LocalStorageService
@@ -320,13 +320,13 @@ def retry(
     settings = load(home)
     if (job_id is None) == (not all_failed):
         raise SettingsError("Name one job, or say --all-failed.")
-    failed = [job for job in known_jobs(settings, JobStatus.FAILED) if not job.source_removed_at]
-    chosen = failed if job_id is None else [find_job(settings, job_id)]
+    if job_id is None:
+        chosen = [job for job in known_jobs(settings, JobStatus.FAILED) if not why_no_retry(vars(job))]
+    else:
+        chosen = [find_job(settings, job_id)]
     for job in chosen:
-        if job.status is not JobStatus.FAILED:
-            raise IllegalMove(f"Job {job.job_id} is {job.status}; only a failed job can be retried.")
-        if job.source_removed_at:
-            raise IllegalMove(f"The video of job {job.job_id} is not kept any more; drop or submit it again.")
+        if why := why_no_retry(vars(job)):
+            raise IllegalMove(f"Job {job.job_id} is {job.status}; {why}.")
     for job in chosen:
         spool.request(spool_dir(settings), TicketKind.RETRY, job.job_id)
     if as_json:

@@ -229,3 +229,19 @@ class Job:
                 claim.get("companion", False),
             )
         return cls(**values)
+
+
+def why_no_retry(record: Mapping[str, Any]) -> str | None:
+    """Say why a person's retry cannot make a job pending again, as the end of a sentence; None if it can.
+
+    Args:
+        record: The job's fields: its record as the store keeps it, or ``vars`` of a Job.
+    """
+    if record["status"] != JobStatus.FAILED:
+        return "only a failed one can be tried again"
+    if record.get("source_removed_at"):
+        return "its video is not kept any more; drop or submit it again"
+    if record["error_kind"] == ErrorKind.PERMANENT and record["started_at"] is None:
+        # Such as a submission with an unknown option: what would run is not what was asked for.
+        return "it was refused before it could start, as its error message says; submit it again"
+    return None

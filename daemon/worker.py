@@ -27,7 +27,7 @@ from daemon.errors import (
 from daemon.faults import crash_point
 from daemon.filesystem import FULL, free_bytes, shown
 from daemon.intake import Intake
-from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
+from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now, why_no_retry
 from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
@@ -166,16 +166,14 @@ class JobWorker:
         """Put a failed job back into the queue, with all its attempts.
 
         Returns:
-            Whether it had failed; False too for one whose video is not kept any more, or that was refused before
-            it could start, such as a submission with an unknown option: it would not be what was asked for.
+            Whether it may be retried (``jobs.why_no_retry``).
 
         Raises:
             UnknownJob: there is no such job.
             StoreError: the store cannot be written.
         """
         job = self._store.get(job_id)
-        refused = job.error_kind is ErrorKind.PERMANENT and job.started_at is None
-        if job.status is not JobStatus.FAILED or refused or job.source_removed_at:
+        if why_no_retry(vars(job)):
             return False
         self._storage.delete_file(output_key(job_id))
         job = self._store.move(

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from daemon import spool
 from daemon.errors import StorageError
-from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key, timestamp
+from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key, timestamp, why_no_retry
 from daemon.pipeline.pipelines import Pipeline
 from daemon.spool import TicketKind
 from sidecar.client import ClientGone, until_gone
@@ -203,18 +203,16 @@ class Endpoints:
     async def retry(self, request: Request) -> Response:
         """Ask for a failed job to be tried again."""
         record = self._state.record(_job_id(request))
-        if record["status"] != JobStatus.FAILED:
-            raise _wrong_state(record, "only a failed one can be tried again")
-        if record.get("source_removed_at"):
-            raise _wrong_state(record, "its video is not kept any more; submit it again")
+        if why := why_no_retry(record):
+            raise _wrong_state(record, why)
         return await self._ask(TicketKind.RETRY, record)
 
     async def retry_failed(self, request: Request) -> Response:
-        """Ask for all failed jobs to be tried again, but those that a person cancelled or whose video is gone."""
+        """Ask for all failed jobs to be tried again that can be, but those that a person cancelled."""
         ids = [
             record["job_id"]
             for record in self._state.jobs.with_status(JobStatus.FAILED)
-            if record["error_kind"] != ErrorKind.CANCELLED and not record.get("source_removed_at")
+            if record["error_kind"] != ErrorKind.CANCELLED and not why_no_retry(record)
         ]
         await asyncio.to_thread(self._request, TicketKind.RETRY, ids)
         return JSONResponse({"requested": len(ids)}, 202, NO_STORE)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from daemon import heartbeat
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore
 from sidecar.app import make_app
@@ -137,6 +137,7 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
     store.move(
         done, JobStatus.COMPLETED, output_path=output_key(done), summary=summary, frames_processed=3, device="cpu"
     )
+    store.move(failed, JobStatus.RUNNING, attempts=1, started_at=utc_now())
     store.move(failed, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video track.")
     heartbeat.write(home / "data", beat("2100-01-01T00:00:00+00:00"))
     app = make_app(Settings(home=home))

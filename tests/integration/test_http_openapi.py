@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from daemon import heartbeat, spool
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.store import JobStore
 from daemon.tokens import Rights, new_token
 from tests.schemathesis_hooks import VIDEO_BYTES
@@ -25,6 +25,7 @@ EXAMPLES = 25
 def fill(home: Path, store: JobStore) -> None:
     """A job in every state, and one that is still a ticket."""
     jobs = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4", source_name="v.mp4") for _ in range(5)])
+    store.move(jobs[0].job_id, JobStatus.RUNNING, started_at=utc_now())
     store.move(jobs[0].job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video.")
     store.move(jobs[1].job_id, JobStatus.RUNNING, frames_total=5)
     store.move(jobs[2].job_id, JobStatus.RUNNING)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from daemon import __version__, cli, spool
 from daemon.errors import BadOptions, IllegalMove, MachineError, ModelError, SettingsError, StoreLocked, UnknownJob
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore
 from daemon.tokens import find_token, parse_token
@@ -183,12 +183,16 @@ def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
 
 
 def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> None:
-    failed, waiting = add(home), add(home)
+    failed, waiting, refused = add(home), add(home), add(home)
     with JobStore.open(home / "data") as store:
-        store.move(failed.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
+        store.move(failed.job_id, JobStatus.RUNNING, started_at=utc_now())
+        for job in (failed, refused):
+            store.move(job.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
     with pytest.raises(IllegalMove, match="is failed already"):
         run("cancel", waiting.job_id, failed.job_id, "--home", home)
-    with pytest.raises(IllegalMove, match="only a failed job can be retried"):
+    with pytest.raises(IllegalMove, match=r"is failed; it was refused before it could start, .*; submit it again\.$"):
+        run("retry", refused.job_id, "--home", home)
+    with pytest.raises(IllegalMove, match="is pending; only a failed one can be tried again"):
         run("retry", waiting.job_id, "--home", home)
     with pytest.raises(SettingsError, match="Name one job, or say --all-failed"):
         run("retry", "--home", home)

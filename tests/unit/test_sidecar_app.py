@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from daemon import heartbeat, spool
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore
 from daemon.tokens import Rights, new_token
@@ -434,8 +434,10 @@ def tickets(home: Path) -> list[tuple[str, str]]:
 
 def test_cancel_and_retry_are_tickets_for_the_right_states_only(tmp_path: Path) -> None:
     with JobStore.open(tmp_path / "data") as store:
-        waits, failed, cancelled, done = store.create([Job(new_job_id(), input_path="x") for _ in range(4)])
-        store.move(failed.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
+        waits, failed, cancelled, done, refused = store.create([Job(new_job_id(), input_path="x") for _ in range(5)])
+        store.move(failed.job_id, JobStatus.RUNNING, started_at=utc_now())
+        for job in (failed, refused):
+            store.move(job.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
         store.move(cancelled.job_id, JobStatus.FAILED, error_kind=ErrorKind.CANCELLED)
         store.move(done.job_id, JobStatus.RUNNING)
         store.move(done.job_id, JobStatus.COMPLETED)
@@ -450,11 +452,13 @@ def test_cancel_and_retry_are_tickets_for_the_right_states_only(tmp_path: Path) 
                 return response.status_code
 
             assert [await ask(job, "cancel") for job in (waits, failed, done)] == [202, 409, 409]
-            assert [await ask(job, "retry") for job in (cancelled, waits, done)] == [202, 409, 409]
+            assert [await ask(job, "retry") for job in (cancelled, waits, done, refused)] == [202, 409, 409, 409]
             assert sorted(tickets(tmp_path)) == [("cancel", waits.job_id), ("retry", cancelled.job_id)]
             response = await client.post("/v1/jobs/retry-failed")
             assert (response.status_code, response.json()) == (202, {"requested": 1})
             assert ("retry", failed.job_id) in tickets(tmp_path)
+            answer = await client.post(f"/v1/jobs/{refused.job_id}/retry")
+            assert "it was refused before it could start" in check_problem(answer)["detail"]
 
         call(tmp_path, work)
 
