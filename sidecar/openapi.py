@@ -137,7 +137,14 @@ PIPELINES = _object(
     {
         "pipelines": {
             "type": "array",
-            "items": _object({"pipeline_id": TEXT, "description": TEXT, "default": {"type": "boolean"}}),
+            "items": _object(
+                {
+                    "pipeline_id": TEXT,
+                    "description": TEXT,
+                    "default": {"type": "boolean"},
+                    "problem": _said(_or_null(TEXT), "Why its jobs would fail just now."),
+                }
+            ),
         }
     }
 )

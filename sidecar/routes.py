@@ -46,6 +46,10 @@ PAGE_HEADERS = {
 NO_STORE = {"cache-control": "no-store"}
 JSON = {"content-type": "application/json"}
 RETENTION = "was removed by retention (the keep settings)"
+LACKS_WEIGHTS = (
+    "It needs object weights and there are none, so its jobs fail: put an Ultralytics .pt into data/models/ and start "
+    "Dropframe again."
+)
 MOST_JOBS = 500
 MOST_FRAMES = 100_000
 SCAN_JOBS = 1000
@@ -274,8 +278,14 @@ class Endpoints:
     async def pipelines(self, request: Request) -> Response:
         """List the pipelines."""
         default = self._state.settings.default_pipeline
+        lacking = self._state.lacks_object_weights()
         listed = [
-            {"pipeline_id": name, "description": p.description, "default": name == default}
+            {
+                "pipeline_id": name,
+                "description": p.description,
+                "default": name == default,
+                "problem": LACKS_WEIGHTS if p.needs_objects and lacking else None,
+            }
             for name, p in self._pipelines.items()
         ]
         return JSONResponse({"pipelines": listed}, headers=NO_STORE)

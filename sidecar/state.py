@@ -206,6 +206,13 @@ class State:
         """Return how old the daemon's last sign of life is, or None if there is none."""
         return None if self.beat is None else heartbeat.age_seconds(self.beat, datetime.now(UTC))
 
+    def lacks_object_weights(self) -> bool:
+        """Tell whether a daemon runs that has loaded its models and none of them looks for objects."""
+        age, beat = self.beat_age_seconds(), self.beat
+        if beat is None or age is None or age > heartbeat.ALIVE_SECONDS or beat.state != "running":
+            return False
+        return not any(model["role"] == "objects" for model in beat.models)
+
     def scan_age_seconds(self) -> float | None:
         """Return how old the last good scan of the inbox is, or None if there was none."""
         age, beat = self.beat_age_seconds(), self.beat

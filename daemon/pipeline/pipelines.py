@@ -35,6 +35,8 @@ class Pipeline:
     """Gives the stages in order, taking models that are loaded already."""
     warnings: Callable[[Loaded], Sequence[str]] = field(default=lambda _: ())
     """Gives sentences for the result's summary about what could not be done."""
+    needs_objects: bool = False
+    """Its jobs fail without object weights."""
 
 
 def _objects(loaded: Loaded) -> Sequence[Stage]:
@@ -57,7 +59,7 @@ PIPELINES = (
         lambda loaded: [loaded.objects, loaded.text] if loaded.objects else [loaded.text_detecting],
         lambda loaded: [] if loaded.objects else [NO_OBJECTS],
     ),
-    Pipeline("yolo", "Objects in every frame.", _objects),
+    Pipeline("yolo", "Objects in every frame.", _objects, needs_objects=True),
     Pipeline("ocr_only", "Text in every frame.", lambda loaded: [loaded.text]),
 )
 

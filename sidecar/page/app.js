@@ -33,6 +33,8 @@ const percent = (job) => (job.frames_total ? Math.min(100, (100 * job.frames_pro
 const bytes = (n) => (n >= 1e9 ? (n / 1e9).toFixed(1) + " GB" : n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : Math.ceil(n / 1e3) + " kB");
 const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
 const about = (s) => (s < 90 ? `about ${Math.ceil(s)} s` : s < 5400 ? `about ${Math.round(s / 60)} min` : `about ${(s / 3600).toFixed(1)} h`);
+const span = (s) => (s < 59.5 ? `${Math.round(s)} s` : `${Math.floor(Math.round(s) / 60)}:${String(Math.round(s) % 60).padStart(2, "0")} min`);
+const warnings = (job) => (job.summary && job.summary.warnings) || [];
 const moment = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
 // Submitting.
@@ -97,8 +99,12 @@ function jobLine(job) {
     ? `${Math.floor(percent(job))} %${job.frames_per_second ? `, ${job.frames_per_second.toFixed(1)} frames/s` : ""}`
     : job.status === "pending" ? (job.queue_position ? `${job.queue_position} before it` : "next")
     : job.status === "failed" ? job.error_message || "" : job.summary ? `${job.summary.frame_count} frames` : "";
+  const warned = warnings(job).join(" ");
   const button = make("button", { class: "job" + (job.job_id === chosen.id ? " chosen" : ""), onclick: () => { choose(job.job_id); if (NARROW.matches) at("detail").scrollIntoView({ behavior: "smooth" }); } },
-    make("span", { class: "row" }, make("span", { class: "name" }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
+    make("span", { class: "row" },
+      make("span", { class: "name" }, job.source_name || job.job_id),
+      warned ? make("span", { class: "mark", role: "img", title: warned, "aria-label": warned }, "!") : null,
+      make("span", { class: `pill ${job.status}` }, job.status)),
     make("span", { class: "small soft" }, `${moment(job.created_at)} · ${bytes(job.size_bytes)}${doing ? " · " + doing : ""}`));
   if (job.status === "running" && job.frames_total) button.append(make("progress", { max: 100, value: percent(job) }));
   return button;
@@ -125,12 +131,34 @@ async function refresh() {
 
 async function checkHealth() {
   const body = await fetch("/readyz").then((response) => response.json()).catch(() => null);
+  const before = at("health").textContent;
   const wrong = body && body.parts ? Object.values(body.parts).filter((part) => !part.ok).map((part) => part.detail) : ["Dropframe does not answer."];
   at("health").textContent = wrong.length ? "not ready" : "ready";
   at("health").className = `pill ${wrong.length ? "failed" : "completed"}`;
   at("wrong").textContent = wrong.join(" ");
   at("wrong").hidden = !wrong.length;
+  if (at("health").textContent !== before || !at("pipeline").length) await listPipelines();
 }
+
+// Asked for anew when a daemon comes or goes, as it knows which weights there are.
+async function listPipelines() {
+  const body = await ask("/v1/pipelines").catch(() => null);
+  if (!body) return;
+  const chosenBefore = at("pipeline").value;
+  at("pipeline").replaceChildren(...body.pipelines.map((one) => {
+    const option = make("option", { value: one.pipeline_id, title: one.description, "data-problem": one.problem }, one.pipeline_id);
+    option.selected = chosenBefore ? one.pipeline_id === chosenBefore : one.default;
+    return option;
+  }));
+  sayWhetherItFits();
+}
+
+function sayWhetherItFits() {
+  const [option] = at("pipeline").selectedOptions;
+  at("unfit").textContent = (option && option.dataset.problem) || "";
+}
+
+at("pipeline").addEventListener("change", sayWhetherItFits);
 
 at("more").addEventListener("click", () => { shown += PAGE_JOBS; refresh(); });
 at("status").addEventListener("change", refresh);
@@ -200,6 +228,7 @@ function show(job, going) {
   at("detail").replaceChildren(
     make("div", { class: "row" }, make("h2", { class: "name", title: job.source_name }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
     job.error_message ? make("p", { class: "notice" }, job.error_message) : "",
+    ...warnings(job).map((sentence) => make("p", { class: "notice warning" }, sentence)),
     job.status === "running" ? make("progress", { max: 100, ...(job.frames_total ? { value: percent(job) } : {}) }) : "",
     make("div", { class: "chips" }, ...classes.map(([name, count]) => make("span", { class: "chip small" }, `${name} ${count}`))),
     make("div", { id: "result" }),
@@ -216,7 +245,7 @@ async function showResult(job, going) {
   const canvas = make("canvas");
   const texts = make("tbody");
   const heading = make("h2", {}, "Text");
-  at("result").append(make("div", { class: "stage" }, video, canvas), heading, make("div", { class: "scroll" }, make("table", {}, texts)));
+  at("result").append(make("div", { class: "stage" }, video, canvas));
   const found = new Frames(job.job_id);
   const paint = () => {
     const frame = found.at(video.currentTime);
@@ -237,15 +266,16 @@ async function showResult(job, going) {
   try {
     const first = await found.load(0);
     let before = "";
-    for (const frame of first) {
+    for (const frame of first.results) {
       if (!frame.result.text || frame.result.text === before) continue;
       before = frame.result.text;
       const time = frame.timestamp_s;
       texts.append(make("tr", {}, make("td", { class: "at", onclick: () => { video.currentTime = time; } }, clock(time)), make("td", {}, before.replaceAll("\n", " · "))));
     }
-    if (!texts.children.length) texts.append(make("tr", {}, make("td", { class: "soft" }, "None was read.")));
-    const last = first[first.length - 1];
-    if (last && last.frame_index + 1 < (job.frames_total || 0)) heading.textContent = `Text of the first ${clock(last.timestamp_s)} min`;
+    const lookedFor = first.models.some((model) => model.role === "text");
+    if (lookedFor && !texts.children.length) texts.append(make("tr", {}, make("td", { class: "soft" }, "None was read.")));
+    if (first.next_frame !== null) heading.textContent = `Text of the first ${span(first.results.at(-1).timestamp_s)}`;
+    if (texts.children.length) at("result").append(heading, make("div", { class: "scroll" }, make("table", {}, texts)));
     paint();
   } catch (error) {
     at("result").append(make("p", { class: "notice" }, String(error.message || error)));
@@ -260,7 +290,7 @@ class Frames {
       const block = ask(`/v1/video/results/${this.id}?from_frame=${from}&limit=${FRAMES_AT_ONCE}`).then((part) => {
         this.perSecond = (part.video && part.video.fps) || this.perSecond;
         block.frames = part.results;
-        return part.results;
+        return part;
       });
       block.frames = [];
       this.blocks.set(from, block);
@@ -298,6 +328,7 @@ function draw(canvas, video, result) {
     pen.lineWidth = 2;
     pen.setLineDash(dashed ? [4, 3] : []);
     pen.strokeRect(left + x1 * scale, top + y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+    if (!label) return;
     const wide = pen.measureText(label).width + 8;
     const above = Math.max(0, top + y1 * scale - 17);
     pen.fillStyle = colour;
@@ -305,21 +336,18 @@ function draw(canvas, video, result) {
     pen.fillStyle = "#000";
     pen.fillText(label, left + x1 * scale + 3, above + 12.5);
   };
-  for (const one of result.detections) box(one.bbox, COLOURS[one.class_id % COLOURS.length], `${one.class} ${Math.round(one.confidence * 100)} %`, false);
+  // A region of text that was read has its text where its own label would be.
+  const read = new Set((result.text_blocks || []).map((one) => String(one.bbox)));
+  for (const one of result.detections) {
+    const label = one.class === "text" && read.has(String(one.bbox)) ? "" : `${one.class} ${Math.round(one.confidence * 100)} %`;
+    box(one.bbox, COLOURS[one.class_id % COLOURS.length], label, false);
+  }
   for (const one of result.text_blocks || []) box(one.bbox, "#ffffff", one.text, true);
 }
 
 // Beginning.
 
 at("curl").textContent = `curl -F file=@video.mp4 ${location.origin}/v1/video/submit`;
-
-ask("/v1/pipelines").then((body) => {
-  for (const one of body.pipelines) {
-    const option = make("option", { value: one.pipeline_id, title: one.description }, one.pipeline_id);
-    option.selected = one.default;
-    at("pipeline").append(option);
-  }
-}).catch(() => {});
 
 async function main() {
   for (;;) {

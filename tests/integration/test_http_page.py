@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
+from daemon.store import JobStore
 from tests.browser import CHROMIUM, browsing
 from tests.clips import make_clip
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
 from tests.sidecar_process import running_sidecar
+from tests.unit.test_sidecar_document import write_document
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -27,6 +30,13 @@ SENTENCE = "HOME 2 - 1 AWAY"
 PAINTED = """(() => {
   const canvas = document.querySelector(".stage canvas");
   return canvas.width > 0 && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean);
+})()"""
+
+
+KEEP_LABELS = """(() => {
+  window.labels = new Set();
+  const write = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (...a) { window.labels.add(a[0]); write.apply(this, a); };
 })()"""
 
 
@@ -45,6 +55,13 @@ def in_list(name: str, status: str) -> str:
     )
 
 
+def choose(name: str) -> str:
+    """An expression that opens the job of that name."""
+    return (
+        f"[...document.querySelectorAll('.job')].find(j => j.querySelector('.name').textContent === {name!r}).click()"
+    )
+
+
 def test_a_person_submits_follows_and_watches(home: Path) -> None:
     chosen = make_clip(home / "match.mp4", frames=40, size=(320, 240), text=SENTENCE)
     dropped = make_clip(home / "<b>fat<b>.mp4", frames=5, size=(160, 120))
@@ -52,23 +69,33 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
     archive.write_bytes(b"PK\x03\x04" + bytes(1000))
     torn = home / "torn.mp4"
     torn.write_bytes(chosen.read_bytes()[:2000])
+    cut = make_clip(home / "cut.mp4", frames=30, size=(160, 120), faststart=True)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
     with running_sidecar(home, log_level="debug") as sidecar, browsing(home / "profile") as browser:
         browser.open(sidecar.url + "/")
         browser.wait_for("document.querySelector('#wrong').innerText.includes('daemon has never run')")
         browser.wait_for("document.querySelectorAll('#pipeline option').length === 3")
-        browser.ask("document.querySelector('#pipeline').value = 'ocr_only'")
         browser.choose_files("#files", [chosen])
         browser.wait_for(in_list("match.mp4", "pending"))
-        browser.drop_files("#drop", [archive, dropped, torn])
-        for name in (dropped.name, torn.name):
+        browser.ask("document.querySelector('#pipeline').value = 'ocr_only'")
+        browser.drop_files("#drop", [archive, dropped, cut, torn])
+        for name in (dropped.name, cut.name, torn.name):
             browser.wait_for(in_list(name, "pending"))
         assert "It is a ZIP archive, not an MP4." in browser.ask("document.querySelector('#uploads').innerText")
         with running_daemon(home):
             browser.wait_for(in_list("match.mp4", "completed"), 240)
             browser.wait_for(in_list(dropped.name, "completed"), 120)
+            browser.wait_for(in_list("cut.mp4", "completed"), 120)
             browser.wait_for(in_list("torn.mp4", "failed"), 120)
             browser.wait_for("document.querySelector('#health').textContent === 'ready'")
             assert browser.ask("document.querySelector('#wrong').hidden")
+            browser.wait_for("!!document.querySelector('#pipeline [value=yolo]').dataset.problem")
+            assert browser.ask("document.querySelector('#pipeline').value") == "ocr_only"
+            for pipeline_id, words in (("yolo", "It needs object weights and there are none"), ("yolo_ocr", "")):
+                browser.ask(f"document.querySelector('#pipeline').value = {pipeline_id!r}")
+                browser.ask("document.querySelector('#pipeline').dispatchEvent(new Event('change'))")
+                assert browser.ask("document.querySelector('#unfit').innerText").startswith(words)
+            assert browser.ask("document.querySelector('#unfit').innerText") == ""
 
         # The one that was submitted last is shown, and the failed one is not asked for without a pause.
         browser.wait_for("!!document.querySelector('#detail .pill.failed')")
@@ -76,14 +103,59 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
         asked = len(sidecar.log())
         time.sleep(3)
         assert len(sidecar.log()) - asked < 15  # list, health and status, about once a second
-        browser.ask("[...document.querySelectorAll('.job')].find(job => job.innerText.includes('match')).click()")
+        browser.ask(choose("cut.mp4"))
+        browser.wait_for("document.querySelector('#detail .warning')?.innerText.startsWith('The video is cut short: ')")
+        browser.ask(choose(dropped.name))
+        browser.wait_for("document.querySelector('#detail h2').innerText.includes('fat')")
+        marked = "[...document.querySelectorAll('.job:has(.mark) .name')].map(name => name.textContent).sort()"
+        assert browser.ask(marked) == ["cut.mp4", "match.mp4"]
+        assert not browser.ask("!!document.querySelector('#detail .warning')")
+        browser.ask(KEEP_LABELS)
+        browser.ask(choose("match.mp4"))
         browser.wait_for(f"document.querySelector('#result table')?.innerText.includes({SENTENCE!r})")
         browser.wait_for("document.querySelector('#result video')?.videoWidth === 320")
         browser.ask("document.querySelector('#result video').play()")
         browser.wait_for("document.querySelector('#result video').currentTime > 0.5")
         browser.wait_for(PAINTED)
+        assert browser.ask("[...window.labels]") == [SENTENCE]  # not "text 84 %" as well, at the same place
+        assert "no object weights" in browser.ask("document.querySelector('#detail .warning').innerText")
         assert browser.ask("document.querySelector('b') === null")  # a name is text, never markup
         assert browser.errors == []
+
+
+def test_text_is_shown_where_it_was_looked_for_and_as_far_as_it_was_fetched(home: Path) -> None:
+    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        cases = [
+            (completed(store, home, frames=3, text="", roles=("objects",)), None, None),
+            (completed(store, home, frames=3, text="", roles=("text",)), "Text", "None was read."),
+            (completed(store, home, frames=300, text=SENTENCE, roles=("text",)), "Text", SENTENCE),
+            (completed(store, home, frames=301, text=SENTENCE, roles=("text",)), "Text of the first 12 s", SENTENCE),
+        ]
+        for job_id, heading, words in cases:
+            browser.open(f"{sidecar.url}/docs")
+            browser.open(f"{sidecar.url}/#{job_id}")
+            # It is painted, and the text listed, once the frames are there.
+            browser.wait_for("document.querySelector('#result video')?.videoWidth > 0 && " + PAINTED)
+            assert browser.ask("document.querySelector('#result h2')?.textContent ?? null") == heading
+            assert browser.ask("document.querySelector('#result td:last-child')?.textContent ?? null") == words
+        assert browser.errors == []
+
+
+def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tuple[str, ...]) -> str:
+    """Add a job with its video and its result; return its id."""
+    job_id = new_job_id()
+    make_clip(home / "data" / input_key(job_id), frames=frames, size=(160, 120))
+    found = {"bbox": [10.0, 10.0, 60.0, 40.0], "class": "ball", "class_id": 1, "confidence": 0.9}
+    result = {"detections": [found], "text": text, "text_blocks": []}
+    path = home / "data" / output_key(job_id)
+    write_document(path, [{"frame_index": i, "result": result, "timestamp_s": i / 25} for i in range(frames)])
+    models = [{"name": "any", "role": role} for role in roles]
+    path.write_text(path.read_text().replace('"models": []', f'"models": {json.dumps(models)}'))
+    store.create([Job(job_id, input_path=input_key(job_id), source_name="match.mp4")])
+    store.move(job_id, JobStatus.RUNNING)
+    summary = {"detection_count": frames, "frame_count": frames, "warnings": []}
+    store.move(job_id, JobStatus.COMPLETED, output_path=output_key(job_id), summary=summary, frames_processed=frames)
+    return job_id
 
 
 def test_a_page_of_an_allowed_site_submits_with_fetch(home: Path) -> None:

@@ -546,6 +546,29 @@ def test_readiness_says_which_part_is_not_ready(tmp_path: Path) -> None:
     call(tmp_path, full, min_free_bytes=10**18)
 
 
+def test_a_pipeline_that_lacks_its_weights_says_so_while_the_daemon_knows(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lives = "2100-01-01T00:00:00+00:00"
+    text, objects = {"name": "a", "role": "text"}, {"name": "b", "role": "objects"}
+    beats = [
+        (None, False),
+        (beat(lives, models=[text]), True),
+        (beat(lives, models=[text, objects]), False),
+        (beat(lives, state="starting"), False),
+        (beat("2020-01-01T00:00:00+00:00", models=[text]), False),
+    ]
+    for last, lacking in beats:
+        if last is not None:
+            heartbeat.write(tmp_path / "data", last)
+
+        async def work(client: Client, lacking: bool = lacking) -> None:
+            told = {p["pipeline_id"]: p["problem"] for p in (await client.get("/v1/pipelines")).json()["pipelines"]}
+            assert (told["yolo"] is not None) == lacking
+            assert (told["yolo_ocr"], told["ocr_only"]) == (None, None)
+
+        call(tmp_path, work)
+
+
 def test_the_figures_are_in_the_form_that_prometheus_reads(tmp_path: Path) -> None:
     from datetime import UTC, datetime
 
