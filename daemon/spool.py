@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 BAD_FOLDER = "bad"
 MAX_TICKET_BYTES = 65_536
-VIDEO_MODE = 0o640
-"""Permissions of a submitted video, before the umask."""
+FILE_MODE = 0o640
+"""Permissions of a submission: the folder's group may read it."""
 LEFTOVER_SECONDS = 86_400.0
 """A part of an upload older than this belongs to nobody any more."""
 
@@ -122,7 +122,7 @@ def submit(
     spool_dir.mkdir(parents=True, exist_ok=True)
     part = part_path(spool_dir, job_id)
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, VIDEO_MODE), "wb") as target:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE), "wb") as target:
             fcntl.flock(target, fcntl.LOCK_EX)  # in use, however slowly it comes: the sidecar's sweep looks for this
             if isinstance(video, Path):
                 with _open_video(video) as opened:
@@ -164,7 +164,7 @@ def commit(
     try:
         descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            _give_to_owner(descriptor, spool_dir)
+            _let_daemon_read(descriptor, spool_dir)
             os.fsync(descriptor)
             size = os.fstat(descriptor).st_size
         finally:
@@ -254,14 +254,15 @@ def sweep(spool_dir: Path, now: float) -> int:
         now: Seconds since 1970.
 
     Returns:
-        How many files were removed. Nobody was promised anything about them.
+        How many files were removed. Nobody was promised anything about them: a video whose ticket was set aside stays.
     """
     removed = 0
     if not spool_dir.is_dir():
         return 0
     for entry in list(os.scandir(spool_dir)):
         hidden = entry.name.startswith(".") and entry.name.endswith((".part", ".tmp"))
-        orphan = entry.name.endswith(".mp4") and not (spool_dir / f"{entry.name[:-4]}.submit.json").exists()
+        tickets = [folder / f"{entry.name[:-4]}.submit.json" for folder in (spool_dir, spool_dir / BAD_FOLDER)]
+        orphan = entry.name.endswith(".mp4") and not any(ticket.exists() for ticket in tickets)
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=False)
             old = now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS
@@ -333,11 +334,12 @@ def _read(path: Path) -> Ticket:
 def _write(spool_dir: Path, ticket: Ticket) -> None:
     with atomic_write(spool_dir / ticket.name) as file:
         file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
-        _give_to_owner(file.fileno(), spool_dir)
+        _let_daemon_read(file.fileno(), spool_dir)
 
 
-def _give_to_owner(descriptor: int, folder: Path) -> None:
-    """Make what root has written the folder owner's, who runs the daemon."""
+def _let_daemon_read(descriptor: int, folder: Path) -> None:
+    """Give a file the group's right to read, whatever the umask; what root has written becomes the folder owner's."""
+    os.fchmod(descriptor, FILE_MODE)
     if os.geteuid() == 0:
         owner = folder.stat()
         with contextlib.suppress(PermissionError):  # a root without the power to give files away

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.filesystem import FULL, free_bytes
-from daemon.spool import VIDEO_MODE
+from daemon.spool import FILE_MODE
 from sidecar.problems import Problem, busy
 
 BLOCK_BYTES = 2 << 20
@@ -68,7 +68,7 @@ class PartFile:
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, VIDEO_MODE)
+        self._descriptor = os.open(self.path, flags, FILE_MODE)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     async def write(self, pieces: list[memoryview]) -> None:

@@ -61,13 +61,15 @@ def test_what_root_submits_belongs_to_the_owner_of_the_spool(tmp_path: Path) -> 
     assert {(status.st_uid, status.st_gid) for status in written} == {(12345, 23456)}
 
 
-def test_a_video_is_open_to_the_group_and_to_nobody_else(tmp_path: Path) -> None:
-    before = os.umask(0o022)
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_group_may_read_a_submission_and_nobody_else(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
     try:
-        job_id = submit(tmp_path, io.BytesIO(b"video"))
+        submit(tmp_path, io.BytesIO(b"video"))
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / f"{job_id}.mp4").stat().st_mode) == 0o640
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()]
+    assert modes == [0o640, 0o640]
 
 
 def test_a_pipe_cannot_be_submitted(tmp_path: Path) -> None:
@@ -149,6 +151,13 @@ def test_malformed_tickets_are_set_aside_with_one_line(
         assert spool.tickets(tmp_path) == []
     assert os.listdir(tmp_path / "bad") == [name]
     assert len(caplog.records) == 1
+
+
+def test_a_video_whose_ticket_was_set_aside_is_kept(tmp_path: Path) -> None:
+    job_id = submit(tmp_path, io.BytesIO(b"video"))
+    spool.set_aside(tmp_path, f"{job_id}.submit.json", "it could not be read")
+    assert spool.sweep(tmp_path, time.time() + 90_000) == 0
+    assert (tmp_path / f"{job_id}.mp4").exists()
 
 
 def test_leftovers_of_dead_submitters_are_swept_after_a_day(tmp_path: Path) -> None:
