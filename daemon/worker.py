@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.results import recorded_facts
 from daemon.queue import QueueService
 from daemon.settings import Settings
-from daemon.storage import StorageService
+from daemon.storage import StorageService, fsync_folder
 from daemon.store import JobStore
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ IDLE_SECONDS = 1.0
 """Longest wait of the loop when nothing wakes it."""
 PAUSE_SECONDS = 0.1
 """Shortest wait of the loop: a job that is due but may not run, for want of space, costs no more than this."""
+WARM_SECONDS = 60.0
+"""Time between two attempts to start a pipeline process that does not start, while there is nothing to run."""
 PARTIAL_ENDINGS = (".part", ".checkpoint")
 """What the pipeline keeps beside a result document that is not finished."""
 OWED = "owed_errors"
@@ -56,6 +59,9 @@ OWED = "owed_errors"
 
 class Pipeline(Protocol):
     """What the worker needs of the pipeline process."""
+
+    def start(self, should_stop: Callable[[], bool] = ...) -> object:
+        """Start it if it is not up; see ``PipelineProcess.start``."""
 
     def run(
         self,
@@ -123,6 +129,7 @@ class JobWorker:
         self._astray: dict[str, DropframeError] = {}
         self._owed = self._still_owed()
         self._owed_due = 0.0
+        self._warm_due = 0.0
         self.running: Running | None = None
         """The job that is being worked on."""
         self.totals: dict[str, float] = {}
@@ -202,9 +209,23 @@ class JobWorker:
             except Exception:
                 log.exception("the worker goes on after an error")
                 self._stopping.wait(IDLE_SECONDS)
+            self._keep_warm()
             due = self._queue.next_due()
             wait = IDLE_SECONDS if due is None else due - self._clock()
             self._woken.wait(min(IDLE_SECONDS, max(PAUSE_SECONDS, wait)))
+
+    def _keep_warm(self) -> None:
+        """Have the models loaded for the next job, also when the last one took the pipeline process with it."""
+        now = self._clock()
+        if now < self._warm_due or self._stopping.is_set():
+            return
+        try:
+            self._pipeline.start(self._stopping.is_set)
+        except Interrupted:
+            return
+        except DropframeError as error:
+            log.warning("the pipeline could not be started again yet: %s", error)
+            self._warm_due = now + WARM_SECONDS
 
     def run_once(self, now: float | None = None) -> bool:
         """Run the job that is due, if there is one.
@@ -505,9 +526,12 @@ class JobWorker:
                     return
 
     def _discard(self, job: Job) -> None:
-        """Remove the result, whole or partial, of a job that will not have one."""
-        self._remove(self._storage.path(output_key(job.job_id)))
+        """Remove the result, whole or partial, of a job that will not have one, or another one."""
+        document = self._storage.path(output_key(job.job_id))
+        self._remove(document)
         self._discard_partial(job)
+        with suppress(OSError):  # or a power cut could bring it back, and it would be taken for that of the next run
+            fsync_folder(document.parent)
 
     def _discard_partial(self, job: Job) -> None:
         document = self._storage.path(output_key(job.job_id))

@@ -178,6 +178,8 @@ def test_a_video_that_always_kills_the_pipeline_fails_after_three_attempts(
         assert "It was tried 3 times." in (job.error_message or "")
         error = json.loads(wait_for(lambda: daemon.results().get("long.mp4.error.json")))
         assert error["job_id"] == job.job_id
+        # Nothing waits, and still the models are loaded again and the daemon reads as well.
+        wait_for(lambda: dropframe(tmp_path, "health").returncode == 0, 60)
         daemon.drop(short_clip)
         assert daemon.wait_job("short.mp4").status is COMPLETED
 

@@ -53,6 +53,9 @@ class Played:
         self.should_stop: Callable[[], bool] = lambda: False
         self.on_progress: Callable[[Progress], None] = lambda progress: None
 
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Be ready."""
+
     def run(
         self,
         request: RunRequest,
