@@ -69,6 +69,8 @@ class Claims:
         self._again_at: float | None = None
         """When a submission that could not be moved is tried again, monotonic."""
         self._started = False
+        self.held: set[tuple[int, int, int]] = set()
+        """Contents whose claims stand although they could not be fetched: what was fetched with them has to go back."""
         self._grumbled: set[str] = set()
 
     def was_left_behind(self, identity: Identity) -> bool:
@@ -89,6 +91,7 @@ class Claims:
         """
         fetched = []
         self._unsure, self._again_at = False, None
+        self.held.clear()
         try:
             for job in self._store.jobs():
                 if (job.source is JobSource.INBOX) == self._dropped:
@@ -248,11 +251,11 @@ class Claims:
                 self._again_at = time.monotonic() + AGAIN_SECONDS
                 self.grumble(path, f"The submitted video {path} cannot be moved: {text_of(error)}")
             return  # its ticket stays
-        folder, _, name = path.rpartition("/")
-        options = f"{job.job_id}{COMPANION_SUFFIX}"
-        with contextlib.suppress(OSError, SourceChanged):
-            seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
-            move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
+        if not self._put_options_back(job, sources, videos):
+            self._unsure = True
+            self.held.add(job.claim.identity.lasting)
+            self.grumble(path, f"{shown(path)} cannot be taken in and is tried again: {text_of(error)}")
+            return
         now = self._store.find(job.job_id)
         self._unqueued.discard(job.job_id)
         if now is not None and now.ended:  # cancelled meanwhile: the record stays, and the file is not taken again
@@ -262,6 +265,25 @@ class Claims:
         self._store.remove(job.job_id)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             self.grumble(path, f"{shown(path)} cannot be taken in and stays: {text_of(error)}")
+
+    def _put_options_back(self, job: Job, sources: Folders, videos: int) -> bool:
+        """Return the options file of a claim that is taken back; False if that cannot be done yet."""
+        assert job.claim is not None
+        folder, _, name = from_claim(job.claim.path).rpartition("/")
+        options = f"{job.job_id}{COMPANION_SUFFIX}"
+        try:
+            seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
+        except FileNotFoundError:
+            return True
+        try:
+            move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
+        except (FileExistsError, SourceChanged):  # there are newer ones
+            return True
+        except FileNotFoundError:  # its folder is gone, and the video with it; or the whole inbox is away
+            return self._root.is_dir()
+        except OSError:
+            return False
+        return True
 
     def _leave_behind(self, job: Job) -> None:
         assert job.claim is not None

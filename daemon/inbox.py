@@ -302,6 +302,7 @@ class Inbox:
         """Look into a folder and those below it; tell whether it was read as far as that is ours to do."""
         pending = [start]
         good = True
+        unreadable: dict[str, str] = {}
         with Folders(self._root) as folders:
             while pending:
                 folder = pending.pop()
@@ -325,11 +326,15 @@ class Inbox:
                     good = good and folder != ""
                 except OSError as error:  # a folder that is not ours to read is no bad scan, one on a sick disk is
                     good = good and folder != "" and error.errno != errno.EIO
-                    place = shown(folder) or "itself"
-                    self._problem("scan", f"The inbox folder {place} cannot be read: {error.strerror}.")
-                else:
-                    if not folder:
-                        self._solved("scan")
+                    unreadable[folder] = error.strerror or str(error)
+        if unreadable:  # one sentence a scan, the same each time, so that the log has it once
+            first = min(unreadable)
+            others = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+            self._problem(
+                "scan", f"The inbox folder {shown(first) or 'itself'}{others} cannot be read: {unreadable[first]}."
+            )
+        elif not start:
+            self._solved("scan")
         return good
 
     def _too_deep(self, path: str) -> None:

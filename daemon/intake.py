@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -132,7 +132,7 @@ class Intake:
             StoreError: the job store cannot be written; the files stay and come again.
         """
         fetched = self._dropped.recover_if_unsure()
-        already = {job.claim.identity.lasting for job in fetched if job.claim}
+        already = self._dropped.held | {job.claim.identity.lasting for job in fetched if job.claim}
         batch = [dropped for dropped in batch if dropped.identity.lasting not in already]
         left: list[tuple[Dropped, str]] = []
         refused: list[tuple[Dropped, str]] = []
@@ -155,9 +155,26 @@ class Intake:
         paused = self.short_of_space() if wanted else None
         if paused or not wanted:
             return Taken(tuple(fetched), done, tuple(left), paused)
-        jobs = self._dropped.record([job for _, job in wanted])
+        jobs = self._dropped.record(list(self._with_room(wanted)))
         crash_point("intake.recorded")
         return Taken((*fetched, *self._dropped.fetch_all(jobs)), done, tuple(left))
+
+    def _with_room(self, wanted: Sequence[tuple[Dropped, Job]]) -> Iterator[Job]:
+        """Leave out what has to be copied and for which the data disk has no room; it stays and comes again."""
+        data, least = self._settings.data_dir, self._settings.min_free_bytes
+        room = free_bytes(data) - least
+        device = os.stat(data).st_dev
+        for dropped, job in wanted:
+            if dropped.identity.device != device:
+                if dropped.identity.size > room:
+                    self._dropped.grumble(
+                        dropped.path,
+                        f"{shown(dropped.path)} waits: with its {dropped.identity.size} bytes {data} would have less "
+                        f"than {least} bytes free (setting min_free_bytes). Make room; it is taken in by itself.",
+                    )
+                    continue
+                room -= dropped.identity.size
+            yield job
 
     def reject(self, dropped: Dropped, reason: str) -> str | None:
         """Move a file to ``rejected/`` and write the reason beside it.
@@ -364,6 +381,7 @@ class Intake:
             return self._store.note(job.job_id, claim=Claim(path, identity))
         folder, _, name = from_claim(job.claim.path).rpartition("/")
         with Folders(self._settings.inbox_dir) as inbox, Folders(stored.parent) as videos:
+            inbox.get("")  # if it is away, it is not made anew: that may be the mount point of a share
             target = inbox.get(folder, make=True)
             options = f"{job.job_id}{COMPANION_SUFFIX}"
             has_options = (stored.parent / options).exists()

@@ -421,6 +421,26 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(bench: Bench, monkeypat
     assert paths(bench.steps(bench.settings.poll_seconds + 1)) == ["yolo/a.mp4"]
 
 
+def test_folders_that_cannot_be_read_are_said_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        (bench.folder / name).mkdir()
+    real = os.scandir
+
+    def scandir(folder: int) -> object:
+        if not os.readlink(f"/proc/self/fd/{folder}").endswith(bench.folder.name):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(inbox_module.os, "scandir", scandir)
+    for _ in range(10):
+        bench.step(bench.settings.poll_seconds)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The inbox folder one (and 1 more) cannot be read: Permission denied."
+    ]
+
+
 # Options files.
 
 

@@ -223,6 +223,22 @@ def test_a_full_disk_leaves_the_file_and_no_record(
     assert len(bench.take(dropped).jobs) == 1
 
 
+def test_what_would_be_copied_is_taken_as_far_as_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    another_disk(monkeypatch)
+    device = bench.settings.data_dir.stat().st_dev
+    batch = [bench.drop(f"{number}.mp4", b"0123456789") for number in range(5)]
+    batch = [replace(each, identity=replace(each.identity, device=device + 1)) for each in batch]
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "free_bytes", lambda _: 25)
+        taken = bench.take(*batch)
+        assert [job.source_name for job in taken.jobs] == ["0.mp4", "1.mp4"]
+        assert "2.mp4 waits" in caplog.text
+    assert bench.dropped_files() == ["2.mp4", "3.mp4", "4.mp4"]
+    assert len(bench.take(*batch[2:]).jobs) == 3
+
+
 def test_with_little_room_nothing_is_taken_and_it_goes_on_by_itself(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,12 +506,45 @@ def test_writing_to_a_stored_video_is_noticed(bench: Bench) -> None:
     assert not bench.intake.unchanged(job)
 
 
+def test_options_survive_a_share_that_fails_between_them_and_their_video(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = bench.drop("a.mp4", options='{"frame_stride": 5}')
+    move = claims.move_file
+
+    def failing_after_the_options(name: str, *args: object, **kwargs: object) -> object:
+        if name == "a.mp4.options.json":
+            return move(name, *args, **kwargs)  # type: ignore[arg-type]
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "move_file", failing_after_the_options)
+        assert bench.take(dropped).jobs == ()
+        assert bench.dropped_files() == ["a.mp4"]
+        assert bench.take(dropped).jobs == ()
+    [job] = bench.take(bench.drop("b.mp4")).jobs[:1]
+    assert (job.source_name, job.options.frame_stride) == ("a.mp4", 5)
+    assert [each.source_name for each in bench.store.jobs()] == ["a.mp4", "b.mp4"]
+    assert bench.dropped_files() == []
+
+
 def test_a_dropped_video_is_put_back_with_its_options(bench: Bench) -> None:
     [job] = bench.take(bench.drop("yolo/a.mp4", options='{"frame_stride": 2}')).jobs
     bench.storage.path(job.input_path).write_bytes(b"video and more")
     assert bench.intake.put_back(job, "It was written to.") is None
     assert bench.dropped_files() == ["yolo/a.mp4", "yolo/a.mp4.options.json"]
     assert (bench.inbox / "yolo/a.mp4").read_bytes() == b"video and more"
+
+
+def test_a_video_is_not_put_back_into_an_inbox_that_is_away(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("yolo/a.mp4")).jobs
+    bench.storage.path(job.input_path).write_bytes(b"video and more")
+    away = bench.inbox.with_name("away")
+    bench.inbox.rename(away)
+    with pytest.raises(FileNotFoundError):
+        bench.intake.put_back(job, "It was written to.")
+    assert not bench.inbox.exists()
+    assert bench.stored(job) == b"video and more"
 
 
 def test_a_video_is_put_back_beside_one_of_the_same_name(bench: Bench) -> None:
