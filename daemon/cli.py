@@ -35,6 +35,7 @@ from daemon.cli_common import (
     err,
     escape,
     load,
+    load_existing,
     out,
     reading,
     say,
@@ -46,13 +47,15 @@ from daemon.errors import (
     IllegalMove,
     MachineError,
     ModelError,
+    Rejected,
     SettingsError,
     StoreError,
     UnknownJob,
 )
-from daemon.filesystem import keep_standard_files_open
+from daemon.filesystem import keep_standard_files_open, shown
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
+from daemon.mp4 import HEAD_BYTES, submission_problem
 from daemon.settings import Settings
 from daemon.spool import TicketKind
 from daemon.storage import LocalStorageService
@@ -204,10 +207,14 @@ def submit(
 
     With --wait the exit code is 1 if a job failed.
     """
-    settings = load(home)
+    settings = load_existing(home)
     from daemon.pipeline.pipelines import get_pipeline
 
     pipeline_id = get_pipeline(pipeline or settings.default_pipeline).pipeline_id
+    for file in files:
+        with file.open("rb") as opened:
+            if problem := submission_problem(opened.read(HEAD_BYTES)):
+                raise Rejected(f"{shown(file.name)} was not submitted. {problem}")
     ids = []
     for file in files:
         job_id = spool.submit(
@@ -222,7 +229,8 @@ def submit(
         if not as_json:
             out.print(f"{job_id}  {escape(file.name)}", soft_wrap=True)
     if not daemon_alive(settings):
-        err.print("The daemon is not running; the jobs start when it does (dropframe run).")
+        where = escape(str(settings.home))
+        say(err, f"The daemon is not running; the jobs start when it does: dropframe run --home {where}")
     ends = wait_for(settings, ids) if wait else {}
     ended = [ends[job_id] for job_id in ids if job_id in ends]
     if as_json:
@@ -242,7 +250,7 @@ def jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first, and what waits in the inbox."""
-    settings = load(home)
+    settings = load_existing(home)
     found = known_jobs(settings, status)[-limit:][::-1]
     if as_json:
         show_json([job.to_record() for job in found])
@@ -257,7 +265,7 @@ def jobs(
     out.print(table)
     beat = heartbeat.read(settings.data_dir)
     if beat is None or not daemon_alive(settings):
-        err.print("The daemon is not running.")
+        say(err, f"No daemon is running in {escape(str(settings.home))}.")
         return
     for file in beat.inbox["waiting"]:
         out.print(
@@ -293,7 +301,7 @@ def results(
     as_json: Annotated[bool, typer.Option("--json", help="As always: the result is JSON.")] = False,
 ) -> None:
     """Print a completed job's result document (JSON)."""
-    settings = load(home)
+    settings = load_existing(home)
     job = find_job(settings, job_id)
     if job.status is not JobStatus.COMPLETED or job.output_path is None:
         reason = f": {job.error_message}" if job.error_message else "."
@@ -317,7 +325,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Put failed jobs back into the queue."""
-    settings = load(home)
+    settings = load_existing(home)
     if (job_id is None) == (not all_failed):
         raise SettingsError("Name one job, or say --all-failed.")
     if job_id is None:
@@ -342,7 +350,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """End jobs that wait or run; they read as failed, with the reason cancelled."""
-    settings = load(home)
+    settings = load_existing(home)
     chosen = [find_job(settings, job_id) for job_id in job_ids]
     for job in chosen:
         if job.ended:

@@ -14,9 +14,10 @@ import typer
 from rich import markup
 from rich.console import Console
 
+from daemon.errors import SettingsError
 from daemon.filesystem import shown
 from daemon.job_reader import JobReader
-from daemon.settings import Settings
+from daemon.settings import CONFIG_FILE, Settings
 
 OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
 
@@ -34,6 +35,22 @@ def load(home: Path | None, **flags: Any) -> Settings:
     if flags.get("weights") is not None:
         flags["weights"] = Path(flags["weights"]).resolve()
     return Settings.load(home=home, **flags)
+
+
+def load_existing(home: Path | None) -> Settings:
+    """Read the settings of a home that is there, for commands that would make no sense beside an empty folder.
+
+    Raises:
+        SettingsError: there is none: a slip in its name, or another folder than the user thinks.
+    """
+    settings = load(home)
+    signs = (settings.data_dir, settings.inbox_dir, settings.home / CONFIG_FILE)
+    if not any(sign.exists() for sign in signs) and (home is None or not home.exists()):
+        raise SettingsError(
+            f"{shown(str(settings.home))} is no home of Dropframe; with --home name the folder that has inbox, outbox "
+            "and data, or make it one: dropframe run."
+        )
+    return settings
 
 
 @contextmanager

@@ -19,6 +19,8 @@ MAX_FTYP_BYTES = 4096
 ZERO_PROBE_BYTES = 65_536
 """How much of each end of a run of zeros is read before the run is believed to be zeros."""
 
+HEAD_BYTES = 512
+"""Enough of a file for every signature below."""
 NOT_MP4_ADVICE = "Dropframe takes MP4 files; convert it to MP4 and drop it again."
 
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -91,6 +93,12 @@ def first_bytes_problem(head: bytes) -> str | None:
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
         return f"It is text, not an MP4. {NOT_MP4_ADVICE}"
     return f"It does not begin as an MP4 does. {NOT_MP4_ADVICE}"
+
+
+def submission_problem(head: bytes) -> str | None:
+    """The same as ``first_bytes_problem`` with the advice for what is not dropped but submitted."""
+    problem = first_bytes_problem(head)
+    return problem and problem.replace("and drop it again", "and submit it again")
 
 
 def check(file: BinaryIO, size: int) -> Structure:

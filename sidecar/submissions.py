@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from daemon import spool
 from daemon.filesystem import free_bytes
 from daemon.jobs import JobSource, Options, new_job_id, utc_now
-from daemon.mp4 import first_bytes_problem
+from daemon.mp4 import submission_problem
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
@@ -346,9 +346,8 @@ def _form(request: Request) -> FormReader | None:
 
 
 def _check_first_bytes(head: bytes) -> None:
-    problem = first_bytes_problem(head)
-    if problem:
-        raise Problem(400, problem.replace("and drop it again", "and submit it again"), "not-mp4")
+    if problem := submission_problem(head):
+        raise Problem(400, problem, "not-mp4")
 
 
 def _created(told: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:

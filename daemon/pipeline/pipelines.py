@@ -47,7 +47,7 @@ def _objects(loaded: Loaded) -> Sequence[Stage]:
 
 NO_WEIGHTS = (
     "There are no object weights; put an Ultralytics detection checkpoint (.pt) into data/models/ or set weights, "
-    "then retry."
+    "start Dropframe again, then retry."
 )
 
 NO_OBJECTS = "No objects were looked for, as there are no object weights; the detections are regions of text."

@@ -8,6 +8,7 @@ size memory or to end a loop.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import av
 import cv2
 import numpy as np
 
+from daemon import mp4
 from daemon.errors import BadVideo, TransientError
 from daemon.pipeline.records import Frame, Image, VideoInfo
 
@@ -90,7 +92,9 @@ class Video:
             )
         except (av.FFmpegError, ValueError) as error:
             _blame_the_disk(path, error)
-            raise BadVideo(f"The video cannot be opened ({_words(error)}); is it a whole MP4?") from error
+            reason = _what_is_missing(path)
+            said = f". {reason}" if reason else f" ({_words(error)})."
+            raise BadVideo(f"The video cannot be opened{said}") from error
         try:
             self.count = DecodeCount()
             self.info = self._probe()
@@ -235,6 +239,15 @@ def _blame_the_disk(path: Path, error: Exception) -> None:
         while file.read(BLOCK_BYTES):
             pass
     raise TransientError(f"The video could not be read ({_words(error)}).") from error
+
+
+def _what_is_missing(path: Path) -> str | None:
+    """Return a sentence if a file's boxes already say why it cannot be opened."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return mp4.check(file, os.fstat(file.fileno()).st_size).reason or None
+    except OSError:
+        return None
 
 
 def _words(error: Exception) -> str:

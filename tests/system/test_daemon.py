@@ -209,7 +209,7 @@ def test_submit_waits_and_the_commands_agree_with_the_records(daemon: Daemon, cl
 
 def test_submit_wait_says_with_its_exit_code_that_a_job_failed(daemon: Daemon, clip: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad [red].mp4"
-    bad.write_bytes(b"no video")
+    bad.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(16))
     done = dropframe(daemon.home, "submit", bad, clip, "--wait", "--json")
     assert done.returncode == cli.FAILED
     failed, completed = json.loads(done.stdout)

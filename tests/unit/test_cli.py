@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -10,12 +11,23 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon import __version__, cli, spool
-from daemon.errors import BadOptions, IllegalMove, MachineError, ModelError, SettingsError, StoreLocked, UnknownJob
+from daemon.errors import (
+    BadOptions,
+    IllegalMove,
+    MachineError,
+    ModelError,
+    Rejected,
+    SettingsError,
+    StoreLocked,
+    UnknownJob,
+)
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore
 from daemon.tokens import find_token, parse_token
 
+BEGINNING = b"\0\0\0\x18ftypmp42" + bytes(12)
+"""Of an MP4."""
 COMMANDS = [
     *(["run"], ["daemon"], ["sidecar"], ["submit"], ["jobs"], ["status"], ["results"], ["retry"], ["cancel"]),
     *(["import-jobs"], ["downgrade"]),
@@ -124,7 +136,7 @@ def test_the_list_says_why_a_job_failed_and_what_a_completed_one_lacks(
 
 def test_an_undecodable_file_name_can_be_submitted(home: Path) -> None:
     file = home / b"bad\xff.mp4".decode(errors="surrogateescape")
-    file.write_bytes(b"video")
+    file.write_bytes(BEGINNING)
     code, text = run("submit", file, "--home", home)
     assert code == 0
     assert "bad\\xff.mp4" in text
@@ -135,19 +147,37 @@ def test_a_wrong_call_of_submit_submits_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(home)
-    (home / "a.mp4").write_bytes(b"video")
+    (home / "a.mp4").write_bytes(BEGINNING)
     assert run("submit", *arguments, "--home", home)[0] == cli.USAGE
     assert not (home / "data").exists()
 
 
+def test_what_is_no_mp4_is_not_submitted_and_neither_are_the_others(home: Path) -> None:
+    (home / "a.mp4").write_bytes(BEGINNING)
+    (home / "b.mp4").write_text("not a video")
+    with pytest.raises(Rejected, match=r"b\.mp4 was not submitted\. It is text, not an MP4\. .* and submit it again"):
+        run("submit", home / "a.mp4", home / "b.mp4", "--home", home)
+    assert not (home / "data").exists()
+
+
+def test_a_slip_in_the_name_of_the_home_makes_no_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "a.mp4").write_bytes(BEGINNING)
+    monkeypatch.chdir(home)
+    for arguments in (["--home", home / "slip"], []):
+        for command in (["submit", home / "a.mp4"], ["jobs"]):
+            with pytest.raises(SettingsError, match="is no home of Dropframe"):
+                run(*command, *arguments)
+    assert os.listdir(home) == ["a.mp4"]
+
+
 def test_one_missing_file_among_several_submits_none(home: Path) -> None:
-    (home / "a.mp4").write_bytes(b"video")
+    (home / "a.mp4").write_bytes(BEGINNING)
     assert run("submit", home / "a.mp4", home / "missing.mp4", "--home", home)[0] == cli.USAGE
     assert not (home / "data").exists()
 
 
 def test_an_unknown_pipeline_is_told_the_known_ones(home: Path) -> None:
-    (home / "a.mp4").write_bytes(b"video")
+    (home / "a.mp4").write_bytes(BEGINNING)
     with pytest.raises(BadOptions, match="There is no pipeline 'nope'; there are ocr_only, yolo, yolo_ocr"):
         run("submit", home / "a.mp4", "--pipeline", "nope", "--home", home)
 
@@ -165,7 +195,7 @@ def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings.load(home=home)
-    (home / "a.mp4").write_bytes(b"video")
+    (home / "a.mp4").write_bytes(BEGINNING)
     job_id = run("submit", home / "a.mp4", "--home", home)[1].split()[0]
     look = spool.pending_submissions
 
