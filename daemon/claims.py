@@ -67,7 +67,7 @@ class Claims:
         self._unqueued: set[str] = set()
         self._unsure = True
         self._again_at: float | None = None
-        """When a submission that could not be moved is tried again, monotonic."""
+        """When what could not be moved is tried again, monotonic."""
         self._started = False
         self.held: set[tuple[int, int, int]] = set()
         """Contents whose claims stand although they could not be fetched: what was fetched with them has to go back."""
@@ -252,7 +252,7 @@ class Claims:
                 self.grumble(path, f"The submitted video {path} cannot be moved: {text_of(error)}")
             return  # its ticket stays
         if not self._put_options_back(job, sources, videos):
-            self._unsure = True
+            self._again_at = time.monotonic() + AGAIN_SECONDS
             self.held.add(job.claim.identity.lasting)
             self.grumble(path, f"{shown(path)} cannot be taken in and is tried again: {text_of(error)}")
             return

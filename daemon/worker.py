@@ -206,10 +206,10 @@ class JobWorker:
             try:
                 if self.run_once():
                     continue
+                self._keep_warm()
             except Exception:
                 log.exception("the worker goes on after an error")
                 self._stopping.wait(IDLE_SECONDS)
-            self._keep_warm()
             due = self._queue.next_due()
             wait = IDLE_SECONDS if due is None else due - self._clock()
             self._woken.wait(min(IDLE_SECONDS, max(PAUSE_SECONDS, wait)))

@@ -521,6 +521,9 @@ def test_options_survive_a_share_that_fails_between_them_and_their_video(
         patch.setattr(claims, "move_file", failing_after_the_options)
         assert bench.take(dropped).jobs == ()
         assert bench.dropped_files() == ["a.mp4"]
+        assert bench.take(dropped).jobs == (), "it is not time to try again"
+        patch.setattr(claims, "AGAIN_SECONDS", 0.0)
+        bench.restart()
         assert bench.take(dropped).jobs == ()
     [job] = bench.take(bench.drop("b.mp4")).jobs[:1]
     assert (job.source_name, job.options.frame_stride) == ("a.mp4", 5)
