@@ -463,3 +463,5 @@ def say_end(settings: Settings, job: Job) -> None:
     from daemon.outbox import Outbox
 
     out.print(escape(f"completed {job.source_name}: {Outbox(settings.outbox_dir).path(job)}"), soft_wrap=True)
+    for warning in (job.summary or {}).get("warnings", []):
+        out.print(f"[yellow]note[/] {escape(warning)}", soft_wrap=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from daemon import rejected, spool
+from daemon import mounts, rejected, spool
 from daemon.claims import Claims, failure, sync
 from daemon.companion import read_options
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
@@ -380,8 +380,10 @@ class Intake:
             path = job.claim.path if job.claim else stored.name
             return self._store.note(job.job_id, claim=Claim(path, identity))
         folder, _, name = from_claim(job.claim.path).rpartition("/")
+        if mounts.away(self._settings.data_dir, self._settings.inbox_dir):
+            raise OSError(errno.ENODEV, "the inbox is offline")
         with Folders(self._settings.inbox_dir) as inbox, Folders(stored.parent) as videos:
-            inbox.get("")  # if it is away, it is not made anew: that may be the mount point of a share
+            inbox.get("")  # if it is missing, it is not made anew: that would not be where people look
             target = inbox.get(folder, make=True)
             options = f"{job.job_id}{COMPANION_SUFFIX}"
             has_options = (stored.parent / options).exists()

@@ -185,6 +185,7 @@ def test_submit_waits_and_the_commands_agree_with_the_records(daemon: Daemon, cl
     assert done.returncode == 0, done.stderr
     job_id = done.stdout.split()[0]
     assert f"completed clip.mp4: {daemon.outbox / job_id}.json" in done.stdout
+    assert "note No objects were looked for" in done.stdout
     assert "3/3" in done.stderr
     assert "completed" in done.stderr
     assert clip.exists()

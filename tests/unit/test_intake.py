@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import claims, filesystem, intake, rejected, spool
+from daemon import claims, filesystem, intake, mounts, rejected, spool
 from daemon.claims import Claims
 from daemon.errors import StoreError
 from daemon.filesystem import from_claim, identity_of, to_claim
@@ -548,6 +548,16 @@ def test_a_video_is_not_put_back_into_an_inbox_that_is_away(bench: Bench) -> Non
         bench.intake.put_back(job, "It was written to.")
     assert not bench.inbox.exists()
     assert bench.stored(job) == b"video and more"
+
+
+def test_a_video_is_not_put_back_onto_the_mount_point_of_a_share_that_is_away(bench: Bench) -> None:
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    bench.storage.path(job.input_path).write_bytes(b"video and more")
+    known = {str(bench.inbox): {"kind": "cifs", "point": str(bench.inbox)}}
+    (bench.settings.data_dir / mounts.NAME).write_text(json.dumps(known))
+    with pytest.raises(OSError, match="the inbox is offline"):
+        bench.intake.put_back(job, "It was written to.")
+    assert bench.dropped_files() == []
 
 
 def test_a_video_is_put_back_beside_one_of_the_same_name(bench: Bench) -> None:
