@@ -296,7 +296,7 @@ def peek_generation(path: Path) -> int | None:
 def write_snapshot(path: Path, tables: Tables, generation: int, before_rename: Callable[[], None]) -> int:
     """Write tables as one JSON document, a line for each document; return its size in bytes.
 
-    Piece by piece, so that neither memory nor the other threads feel the size of the store.
+    Piece by piece, so that memory does not feel the size of the store. Whoever wants the store waits meanwhile.
     """
     with atomic_write(path) as file:
         file.write(b'{"_journal": {"1": {"generation": %d}}' % generation)
