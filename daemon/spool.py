@@ -261,8 +261,7 @@ def sweep(spool_dir: Path, now: float) -> int:
         return 0
     for entry in list(os.scandir(spool_dir)):
         hidden = entry.name.startswith(".") and entry.name.endswith((".part", ".tmp"))
-        tickets = [folder / f"{entry.name[:-4]}.submit.json" for folder in (spool_dir, spool_dir / BAD_FOLDER)]
-        orphan = entry.name.endswith(".mp4") and not any(ticket.exists() for ticket in tickets)
+        orphan = is_orphan(spool_dir, entry.name)
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=False)
             old = now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS
@@ -270,6 +269,14 @@ def sweep(spool_dir: Path, now: float) -> int:
                 os.unlink(entry.path)
                 removed += 1
     return removed
+
+
+def is_orphan(spool_dir: Path, name: str) -> bool:
+    """Tell whether a file of the spool is a video without a ticket; one that was set aside is a ticket, too."""
+    if name.startswith(".") or not name.endswith(".mp4"):
+        return False
+    tickets = (folder / f"{name[:-4]}.submit.json" for folder in (spool_dir, spool_dir / BAD_FOLDER))
+    return not any(ticket.exists() for ticket in tickets)
 
 
 def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:

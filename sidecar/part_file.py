@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.filesystem import FULL, free_bytes
-from daemon.spool import FILE_MODE
+from daemon.spool import FILE_MODE, is_orphan
 from sidecar.problems import Problem, busy
 
 BLOCK_BYTES = 2 << 20
@@ -166,8 +166,7 @@ def sweep(spool_dir: Path, now: float) -> int:
     with suppress(FileNotFoundError):
         for entry in list(os.scandir(spool_dir)):
             part = entry.name.startswith(".") and entry.name.endswith(".mp4.part")
-            video = entry.name.endswith(".mp4") and not (spool_dir / f"{entry.name[:-4]}.submit.json").exists()
-            if not (part or video):
+            if not (part or is_orphan(spool_dir, entry.name)):
                 continue
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)

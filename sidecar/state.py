@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from daemon import heartbeat
@@ -219,10 +220,15 @@ class State:
         scan = beat.inbox.get("last_good_scan_age_s") if beat else None
         return None if scan is None or age is None else float(scan) + age
 
+    @property
+    def on_data_disk(self) -> Path:
+        """A folder on the data disk that this process may write: in a sandbox the spool is the only one."""
+        return self.spool_dir if self.spool_dir.is_dir() else self.settings.data_dir
+
     def free_bytes(self) -> int | None:
         """Return the free space of the data disk, or None if it cannot be asked."""
         try:
-            return free_bytes(self.settings.data_dir)
+            return free_bytes(self.on_data_disk)
         except OSError:
             return None
 

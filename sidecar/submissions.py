@@ -235,7 +235,10 @@ class Submissions:
         finally:
             self._metrics.uploads_active -= 1
             part.discard()  # after a commit the name is another, and this only lets go of the file
-        if other != job_id and (record := self._known(other)):
+        if other != job_id:
+            record = self._known(other)
+            if record is None:  # its commit has just failed, or is not over
+                raise busy("Another upload with this Idempotency-Key has not ended well; submit again.", "same-key", 1)
             return _created(self._state.tell(record), {"idempotency-replayed": "true"})
         self._state.jobs.waiting.add(ticket)
         self._state.wake()
@@ -268,7 +271,7 @@ class Submissions:
         if self._state.jobs.queue_length() >= settings.max_queue:
             raise busy(f"{settings.max_queue} jobs wait already; submit when some have ended.", "queue-full", 60)
         try:
-            free = free_bytes(settings.data_dir)
+            free = free_bytes(self._state.on_data_disk)
         except OSError as error:
             raise storage_problem(error) from error
         if free - announced < settings.min_free_bytes:

@@ -16,10 +16,12 @@ import httpx
 import pytest
 
 from daemon import spool
-from daemon.jobs import Job, JobSource, input_key
+from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store import JobStore
+from sidecar.keys import KeyFolder
 from sidecar.part_file import LEFTOVER_SECONDS, sweep
 from tests.sidecar_process import Sidecar, read_all, read_answer, running_sidecar
+from tests.system.shares import mounted
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 VIDEO = HEAD + random.Random(1).randbytes(3_000_000) + b"\r\n--\r\n--y"
@@ -196,6 +198,44 @@ def test_a_key_whose_upload_was_never_answered_is_given_anew(tmp_path: Path) -> 
         assert len(spool.tickets(sidecar.spool)) == 1
         assert sweep(sidecar.spool, time.time() + LEFTOVER_SECONDS + 1) == 1
         assert len(sidecar.left_in_spool()) == 2
+
+
+def test_an_upload_beside_one_with_its_key_that_failed_is_not_answered_for_that(tmp_path: Path) -> None:
+    with running_sidecar(tmp_path) as sidecar, sidecar.connect() as connection:
+        put = f"PUT /v1/video/submit/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(VIDEO)}\r\n"
+        connection.sendall(put.encode() + b"Idempotency-Key: k\r\n\r\n" + VIDEO[:1000])
+        wait_until(lambda: bool(sidecar.left_in_spool()))
+        # What another process leaves when its commit fails after it has taken the key.
+        KeyFolder(sidecar.spool / "keys").keep(KeyFolder(sidecar.spool / "keys").path("", "k"), new_job_id(), None)
+        connection.sendall(VIDEO[1000:])
+        answer = read_answer(connection)
+        assert b" 503 " in answer.split(b"\r\n", 1)[0]
+        assert b"retry-after" in answer
+        assert sidecar.left_in_spool() == []
+        sent = {"Idempotency-Key": "k"}
+        assert httpx.put(sidecar.url + "/v1/video/submit/a", content=VIDEO, headers=sent).status_code == 201
+        assert len(spool.tickets(sidecar.spool)) == 1
+
+
+def test_uploads_are_taken_where_the_spool_alone_is_writable(tmp_path: Path) -> None:
+    """As in the sandbox of its service and in its container."""
+    data = tmp_path / "data"
+    (data / "spool").mkdir(parents=True)
+    with mounted(data, "--bind", data), mounted(data / "spool", "--bind", data / "spool"):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(data)], check=True)
+        with running_sidecar(tmp_path) as sidecar:
+            assert httpx.put(sidecar.url + "/v1/video/submit/a", content=VIDEO).status_code == 201
+            assert httpx.get(sidecar.url + "/readyz").json()["parts"]["disk"]["ok"]
+
+
+def test_a_submission_that_was_set_aside_keeps_its_video(tmp_path: Path) -> None:
+    job_id = new_job_id()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / f"{job_id}.submit.json").write_text("{}")
+    for name in (job_id, new_job_id()):
+        (tmp_path / f"{name}.mp4").write_bytes(VIDEO[:100])
+    assert sweep(tmp_path, time.time() + LEFTOVER_SECONDS + 1) == 1
+    assert [path.name for path in tmp_path.glob("*.mp4")] == [f"{job_id}.mp4"]
 
 
 def test_an_answered_upload_survives_a_kill_of_the_sidecar(tmp_path: Path) -> None:
