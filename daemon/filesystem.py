@@ -55,9 +55,13 @@ class Mount:
     kind: str
     """The file system's name as the kernel says it, such as ``ext4`` or ``nfs4``."""
 
-    def is_below(self, before: Mount) -> bool:
-        """Tell whether this is only the file system on which that of before was mounted: it is mounted no more."""
-        return self.point != before.point and before.point.is_relative_to(self.point)
+    def has_lost(self, before: Mount) -> bool:
+        """Tell whether this is not the file system of before but the bare folder that it was mounted on.
+
+        A service manager or a container may have put that folder there as a mount of its own.
+        """
+        below = self.point != before.point and before.point.is_relative_to(self.point)
+        return below or (is_remote(before.kind) and not is_remote(self.kind))
 
 
 def mount_of(path: Path, table: str | None = None) -> Mount:

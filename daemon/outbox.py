@@ -73,7 +73,7 @@ class Outbox:
         if not self._folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
         mount = mount_of(self._folder)
-        if mount.is_below(self._mount):
+        if mount.has_lost(self._mount):
             raise FileNotFoundError(errno.ENOENT, f"nothing is mounted on {self._mount.point}", str(self._folder))
         self._mount = mount
 

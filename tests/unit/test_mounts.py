@@ -71,15 +71,17 @@ def test_a_share_that_cannot_be_reached_is_away_and_one_without_leave_is_not(
     assert (mounts.away(machine.data, machine.inbox) is not None) is away
 
 
-def test_the_disk_of_the_data_folder_is_no_share(machine: Machine) -> None:
-    machine.of_inbox = LOCAL
-    machine.remember()
+def test_a_local_folder_is_no_share_whatever_it_is_mounted_on(machine: Machine) -> None:
+    for local in (LOCAL, Mount(machine.inbox, "ext4")):  # as in the service's own view of the folders
+        machine.of_inbox = local
+        machine.remember()
     assert list(machine.data.iterdir()) == []
-    machine.of_inbox = machine.nas
+
+
+def test_a_bare_folder_that_is_mounted_in_the_place_of_the_share_is_not_the_share(machine: Machine) -> None:
     machine.remember()
-    machine.of_inbox = Mount(machine.inbox, "ext4")  # exchanged for a disk that is mounted there
-    machine.remember()
-    assert mounts.known(machine.data, machine.inbox) == machine.of_inbox
+    machine.of_inbox = Mount(machine.share, "ext4")
+    assert mounts.away(machine.data, machine.inbox) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"', b"\xff", b'{"/nas/in": 1}'])
