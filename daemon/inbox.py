@@ -114,7 +114,8 @@ class Inbox:
         self._mount = self._known_mount or mount_of(self._root)
         self._online = False
         self._scan_due = 0.0
-        self._started = clock()
+        self._scanned = clock()
+        """When a scan came to its end, good or not; the start, if none has yet."""
         self._last_scan: float | None = None
         self._overflows = 0
         self._problems: dict[str, str] = {}
@@ -180,8 +181,11 @@ class Inbox:
             candidate.handed_out = False
 
     def is_stuck(self, longest_seconds: float, now: float) -> bool:
-        """Tell whether the last good scan is older than that although the inbox can be reached."""
-        return self._online and now - (self._last_scan or self._started) > longest_seconds
+        """Tell whether no scan has come to its end for that long although the inbox can be reached.
+
+        A scan that was no good, for a folder that cannot be read, came to its end: a new start would mend nothing.
+        """
+        return self._online and now - self._scanned > longest_seconds
 
     def health(self, now: float | None = None) -> InboxHealth:
         """Return how watching goes; callable from any thread.
@@ -222,7 +226,7 @@ class Inbox:
             identity = (status.st_dev, status.st_ino)
             if identity != self._root_identity:
                 mount = mount_of(self._root)
-                if mount.is_below(self._mount):  # the share's empty mount point is not the share
+                if mount.has_lost(self._mount):  # the share's empty mount point is not the share
                     raise OSError(f"nothing is mounted on {self._mount.point}")
                 self._attach(identity, now)
         except OSError as error:
@@ -291,7 +295,9 @@ class Inbox:
         return {path for path, closed in hints.files.items() if closed}
 
     def _scan_all(self, now: float) -> None:
-        if not self._scan("", now):
+        good = self._scan("", now)
+        self._scanned = self._clock()
+        if not good:
             self._scan_due = now + self._settings.poll_seconds
             return
         self._last_scan = now

@@ -131,7 +131,7 @@ class Intake:
         Raises:
             StoreError: the job store cannot be written; the files stay and come again.
         """
-        fetched = self._dropped.recover_if_unsure()
+        fetched = [] if self.short_of_space() else self._dropped.recover_if_unsure()
         already = self._dropped.held | {job.claim.identity.lasting for job in fetched if job.claim}
         batch = [dropped for dropped in batch if dropped.identity.lasting not in already]
         left: list[tuple[Dropped, str]] = []

@@ -219,13 +219,13 @@ class JobWorker:
         now = self._clock()
         if now < self._warm_due or self._stopping.is_set():
             return
+        self._warm_due = now + WARM_SECONDS
         try:
             self._pipeline.start(self._stopping.is_set)
-        except Interrupted:
-            return
+            self._warm_due = 0.0
         except DropframeError as error:
-            log.warning("the pipeline could not be started again yet: %s", error)
-            self._warm_due = now + WARM_SECONDS
+            if not isinstance(error, Interrupted):
+                log.warning("the pipeline could not be started again yet: %s", error)
 
     def run_once(self, now: float | None = None) -> bool:
         """Run the job that is due, if there is one.

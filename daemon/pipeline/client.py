@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -205,7 +206,12 @@ class _Child:
         self.answered_last = True
         """Whether the last run has been answered, so that the child is idle."""
         self._reader = threading.Thread(target=self._read, name="pipeline-answers", daemon=True)
-        self._reader.start()
+        try:
+            self._reader.start()
+        except RuntimeError as error:  # too many threads just now
+            self._process.kill()
+            self._process.wait()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
         self._write({"parent": os.getpid(), "settings": settings.model_dump(mode="json")})
 
     @property

@@ -417,7 +417,9 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(bench: Bench, monkeypat
         patch.setattr(inbox_module.os, "scandir", scandir)
         assert paths(bench.step()) == ["b.mp4"]
         assert "yolo cannot be read" in str(bench.inbox.health().problem)
-        assert bench.inbox.health().scan_age_seconds is None, "that was no good scan"
+        bench.steps(400)
+        assert bench.inbox.health().scan_age_seconds is None, "there was no good scan"
+        assert not bench.inbox.is_stuck(190, bench.clock.now), "and a new start would mend nothing"
     assert paths(bench.steps(bench.settings.poll_seconds + 1)) == ["yolo/a.mp4"]
 
 
