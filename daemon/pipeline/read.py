@@ -114,7 +114,7 @@ class TesseractReader:
 
     def __init__(self, stall_seconds: float = 60.0) -> None:
         self._longest_seconds = stall_seconds / 2
-        self._longest_alone_seconds = max(stall_seconds / 6, LEAST_SECONDS)
+        self._longest_alone_seconds = min(max(stall_seconds / 6, LEAST_SECONDS), stall_seconds / 5)
         try:
             self._version = str(pytesseract.get_tesseract_version())
         except pytesseract.TesseractNotFoundError as error:
@@ -265,6 +265,7 @@ class TextStage:
         glances = [glance(image) for image in images]
         changed = [self._changed(now) for now in glances]
         found = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
+        self.steps += 1
         crops: list[Image] = []
         unread: list[Line] = []
         lines_by_frame: list[list[Line]] = []

@@ -292,7 +292,7 @@ def test_from_every_moment_a_start_comes_to_a_good_end(trace: Trace, restarts: R
             problems.append(f"after {number} ({done.kind} {done.path}), {how}: {found}")
     print(sum(tried.values()), "states:", dict(tried))
     assert not problems, "\n".join(problems)
-    assert all(tried[how] > 10 for how in Disk({}, relevant).states())
+    assert all(tried[how] >= 5 for how in Disk({}, relevant).states())
 
 
 def test_without_a_sync_it_would_not_be_so(trace: Trace, restarts: Restarts) -> None:
