@@ -155,6 +155,7 @@ class DaemonService:
         # child with its parent comes when the thread that started it ends.
         try:
             self._on_ready(self.pipeline.start(lambda: self._asked_to_stop))
+            self._heartbeat_due = 0.0  # so that nobody is told for another second that it is starting
         except (MachineError, ModelError) as error:
             self._fatal = error
             self.stop()
