@@ -388,7 +388,7 @@ class JobWorker:
             first = progress.frames_processed if first is None else first
             self.running = Running(job.job_id, begun, progress, first)
             now = self._clock()
-            if now - noted >= NOTE_SECONDS:
+            if now - noted >= NOTE_SECONDS and not self._store.problem:
                 noted = now
                 try:
                     self._store.note(
