@@ -11,6 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ class Normalisation:
     """Whether channels are red first; pictures here are blue first."""
 
 
+@cache
+def core() -> ov.Core:
+    """Return the one core that this process has.
+
+    A core exchanges the stack of signal handlers when it is made, and puts back the one before when it goes: of two
+    that go in the wrong order the second puts back one that is gone, and the next signal ends the process.
+    """
+    return ov.Core()
+
+
 class CpuModel:
     """A network on the CPU, compiled for each input size it meets.
 
@@ -50,7 +61,6 @@ class CpuModel:
     def __init__(
         self, path: Path, normalisation: Normalisation, *, any_width: bool = False, half: bool = False, batch: int = 8
     ) -> None:
-        self._core = ov.Core()
         self.precision = "bf16" if half and "BF16" in cpu_capabilities() else "fp32"
         """What the network computes in."""
         self._path = path
@@ -87,7 +97,7 @@ class CpuModel:
     def _queue(self, height: int, width: int) -> Any:
         key = (height, width)
         if key not in self._compiled:
-            compiled = self._core.compile_model(
+            compiled = core().compile_model(
                 self._prepared(height, width),
                 "CPU",
                 {
@@ -103,7 +113,7 @@ class CpuModel:
         return self._compiled[key]
 
     def _prepared(self, height: int, width: int) -> Any:
-        model = self._core.read_model(self._path)
+        model = core().read_model(self._path)
         model.reshape([1, 3, height, width])
         prepared = preprocess.PrePostProcessor(model)
         picture = prepared.input(0)
@@ -120,10 +130,10 @@ class CpuModel:
 
 def cpu_capabilities() -> list[str]:
     """Return what OpenVINO can compute in on this processor, such as ``FP32`` and ``BF16``."""
-    return list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return list(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def character_list(path: Path) -> list[str]:
     """Return the characters that a PaddleOCR recogniser in ONNX form carries in its metadata."""
-    framework = ov.Core().read_model(path).get_rt_info(["framework"])
+    framework = core().read_model(path).get_rt_info(["framework"])
     return str(framework["character"]).splitlines()
