@@ -97,6 +97,13 @@ def source_name(given: str) -> str:
     return name.encode()[:NAME_BYTES].decode("utf-8", "ignore")
 
 
+def key_in_use() -> Problem:
+    """Say that another upload has the key and is no submission, or not one yet."""
+    return Problem(
+        409, "An upload with this Idempotency-Key is under way; ask again.", "key-in-use", {"retry-after": "5"}
+    )
+
+
 class Submissions:
     """Receives uploads.
 
@@ -159,9 +166,7 @@ class Submissions:
             return await self._receive_new(request, None, None)
         path = self._keys.path(request.scope.get("token_name", ""), key)
         if path in self._busy_keys:
-            raise Problem(
-                409, "An upload with this Idempotency-Key is under way; ask again.", "key-in-use", {"retry-after": "5"}
-            )
+            raise key_in_use()
         self._busy_keys.add(path)
         try:
             holder = await asyncio.to_thread(self._keys.find, path)
@@ -238,7 +243,7 @@ class Submissions:
         if other != job_id:
             record = self._known(other)
             if record is None:  # its commit has just failed, or is not over
-                raise busy("Another upload with this Idempotency-Key has not ended well; submit again.", "same-key", 1)
+                raise key_in_use()
             return _created(self._state.tell(record), {"idempotency-replayed": "true"})
         self._state.jobs.waiting.add(ticket)
         self._state.wake()

@@ -209,7 +209,7 @@ def test_an_upload_beside_one_with_its_key_that_failed_is_not_answered_for_that(
         KeyFolder(sidecar.spool / "keys").keep(KeyFolder(sidecar.spool / "keys").path("", "k"), new_job_id(), None)
         connection.sendall(VIDEO[1000:])
         answer = read_answer(connection)
-        assert b" 503 " in answer.split(b"\r\n", 1)[0]
+        assert b" 409 " in answer.split(b"\r\n", 1)[0]
         assert b"retry-after" in answer
         assert sidecar.left_in_spool() == []
         sent = {"Idempotency-Key": "k"}
