@@ -88,7 +88,7 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
             browser.wait_for(in_list("cut.mp4", "completed"), 120)
             browser.wait_for(in_list("torn.mp4", "failed"), 120)
             browser.wait_for("document.querySelector('#health').textContent === 'ready'")
-            assert browser.ask("document.querySelector('#wrong').hidden")
+            browser.wait_for("document.querySelector('#wrong').hidden")
             browser.wait_for("!!document.querySelector('#pipeline [value=yolo]').dataset.problem")
             assert browser.ask("document.querySelector('#pipeline').value") == "ocr_only"
             for pipeline_id, words in (("yolo", "It needs object weights and there are none"), ("yolo_ocr", "")):
@@ -102,7 +102,7 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
         assert browser.ask("document.querySelector('#detail .notice').innerText").endswith(("?", "."))
         asked = len(sidecar.log())
         time.sleep(3)
-        assert len(sidecar.log()) - asked < 15  # list, health and status, about once a second
+        assert len(sidecar.log()) - asked < 30  # list, health and status, about once a second; a storm has hundreds
         browser.ask(choose("cut.mp4"))
         browser.wait_for("document.querySelector('#detail .warning')?.innerText.startsWith('The video is cut short: ')")
         browser.ask(choose(dropped.name))
