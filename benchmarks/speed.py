@@ -178,8 +178,9 @@ def half_precision(settings: Settings, rounds: int) -> None:
         table.add_column(column)
     finders = [RapidOcrRegions(settings.text_detect_size, half=half) for half in (False, True)]
     for clip in clips():
-        frames = [frame.image for frame in Video(clip).frames(max_frames=48)]
-        info = Video(clip).info
+        video = Video(clip)
+        info = video.info
+        frames = [frame.image for frame in video.frames(max_frames=48)]
         times: dict[str, list[float]] = {}
         found: dict[str, int] = {}
         for _ in range(rounds):

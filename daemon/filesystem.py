@@ -42,6 +42,9 @@ COPY_INSTEAD = frozenset({errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Why a write fails for want of room."""
 
+SICK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What a disk says that does not let us just now."""
+
 RENAME_NOREPLACE = 1
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 

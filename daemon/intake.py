@@ -24,6 +24,7 @@ from daemon.companion import read_options
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
 from daemon.faults import crash_point
 from daemon.filesystem import (
+    SICK,
     Folders,
     free_bytes,
     free_name,
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
     from daemon.store import JobStore
 
 log = logging.getLogger(__name__)
-
-SICK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""What a disk says that does not let us just now."""
 
 
 @dataclass(frozen=True)

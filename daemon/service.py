@@ -163,9 +163,9 @@ class DaemonService:
         except Interrupted:
             return
         except JobError as error:
-            log.error("the pipeline could not be started and is tried again with the next job: %s", error)
+            log.error("the pipeline could not be started yet and is tried again: %s", error)
         except Exception:
-            log.exception("the pipeline could not be started and is tried again with the next job")
+            log.exception("the pipeline could not be started yet and is tried again")
         self._outbox.sweep(lambda: self._asked_to_stop)
         self.worker.run_forever()
 

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.errors import DropframeError
+from daemon.filesystem import SICK
 from daemon.pipeline.isolation import leave_network
 from daemon.selftest import missing_library
 from daemon.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+SURROUNDINGS = SICK | {errno.EMFILE, errno.ENFILE}
 """Errors of the machine's surroundings: not the video's fault, so they do not count as attempts."""
 
 

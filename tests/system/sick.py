@@ -189,6 +189,17 @@ class SickDisk:
                 os.pwrite(file.fileno(), bytes(8), 0)
 
 
+def places(home: Path) -> dict[str, Path]:
+    """Return every folder of a home that may be on a disk of its own, by name."""
+    return {
+        "data": home / "data",
+        "spool": home / "data" / "spool",
+        "inbox": home / "inbox",
+        "outbox": home / "outbox",
+        "temp": home / "temp",
+    }
+
+
 def check_went_on(jobs: Iterable[Job], well: datetime) -> None:
     """Fail unless jobs that a disk held up are completed, in one attempt that began soon after it was well."""
     jobs = list(jobs)

@@ -18,7 +18,7 @@ from daemon.jobs import ErrorKind, JobStatus
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.running import Daemon, dropframe, running, wait_for
-from tests.system.sick import check_went_on
+from tests.system.sick import check_went_on, places
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 
@@ -182,13 +182,7 @@ class Disks:
 
     def __init__(self, home: Path, daemon: Daemon, sidecar: Sidecar) -> None:
         self.daemon, self.sidecar = daemon, sidecar
-        self.places = {
-            "data": home / "data",
-            "spool": home / "data" / "spool",
-            "inbox": home / "inbox",
-            "outbox": home / "outbox",
-            "temp": home / "temp",
-        }
+        self.places = places(home)
 
     @contextmanager
     def broken(self, place: str, fault: str) -> Iterator[None]:

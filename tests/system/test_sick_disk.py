@@ -17,7 +17,7 @@ from daemon.store import JobStore
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.running import ROOT, Daemon, running, wait_for
-from tests.system.sick import SickDisk, Sickness, check_went_on
+from tests.system.sick import SickDisk, Sickness, check_went_on, places
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 DEAD, UNSYNCED, READ_ONLY = Sickness
@@ -37,13 +37,7 @@ class Home:
     def __init__(self, home: Path, disk: SickDisk, daemon: Daemon, sidecar: Sidecar) -> None:
         self.disk, self.daemon, self.sidecar = disk, daemon, sidecar
         self.expected: list[str] = []
-        self.places = {
-            "data": home / "data",
-            "spool": home / "data" / "spool",
-            "inbox": home / "inbox",
-            "outbox": home / "outbox",
-            "temp": home / "temp",
-        }
+        self.places = places(home)
 
     def upload(self, clip: Path, name: str) -> httpx.Response:
         """Send an upload as a client does that tries again until it is answered."""
