@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.errors import DropframeError, Interrupted, SourceChanged, StoreError
 from daemon.faults import crash_point
-from daemon.filesystem import Folders, from_claim, identity_of, move_file, remove_file, shown
+from daemon.fs.folders import Folders
+from daemon.fs.identity import from_claim, identity_of, shown
+from daemon.fs.moves import move_file, remove_file
+from daemon.fs.storage import StorageService
 from daemon.jobs import ErrorKind, Identity, Job, JobSource, JobStatus, timestamp
 from daemon.queue import QueueService
 from daemon.readiness import COMPANION_SUFFIX
-from daemon.storage import StorageService
 
 if TYPE_CHECKING:
     from daemon.store import JobStore

@@ -52,13 +52,14 @@ from daemon.errors import (
     StoreError,
     UnknownJob,
 )
-from daemon.filesystem import keep_standard_files_open, shown
+from daemon.fs.identity import shown
+from daemon.fs.storage import LocalStorageService
+from daemon.ipc.process import keep_standard_files_open
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
 from daemon.mp4 import HEAD_BYTES, submission_problem
 from daemon.settings import Settings
 from daemon.spool import TicketKind
-from daemon.storage import LocalStorageService
 
 POLL_SECONDS = 0.2
 

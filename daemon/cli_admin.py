@@ -26,7 +26,7 @@ from daemon.cli_common import (
     show_json,
 )
 from daemon.errors import ModelError
-from daemon.filesystem import shown
+from daemon.fs.identity import shown
 from daemon.jobs import timestamp
 from daemon.migrations import SCHEMA_VERSION
 from daemon.settings import CONFIG_FILE

@@ -15,7 +15,7 @@ from rich import markup
 from rich.console import Console
 
 from daemon.errors import SettingsError
-from daemon.filesystem import shown
+from daemon.fs.identity import shown
 from daemon.job_reader import JobReader
 from daemon.settings import CONFIG_FILE, Settings
 

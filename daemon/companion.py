@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import BadOptions, Rejected
-from daemon.filesystem import Folders, open_regular
+from daemon.fs.folders import Folders
+from daemon.fs.identity import open_regular
 from daemon.jobs import Options
 
 MAX_COMPANION_BYTES = 65_536

@@ -22,12 +22,13 @@ from typing import Any
 
 from daemon import spool
 from daemon.errors import BadOptions, DropframeError
+from daemon.fs.atomic import atomic_write
+from daemon.fs.storage import LocalStorageService
 from daemon.job_reader import JobReader
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, input_key, output_key, timestamp
 from daemon.pipeline.pipelines import get_pipeline
 from daemon.pipeline.results import MOST_TEXTS, SCHEMA, dumps
 from daemon.settings import Settings
-from daemon.storage import LocalStorageService, atomic_write
 from daemon.store import JobStore
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

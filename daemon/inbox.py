@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from daemon import mounts
-from daemon.filesystem import Folders, identity_of, is_remote, mount_of, shown
+from daemon.fs import mounts
+from daemon.fs.folders import Folders
+from daemon.fs.identity import identity_of, shown
+from daemon.fs.mounts import is_remote, mount_of
 from daemon.jobs import Identity
 from daemon.readiness import COMPANION_SUFFIX, Candidate, Verdict, is_companion_name, is_ignored
 from daemon.settings import Settings

@@ -18,22 +18,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from daemon import mounts, rejected, spool
+from daemon import rejected, spool
 from daemon.claims import Claims, failure, sync
 from daemon.companion import read_options
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
 from daemon.faults import crash_point
-from daemon.filesystem import (
-    SICK,
-    Folders,
-    free_bytes,
-    free_name,
-    from_claim,
-    identity_of,
-    move_file,
-    shown,
-    to_claim,
-)
+from daemon.fs import mounts
+from daemon.fs.folders import Folders
+from daemon.fs.identity import from_claim, identity_of, shown, to_claim
+from daemon.fs.moves import free_name, move_file
+from daemon.fs.space import SICK, free_bytes
+from daemon.fs.storage import StorageService
 from daemon.inbox import Dropped
 from daemon.jobs import (
     Claim,
@@ -49,7 +44,6 @@ from daemon.queue import QueueService
 from daemon.readiness import COMPANION_SUFFIX
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
-from daemon.storage import StorageService
 
 if TYPE_CHECKING:
     from daemon.store import JobStore

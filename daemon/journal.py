@@ -18,6 +18,7 @@ from pathlib import Path
 
 from daemon.errors import StoreError
 from daemon.faults import crash_point
+from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.journal_files import (
     META,
     Changes,
@@ -32,7 +33,6 @@ from daemon.journal_files import (
     peek_generation,
     write_snapshot,
 )
-from daemon.storage import atomic_write, fsync_folder
 
 COMPACT_BYTES = 1 << 20
 """A journal may grow to this size, or to the snapshot's if that is larger."""

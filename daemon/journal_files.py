@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import StoreDamaged, StoreError
-from daemon.storage import atomic_write
+from daemon.fs.atomic import atomic_write
 
 Document = dict[str, Any]
 Tables = dict[str, dict[str, Document]]

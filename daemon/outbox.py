@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from daemon.errors import Interrupted
-from daemon.filesystem import Folders, Mount, mount_of
+from daemon.fs.atomic import atomic_write, sweep
+from daemon.fs.folders import Folders
+from daemon.fs.mounts import Mount, mount_of
 from daemon.jobs import Job, JobSource, JobStatus
-from daemon.storage import atomic_write, sweep
 
 RESULT = ".json"
 ERROR = ".error.json"

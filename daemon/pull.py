@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import ModelError
+from daemon.fs.atomic import fsync_folder
 from daemon.pipeline.models import file_sha256, make_durable
 from daemon.settings import Settings
-from daemon.storage import fsync_folder
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.filesystem import has_writer, identity_of, open_regular
+from daemon.fs.identity import has_writer, identity_of, open_regular
 from daemon.jobs import Identity
 from daemon.mp4 import NOT_MP4_ADVICE, Completeness, Structure, check
 from daemon.settings import Settings

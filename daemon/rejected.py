@@ -8,7 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from daemon.filesystem import Folders, free_name, identity_of, move_file, shown
+from daemon.fs.folders import Folders
+from daemon.fs.identity import identity_of, shown
+from daemon.fs.moves import free_name, move_file
 from daemon.inbox import REJECTED_FOLDER, Dropped
 from daemon.readiness import COMPANION_SUFFIX
 

@@ -18,7 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from daemon.errors import DropframeError, MachineError, StoreLocked
-from daemon.filesystem import Folders, shown
+from daemon.fs.folders import Folders
+from daemon.fs.identity import shown
 from daemon.inbox import REJECTED_FOLDER
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
 from daemon.outbox import Outbox

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from daemon import heartbeat, mounts
+from daemon import heartbeat
 from daemon.errors import DropframeError, MachineError
-from daemon.filesystem import free_bytes, is_remote, mount_of
+from daemon.fs import mounts
+from daemon.fs.mounts import is_remote, mount_of
+from daemon.fs.space import free_bytes
 from daemon.settings import Settings
 
 SYSTEM_PACKAGES = {

@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from daemon import __version__, heartbeat, mounts, spool
+from daemon import __version__, heartbeat, spool
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
-from daemon.filesystem import free_bytes
+from daemon.fs import mounts
+from daemon.fs.atomic import sweep
+from daemon.fs.space import free_bytes
+from daemon.fs.storage import LocalStorageService
 from daemon.heartbeat import Heartbeat, longest_scan_age_seconds
 from daemon.intake import Intake
 from daemon.jobs import ErrorKind, JobStatus, utc_now
@@ -26,7 +29,6 @@ from daemon.retention import Retention
 from daemon.selftest import require_machine
 from daemon.settings import Settings
 from daemon.spool import Ticket, TicketKind
-from daemon.storage import LocalStorageService, sweep
 from daemon.store import JobStore
 from daemon.taking_in import TakingIn
 from daemon.worker import OWED, JobWorker

@@ -27,9 +27,9 @@ from typing import Any, BinaryIO
 
 from daemon.errors import StorageError
 from daemon.faults import crash_point
-from daemon.filesystem import shown
+from daemon.fs.atomic import atomic_write, fsync_folder
+from daemon.fs.identity import shown
 from daemon.jobs import JobSource, Options, new_job_id, utc_now
-from daemon.storage import atomic_write, fsync_folder
 
 log = logging.getLogger(__name__)
 

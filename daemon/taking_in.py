@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from daemon.errors import StoreError
-from daemon.filesystem import shown
+from daemon.fs.identity import shown
 from daemon.inbox import Inbox, InboxHealth
 from daemon.intake import Intake
 from daemon.settings import Settings

@@ -24,7 +24,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
-from daemon.filesystem import shown
+from daemon.fs.identity import shown
 
 CANARY = ".dropframe-canary"
 CANARY_SECONDS = 20.0

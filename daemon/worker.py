@@ -26,7 +26,10 @@ from daemon.errors import (
     TransientError,
 )
 from daemon.faults import crash_point
-from daemon.filesystem import FULL, free_bytes, shown
+from daemon.fs.atomic import fsync_folder
+from daemon.fs.identity import shown
+from daemon.fs.space import FULL, free_bytes
+from daemon.fs.storage import StorageService
 from daemon.intake import Intake
 from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now, why_no_retry
 from daemon.outbox import Outbox
@@ -35,7 +38,6 @@ from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.results import recorded_facts
 from daemon.queue import QueueService
 from daemon.settings import Settings
-from daemon.storage import StorageService, fsync_folder
 from daemon.store import JobStore
 
 log = logging.getLogger(__name__)

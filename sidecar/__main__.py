@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from daemon.errors import DropframeError, MachineError, SettingsError
-from daemon.filesystem import keep_standard_files_open
+from daemon.ipc.process import keep_standard_files_open
 from daemon.notify import notify
 from daemon.settings import Settings
 from sidecar import logs

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from daemon.storage import atomic_write, fsync_folder
+from daemon.fs.atomic import atomic_write, fsync_folder
 from sidecar.problems import bad_field
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 
-from daemon.filesystem import FULL, free_bytes
+from daemon.fs.space import FULL, free_bytes
 from daemon.spool import FILE_MODE, is_orphan
 from sidecar.problems import Problem, busy
 

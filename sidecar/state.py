@@ -15,12 +15,12 @@ from typing import Any
 
 from daemon import heartbeat
 from daemon.errors import StoreError
-from daemon.filesystem import free_bytes
+from daemon.fs.space import free_bytes
+from daemon.fs.storage import LocalStorageService
 from daemon.heartbeat import Heartbeat
 from daemon.jobs import JobStatus
 from daemon.notify import notify
 from daemon.settings import Settings
-from daemon.storage import LocalStorageService
 from sidecar.files import etag
 from sidecar.job_view import JobView
 from sidecar.problems import busy, unknown_job

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from daemon import spool
-from daemon.filesystem import free_bytes
+from daemon.fs.space import free_bytes
 from daemon.jobs import JobSource, Options, new_job_id, utc_now
 from daemon.mp4 import submission_problem
 from daemon.pipeline.pipelines import Pipeline

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import ModelError
+from daemon.fs.atomic import fsync_folder
 from daemon.settings import Settings
-from daemon.storage import fsync_folder
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.errors import DropframeError
-from daemon.filesystem import SICK
+from daemon.fs.space import SICK
 from daemon.pipeline.isolation import leave_network
 from daemon.selftest import missing_library
 from daemon.settings import Settings

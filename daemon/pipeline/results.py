@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from daemon.faults import crash_point
+from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo
-from daemon.storage import atomic_write, fsync_folder
 
 SCHEMA = "dropframe.results/1"
 MOST_TEXTS = 1000

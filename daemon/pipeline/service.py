@@ -14,7 +14,7 @@ from pathlib import Path
 
 from daemon import __version__
 from daemon.errors import Interrupted
-from daemon.filesystem import identity_of
+from daemon.fs.identity import identity_of
 from daemon.jobs import Options
 from daemon.pipeline.loaded import Loaded
 from daemon.pipeline.models import file_sha256

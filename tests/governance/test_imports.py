@@ -33,7 +33,7 @@ SIDECAR_MAY_IMPORT = {
     "daemon.pipeline.pipelines",
     "daemon.settings",
     "daemon.spool",
-    "daemon.storage",
+    "daemon.fs.storage",
     "daemon.tokens",
 }
 

@@ -29,7 +29,7 @@ from daemon.errors import (
     SurroundingsError,
     TransientError,
 )
-from daemon.filesystem import identity_of
+from daemon.fs.identity import identity_of
 from daemon.jobs import Claim, JobStatus, input_key
 from daemon.pipeline.client import PipelineProcess, RunRequest
 from daemon.pipeline.records import Progress

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon.fs.storage import LocalStorageService
 from daemon.inbox import Inbox
 from daemon.intake import Intake
 from daemon.jobs import Job, JobStatus
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.storage import LocalStorageService
 from daemon.store import JobStore
 from tests.clips import make_clip
 from tests.integration.disk_model import Disk, Operation, State, operations, run_traced

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from daemon import spool
+from daemon.fs.storage import LocalStorageService
 from daemon.inbox import Inbox
 from daemon.intake import Intake
 from daemon.jobs import Job, JobSource, Options
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.storage import LocalStorageService
 from daemon.store import JobStore
 from tests.clips import make_clip
 
@@ -295,7 +295,7 @@ import sys, time, os, errno
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
 from tests.integration.test_taking_in import PIPELINES
-from daemon import filesystem
+from daemon.fs import moves
 from daemon.inbox import Inbox
 from daemon.intake import Intake
 from daemon.queue import InMemoryQueueService
@@ -303,12 +303,12 @@ from daemon.settings import Settings
 from daemon.storage import LocalStorageService
 from daemon.store import JobStore
 if sys.argv[2] == "another disk":
-    real = filesystem.rename_new
+    real = moves.rename_new
     def rename(source, source_folder, target, target_folder):
         if source_folder != target_folder:
             raise OSError(errno.EXDEV, "another disk")
         real(source, source_folder, target, target_folder)
-    filesystem.rename_new = rename
+    moves.rename_new = rename
 settings = Settings(home=sys.argv[1], watch="polling", min_free_bytes=0)
 store = JobStore.open(settings.data_dir)
 queue = InMemoryQueueService()

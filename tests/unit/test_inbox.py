@@ -18,7 +18,7 @@ import pytest
 
 from daemon import inbox as inbox_module
 from daemon import readiness, watch
-from daemon.filesystem import Mount
+from daemon.fs.mounts import Mount
 from daemon.inbox import Dropped, Inbox
 from daemon.readiness import is_ignored
 from daemon.settings import Settings

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from daemon import claims, filesystem, intake, mounts, rejected, spool
+from daemon import claims, intake, rejected, spool
 from daemon.claims import Claims
 from daemon.errors import StoreError
-from daemon.filesystem import from_claim, identity_of, to_claim
+from daemon.fs import mounts, moves
+from daemon.fs.identity import from_claim, identity_of, to_claim
+from daemon.fs.storage import LocalStorageService
 from daemon.inbox import Dropped
 from daemon.intake import Intake, Taken
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
 from daemon.spool import TicketKind
-from daemon.storage import LocalStorageService
 from daemon.store import JobStore, MemoryStorage
 
 PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})
@@ -75,14 +76,14 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def another_disk(monkeypatch: pytest.MonkeyPatch, code: int = errno.EXDEV) -> None:
-    real = filesystem.rename_new
+    real = moves.rename_new
 
     def rename(source: str, source_folder: int, target: str, target_folder: int) -> None:
         if source_folder != target_folder:
             raise OSError(code, os.strerror(code))
         real(source, source_folder, target, target_folder)
 
-    monkeypatch.setattr(filesystem, "rename_new", rename)
+    monkeypatch.setattr(moves, "rename_new", rename)
 
 
 # A dropped file.
@@ -194,7 +195,7 @@ def test_a_source_that_cannot_be_removed_is_taken_once_even_after_a_restart(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     another_disk(monkeypatch, errno.EROFS)
-    monkeypatch.setattr(filesystem, "remove_file", lambda *_: False)
+    monkeypatch.setattr(moves, "remove_file", lambda *_: False)
     dropped = bench.drop("a.mp4")
     assert len(bench.take(dropped).jobs) == 1
     for _ in range(2):
@@ -215,7 +216,7 @@ def test_a_full_disk_leaves_the_file_and_no_record(
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(filesystem, "rename_new", full)
+        patch.setattr(moves, "rename_new", full)
         assert bench.take(dropped).jobs == ()
         assert bench.take(dropped).jobs == ()
     assert bench.store.jobs() == []
@@ -602,7 +603,7 @@ def test_leftover_copies_are_removed_at_start(bench: Bench) -> None:
 def test_a_copied_source_is_removed_at_start_and_not_taken_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     another_disk(monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(filesystem, "remove_file", lambda *_: True)  # killed just before
+        patch.setattr(moves, "remove_file", lambda *_: True)  # killed just before
         bench.take(bench.drop("a.mp4"))
     assert bench.dropped_files() == ["a.mp4"]
     bench.restart()
@@ -651,7 +652,7 @@ def test_a_job_that_a_failed_store_call_kept_from_the_queue_is_queued_with_the_r
     batch = [bench.drop("a.mp4"), bench.drop("b.mp4")]
     with monkeypatch.context() as patch:
         another_disk(patch, errno.EROFS)
-        patch.setattr(filesystem, "remove_file", lambda *_: False)
+        patch.setattr(moves, "remove_file", lambda *_: False)
         patch.setattr(bench.store, "note", refusing)
         with pytest.raises(StoreError):
             bench.take(*batch)
@@ -690,7 +691,7 @@ def test_a_copied_file_whose_share_is_away_at_start_is_not_taken_twice(
     another_disk(monkeypatch)
     dropped = bench.drop("a.mp4")
     with monkeypatch.context() as patch:
-        patch.setattr(filesystem, "remove_file", lambda *_: True)  # killed just before
+        patch.setattr(moves, "remove_file", lambda *_: True)  # killed just before
         [job] = bench.take(dropped).jobs
     unmount(bench, job)
     bench.inbox.rename(bench.inbox.with_name("share"))
@@ -717,7 +718,7 @@ def test_a_copied_file_seen_to_be_gone_is_not_remembered(bench: Bench, monkeypat
 
 def test_a_file_left_behind_is_known_under_another_device_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     another_disk(monkeypatch, errno.EROFS)
-    monkeypatch.setattr(filesystem, "remove_file", lambda *_: False)
+    monkeypatch.setattr(moves, "remove_file", lambda *_: False)
     dropped = bench.drop("a.mp4")
     [job] = bench.take(dropped).jobs
     unmount(bench, job)

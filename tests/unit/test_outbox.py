@@ -11,7 +11,7 @@ import pytest
 
 from daemon import outbox as outbox_module
 from daemon.errors import Interrupted
-from daemon.filesystem import Mount
+from daemon.fs.mounts import Mount
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
 from daemon.outbox import ERROR, Outbox
 

@@ -15,7 +15,7 @@ from httpx import AsyncClient
 
 from daemon import cli
 from daemon.errors import IllegalMove, MachineError, StoreError
-from daemon.filesystem import identity_of
+from daemon.fs.identity import identity_of
 from daemon.inbox import Dropped
 from daemon.jobs import Job, JobSource, JobStatus, input_key, new_job_id, output_key, timestamp
 from daemon.outbox import Outbox

@@ -13,7 +13,7 @@ import pytest
 
 from daemon import selftest
 from daemon.errors import MachineError, ModelError
-from daemon.filesystem import Mount
+from daemon.fs.mounts import Mount
 from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.pipeline import loaded
 from daemon.selftest import Check

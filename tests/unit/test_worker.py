@@ -26,7 +26,8 @@ from daemon.errors import (
     SurroundingsError,
     UnknownJob,
 )
-from daemon.filesystem import identity_of
+from daemon.fs.identity import identity_of
+from daemon.fs.storage import LocalStorageService
 from daemon.intake import Intake
 from daemon.jobs import Claim, ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key
 from daemon.outbox import Outbox
@@ -34,7 +35,6 @@ from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.storage import LocalStorageService
 from daemon.store import JobStore, MemoryStorage
 from daemon.worker import SURROUNDINGS_SECONDS, JobWorker
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import mounts
-from daemon.filesystem import Mount
+from daemon.fs import mounts
+from daemon.fs.mounts import Mount
 
 LOCAL = Mount(Path("/"), "ext4")
 

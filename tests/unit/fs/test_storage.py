@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon import storage as storage_module
 from daemon.errors import StorageError
-from daemon.storage import LocalStorageService, atomic_write, fsync_folder, sweep
+from daemon.fs import atomic
+from daemon.fs.atomic import atomic_write, fsync_folder, sweep
+from daemon.fs.storage import LocalStorageService
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_planted_link_is_replaced_and_never_written_through(storage: LocalStor
 def test_a_link_planted_at_the_temporary_name_is_not_written_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module.os, "urandom", lambda number: b"\0" * number)
+    monkeypatch.setattr(atomic.os, "urandom", lambda number: b"\0" * number)
     canary = tmp_path / "canary"
     canary.write_bytes(b"alive")
     (tmp_path / f".{os.getpid()}-{'00' * 6}.tmp").symlink_to(canary)
@@ -137,7 +138,7 @@ def test_a_disk_that_fails_leaves_the_old_file_and_no_litter(
     target = tmp_path / "a"
     target.write_bytes(b"old")
     if call == "fsync":
-        monkeypatch.setattr(storage_module.os, "fsync", fail)
+        monkeypatch.setattr(atomic.os, "fsync", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="full"), atomic_write(target) as file:
@@ -160,7 +161,7 @@ def test_the_file_is_durable_before_it_has_its_name_and_the_folder_after(
         order.append("rename")
         return replace(path, target)
 
-    monkeypatch.setattr(storage_module.os, "fsync", note_fsync)
+    monkeypatch.setattr(atomic.os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
     with atomic_write(tmp_path / "a") as file:
         file.write(b"x")
@@ -195,7 +196,7 @@ def test_a_file_system_that_cannot_sync_folders_is_no_error(
     def fsync(descriptor: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(storage_module.os, "fsync", fsync)
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
     if passes:
         fsync_folder(tmp_path)
     else:
@@ -238,6 +239,6 @@ def test_sweeping_can_be_ended_and_survives_what_cannot_be_removed(
     os.utime(leftover, (0, 0))
     assert sweep(tmp_path, 60, stopping=lambda: True) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(storage_module.os, "unlink", refuse)
+        patch.setattr(atomic.os, "unlink", refuse)
         assert sweep(tmp_path, 60) == 0
     assert sweep(tmp_path, 60) == 1

@@ -13,23 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon import filesystem
 from daemon.errors import Interrupted, SourceChanged
-from daemon.filesystem import (
-    Folders,
-    copy_file,
-    free_bytes,
-    free_name,
-    has_writer,
-    identity_of,
-    is_remote,
-    mount_of,
-    move_file,
-    open_regular,
-    remove_file,
-    rename_new,
-    shown,
-)
+from daemon.fs import identity as identity_module
+from daemon.fs import moves
+from daemon.fs.folders import Folders
+from daemon.fs.identity import has_writer, identity_of, open_regular, shown
+from daemon.fs.mounts import Mount, is_remote, mount_of
+from daemon.fs.moves import copy_file, free_name, move_file, remove_file, rename_new
+from daemon.fs.space import free_bytes
 
 TABLE = """\
 21 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -58,7 +49,7 @@ def forbid_rename(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
             raise OSError(code, os.strerror(code))
         real(source, source_folder, target, target_folder)
 
-    monkeypatch.setattr(filesystem, "rename_new", rename)
+    monkeypatch.setattr(moves, "rename_new", rename)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +62,7 @@ def forbid_rename(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     ],
 )
 def test_the_longest_and_latest_mount_point_counts(path: str, point: str, kind: str) -> None:
-    assert mount_of(Path(path), TABLE) == filesystem.Mount(Path(point), kind)
+    assert mount_of(Path(path), TABLE) == Mount(Path(point), kind)
 
 
 def test_this_machine_has_a_mount_table(tmp_path: Path) -> None:
@@ -126,7 +117,7 @@ def test_where_leases_are_refused_nothing_is_known(monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, "no")
 
-    monkeypatch.setattr(filesystem.fcntl, "fcntl", refuse)
+    monkeypatch.setattr(identity_module.fcntl, "fcntl", refuse)
     with (tmp_path / "a").open("wb") as file:
         assert has_writer(file.fileno()) is None
 
@@ -176,7 +167,7 @@ def test_a_source_that_cannot_be_removed_is_reported(
 ) -> None:
     source, a, target, b = folders
     forbid_rename(monkeypatch, errno.EROFS)
-    monkeypatch.setattr(filesystem, "remove_file", lambda *_: False)
+    monkeypatch.setattr(moves, "remove_file", lambda *_: False)
     (source / "x").write_bytes(b"video")
     assert not move_file("x", a, "y", b, identity_of((source / "x").stat()))
     assert (target / "y").exists()
@@ -212,7 +203,7 @@ def test_a_file_exchanged_at_the_last_moment_is_put_back(
             (source / "x").symlink_to("/etc/passwd")
         real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(filesystem, "rename_new", exchange_first)
+    monkeypatch.setattr(moves, "rename_new", exchange_first)
     with pytest.raises(SourceChanged):
         move_file("x", a, "y", b, seen)
     assert (source / "x").is_symlink()
@@ -226,7 +217,7 @@ def test_nothing_is_overwritten(folders: tuple[Path, int, Path, int], monkeypatc
     seen = identity_of((source / "x").stat())
     with pytest.raises(FileExistsError):
         move_file("x", a, "y", b, seen)
-    monkeypatch.setattr(filesystem, "_renameat2", None)
+    monkeypatch.setattr(moves, "_renameat2", None)
     with pytest.raises(FileExistsError):
         rename_new("x", a, "y", b)
     forbid_rename(monkeypatch, errno.EXDEV)
@@ -253,7 +244,7 @@ def test_a_large_copy_is_written_to_the_disk_bit_by_bit_and_not_all_at_its_end(
 ) -> None:
     """Otherwise the fsync at the end takes so long on a slow disk that the inbox seems to hang."""
     source, a, _, b = folders
-    size = 3 * filesystem.COPY_BYTES + 5
+    size = 3 * moves.COPY_BYTES + 5
     (source / "x").write_bytes(bytes(size))
     begun: list[tuple[int, int]] = []
     begin, fsync = os.posix_fadvise, os.fsync

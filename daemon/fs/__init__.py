@@ -1,0 +1,1 @@
+"""What Dropframe needs of file systems."""
