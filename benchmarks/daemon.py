@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.clips import bikes
-from daemon import heartbeat
+from daemon.ipc import health
 from daemon.job_reader import JobReader
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -44,7 +44,7 @@ def main() -> None:
         command = [sys.executable, "-m", "daemon", "daemon", "--home", folder, "--device", "cpu"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            while (beat := heartbeat.read(home / "data")) is None or beat.state != "running":
+            while (beat := health.read(home / "data")) is None or beat.state != "running":
                 time.sleep(0.1)
             time.sleep(2)
             before = cpu_seconds(process.pid)

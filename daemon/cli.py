@@ -21,7 +21,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from daemon import __version__, cli_admin, heartbeat, spool
+from daemon import __version__, cli_admin
 from daemon.cli_common import (
     FAILED,
     MACHINE,
@@ -54,12 +54,13 @@ from daemon.errors import (
 )
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
+from daemon.ipc import health, spool
 from daemon.ipc.process import keep_standard_files_open
+from daemon.ipc.spool import TicketKind
 from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
 from daemon.mp4 import HEAD_BYTES, submission_problem
 from daemon.settings import Settings
-from daemon.spool import TicketKind
 
 POLL_SECONDS = 0.2
 
@@ -264,7 +265,7 @@ def jobs(
         note = job.error_message or " ".join((job.summary or {}).get("warnings", ()))
         table.add_row(job.job_id[:8], job.status, frames, escape(job.source_name), escape(note))
     out.print(table)
-    beat = heartbeat.read(settings.data_dir)
+    beat = health.read(settings.data_dir)
     if beat is None or not daemon_alive(settings):
         say(err, f"No daemon is running in {escape(str(settings.home))}.")
         return
@@ -379,7 +380,7 @@ def spool_dir(settings: Settings) -> Path:
 
 def daemon_alive(settings: Settings) -> bool:
     """Tell whether a daemon has given a sign of life lately."""
-    return heartbeat.of_running_daemon(settings.data_dir) is not None
+    return health.of_running_daemon(settings.data_dir) is not None
 
 
 def known_jobs(settings: Settings, status: JobStatus | None = None) -> list[Job]:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from daemon import heartbeat
 from daemon.cli_common import (
     FAILED,
     AsJson,
@@ -27,6 +26,7 @@ from daemon.cli_common import (
 )
 from daemon.errors import ModelError
 from daemon.fs.identity import shown
+from daemon.ipc import health
 from daemon.jobs import timestamp
 from daemon.migrations import SCHEMA_VERSION
 from daemon.settings import CONFIG_FILE
@@ -128,11 +128,11 @@ def doctor(home: Home = None, weights: Weights = None, device: Device = None, as
         raise typer.Exit(FAILED)
 
 
-@app.command()
-def health(home: Home = None) -> None:
+@app.command("health")
+def show_health(home: Home = None) -> None:
     """Say whether the daemon does its work, for monitors: exit code 0 if so, 1 if not."""
     settings = load(home)
-    problem = heartbeat.problem(heartbeat.read(settings.data_dir), settings, datetime.now(UTC))
+    problem = health.problem(health.read(settings.data_dir), settings, datetime.now(UTC))
     out.print(escape(problem or "The daemon does its work."), soft_wrap=True)
     if problem:
         raise typer.Exit(FAILED)

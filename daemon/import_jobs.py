@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import spool
 from daemon.errors import BadOptions, DropframeError
 from daemon.fs.atomic import atomic_write
 from daemon.fs.storage import LocalStorageService
+from daemon.ipc import spool
 from daemon.job_reader import JobReader
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, input_key, output_key, timestamp
 from daemon.pipeline.pipelines import get_pipeline

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from daemon import rejected, spool
+from daemon import rejected
 from daemon.claims import Claims, failure, sync
 from daemon.companion import read_options
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
@@ -30,6 +30,8 @@ from daemon.fs.moves import free_name, move_file
 from daemon.fs.space import SICK, free_bytes
 from daemon.fs.storage import StorageService
 from daemon.inbox import Dropped
+from daemon.ipc import spool
+from daemon.ipc.spool import Ticket, TicketKind
 from daemon.jobs import (
     Claim,
     Job,
@@ -43,7 +45,6 @@ from daemon.jobs import (
 from daemon.queue import QueueService
 from daemon.readiness import COMPANION_SUFFIX
 from daemon.settings import Settings
-from daemon.spool import Ticket, TicketKind
 
 if TYPE_CHECKING:
     from daemon.store import JobStore

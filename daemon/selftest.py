@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from daemon import heartbeat
 from daemon.errors import DropframeError, MachineError
 from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
 from daemon.fs.space import free_bytes
+from daemon.ipc import health
 from daemon.settings import Settings
 
 SYSTEM_PACKAGES = {
@@ -280,7 +280,7 @@ def check_store(settings: Settings) -> Check:
 
 def check_daemon(settings: Settings) -> Check:
     """Say what a running daemon says of the inbox and of its disk."""
-    beat = heartbeat.of_running_daemon(settings.data_dir)
+    beat = health.of_running_daemon(settings.data_dir)
     if beat is None:
         return Check("daemon", True, "not running")
     problems = [beat.inbox.get("problem"), beat.paused]

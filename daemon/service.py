@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from daemon import __version__, heartbeat, spool
+from daemon import __version__
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
 from daemon.fs.space import free_bytes
 from daemon.fs.storage import LocalStorageService
-from daemon.heartbeat import Heartbeat, longest_scan_age_seconds
 from daemon.intake import Intake
+from daemon.ipc import health, spool
+from daemon.ipc.health import Heartbeat, longest_scan_age_seconds
+from daemon.ipc.spool import Ticket, TicketKind
+from daemon.ipc.systemd import notify
 from daemon.jobs import ErrorKind, JobStatus, utc_now
-from daemon.notify import notify
 from daemon.outbox import Outbox
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -28,7 +30,6 @@ from daemon.queue import InMemoryQueueService
 from daemon.retention import Retention
 from daemon.selftest import require_machine
 from daemon.settings import Settings
-from daemon.spool import Ticket, TicketKind
 from daemon.store import JobStore
 from daemon.taking_in import TakingIn
 from daemon.worker import OWED, JobWorker
@@ -268,7 +269,7 @@ class DaemonService:
 
     def _sign_of_life(self, state: str) -> None:
         try:
-            heartbeat.write(self._settings.data_dir, self._beat(state))
+            health.write(self._settings.data_dir, self._beat(state))
         except (OSError, DropframeError) as error:  # a sick disk must keep nothing from being taken in, run or ended
             log.debug("the heartbeat cannot be written: %s", error)
 

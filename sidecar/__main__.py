@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemon.errors import DropframeError, MachineError, SettingsError
 from daemon.ipc.process import keep_standard_files_open
-from daemon.notify import notify
+from daemon.ipc.systemd import notify
 from daemon.settings import Settings
 from sidecar import logs
 from sidecar.app import make_app

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.fs.space import FULL, free_bytes
-from daemon.spool import FILE_MODE, is_orphan
+from daemon.ipc.spool import FILE_MODE, is_orphan
 from sidecar.problems import Problem, busy
 
 BLOCK_BYTES = 2 << 20

@@ -20,11 +20,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from daemon import spool
 from daemon.errors import StorageError
+from daemon.ipc import spool
+from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key, timestamp, why_no_retry
 from daemon.pipeline.pipelines import Pipeline
-from daemon.spool import TicketKind
 from sidecar.client import ClientGone, until_gone
 from sidecar.document import Document, Span
 from sidecar.files import Pieces, etag, matches, not_modified, one_range, wants_gzip

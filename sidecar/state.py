@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import heartbeat
 from daemon.errors import StoreError
 from daemon.fs.space import free_bytes
 from daemon.fs.storage import LocalStorageService
-from daemon.heartbeat import Heartbeat
+from daemon.ipc import health
+from daemon.ipc.health import Heartbeat
+from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
-from daemon.notify import notify
 from daemon.settings import Settings
 from sidecar.files import etag
 from sidecar.job_view import JobView
@@ -104,7 +104,7 @@ class State:
             self._beat_due = now + BEAT_SECONDS
             notify("WATCHDOG=1")
             before = self.beat
-            self.beat = heartbeat.read(self.settings.data_dir) or before  # its age tells when it cannot be read
+            self.beat = health.read(self.settings.data_dir) or before  # its age tells when it cannot be read
             news = before != self.beat
         try:
             news |= self.jobs.refresh(force)
@@ -205,12 +205,12 @@ class State:
 
     def beat_age_seconds(self) -> float | None:
         """Return how old the daemon's last sign of life is, or None if there is none."""
-        return None if self.beat is None else heartbeat.age_seconds(self.beat, datetime.now(UTC))
+        return None if self.beat is None else health.age_seconds(self.beat, datetime.now(UTC))
 
     def lacks_object_weights(self) -> bool:
         """Tell whether a daemon runs that has loaded its models and none of them looks for objects."""
         age, beat = self.beat_age_seconds(), self.beat
-        if beat is None or age is None or age > heartbeat.ALIVE_SECONDS or beat.state != "running":
+        if beat is None or age is None or age > health.ALIVE_SECONDS or beat.state != "running":
             return False
         return not any(model["role"] == "objects" for model in beat.models)
 
@@ -245,7 +245,7 @@ class State:
         age = self.beat_age_seconds()
         if self.beat is None or age is None:
             return Part(False, "The daemon has never run here; start it with: dropframe daemon.")
-        if age > heartbeat.ALIVE_SECONDS:
+        if age > health.ALIVE_SECONDS:
             return Part(False, f"The daemon's last sign of life is {age:.0f} s old; start it with: dropframe daemon.")
         if self.beat.state != "running":
             return Part(False, f"The daemon is {self.beat.state}.")
@@ -268,7 +268,7 @@ class State:
         mode = beat.inbox.get("mode") or "unknown"
         if not beat.inbox.get("online", True):
             return Part(False, "The inbox cannot be reached; mount it again or check its folder.")
-        if age > heartbeat.longest_scan_age_seconds(self.settings):
+        if age > health.longest_scan_age_seconds(self.settings):
             return Part(False, f"The last good scan of the inbox is {age:.0f} s old ({mode}).")
         if beat.inbox.get("problem"):
             return Part(False, f"The inbox is not watched well ({mode}); the daemon's log says more.")

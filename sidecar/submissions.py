@@ -17,13 +17,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from daemon import spool
 from daemon.fs.space import free_bytes
+from daemon.ipc import spool
+from daemon.ipc.spool import Ticket, TicketKind
 from daemon.jobs import JobSource, Options, new_job_id, utc_now
 from daemon.mp4 import submission_problem
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
-from daemon.spool import Ticket, TicketKind
 from sidecar.client import ClientGone
 from sidecar.keys import KeyFolder
 from sidecar.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from daemon import heartbeat
+from daemon.ipc import health
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore
@@ -139,7 +139,7 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
     )
     store.move(failed, JobStatus.RUNNING, attempts=1, started_at=utc_now())
     store.move(failed, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video track.")
-    heartbeat.write(home / "data", beat("2100-01-01T00:00:00+00:00"))
+    health.write(home / "data", beat("2100-01-01T00:00:00+00:00"))
     app = make_app(Settings(home=home))
     made: dict[str, tuple[httpx.Response, str]] = {}
     transport = httpx.ASGITransport(app)

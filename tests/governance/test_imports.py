@@ -23,16 +23,16 @@ SIDECAR_MAY_IMPORT = {
     "daemon",
     "daemon.errors",
     "daemon.filesystem",
-    "daemon.heartbeat",
+    "daemon.ipc.health",
     "daemon.job_reader",
     "daemon.jobs",
     "daemon.journal",
     "daemon.migrations",
     "daemon.mp4",
-    "daemon.notify",
+    "daemon.ipc.systemd",
     "daemon.pipeline.pipelines",
     "daemon.settings",
-    "daemon.spool",
+    "daemon.ipc.spool",
     "daemon.fs.storage",
     "daemon.tokens",
 }
@@ -85,7 +85,7 @@ def test_the_sidecar_imports_only_what_reads() -> None:
 
 def test_what_the_sidecar_imports_loads_no_model() -> None:
     seen: set[str] = set()
-    todo = ["daemon.pipeline.pipelines", "daemon.spool", "daemon.job_reader"]
+    todo = ["daemon.pipeline.pipelines", "daemon.ipc.spool", "daemon.job_reader"]
     while todo:
         module = todo.pop()
         path = ROOT.joinpath(*module.split(".")).with_suffix(".py")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from daemon import heartbeat, spool
+from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.store import JobStore
 from daemon.tokens import Rights, new_token
@@ -34,7 +34,7 @@ def fill(home: Path, store: JobStore) -> None:
     (home / "data" / "document").rename(home / "data" / output_key(jobs[2].job_id))
     store.move(jobs[2].job_id, JobStatus.COMPLETED, output_path=output_key(jobs[2].job_id))
     (home / "data" / "video_jobs" / "v.mp4").write_bytes(bytes(VIDEO_BYTES))
-    heartbeat.write(home / "data", beat("2100-01-01T00:00:00+00:00"))  # never old
+    health.write(home / "data", beat("2100-01-01T00:00:00+00:00"))  # never old
     spool.submit(
         home / "data" / "spool",
         home / "data" / "video_jobs" / "v.mp4",

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from daemon import spool
+from daemon.ipc import spool
 from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store import JobStore
 from sidecar.keys import KeyFolder

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon import spool
 from daemon.fs.storage import LocalStorageService
 from daemon.inbox import Inbox
 from daemon.intake import Intake
+from daemon.ipc import spool
 from daemon.jobs import Job, JobSource, Options
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from daemon import heartbeat
-from daemon.heartbeat import Heartbeat
+from daemon.ipc import health
+from daemon.ipc.health import Heartbeat
 from daemon.jobs import Job, JobStatus
 from daemon.store import JobReader
 
@@ -134,7 +134,7 @@ class Daemon:
 
     def beat(self) -> Heartbeat | None:
         """Return the heartbeat of this very process."""
-        beat = heartbeat.read(self.data)
+        beat = health.read(self.data)
         return beat if beat is not None and beat.pid == self.pid else None
 
     def wait_ready(self, seconds: float = 60.0) -> Heartbeat:

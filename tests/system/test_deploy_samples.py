@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon import heartbeat
-from daemon.heartbeat import Heartbeat
+from daemon.ipc import health
+from daemon.ipc.health import Heartbeat
 from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
@@ -158,10 +158,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
             counters={"jobs_completed": 1, "jobs_failed": 0, "frames": 9},
             stage_seconds_total={"text": 1.0},
         )
-        heartbeat.write(home / "data", beat)
+        health.write(home / "data", beat)
 
         def page() -> str:
-            heartbeat.write(home / "data", replace(beat, updated_at=datetime.now(UTC).isoformat()))
+            health.write(home / "data", replace(beat, updated_at=datetime.now(UTC).isoformat()))
             with urllib.request.urlopen(f"{sidecar.url}/metrics", timeout=30) as answer:
                 return str(answer.read().decode())
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import heartbeat, spool
+from daemon.ipc import health, spool
 from daemon.jobs import JobSource, JobStatus, Options
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
@@ -53,7 +53,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Path:
 def online(daemon: Daemon) -> bool | None:
     """What the daemon says of the inbox now; None if it says nothing."""
     beat = daemon.beat()
-    fresh = beat is not None and heartbeat.age_seconds(beat, datetime.now(UTC)) < 5
+    fresh = beat is not None and health.age_seconds(beat, datetime.now(UTC)) < 5
     return bool(beat.inbox["online"]) if beat is not None and fresh else None
 
 

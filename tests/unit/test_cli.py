@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from daemon import __version__, cli, spool
+from daemon import __version__, cli
 from daemon.errors import (
     BadOptions,
     IllegalMove,
@@ -21,6 +21,7 @@ from daemon.errors import (
     StoreLocked,
     UnknownJob,
 )
+from daemon.ipc import spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore

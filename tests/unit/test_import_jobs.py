@@ -12,9 +12,10 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from daemon import cli, spool
+from daemon import cli
 from daemon.errors import StoreError, StoreLocked
 from daemon.import_jobs import IDS, Report, import_jobs
+from daemon.ipc import spool
 from daemon.jobs import ErrorKind, JobStatus, Options, output_key
 from daemon.settings import Settings
 from daemon.store import JobStore

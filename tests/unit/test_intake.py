@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import claims, intake, rejected, spool
+from daemon import claims, intake, rejected
 from daemon.claims import Claims
 from daemon.errors import StoreError
 from daemon.fs import mounts, moves
@@ -20,10 +20,11 @@ from daemon.fs.identity import from_claim, identity_of, to_claim
 from daemon.fs.storage import LocalStorageService
 from daemon.inbox import Dropped
 from daemon.intake import Intake, Taken
+from daemon.ipc import spool
+from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.spool import TicketKind
 from daemon.store import JobStore, MemoryStorage
 
 PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})

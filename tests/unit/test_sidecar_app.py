@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from daemon import heartbeat, spool
+from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.settings import Settings
 from daemon.store import JobStore
@@ -222,7 +222,7 @@ def test_a_job_is_told_in_every_state(tmp_path: Path) -> None:
             store.move(first.job_id, JobStatus.RUNNING, frames_total=100, frames_processed=10)
             now = store.get(first.job_id).updated_at
             running = {"job_id": first.job_id, "frames_processed": 40, "frames_total": 100, "frames_per_second": 20.0}
-            heartbeat.write(tmp_path / "data", beat(now, running))
+            health.write(tmp_path / "data", beat(now, running))
             await asyncio.sleep(0.6)
             seen = await told(first)
             assert (seen["status"], seen["progress"], seen["queue_position"]) == ("running", 0.5, None)
@@ -239,7 +239,7 @@ def test_a_job_is_told_in_every_state(tmp_path: Path) -> None:
         call(tmp_path, work)
 
 
-def beat(now: str, running: dict[str, Any] | None = None, **changes: Any) -> heartbeat.Heartbeat:
+def beat(now: str, running: dict[str, Any] | None = None, **changes: Any) -> health.Heartbeat:
     values: dict[str, Any] = {
         "pid": 1,
         "version": "0",
@@ -267,7 +267,7 @@ def beat(now: str, running: dict[str, Any] | None = None, **changes: Any) -> hea
         "stage_seconds_total": {"decode": 1.5},
         **changes,
     }
-    return heartbeat.Heartbeat(**values)
+    return health.Heartbeat(**values)
 
 
 def test_an_unchanged_status_is_304_and_waiting_ends_at_once_when_it_changes(tmp_path: Path) -> None:
@@ -516,8 +516,8 @@ def test_readiness_says_which_part_is_not_ready(tmp_path: Path) -> None:
         return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
 
     async def work(client: Client) -> None:
-        async def wrong(written: heartbeat.Heartbeat) -> set[str]:
-            heartbeat.write(tmp_path / "data", written)
+        async def wrong(written: health.Heartbeat) -> set[str]:
+            health.write(tmp_path / "data", written)
             await asyncio.sleep(0.65)
             response = await client.get("/readyz")
             if response.status_code == 200:
@@ -559,7 +559,7 @@ def test_a_pipeline_that_lacks_its_weights_says_so_while_the_daemon_knows(tmp_pa
     ]
     for last, lacking in beats:
         if last is not None:
-            heartbeat.write(tmp_path / "data", last)
+            health.write(tmp_path / "data", last)
 
         async def work(client: Client, lacking: bool = lacking) -> None:
             told = {p["pipeline_id"]: p["problem"] for p in (await client.get("/v1/pipelines")).json()["pipelines"]}
@@ -574,7 +574,7 @@ def test_the_figures_are_in_the_form_that_prometheus_reads(tmp_path: Path) -> No
 
     with JobStore.open(tmp_path / "data") as store:
         store.create([Job(new_job_id())])
-        heartbeat.write(tmp_path / "data", beat(datetime.now(UTC).isoformat()))
+        health.write(tmp_path / "data", beat(datetime.now(UTC).isoformat()))
 
         async def work(client: Client) -> None:
             await client.get("/nope")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import spool
+from daemon.ipc import spool
+from daemon.ipc.spool import TicketKind
 from daemon.jobs import Job, JobSource, JobStatus, Options, new_job_id
-from daemon.spool import TicketKind
 from daemon.store import JobStore
 from sidecar.job_view import JobView, Place
 

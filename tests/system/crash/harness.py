@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from daemon import spool
+from daemon.ipc import spool
 from daemon.jobs import JobSource, Options
 from daemon.store import JobReader
 from tests.clips import make_clip

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import spool
+from daemon.ipc import spool
 from daemon.jobs import JobSource, JobStatus, Options
 from daemon.journal import JournalReader
 from daemon.store import JOBS

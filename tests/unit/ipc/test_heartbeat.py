@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import heartbeat
-from daemon.heartbeat import NAME, Heartbeat
+from daemon.ipc import health
+from daemon.ipc.health import NAME, Heartbeat
 from daemon.settings import Settings
 
 BEAT = Heartbeat(
@@ -34,14 +34,14 @@ BEAT = Heartbeat(
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    heartbeat.write(tmp_path, BEAT)
-    assert heartbeat.read(tmp_path) == BEAT
+    health.write(tmp_path, BEAT)
+    assert health.read(tmp_path) == BEAT
 
 
 def test_writing_again_replaces_and_leaves_no_litter(tmp_path: Path) -> None:
-    heartbeat.write(tmp_path, BEAT)
-    heartbeat.write(tmp_path, replace(BEAT, state="stopping"))
-    later = heartbeat.read(tmp_path)
+    health.write(tmp_path, BEAT)
+    health.write(tmp_path, replace(BEAT, state="stopping"))
+    later = health.read(tmp_path)
     assert later is not None
     assert later.state == "stopping"
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
@@ -50,30 +50,30 @@ def test_writing_again_replaces_and_leaves_no_litter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"pid": 1}', "\0\0"])
 def test_a_file_that_is_no_heartbeat_reads_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / NAME).write_text(content)
-    assert heartbeat.read(tmp_path) is None
+    assert health.read(tmp_path) is None
 
 
 def test_no_file_reads_as_none(tmp_path: Path) -> None:
-    assert heartbeat.read(tmp_path) is None
-    assert heartbeat.read(tmp_path / "missing") is None
+    assert health.read(tmp_path) is None
+    assert health.read(tmp_path / "missing") is None
 
 
 def test_a_later_version_may_say_more(tmp_path: Path) -> None:
-    heartbeat.write(tmp_path, BEAT)
+    health.write(tmp_path, BEAT)
     values = json.loads((tmp_path / NAME).read_text())
     (tmp_path / NAME).write_text(json.dumps({**values, "mood": "good"}))
-    assert heartbeat.read(tmp_path) == BEAT
+    assert health.read(tmp_path) == BEAT
 
 
 def test_its_age_is_never_negative() -> None:
     written = datetime(2026, 11, 21, 9, 0, 10, tzinfo=UTC)
-    assert heartbeat.age_seconds(BEAT, written + timedelta(seconds=3)) == 3.0
-    assert heartbeat.age_seconds(BEAT, written - timedelta(hours=1)) == 0.0
+    assert health.age_seconds(BEAT, written + timedelta(seconds=3)) == 3.0
+    assert health.age_seconds(BEAT, written - timedelta(hours=1)) == 0.0
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
-        heartbeat.write(tmp_path / "missing", BEAT)
+        health.write(tmp_path / "missing", BEAT)
 
 
 NOW = datetime.fromisoformat(BEAT.updated_at) + timedelta(seconds=1)
@@ -96,8 +96,8 @@ def test_a_daemon_that_does_not_do_its_work_says_why(
     beat: Heartbeat | None, after_seconds: float, said: str, tmp_path: Path
 ) -> None:
     now = datetime.fromisoformat(BEAT.updated_at) + timedelta(seconds=after_seconds)
-    assert said in str(heartbeat.problem(beat, Settings(home=tmp_path), now))
+    assert said in str(health.problem(beat, Settings(home=tmp_path), now))
 
 
 def test_a_daemon_that_scans_has_no_problem(tmp_path: Path) -> None:
-    assert heartbeat.problem(replace(BEAT, inbox=SCANNED), Settings(home=tmp_path), NOW) is None
+    assert health.problem(replace(BEAT, inbox=SCANNED), Settings(home=tmp_path), NOW) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.inbox import Inbox
-from daemon.notify import notify
+from daemon.ipc.systemd import notify
 from daemon.settings import Settings
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon import spool
 from daemon.errors import StorageError
+from daemon.ipc import spool
+from daemon.ipc.spool import TicketKind
 from daemon.jobs import JobSource, Options, new_job_id
-from daemon.spool import TicketKind
 
 
 def submit(folder: Path, video: Path | io.BytesIO, **changes: object) -> str:
