@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.clips import bikes
 from daemon.ipc import health
-from daemon.job_reader import JobReader
+from daemon.store.job_reader import JobReader
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.jobs import Job, JobStatus, new_job_id, output_key
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.running import cpu_seconds
 

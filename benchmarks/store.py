@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id
-from daemon.store import JobReader, JobStore
+from daemon.store.job_reader import JobReader
+from daemon.store.job_store import JobStore
 
 SMALL, LARGE = 100, 100_000
 """Jobs."""

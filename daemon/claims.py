@@ -27,7 +27,7 @@ from daemon.queue import QueueService
 from daemon.readiness import COMPANION_SUFFIX
 
 if TYPE_CHECKING:
-    from daemon.store import JobStore
+    from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

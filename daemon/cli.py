@@ -57,10 +57,10 @@ from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, spool
 from daemon.ipc.process import keep_standard_files_open
 from daemon.ipc.spool import TicketKind
-from daemon.job_reader import JobReader
 from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
 from daemon.mp4 import HEAD_BYTES, submission_problem
 from daemon.settings import Settings
+from daemon.store.job_reader import JobReader
 
 POLL_SECONDS = 0.2
 

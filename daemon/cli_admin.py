@@ -28,8 +28,8 @@ from daemon.errors import ModelError
 from daemon.fs.identity import shown
 from daemon.ipc import health
 from daemon.jobs import timestamp
-from daemon.migrations import SCHEMA_VERSION
 from daemon.settings import CONFIG_FILE
+from daemon.store.migrations import SCHEMA_VERSION
 from daemon.tokens import Rights, new_token, toml_line
 
 app = typer.Typer()
@@ -73,7 +73,7 @@ def downgrade(
     as_json: AsJson = False,
 ) -> None:
     """Write the job store as an older Dropframe reads it, before that is installed. The daemon must not run."""
-    from daemon.store import JobStore
+    from daemon.store.job_store import JobStore
 
     settings = load(home)
     with JobStore.open(settings.data_dir) as store:

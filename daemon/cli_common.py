@@ -16,8 +16,8 @@ from rich.console import Console
 
 from daemon.errors import SettingsError
 from daemon.fs.identity import shown
-from daemon.job_reader import JobReader
 from daemon.settings import CONFIG_FILE, Settings
+from daemon.store.job_reader import JobReader
 
 OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
 

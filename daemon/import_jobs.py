@@ -24,12 +24,12 @@ from daemon.errors import BadOptions, DropframeError
 from daemon.fs.atomic import atomic_write
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import spool
-from daemon.job_reader import JobReader
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, input_key, output_key, timestamp
 from daemon.pipeline.pipelines import get_pipeline
 from daemon.pipeline.results import MOST_TEXTS, SCHEMA, dumps
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_reader import JobReader
+from daemon.store.job_store import JobStore
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("job_id", "id", "uuid"),

@@ -47,7 +47,7 @@ from daemon.readiness import COMPANION_SUFFIX
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
-    from daemon.store import JobStore
+    from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

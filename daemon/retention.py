@@ -26,7 +26,7 @@ from daemon.outbox import Outbox
 from daemon.readiness import COMPANION_SUFFIX
 from daemon.rejected import REASON_SUFFIX
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

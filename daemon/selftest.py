@@ -267,7 +267,7 @@ def check_tesseract() -> Check:
 
 def check_store(settings: Settings) -> Check:
     """Read the job store, without the lock, as the sidecar does."""
-    from daemon.job_reader import JobReader
+    from daemon.store.job_reader import JobReader
 
     with JobReader(settings.data_dir) as reader:
         try:

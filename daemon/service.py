@@ -30,7 +30,7 @@ from daemon.queue import InMemoryQueueService
 from daemon.retention import Retention
 from daemon.selftest import require_machine
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from daemon.taking_in import TakingIn
 from daemon.worker import OWED, JobWorker
 

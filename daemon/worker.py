@@ -38,7 +38,7 @@ from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.results import recorded_facts
 from daemon.queue import QueueService
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

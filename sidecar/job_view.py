@@ -17,10 +17,10 @@ from typing import Any
 
 from daemon.errors import StoreError
 from daemon.ipc.spool import MAX_TICKET_BYTES, Ticket, TicketKind
-from daemon.job_reader import check_record
 from daemon.jobs import Job, JobSource, JobStatus, Options, input_key
-from daemon.journal import JournalReader
-from daemon.migrations import JOBS, new_tables
+from daemon.store.job_reader import check_record
+from daemon.store.journal_reader import JournalReader
+from daemon.store.migrations import JOBS, new_tables
 
 SUBMIT_ENDING = ".submit.json"
 FRESH_SECONDS = 0.1

@@ -14,7 +14,7 @@ import httpx
 from daemon.ipc import health
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from sidecar.app import make_app
 from sidecar.problems import KINDS
 from tests.unit.test_sidecar_app import HEAD, beat

@@ -11,7 +11,7 @@ FILES = sorted(path for package in ("daemon", "sidecar") for path in (ROOT / pac
 
 HOMES = {
     "watchdog": {"daemon/watch.py"},
-    "tinydb": {"daemon/store.py"},
+    "tinydb": {"daemon/store/job_store.py", "daemon/store/tinydb_table.py"},
     "av": {"daemon/pipeline/video.py"},
     "openvino": {"daemon/pipeline/inference.py"},
     "ultralytics": {"daemon/pipeline/detect.py", "daemon/pipeline/models.py"},
@@ -24,10 +24,10 @@ SIDECAR_MAY_IMPORT = {
     "daemon.errors",
     "daemon.filesystem",
     "daemon.ipc.health",
-    "daemon.job_reader",
+    "daemon.store.job_reader",
     "daemon.jobs",
-    "daemon.journal",
-    "daemon.migrations",
+    "daemon.store.journal",
+    "daemon.store.migrations",
     "daemon.mp4",
     "daemon.ipc.systemd",
     "daemon.pipeline.pipelines",
@@ -85,7 +85,7 @@ def test_the_sidecar_imports_only_what_reads() -> None:
 
 def test_what_the_sidecar_imports_loads_no_model() -> None:
     seen: set[str] = set()
-    todo = ["daemon.pipeline.pipelines", "daemon.ipc.spool", "daemon.job_reader"]
+    todo = ["daemon.pipeline.pipelines", "daemon.ipc.spool", "daemon.store.job_reader"]
     while todo:
         module = todo.pop()
         path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
@@ -93,7 +93,7 @@ def test_what_the_sidecar_imports_loads_no_model() -> None:
             continue
         seen.add(module)
         todo += imported(path, at_start_only=True)
-    assert seen.isdisjoint({"torch", "daemon.pipeline.detect", "daemon.pipeline.read", "daemon.store"})
+    assert seen.isdisjoint({"torch", "daemon.pipeline.detect", "daemon.pipeline.read", "daemon.store.job_store"})
 
 
 def test_imports_make_no_loop() -> None:

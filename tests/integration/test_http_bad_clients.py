@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from daemon.jobs import Job, new_job_id
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.integration.test_http_uploads import HEAD, VIDEO, form, head_of, wait_until
 from tests.sidecar_process import Sidecar, read_all, read_answer, running_sidecar
 

@@ -12,7 +12,7 @@ import pytest
 
 from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from tests.schemathesis_hooks import VIDEO_BYTES
 from tests.sidecar_process import ROOT, running_sidecar

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.browser import CHROMIUM, browsing
 from tests.clips import make_clip
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end

@@ -24,7 +24,7 @@ from daemon.intake import Intake
 from daemon.jobs import Job, JobStatus
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.integration.disk_model import Disk, Operation, State, operations, run_traced
 from tests.integration.test_taking_in import PIPELINES

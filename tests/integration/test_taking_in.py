@@ -23,7 +23,7 @@ from daemon.ipc import spool
 from daemon.jobs import Job, JobSource, Options
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 
 PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.jobs import Job
-from daemon.store import JobReader
+from daemon.store.job_reader import JobReader
 from tests.clips import make_clip
 from tests.system.running import ROOT, environment, wait_for
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from daemon.ipc import health
 from daemon.ipc.health import Heartbeat
 from daemon.jobs import Job, JobStatus
-from daemon.store import JobReader
+from daemon.store.job_reader import JobReader
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from pathlib import Path
 import httpx
 
 from daemon.jobs import JobSource, JobStatus
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.system.clock import MovedClock
 from tests.system.crash.ledger import Entry, Ledger, Recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.system.documents import Session, blocks, session
 from tests.system.running import ROOT, wait_for

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from daemon.jobs import JobStatus
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.running import ROOT, Daemon, running, wait_for

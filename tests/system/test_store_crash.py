@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from daemon.jobs import JobStatus
-from daemon.store import JobReader, JobStore
+from daemon.store.job_reader import JobReader
+from daemon.store.job_store import JobStore
 
 KILLS = 110
 
 WRITER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from daemon import journal
+from daemon.store import journal
 from daemon.errors import IllegalMove
 from daemon.jobs import Job, JobStatus, new_job_id
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 
 def acknowledge(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

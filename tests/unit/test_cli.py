@@ -24,7 +24,7 @@ from daemon.errors import (
 from daemon.ipc import spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, utc_now
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from daemon.tokens import find_token, parse_token
 
 BEGINNING = b"\0\0\0\x18ftypmp42" + bytes(12)

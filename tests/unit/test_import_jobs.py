@@ -18,7 +18,7 @@ from daemon.import_jobs import IDS, Report, import_jobs
 from daemon.ipc import spool
 from daemon.jobs import ErrorKind, JobStatus, Options, output_key
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "results.schema.json").read_text())

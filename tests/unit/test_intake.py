@@ -25,7 +25,8 @@ from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.store import JobStore, MemoryStorage
+from daemon.store.job_store import JobStore
+from daemon.store.tinydb_table import MemoryStorage
 
 PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})
 

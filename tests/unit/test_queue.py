@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.queue import InMemoryQueueService
-from daemon.store import JobStore, MemoryStorage
+from daemon.store.job_store import JobStore
+from daemon.store.tinydb_table import MemoryStorage
 
 
 @pytest.fixture

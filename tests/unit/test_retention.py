@@ -22,7 +22,7 @@ from daemon.outbox import Outbox
 from daemon.rejected import set_aside
 from daemon.retention import Kind, Retention, clean_without_daemon, plan
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.unit.test_cli import run
 from tests.unit.test_sidecar_app import call, check_problem
 

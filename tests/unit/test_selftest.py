@@ -18,7 +18,7 @@ from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.pipeline import loaded
 from daemon.selftest import Check
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 
 
 @pytest.fixture

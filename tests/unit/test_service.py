@@ -21,7 +21,7 @@ from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.outbox import ERROR
 from daemon.service import DaemonService
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 
 
 class Told:

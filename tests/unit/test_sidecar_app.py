@@ -18,7 +18,7 @@ from starlette.routing import Route
 from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.settings import Settings
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from sidecar.app import make_app
 from tests.unit.test_sidecar_document import frame, write_document

@@ -8,7 +8,7 @@ import pytest
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import Job, JobSource, JobStatus, Options, new_job_id
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from sidecar.job_view import JobView, Place
 
 

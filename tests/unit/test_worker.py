@@ -35,7 +35,8 @@ from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.store import JobStore, MemoryStorage
+from daemon.store.job_store import JobStore
+from daemon.store.tinydb_table import MemoryStorage
 from daemon.worker import SURROUNDINGS_SECONDS, JobWorker
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus

@@ -24,7 +24,7 @@ import httpx
 
 from daemon.ipc import spool
 from daemon.jobs import JobSource, Options
-from daemon.store import JobReader
+from daemon.store.job_reader import JobReader
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.crash.ledger import Entry, Ledger, Recipe, free_box

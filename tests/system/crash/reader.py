@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from daemon.errors import StoreError
-from daemon.store import JobReader
+from daemon.store.job_reader import JobReader
 
 SCHEMA = "dropframe.results/1"
 ERROR_KEYS = {"error_kind", "error_message", "job_id", "pipeline_id", "source_name"}

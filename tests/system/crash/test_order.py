@@ -14,8 +14,8 @@ import pytest
 
 from daemon.ipc import spool
 from daemon.jobs import JobSource, JobStatus, Options
-from daemon.journal import JournalReader
-from daemon.store import JOBS
+from daemon.store.job_store import JOBS
+from daemon.store.journal_reader import JournalReader
 from tests.clips import make_clip
 from tests.system.clock import MovedClock
 from tests.system.running import Daemon, alive, wait_for

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from daemon.jobs import Job, JobSource, JobStatus, input_key, new_job_id
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
 from tests.system.clock import MovedClock

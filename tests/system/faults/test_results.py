@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.jobs import Job, JobSource, JobStatus, new_job_id, output_key
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
 from tests.system.running import running, wait_for

@@ -20,7 +20,7 @@ import torch
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.selftest import check_libraries
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from tests.clips import make_clip
 from tests.integration.test_http_uploads import VIDEO

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from daemon.jobs import Job, JobStatus
-from daemon.store import JobStore
+from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
 from tests.system.running import ROOT, Daemon, as_json, dropframe, environment, running, wait_for
@@ -189,7 +189,8 @@ def test_a_name_that_is_no_utf_8_is_shown_escaped_everywhere(tmp_path: Path, cli
 # B17: upgrades and downgrades.
 
 OPEN = (
-    "import sys; from pathlib import Path; from daemon.store import JobStore; JobStore.open(Path(sys.argv[1])).close()"
+    "import sys; from pathlib import Path; from daemon.store.job_store import JobStore;"
+    " JobStore.open(Path(sys.argv[1])).close()"
 )
 
 

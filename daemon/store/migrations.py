@@ -17,7 +17,7 @@ from typing import Any
 
 from daemon.errors import SettingsError, StoreDamaged, StoreTooNew
 from daemon.jobs import timestamp
-from daemon.journal_files import META, Tables
+from daemon.store.journal_files import META, Tables
 
 SCHEMA_VERSION = 2
 """The version that this code reads and writes."""

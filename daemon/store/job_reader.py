@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from daemon.errors import StoreDamaged, UnknownJob
 from daemon.jobs import Job, JobStatus
-from daemon.journal import JournalReader
-from daemon.migrations import JOBS, new_tables
+from daemon.store.journal_reader import JournalReader
+from daemon.store.migrations import JOBS, new_tables
 
 
 def check_record(doc_id: str, record: Mapping[str, Any]) -> tuple[str, JobStatus]:

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from daemon import journal as journal_module
 from daemon.errors import StoreDamaged, StoreError
-from daemon.journal import Journal, JournalReader
-from daemon.journal_files import Tables
+from daemon.store import journal as journal_module
+from daemon.store.journal import Journal
+from daemon.store.journal_files import Tables
+from daemon.store.journal_reader import JournalReader
 
 real_fsync, real_write = os.fsync, os.write
 
@@ -792,7 +793,7 @@ class TestReader:
 
     def test_follows_a_writer_in_another_process(self, tmp_path: Path) -> None:
         code = (
-            "import sys; from pathlib import Path; from daemon import journal as j;"
+            "import sys; from pathlib import Path; from daemon.store import journal as j;"
             "j.COMPACT_BYTES = 3000; w = j.Journal(Path(sys.argv[1]));"
             "[w.append({'jobs': {str(n % 50): {'value': n}}}, durable=n % 10 == 0) for n in range(6000)];"
             "w.abandon()"

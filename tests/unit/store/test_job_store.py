@@ -22,7 +22,6 @@ from tinydb import where
 from tinydb.storages import JSONStorage
 from tinydb.table import Document
 
-from daemon import store as store_module
 from daemon.errors import (
     IllegalMove,
     SettingsError,
@@ -33,8 +32,11 @@ from daemon.errors import (
     UnknownJob,
 )
 from daemon.jobs import Claim, ErrorKind, Identity, Job, JobSource, JobStatus, Options, new_job_id
-from daemon.migrations import SCHEMA_VERSION, STEPS, STEPS_BACK, migrate, new_tables
-from daemon.store import JobReader, JobStore, MemoryStorage
+from daemon.store import job_store as store_module
+from daemon.store.job_reader import JobReader
+from daemon.store.job_store import JobStore
+from daemon.store.migrations import SCHEMA_VERSION, STEPS, STEPS_BACK, migrate, new_tables
+from daemon.store.tinydb_table import MemoryStorage
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 
@@ -429,7 +431,7 @@ class TestOnDisk:
 
     def test_the_lock_ends_with_its_process_and_its_file_blocks_nobody(self, tmp_path: Path) -> None:
         code = (
-            "import sys; from pathlib import Path; from daemon.store import JobStore;"
+            "import sys; from pathlib import Path; from daemon.store.job_store import JobStore;"
             "s = JobStore.open(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
         )
         arguments = [sys.executable, "-c", code, str(tmp_path)]
