@@ -20,11 +20,11 @@ from pathlib import Path
 from daemon.errors import DropframeError, MachineError, StoreLocked
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
-from daemon.inbox import REJECTED_FOLDER
+from daemon.ingest.model import REJECTED_FOLDER
+from daemon.ingest.quarantine import REASON_SUFFIX
+from daemon.ingest.stability import COMPANION_SUFFIX
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
 from daemon.outbox import Outbox
-from daemon.readiness import COMPANION_SUFFIX
-from daemon.rejected import REASON_SUFFIX
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 

@@ -17,7 +17,8 @@ from daemon.fs import mounts
 from daemon.fs.atomic import sweep
 from daemon.fs.space import free_bytes
 from daemon.fs.storage import LocalStorageService
-from daemon.intake import Intake
+from daemon.ingest.consumer import TakingIn
+from daemon.ingest.intake import Intake
 from daemon.ipc import health, spool
 from daemon.ipc.health import Heartbeat, longest_scan_age_seconds
 from daemon.ipc.spool import Ticket, TicketKind
@@ -31,7 +32,6 @@ from daemon.retention import Retention
 from daemon.selftest import require_machine
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
-from daemon.taking_in import TakingIn
 from daemon.worker import OWED, JobWorker
 
 log = logging.getLogger(__name__)

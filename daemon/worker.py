@@ -30,7 +30,7 @@ from daemon.fs.atomic import fsync_folder
 from daemon.fs.identity import shown
 from daemon.fs.space import FULL, free_bytes
 from daemon.fs.storage import StorageService
-from daemon.intake import Intake
+from daemon.ingest.intake import Intake
 from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now, why_no_retry
 from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest

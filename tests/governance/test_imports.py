@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(path for package in ("daemon", "sidecar") for path in (ROOT / package).rglob("*.py"))
 
 HOMES = {
-    "watchdog": {"daemon/watch.py"},
+    "watchdog": {"daemon/ingest/watcher.py"},
     "tinydb": {"daemon/store/job_store.py", "daemon/store/tinydb_table.py"},
     "av": {"daemon/pipeline/video.py"},
     "openvino": {"daemon/pipeline/inference.py"},

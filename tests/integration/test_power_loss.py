@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from daemon.fs.storage import LocalStorageService
-from daemon.inbox import Inbox
-from daemon.intake import Intake
+from daemon.ingest.inbox import Inbox
+from daemon.ingest.intake import Intake
 from daemon.jobs import Job, JobStatus
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings

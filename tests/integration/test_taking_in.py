@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from daemon.fs.storage import LocalStorageService
-from daemon.inbox import Inbox
-from daemon.intake import Intake
+from daemon.ingest.inbox import Inbox
+from daemon.ingest.intake import Intake
 from daemon.ipc import spool
 from daemon.jobs import Job, JobSource, Options
 from daemon.queue import InMemoryQueueService

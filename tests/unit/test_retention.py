@@ -16,10 +16,10 @@ from httpx import AsyncClient
 from daemon import cli
 from daemon.errors import IllegalMove, MachineError, StoreError
 from daemon.fs.identity import identity_of
-from daemon.inbox import Dropped
+from daemon.ingest.model import Dropped
+from daemon.ingest.quarantine import set_aside
 from daemon.jobs import Job, JobSource, JobStatus, input_key, new_job_id, output_key, timestamp
 from daemon.outbox import Outbox
-from daemon.rejected import set_aside
 from daemon.retention import Kind, Retention, clean_without_daemon, plan
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore

@@ -28,7 +28,7 @@ from daemon.errors import (
 )
 from daemon.fs.identity import identity_of
 from daemon.fs.storage import LocalStorageService
-from daemon.intake import Intake
+from daemon.ingest.intake import Intake
 from daemon.jobs import Claim, ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key
 from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.inbox import Inbox
+from daemon.ingest.inbox import Inbox
 from daemon.ipc.systemd import notify
 from daemon.settings import Settings
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from daemon import inbox as inbox_module
-from daemon import readiness, watch
 from daemon.fs.mounts import Mount
-from daemon.inbox import Dropped, Inbox
-from daemon.readiness import is_ignored
+from daemon.ingest import inbox as inbox_module
+from daemon.ingest import stability, watcher
+from daemon.ingest.inbox import Inbox
+from daemon.ingest.model import Dropped
+from daemon.ingest.stability import is_ignored
 from daemon.settings import Settings
 from tests.clips import make_clip
 
@@ -77,7 +78,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture
 def locks_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a share, or where the files belong to others."""
-    monkeypatch.setattr(readiness, "has_writer", lambda _: None)
+    monkeypatch.setattr(stability, "has_writer", lambda _: None)
 
 
 def paths(found: list[Dropped]) -> list[str]:
@@ -353,7 +354,7 @@ def test_an_unreadable_file_waits_in_sight_until_it_can_be_read(tmp_path: Path) 
     code = """
 import json, os, sys
 from pathlib import Path
-from daemon.inbox import Inbox
+from daemon.ingest.inbox import Inbox
 from daemon.settings import Settings
 Settings(home=sys.argv[1])
 if os.getuid() == 0:
@@ -603,7 +604,7 @@ def test_the_canary_proves_that_events_arrive(watched: Bench) -> None:
 
 
 def test_a_watch_that_has_died_is_made_anew_and_then_given_up(watched: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch.Watch, "on_event", lambda *_: None)
+    monkeypatch.setattr(watcher.Watch, "on_event", lambda *_: None)
     watched.step()
     first = watched.inbox._watch
     watched.steps(8)
@@ -632,7 +633,7 @@ def test_where_no_watch_can_be_had_the_inbox_is_polled(
     def refuse(*_: object) -> int:
         raise OSError(limit, "inotify limit reached")
 
-    monkeypatch.setattr(watch.InotifyFD, "add_callback", refuse)
+    monkeypatch.setattr(watcher.InotifyFD, "add_callback", refuse)
     bench = Bench(tmp_path, watch="auto")
     assert bench.inbox.health().mode == "polling"
     assert "inotify limit reached" in str(bench.inbox.health().problem)

@@ -15,8 +15,9 @@ from dataclasses import replace
 
 from daemon.errors import StoreError
 from daemon.fs.identity import shown
-from daemon.inbox import Inbox, InboxHealth
-from daemon.intake import Intake
+from daemon.ingest.inbox import Inbox
+from daemon.ingest.intake import Intake
+from daemon.ingest.model import InboxHealth
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from daemon.errors import StoreError
-from daemon.inbox import Dropped, Inbox
-from daemon.intake import Taken
+from daemon.ingest.consumer import SILENT_SECONDS, TakingIn
+from daemon.ingest.inbox import Inbox
+from daemon.ingest.intake import Taken
+from daemon.ingest.model import Dropped
 from daemon.jobs import Identity
 from daemon.settings import Settings
-from daemon.taking_in import SILENT_SECONDS, TakingIn
 
 
 class Clock:
@@ -111,7 +112,7 @@ def test_what_was_claimed_before_is_fetched_though_nothing_new_is_there_but_not_
 def test_the_thread_outlives_errors_and_ends_when_it_is_told(
     taking_in: TakingIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("daemon.taking_in.ERROR_SECONDS", 0.0)
+    monkeypatch.setattr("daemon.ingest.consumer.ERROR_SECONDS", 0.0)
     monkeypatch.setattr(taking_in.inbox, "next_due", lambda now: 0.0)
     tried, enough = [], threading.Event()
 

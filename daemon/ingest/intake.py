@@ -18,9 +18,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from daemon import rejected
-from daemon.claims import Claims, failure, sync
-from daemon.companion import read_options
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
 from daemon.faults import crash_point
 from daemon.fs import mounts
@@ -29,7 +26,11 @@ from daemon.fs.identity import from_claim, identity_of, shown, to_claim
 from daemon.fs.moves import free_name, move_file
 from daemon.fs.space import SICK, free_bytes
 from daemon.fs.storage import StorageService
-from daemon.inbox import Dropped
+from daemon.ingest import quarantine
+from daemon.ingest.claims import Claims, failure, sync
+from daemon.ingest.model import Dropped
+from daemon.ingest.options_file import read_options
+from daemon.ingest.stability import COMPANION_SUFFIX
 from daemon.ipc import spool
 from daemon.ipc.spool import Ticket, TicketKind
 from daemon.jobs import (
@@ -43,7 +44,6 @@ from daemon.jobs import (
     new_job_id,
 )
 from daemon.queue import QueueService
-from daemon.readiness import COMPANION_SUFFIX
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Intake:
         """
         when = datetime.fromtimestamp(self._clock(), UTC)
         try:
-            place = rejected.set_aside(self._settings.inbox_dir, dropped, reason, when, self._end_copy)
+            place = quarantine.set_aside(self._settings.inbox_dir, dropped, reason, when, self._end_copy)
         except (SourceChanged, FileNotFoundError, Interrupted):
             return None  # exchanged or removed: what is there now is looked at anew
         except OSError as error:

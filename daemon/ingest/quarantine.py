@@ -11,8 +11,8 @@ from pathlib import Path
 from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.fs.moves import free_name, move_file
-from daemon.inbox import REJECTED_FOLDER, Dropped
-from daemon.readiness import COMPANION_SUFFIX
+from daemon.ingest.model import REJECTED_FOLDER, Dropped
+from daemon.ingest.stability import COMPANION_SUFFIX
 
 REASON_SUFFIX = ".reason.txt"
 OTHER_DISK = frozenset({errno.EXDEV})

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from daemon import claims, intake, rejected
-from daemon.claims import Claims
 from daemon.errors import StoreError
 from daemon.fs import mounts, moves
 from daemon.fs.identity import from_claim, identity_of, to_claim
 from daemon.fs.storage import LocalStorageService
-from daemon.inbox import Dropped
-from daemon.intake import Intake, Taken
+from daemon.ingest import claims, intake, quarantine
+from daemon.ingest.claims import Claims
+from daemon.ingest.intake import Intake, Taken
+from daemon.ingest.model import Dropped
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
@@ -385,7 +385,7 @@ def test_a_file_that_a_full_disk_lets_nobody_reject_comes_again(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rejected.os, "fsync", full)
+        patch.setattr(quarantine.os, "fsync", full)
         for _ in range(3):
             assert reject(bench, "a.mp4").left == ()
     assert len(caplog.records) == 1
@@ -414,7 +414,7 @@ def test_reasons_are_one_line_in_the_log(bench: Bench, caplog: pytest.LogCapture
     caplog.set_level(logging.INFO)
     reject(bench, "a\nERROR forged.mp4")
     assert all("\n" not in record.getMessage() for record in caplog.records)
-    assert rejected.REASON_SUFFIX == ".reason.txt"
+    assert quarantine.REASON_SUFFIX == ".reason.txt"
 
 
 # Tickets.

@@ -14,22 +14,19 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from daemon.fs import mounts
 from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.fs.mounts import is_remote, mount_of
-from daemon.jobs import Identity
-from daemon.readiness import COMPANION_SUFFIX, Candidate, Verdict, is_companion_name, is_ignored
+from daemon.ingest.model import REJECTED_FOLDER, Dropped, InboxHealth, WaitingFile
+from daemon.ingest.stability import COMPANION_SUFFIX, Candidate, Verdict, is_companion_name, is_ignored
+from daemon.ingest.watcher import CANARY, Watch
 from daemon.settings import Settings
-from daemon.watch import CANARY, Watch
 
 log = logging.getLogger(__name__)
 
-REJECTED_FOLDER = "rejected"
 MAX_DEPTH = 5
 """Folders below the inbox that are looked into."""
 LOOKS_A_STEP = 1000
@@ -37,52 +34,6 @@ LOOKS_A_STEP = 1000
 OFFER_AGAIN_SECONDS = 5.0
 """A file that was handed out and is still there is handed out again after this long, doubling up to 20 s."""
 SHOWN_WAITING = 50
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A file of the inbox that can be acted on."""
-
-    path: str
-    """Below the inbox, "/" between its parts; undecodable bytes as surrogates (os.fsdecode)."""
-    identity: Identity
-    """The content that was looked at."""
-    companion: str | None = None
-    """Path of its options file, if it has one."""
-    reason: str | None = None
-    """None for a whole video; else one sentence why it will never become a job."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A file that is in the inbox and not a job yet."""
-
-    path: str
-    """Below the inbox, undecodable bytes and control characters escaped."""
-    size_bytes: int
-    age_seconds: float
-    """Since it was first seen."""
-    why: str
-
-
-@dataclass(frozen=True)
-class InboxHealth:
-    """How watching goes, for status and health pages."""
-
-    mode: Literal["events", "polling"]
-    file_system: str
-    online: bool
-    scan_age_seconds: float | None
-    """Since the last full scan that worked; None before the first."""
-    canary_age_seconds: float | None
-    """Since events were last proved to arrive; None when polling, or where the canary cannot be written."""
-    waiting_count: int
-    waiting: tuple[Waiting, ...]
-    """The first 50, oldest first."""
-    overflows: int
-    """How often the kernel dropped events; each was followed by a full scan."""
-    problem: str | None
-    """What is wrong, in sentences; None when nothing is."""
 
 
 class Inbox:
@@ -208,7 +159,7 @@ class Inbox:
             canary_age_seconds=None if arrived is None else now - arrived,
             waiting_count=len(waiting),
             waiting=tuple(
-                Waiting(
+                WaitingFile(
                     path=shown(c.path),
                     size_bytes=c.identity.size if c.identity else 0,
                     age_seconds=now - c.first_seen,

@@ -22,9 +22,9 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown
 from daemon.fs.moves import move_file, remove_file
 from daemon.fs.storage import StorageService
+from daemon.ingest.stability import COMPANION_SUFFIX
 from daemon.jobs import ErrorKind, Identity, Job, JobSource, JobStatus, timestamp
 from daemon.queue import QueueService
-from daemon.readiness import COMPANION_SUFFIX
 
 if TYPE_CHECKING:
     from daemon.store.job_store import JobStore

@@ -1,0 +1,1 @@
+"""From a dropped file or a ticket to a job."""

@@ -1,0 +1,56 @@
+"""What the rooms of ingest tell each other about a file of the inbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from daemon.jobs import Identity
+
+REJECTED_FOLDER = "rejected"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file of the inbox that can be acted on."""
+
+    path: str
+    """Below the inbox, "/" between its parts; undecodable bytes as surrogates (os.fsdecode)."""
+    identity: Identity
+    """The content that was looked at."""
+    companion: str | None = None
+    """Path of its options file, if it has one."""
+    reason: str | None = None
+    """None for a whole video; else one sentence why it will never become a job."""
+
+
+@dataclass(frozen=True)
+class WaitingFile:
+    """A file that is in the inbox and not a job yet."""
+
+    path: str
+    """Below the inbox, undecodable bytes and control characters escaped."""
+    size_bytes: int
+    age_seconds: float
+    """Since it was first seen."""
+    why: str
+
+
+@dataclass(frozen=True)
+class InboxHealth:
+    """How watching goes, for status and health pages."""
+
+    mode: Literal["events", "polling"]
+    file_system: str
+    online: bool
+    scan_age_seconds: float | None
+    """Since the last full scan that worked; None before the first."""
+    canary_age_seconds: float | None
+    """Since events were last proved to arrive; None when polling, or where the canary cannot be written."""
+    waiting_count: int
+    waiting: tuple[WaitingFile, ...]
+    """The first 50, oldest first."""
+    overflows: int
+    """How often the kernel dropped events; each was followed by a full scan."""
+    problem: str | None
+    """What is wrong, in sentences; None when nothing is."""
