@@ -462,7 +462,7 @@ def say_end(settings: Settings, job: Job) -> None:
     if job.status is JobStatus.FAILED:
         err.print(f"[red]failed[/] {escape(job.source_name)}: {escape(job.error_message or '')}", soft_wrap=True)
         return
-    from daemon.outbox import Outbox
+    from daemon.worker.outbox import Outbox
 
     out.print(escape(f"completed {job.source_name}: {Outbox(settings.outbox_dir).path(job)}"), soft_wrap=True)
     for warning in (job.summary or {}).get("warnings", []):

@@ -24,9 +24,9 @@ from daemon.ingest.model import REJECTED_FOLDER
 from daemon.ingest.quarantine import REASON_SUFFIX
 from daemon.ingest.stability import COMPANION_SUFFIX
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
-from daemon.outbox import Outbox
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from daemon.ipc.health import Heartbeat, longest_scan_age_seconds
 from daemon.ipc.spool import Ticket, TicketKind
 from daemon.ipc.systemd import notify
 from daemon.jobs import ErrorKind, JobStatus, utc_now
-from daemon.outbox import Outbox
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.queue import InMemoryQueueService
@@ -32,7 +31,8 @@ from daemon.retention import Retention
 from daemon.selftest import require_machine
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
-from daemon.worker import OWED, JobWorker
+from daemon.worker.outbox import Outbox
+from daemon.worker.worker import OWED, JobWorker
 
 log = logging.getLogger(__name__)
 

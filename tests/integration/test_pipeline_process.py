@@ -34,7 +34,7 @@ from daemon.jobs import Claim, JobStatus, input_key
 from daemon.pipeline.client import PipelineProcess, RunRequest
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
-from daemon.worker import SURROUNDINGS_SECONDS
+from daemon.worker.worker import SURROUNDINGS_SECONDS
 from tests.clips import make_clip
 from tests.unit.test_worker import Bench
 

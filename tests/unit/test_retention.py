@@ -19,10 +19,10 @@ from daemon.fs.identity import identity_of
 from daemon.ingest.model import Dropped
 from daemon.ingest.quarantine import set_aside
 from daemon.jobs import Job, JobSource, JobStatus, input_key, new_job_id, output_key, timestamp
-from daemon.outbox import Outbox
 from daemon.retention import Kind, Retention, clean_without_daemon, plan
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
 from tests.unit.test_cli import run
 from tests.unit.test_sidecar_app import call, check_problem
 

@@ -18,10 +18,10 @@ import pytest
 from daemon import service as service_module
 from daemon.errors import MachineError, StoreError
 from daemon.jobs import Job, JobStatus, new_job_id
-from daemon.outbox import ERROR
 from daemon.service import DaemonService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.worker.outbox import ERROR
 
 
 class Told:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon import outbox as outbox_module
 from daemon.errors import Interrupted
 from daemon.fs.mounts import Mount
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id
-from daemon.outbox import ERROR, Outbox
+from daemon.worker import outbox as outbox_module
+from daemon.worker.outbox import ERROR, Outbox
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from daemon import worker as worker_module
 from daemon.errors import (
     BadVideo,
     DropframeError,
@@ -30,14 +29,15 @@ from daemon.fs.identity import identity_of
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.intake import Intake
 from daemon.jobs import Claim, ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key
-from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.store.tinydb_table import MemoryStorage
-from daemon.worker import SURROUNDINGS_SECONDS, JobWorker
+from daemon.worker import worker as worker_module
+from daemon.worker.outbox import Outbox
+from daemon.worker.worker import SURROUNDINGS_SECONDS, JobWorker
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 Act = Callable[[RunRequest], object] | Exception

@@ -32,13 +32,13 @@ from daemon.fs.space import FULL, free_bytes
 from daemon.fs.storage import StorageService
 from daemon.ingest.intake import Intake
 from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now, why_no_retry
-from daemon.outbox import Outbox
 from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.results import recorded_facts
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
