@@ -26,9 +26,9 @@ from daemon.ipc.systemd import notify
 from daemon.jobs import ErrorKind, JobStatus, utc_now
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
+from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
 from daemon.retention import Retention
-from daemon.selftest import require_machine
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 
 TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{12}\.tmp")
 """Names that ``atomic_write`` gives; one that is old was left by a process that was killed."""

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 
 from daemon.errors import Interrupted, SourceChanged
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 from daemon.fs.identity import identity_of, open_regular, shown
 from daemon.jobs import Identity
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.errors import DropframeError, Interrupted, SourceChanged, StoreError
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown
 from daemon.fs.moves import move_file, remove_file

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 from daemon.fs import mounts
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown, to_claim

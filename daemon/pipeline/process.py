@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from daemon.errors import DropframeError
 from daemon.fs.space import SICK
 from daemon.pipeline.isolation import leave_network
-from daemon.selftest import missing_library
+from daemon.preflight import missing_library
 from daemon.settings import Settings
 
 PR_SET_PDEATHSIG = 1

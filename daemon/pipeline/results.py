@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo

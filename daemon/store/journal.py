@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.errors import StoreError
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.store.journal_files import (
     META,

@@ -25,7 +25,7 @@ from daemon.errors import (
     SurroundingsError,
     TransientError,
 )
-from daemon.faults import crash_point
+from daemon.failpoints import crash_point
 from daemon.fs.atomic import fsync_folder
 from daemon.fs.identity import shown
 from daemon.fs.space import FULL, free_bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import cli
+from daemon.cli import main
 from daemon.jobs import ErrorKind, JobSource, JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, as_json, cpu_seconds, dropframe, running, wait_for
@@ -212,20 +212,20 @@ def test_submit_wait_says_with_its_exit_code_that_a_job_failed(daemon: Daemon, c
     bad = tmp_path / "bad [red].mp4"
     bad.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(16))
     done = dropframe(daemon.home, "submit", bad, clip, "--wait", "--json")
-    assert done.returncode == cli.FAILED
+    assert done.returncode == main.FAILED
     failed, completed = json.loads(done.stdout)
     assert (failed["status"], failed["error_kind"], completed["status"]) == ("failed", "permanent", "completed")
     assert as_json(daemon.home, "status", failed["job_id"]) == failed
     done = dropframe(daemon.home, "results", failed["job_id"])
-    assert done.returncode == cli.WRONG_STATE
+    assert done.returncode == main.WRONG_STATE
     assert "is failed and has no result" in done.stderr
     assert failed["error_message"] in done.stderr
 
     again = as_json(daemon.home, "retry", failed["job_id"])
     assert [job["job_id"] for job in again] == [failed["job_id"]]
     daemon.wait_job("bad [red].mp4", when=lambda job: job.finished_at not in (None, failed["finished_at"]))
-    assert dropframe(daemon.home, "retry", completed["job_id"]).returncode == cli.WRONG_STATE
-    assert dropframe(daemon.home, "cancel", completed["job_id"]).returncode == cli.WRONG_STATE
+    assert dropframe(daemon.home, "retry", completed["job_id"]).returncode == main.WRONG_STATE
+    assert dropframe(daemon.home, "cancel", completed["job_id"]).returncode == main.WRONG_STATE
 
 
 def test_a_waiting_job_can_be_cancelled(daemon: Daemon, clip: Path, slow_clip: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_waiting_job_can_be_cancelled(daemon: Daemon, clip: Path, slow_clip: P
 @pytest.mark.parametrize("command", ["status", "results", "retry", "cancel"])
 def test_a_job_that_is_not_there_has_its_exit_code(daemon: Daemon, command: str) -> None:
     done = dropframe(daemon.home, command, "ffffffff-0000")
-    assert done.returncode == cli.UNKNOWN
+    assert done.returncode == main.UNKNOWN
     assert done.stderr.strip() == "dropframe: No job has an id that begins with 'ffffffff-0000'."
 
 
@@ -281,7 +281,7 @@ def test_what_is_submitted_while_it_is_down_runs_when_it_is_up(tmp_path: Path, c
 
 def test_a_named_device_that_is_absent_is_refused(tmp_path: Path) -> None:
     done = dropframe(tmp_path, "daemon", "--device", "cuda:7")
-    assert done.returncode == cli.MACHINE
+    assert done.returncode == main.MACHINE
     assert "cuda:7" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
 
@@ -292,7 +292,7 @@ def test_weights_that_are_none_are_refused(tmp_path: Path, content: bytes | None
     if content is not None:
         path.write_bytes(content)
     done = dropframe(tmp_path, "daemon", "--weights", path)
-    assert done.returncode == cli.MACHINE
+    assert done.returncode == main.MACHINE
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("dropframe: ")
     assert "w.pt" in last
@@ -302,7 +302,7 @@ def test_weights_that_are_none_are_refused(tmp_path: Path, content: bytes | None
 def test_a_folder_that_cannot_be_used_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "outbox").write_text("I am in the way")
     done = dropframe(tmp_path, "daemon")
-    assert done.returncode == cli.MACHINE
+    assert done.returncode == main.MACHINE
     assert done.stderr.strip().startswith(f"dropframe: {tmp_path}/outbox cannot be used: ")
     assert len(done.stderr.strip().splitlines()) == 1
 
@@ -311,7 +311,7 @@ def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dropframe.toml").write_text("stall_secs = 5\n")
     for command in ("daemon", "run", "jobs", "doctor"):
         done = dropframe(tmp_path, command)
-        assert done.returncode == cli.USAGE
+        assert done.returncode == main.USAGE
         assert done.stderr.strip() == "dropframe: stall_secs is no setting; did you mean stall_seconds?"
 
 
@@ -327,7 +327,7 @@ def test_doctor_finds_nothing_wrong_with_a_good_home(tmp_path: Path) -> None:
 def test_doctor_says_what_is_wrong_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     done = dropframe(tmp_path, "doctor", "--json", DROPFRAME_DEVICE="cuda:7")
-    assert done.returncode == cli.FAILED
+    assert done.returncode == main.FAILED
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert [name for name, check in checks.items() if not check["ok"]] == ["data", "jobs", "models"]
     assert "cuda:7" in checks["models"]["sentence"]

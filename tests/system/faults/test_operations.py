@@ -103,7 +103,7 @@ def test_too_few_threads_are_named_at_the_start() -> None:
     # The limit counts per user and not for root, so another user asks, who may still read this Python.
     another_user = ["setpriv", "--reuid=54321", "--clear-groups", "--inh-caps=-all,+dac_override"]
     another_user += ["--ambient-caps=-all,+dac_override", "--bounding-set=-all,+dac_override", "prlimit", "--nproc=20"]
-    code = "from daemon.selftest import check_limits\nfor check in check_limits(): print(check.ok, check.sentence)"
+    code = "from daemon.preflight import check_limits\nfor check in check_limits(): print(check.ok, check.sentence)"
     done = subprocess.run(
         [*another_user, sys.executable, "-c", code],
         cwd=ROOT,

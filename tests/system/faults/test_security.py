@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
-from daemon.selftest import check_libraries
+from daemon.preflight import check_libraries
 from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from tests.clips import make_clip

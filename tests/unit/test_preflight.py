@@ -11,12 +11,12 @@ from types import ModuleType
 
 import pytest
 
-from daemon import selftest
+from daemon import preflight
 from daemon.errors import MachineError, ModelError
 from daemon.fs.mounts import Mount
 from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.pipeline import loaded
-from daemon.selftest import Check
+from daemon.preflight import Check
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 
@@ -31,7 +31,7 @@ def by_name(checks: Iterator[Check]) -> dict[str, Check]:
 
 
 def test_folders_are_made_and_described(settings: Settings) -> None:
-    checks = by_name(selftest.check_folders(settings))
+    checks = by_name(preflight.check_folders(settings))
     assert list(checks) == ["inbox", "outbox", "data"]
     assert all(check.ok for check in checks.values())
     assert checks["inbox"].sentence.startswith(f"{settings.inbox_dir} (")
@@ -41,16 +41,16 @@ def test_folders_are_made_and_described(settings: Settings) -> None:
 
 def test_the_watch_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     polled = Settings(home=tmp_path, watch="polling")
-    assert "watched by polling" in by_name(selftest.check_folders(polled))["inbox"].sentence
-    monkeypatch.setattr(selftest, "mount_of", lambda path: Mount(Path("/"), "cifs"))
-    checks = by_name(selftest.check_folders(Settings(home=tmp_path)))
+    assert "watched by polling" in by_name(preflight.check_folders(polled))["inbox"].sentence
+    monkeypatch.setattr(preflight, "mount_of", lambda path: Mount(Path("/"), "cifs"))
+    checks = by_name(preflight.check_folders(Settings(home=tmp_path)))
     assert "(cifs, watched by polling)" in checks["inbox"].sentence
     assert checks["outbox"].ok
 
 
 def test_data_on_a_network_file_system_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selftest, "mount_of", lambda path: Mount(Path("/"), "nfs4"))
-    check = by_name(selftest.check_folders(settings))["data"]
+    monkeypatch.setattr(preflight, "mount_of", lambda path: Mount(Path("/"), "nfs4"))
+    check = by_name(preflight.check_folders(settings))["data"]
     assert not check.ok
     assert "is on nfs4, a network file system" in check.sentence
     assert "set data_dir" in check.sentence
@@ -72,12 +72,12 @@ def test_a_folder_in_which_something_is_not_allowed_is_named(
 
     monkeypatch.setattr(Path, method, call)
     with pytest.raises(MachineError, match=f"{settings.home}/{name} cannot be used: Permission denied. Give user"):
-        selftest.require_machine(settings)
+        preflight.require_machine(settings)
 
 
 def test_a_file_in_a_folders_place_is_named(settings: Settings) -> None:
     settings.outbox_dir.write_text("x")
-    check = by_name(selftest.check_folders(settings))["outbox"]
+    check = by_name(preflight.check_folders(settings))["outbox"]
     assert not check.ok
     assert "File exists" in check.sentence
 
@@ -86,36 +86,36 @@ def test_a_file_in_a_folders_place_is_named(settings: Settings) -> None:
 def test_a_share_that_is_not_mounted_is_not_made(tmp_path: Path, name: str) -> None:
     share = tmp_path / "share" / name
     settings = Settings(home=tmp_path / "home", **{f"{name}_dir": share})
-    check = by_name(selftest.check_folders(settings))[name]
+    check = by_name(preflight.check_folders(settings))[name]
     assert not check.ok
     assert check.sentence == f"{share} is not there; mount it or make it, or set another folder."
     assert not share.parent.exists()
     share.mkdir(parents=True)
-    assert by_name(selftest.check_folders(settings))[name].ok
+    assert by_name(preflight.check_folders(settings))[name].ok
 
 
 def test_free_space_is_compared_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(home=tmp_path, min_free_bytes=2_000_000_000)
-    monkeypatch.setattr(selftest, "free_bytes", lambda path: 2_100_000_000)
-    assert selftest.check_disk(settings) == Check("disk", True, "2.1 GB free for data")
-    monkeypatch.setattr(selftest, "free_bytes", lambda path: 1_900_000_000)
-    check = selftest.check_disk(settings)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: 2_100_000_000)
+    assert preflight.check_disk(settings) == Check("disk", True, "2.1 GB free for data")
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: 1_900_000_000)
+    check = preflight.check_disk(settings)
     assert not check.ok
     assert "less than min_free_bytes (2000000000); make room or lower it" in check.sentence
 
 
 def test_a_data_folder_that_is_not_there_is_a_failed_check(settings: Settings) -> None:
-    check = selftest.check_disk(settings)
+    check = preflight.check_disk(settings)
     assert not check.ok
     assert "No such file" in check.sentence
 
 
 def test_the_job_store_is_counted_without_its_lock(settings: Settings) -> None:
-    assert selftest.check_store(settings) == Check("jobs", True, "none")
+    assert preflight.check_store(settings) == Check("jobs", True, "none")
     with JobStore.open(settings.data_dir) as store:
         jobs = store.create([Job(new_job_id()) for _ in range(3)])
         store.move(jobs[0].job_id, JobStatus.RUNNING)
-        assert selftest.check_store(settings) == Check("jobs", True, "2 pending, 1 running")
+        assert preflight.check_store(settings) == Check("jobs", True, "2 pending, 1 running")
 
 
 def test_a_damaged_job_store_is_a_failed_check(settings: Settings) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_job_store_is_a_failed_check(settings: Settings) -> None:
         journal.unlink()
     for file in settings.data_dir.glob("jobs*.json"):
         file.write_bytes(b"\0" * 100)
-    check = selftest.check_store(settings)
+    check = preflight.check_store(settings)
     assert not check.ok
     assert "no good copy of it is left" in check.sentence
 
@@ -153,8 +153,8 @@ def test_a_library_that_cannot_be_loaded_names_the_package_that_helps(
             raise kind(message)
         return really(name)
 
-    monkeypatch.setattr(selftest.importlib, "import_module", load)
-    checks = by_name(selftest.check_libraries())
+    monkeypatch.setattr(preflight.importlib, "import_module", load)
+    checks = by_name(preflight.check_libraries())
     assert checks["library cv2"] == Check("library cv2", False, advice)
     assert checks["library numpy"].ok
 
@@ -167,17 +167,17 @@ def test_models_that_cannot_be_loaded_are_a_failed_check(settings: Settings, mon
         error: Exception = ModelError("These are no weights.")
 
     monkeypatch.setattr(loaded, "Loaded", Refusing)
-    assert list(selftest.check_models(settings)) == [Check("models", False, "These are no weights.")]
+    assert list(preflight.check_models(settings)) == [Check("models", False, "These are no weights.")]
     Refusing.error = PermissionError(errno.EACCES, "no")
-    [check] = selftest.check_models(settings)
+    [check] = preflight.check_models(settings)
     assert not check.ok
 
 
 def test_libraries_that_are_missing_keep_the_models_from_being_tried(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selftest, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
-    names = [check.name for check in selftest.all_checks(settings)]
+    monkeypatch.setattr(preflight, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
+    names = [check.name for check in preflight.all_checks(settings)]
     assert names == ["open files", "threads", "inbox", "outbox", "data", "disk", "jobs", "daemon", "library av"]
 
 
@@ -185,16 +185,16 @@ def test_a_folder_that_does_not_answer_is_named_and_nothing_waits_for_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    real = selftest._try_folder
+    real = preflight._try_folder
 
     def hangs(folder: Path, home: Path) -> str | None:
         if folder == settings.outbox_dir:
             released.wait()
         return real(folder, home)
 
-    monkeypatch.setattr(selftest, "_try_folder", hangs)
-    monkeypatch.setattr(selftest, "ANSWER_SECONDS", 0.5)
-    checks = {check.name: check for check in selftest.check_folders(settings)}
+    monkeypatch.setattr(preflight, "_try_folder", hangs)
+    monkeypatch.setattr(preflight, "ANSWER_SECONDS", 0.5)
+    checks = {check.name: check for check in preflight.check_folders(settings)}
     released.set()
     assert [name for name, check in checks.items() if not check.ok] == ["outbox"]
     assert "does not answer" in checks["outbox"].sentence

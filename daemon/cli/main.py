@@ -21,8 +21,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from daemon import __version__, cli_admin
-from daemon.cli_common import (
+from daemon import __version__
+from daemon.cli import admin
+from daemon.cli.common import (
     FAILED,
     MACHINE,
     UNKNOWN,
@@ -72,7 +73,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cli_admin.app)
+app.add_typer(admin.app)
 
 JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.")]
 
@@ -129,7 +130,7 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port of the HTTP sidecar.")] = None,
 ) -> None:
     """Start Dropframe: the daemon and the HTTP sidecar; one that dies is started again. Ctrl-C ends both."""
-    from daemon.supervise import supervise
+    from daemon.cli.supervisor import supervise
 
     settings = load(home, weights=weights, device=device, host=host, port=port)
     if settings.port:  # 0 is any free one, which the sidecar's log names

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from daemon.cli.pull import OFFICIAL, Official, pull
 from daemon.errors import ModelError
-from daemon.pull import OFFICIAL, Official, pull
 from daemon.settings import Settings
 
 CONTENT = np.random.default_rng(7).bytes(400_000)

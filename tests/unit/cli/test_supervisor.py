@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.supervise import FINAL, LONGEST_WAIT_SECONDS, STABLE_SECONDS, Supervised
+from daemon.cli.supervisor import FINAL, LONGEST_WAIT_SECONDS, STABLE_SECONDS, Supervised
 
 
 def command(code: str) -> list[str]:
@@ -140,7 +140,9 @@ class Whole:
             path.name: [*command(NOTE_PID + code), str(path)]
             for path, code in zip(self._files, (one, two), strict=True)
         }
-        code = "import json, sys; from daemon.supervise import supervise; sys.exit(supervise(json.loads(sys.argv[1])))"
+        code = (
+            "import json, sys; from daemon.cli.supervisor import supervise;sys.exit(supervise(json.loads(sys.argv[1])))"
+        )
         self.process = subprocess.Popen([*command(code), json.dumps(commands)], stderr=subprocess.DEVNULL)
 
     def pids(self, number: int, least: int = 1) -> list[int]:

@@ -11,19 +11,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from daemon.cli_common import (
-    FAILED,
-    AsJson,
-    Device,
-    Home,
-    Weights,
-    err,
-    escape,
-    load,
-    out,
-    reading,
-    show_json,
-)
+from daemon.cli.common import FAILED, AsJson, Device, Home, Weights, err, escape, load, out, reading, show_json
 from daemon.errors import ModelError
 from daemon.fs.identity import shown
 from daemon.ipc import health
@@ -53,8 +41,8 @@ def import_jobs(
 
     A second time changes nothing. The exit code is 1 if a row was refused; the others are taken over.
     """
-    from daemon.import_jobs import import_jobs as take_over
-    from daemon.import_jobs import printable
+    from daemon.cli.import_jobs import import_jobs as take_over
+    from daemon.cli.import_jobs import printable
 
     report = take_over(dump, load(home), base, dry_run)
     if as_json:
@@ -113,7 +101,7 @@ def clean(
 @app.command()
 def doctor(home: Home = None, weights: Weights = None, device: Device = None, as_json: AsJson = False) -> None:
     """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
-    from daemon.selftest import all_checks
+    from daemon.preflight import all_checks
 
     settings = load(home, weights=weights, device=device)
     checks = []
@@ -141,8 +129,8 @@ def show_health(home: Home = None) -> None:
 @models_app.command("list")
 def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
     """Show which weights are used for what, and which official ones can be pulled."""
+    from daemon.cli.pull import OFFICIAL
     from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
-    from daemon.pull import OFFICIAL
 
     settings = load(home, weights=weights)
     found = find_weights(settings)
@@ -173,7 +161,7 @@ def models_pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch official object weights into data/models/, with their checksum pinned. Goes on where it stopped."""
-    from daemon.pull import pull
+    from daemon.cli.pull import pull
 
     settings = load(home)
     columns = (

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from daemon import __version__, cli
+from daemon import __version__
+from daemon.cli import main
 from daemon.errors import (
     BadOptions,
     IllegalMove,
@@ -39,7 +40,7 @@ COMMANDS = [
 
 def run(*arguments: object) -> tuple[int, str]:
     """Run a command; return its exit code and all that it printed."""
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    result = CliRunner().invoke(main.app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -104,7 +105,7 @@ def test_config_show_shows_every_setting_in_force(home: Path, monkeypatch: pytes
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
-    assert cli.exit_code(error) == code  # type: ignore[arg-type]
+    assert main.exit_code(error) == code  # type: ignore[arg-type]
 
 
 def test_names_cannot_play_tricks_on_the_screen(home: Path) -> None:
@@ -149,7 +150,7 @@ def test_a_wrong_call_of_submit_submits_nothing(
 ) -> None:
     monkeypatch.chdir(home)
     (home / "a.mp4").write_bytes(BEGINNING)
-    assert run("submit", *arguments, "--home", home)[0] == cli.USAGE
+    assert run("submit", *arguments, "--home", home)[0] == main.USAGE
     assert not (home / "data").exists()
 
 
@@ -173,7 +174,7 @@ def test_a_slip_in_the_name_of_the_home_makes_no_home(home: Path, monkeypatch: p
 
 def test_one_missing_file_among_several_submits_none(home: Path) -> None:
     (home / "a.mp4").write_bytes(BEGINNING)
-    assert run("submit", home / "a.mp4", home / "missing.mp4", "--home", home)[0] == cli.USAGE
+    assert run("submit", home / "a.mp4", home / "missing.mp4", "--home", home)[0] == main.USAGE
     assert not (home / "data").exists()
 
 
@@ -186,10 +187,10 @@ def test_an_unknown_pipeline_is_told_the_known_ones(home: Path) -> None:
 def test_the_first_characters_of_an_id_are_enough_if_they_are_its_alone(home: Path) -> None:
     job = add(home)
     settings = Settings.load(home=home)
-    assert cli.find_job(settings, job.job_id[:4]).job_id == job.job_id
+    assert main.find_job(settings, job.job_id[:4]).job_id == job.job_id
     add(home)
     with pytest.raises(UnknownJob, match="More than one job"):
-        cli.find_job(settings, "")
+        main.find_job(settings, "")
 
 
 def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
@@ -209,8 +210,8 @@ def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
         return found
 
     monkeypatch.setattr(spool, "pending_submissions", look_and_be_overtaken)
-    assert [job.job_id for job in cli.known_jobs(settings)] == [job_id]
-    assert [job.job_id for job in cli.known_jobs(settings)] == [job_id]
+    assert [job.job_id for job in main.known_jobs(settings)] == [job_id]
+    assert [job.job_id for job in main.known_jobs(settings)] == [job_id]
 
 
 def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> None:
@@ -234,7 +235,7 @@ def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> Non
 
 def test_waiting_for_a_job_that_is_nowhere_ends(home: Path) -> None:
     with pytest.raises(UnknownJob, match="is not there any more"):
-        cli.wait_for(Settings.load(home=home), [new_job_id()])
+        main.wait_for(Settings.load(home=home), [new_job_id()])
 
 
 def test_a_token_is_shown_once_with_the_line_for_the_settings() -> None:

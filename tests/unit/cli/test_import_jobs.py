@@ -12,16 +12,16 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from daemon import cli
+from daemon.cli import main
+from daemon.cli.import_jobs import IDS, Report, import_jobs
 from daemon.errors import StoreError, StoreLocked
-from daemon.import_jobs import IDS, Report, import_jobs
 from daemon.ipc import spool
 from daemon.jobs import ErrorKind, JobStatus, Options, output_key
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 
-SAMPLES = Path(__file__).parents[1] / "samples"
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "results.schema.json").read_text())
+SAMPLES = Path(__file__).parents[2] / "samples"
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "results.schema.json").read_text())
 MATCH = "7d1f3b52-95c9-4f6b-9a43-6a8f8c1f0a11"
 BROKEN = "0e8f4c1a-2b57-4d0e-8c53-1b7a3a5e6f22"
 RAN = "c4b1de0f-6f0e-4f0c-8f4e-21d7f0a9b933"
@@ -229,7 +229,7 @@ def test_it_is_refused_while_a_daemon_runs(settings: Settings, dump: Path) -> No
 
 def test_the_command_tells_what_was_done_and_exits_1_if_a_row_was_refused(settings: Settings, dump: Path) -> None:
     def run(*flags: str) -> tuple[int, str]:
-        done = CliRunner().invoke(cli.app, ["import-jobs", str(dump), "--home", str(settings.home), *flags])
+        done = CliRunner().invoke(main.app, ["import-jobs", str(dump), "--home", str(settings.home), *flags])
         return done.exit_code, done.output
 
     assert run("--dry-run")[1].endswith(
