@@ -18,8 +18,8 @@ from daemon.errors import MachineError
 from daemon.pipeline.pipelines import PIPELINES, Pipeline, all_pipelines
 from daemon.settings import Settings
 from sidecar.auth import Guard
-from sidecar.gate import Gate
 from sidecar.metrics import Metrics
+from sidecar.middleware import Gate
 from sidecar.openapi import describe
 from sidecar.problems import Problem, on_http_exception, on_problem
 from sidecar.routes import Endpoints

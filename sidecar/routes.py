@@ -30,10 +30,10 @@ from sidecar.document import Document, Span
 from sidecar.files import Pieces, etag, matches, not_modified, one_range, wants_gzip
 from sidecar.job_view import Place
 from sidecar.metrics import CONTENT_TYPE, Metrics
-from sidecar.part_file import storage_problem
 from sidecar.problems import DETAILS, Problem, bad_field, unknown_job
 from sidecar.state import State
 from sidecar.submissions import Submissions
+from sidecar.upload_file import storage_problem
 
 log = logging.getLogger(__name__)
 

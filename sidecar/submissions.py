@@ -25,12 +25,12 @@ from daemon.mp4 import submission_problem
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
 from sidecar.client import ClientGone
-from sidecar.keys import KeyFolder
+from sidecar.idempotency import KeyFolder
 from sidecar.metrics import Metrics
 from sidecar.multipart import FIELDS, FormReader, boundary_of
-from sidecar.part_file import PartFile, disk_full, storage_problem, sweep
 from sidecar.problems import Problem, bad_field, bad_fields, busy
 from sidecar.state import State
+from sidecar.upload_file import PartFile, disk_full, storage_problem, sweep
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from sidecar.app import make_app
 from sidecar.problems import KINDS
-from tests.unit.test_sidecar_app import HEAD, beat
-from tests.unit.test_sidecar_document import write_document
+from tests.unit.sidecar.test_app import HEAD, beat
+from tests.unit.sidecar.test_document import write_document
 
 PAGE = Path(__file__).parent.parent / "docs" / "endpoints.md"
 HIDDEN = frozenset({"date", "x-request-id", "x-content-type-options", "referrer-policy", "vary"}) | {

@@ -16,8 +16,8 @@ from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from tests.schemathesis_hooks import VIDEO_BYTES
 from tests.sidecar_process import ROOT, running_sidecar
-from tests.unit.test_sidecar_app import beat
-from tests.unit.test_sidecar_document import frame, write_document
+from tests.unit.sidecar.test_app import beat
+from tests.unit.sidecar.test_document import frame, write_document
 
 EXAMPLES = 25
 

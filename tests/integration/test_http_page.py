@@ -19,7 +19,7 @@ from tests.browser import CHROMIUM, browsing
 from tests.clips import make_clip
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
 from tests.sidecar_process import running_sidecar
-from tests.unit.test_sidecar_document import write_document
+from tests.unit.sidecar.test_document import write_document
 
 pytestmark = [
     pytest.mark.timeout(600),

@@ -18,8 +18,8 @@ import pytest
 from daemon.ipc import spool
 from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store.job_store import JobStore
-from sidecar.keys import KeyFolder
-from sidecar.part_file import LEFTOVER_SECONDS, sweep
+from sidecar.idempotency import KeyFolder
+from sidecar.upload_file import LEFTOVER_SECONDS, sweep
 from tests.sidecar_process import Sidecar, read_all, read_answer, running_sidecar
 from tests.system.shares import mounted
 

@@ -36,7 +36,7 @@ from daemon.pipeline.records import Progress
 from daemon.settings import Settings
 from daemon.worker.worker import SURROUNDINGS_SECONDS
 from tests.clips import make_clip
-from tests.unit.test_worker import Bench
+from tests.unit.worker.test_worker import Bench
 
 FAULTY = '''
 """Pipelines that go wrong, each in its own way."""

@@ -23,8 +23,8 @@ from daemon.retention import Kind, Retention, clean_without_daemon, plan
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
-from tests.unit.test_cli import run
-from tests.unit.test_sidecar_app import call, check_problem
+from tests.unit.cli.test_main import run
+from tests.unit.sidecar.test_app import call, check_problem
 
 NOW = datetime.now(UTC)
 

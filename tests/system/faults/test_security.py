@@ -26,7 +26,7 @@ from tests.clips import make_clip
 from tests.integration.test_http_uploads import VIDEO
 from tests.sidecar_process import running_sidecar
 from tests.system.running import dropframe, environment, running
-from tests.unit.test_sidecar_document import frame, write_document
+from tests.unit.sidecar.test_document import frame, write_document
 
 NOBODY = 12_345
 

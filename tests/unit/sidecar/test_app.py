@@ -21,7 +21,7 @@ from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from sidecar.app import make_app
-from tests.unit.test_sidecar_document import frame, write_document
+from tests.unit.sidecar.test_document import frame, write_document
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100)
 Client = httpx.AsyncClient

@@ -20,7 +20,7 @@ from daemon.pipeline.service import VideoFilePipelineService
 from daemon.settings import Settings
 from tests.clips import make_clip
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Piece:

@@ -12,7 +12,7 @@ from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, Detection, Frame, ModelInfo, TextBlock, VideoInfo
 from daemon.pipeline.results import ResultsSerializer
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "results.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "results.schema.json").read_text())
 MODEL = ModelInfo("yolov8n", "objects", "openvino", "cpu", "fp32", [384, 640], "0" * 64)
 INFO = VideoInfo("h264", 1280, 720, 25.0, 10.0, 250)
 FRAME = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8))

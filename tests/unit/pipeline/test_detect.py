@@ -16,7 +16,7 @@ from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
-from tests.unit.test_models import save_checkpoint
+from tests.unit.pipeline.test_models import save_checkpoint
 
 
 def overlap(one: Box, other: Box) -> float:
