@@ -6,43 +6,19 @@ import importlib
 import itertools
 import os
 import queue
-import re
 import resource
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from daemon.errors import DropframeError, MachineError
 from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
 from daemon.fs.space import free_bytes
 from daemon.ipc import health
+from daemon.pipeline.libraries import LIBRARIES, missing_library, version_of
 from daemon.settings import Settings
-
-SYSTEM_PACKAGES = {
-    "libGL.so.1": "libgl1",
-    "libgomp.so.1": "libgomp1",
-    "libglib-2.0.so.0": "libglib2.0-0",
-    "libgthread-2.0.so.0": "libglib2.0-0",
-    "libstdc++.so.6": "libstdc++6",
-    "libxcb.so.1": "libxcb1",
-    "libz.so.1": "zlib1g",
-}
-"""Debian packages by the shared library that they hold."""
-LIBRARIES = (
-    "av",
-    "cv2",
-    "numpy",
-    "openvino",
-    "pytesseract",
-    "rapidocr",
-    "starlette",
-    "tinydb",
-    "torch",
-    "watchdog",
-)
 
 LEAST_FILES = 64
 """Twice what the daemon and its pipeline have open at a time."""
@@ -204,27 +180,6 @@ def check_libraries() -> Iterator[Check]:
             yield Check(f"library {name}", False, missing_library(name, error))
         else:
             yield Check(f"library {name}", True, version_of(module))
-
-
-def version_of(module: ModuleType) -> str:
-    """Return a library's version, and that of the FFmpeg inside it, which no system update reaches."""
-    version = str(getattr(module, "__version__", "can be loaded"))
-    if module.__name__ == "av":
-        return f"{version} with FFmpeg {module.ffmpeg_version_info}"
-    if module.__name__ == "cv2":
-        inside = re.search(r"avformat: *YES \(([\d.]+)\)", module.getBuildInformation())
-        return f"{version} with libavformat {inside[1]}" if inside else version
-    return version
-
-
-def missing_library(name: str, error: Exception) -> str:
-    """Return what to do about a library that cannot be imported."""
-    found = re.search(r"(lib[\w+.-]+\.so[.\d]*)", str(error))
-    if found is None:
-        return f"{name} cannot be imported ({error}); run make install again."
-    package = SYSTEM_PACKAGES.get(found[1])
-    where = f"the package {package}" if package else "the package that has it (apt-file search finds it)"
-    return f"{name} needs the system library {found[1]}; install {where}."
 
 
 def check_models(settings: Settings) -> Iterator[Check]:
