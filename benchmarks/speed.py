@@ -26,7 +26,7 @@ from rich.table import Table
 import daemon.pipeline  # noqa: F401 - the environment of our own stages
 from benchmarks.clips import clips, known, weights
 from daemon.pipeline.client import PipelineProcess, RunRequest
-from daemon.pipeline.loaded import Loaded
+from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.records import Analysis
 from daemon.pipeline.regions import RapidOcrRegions
 from daemon.pipeline.service import VideoFilePipelineService
@@ -159,7 +159,7 @@ def seconds_alone(settings: Settings, clip: Path, pipeline_id: str) -> dict[str,
     begun = time.perf_counter()
     frames = [Analysis(frame) for frame in Video(clip).frames(max_frames=120)]
     times = {"decode": (time.perf_counter() - begun) / len(frames)}
-    loaded = Loaded(settings)
+    loaded = LoadedModels(settings)
     assert loaded.objects is not None
     for stage in (loaded.objects, loaded.text)[: 2 if pipeline_id == "yolo_ocr" else 1]:
         stage(frames[:BATCH])  # compiled for this size

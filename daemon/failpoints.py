@@ -1,4 +1,4 @@
-"""crash_point: places at which a test can end the process as a power cut would.
+"""failpoint: places at which a test can end the process as a power cut would.
 
 Nothing happens unless ``DROPFRAME_FAULT`` is ``name`` or ``name:n``: then the n-th passing of that point (the
 first by default) kills the process with SIGKILL, so no handler, buffer or ``finally`` gets a say.
@@ -15,7 +15,7 @@ FAULT_VARIABLE = "DROPFRAME_FAULT"
 _passed: Counter[str] = Counter()
 
 
-def crash_point(name: str) -> None:
+def failpoint(name: str) -> None:
     """Mark a place between two steps that must be safe to be killed at."""
     fault = os.environ.get(FAULT_VARIABLE)
     if fault is None:

@@ -184,10 +184,10 @@ def check_libraries() -> Iterator[Check]:
 
 def check_models(settings: Settings) -> Iterator[Check]:
     """Load the models as the daemon would."""
-    from daemon.pipeline.loaded import Loaded
+    from daemon.pipeline.loaded import LoadedModels
 
     try:
-        loaded = Loaded(settings)
+        loaded = LoadedModels(settings)
         models = loaded.describe()
     except (DropframeError, OSError) as error:
         yield Check("models", False, str(error))

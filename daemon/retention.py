@@ -22,7 +22,7 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
 from daemon.ingest.model import REJECTED_FOLDER
 from daemon.ingest.quarantine import REASON_SUFFIX
-from daemon.ingest.stability import COMPANION_SUFFIX
+from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Kept:
+class Expired:
     """One thing that retention may remove."""
 
     kind: Kind
@@ -74,7 +74,7 @@ def wanted(settings: Settings) -> bool:
     return any(limit for kind in Kind for limit in limits(settings, kind))
 
 
-def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -> list[Kept]:
+def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -> list[Expired]:
     """Return what is to be removed, the oldest of each kind first; change nothing.
 
     Args:
@@ -85,7 +85,7 @@ def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -
     Raises:
         OSError: the data folder or the rejected files cannot be read.
     """
-    found: list[Kept] = []
+    found: list[Expired] = []
     for kind in Kind:
         days, most_bytes = limits(settings, kind)
         if not days and not most_bytes:
@@ -103,7 +103,7 @@ def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -
     return found
 
 
-def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | None]) -> Iterator[Kept]:
+def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | None]) -> Iterator[Expired]:
     """Yield the stored videos of jobs that have ended, or the results of completed ones."""
     folder = settings.data_dir / Path(input_key("x")).parent
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
@@ -119,10 +119,10 @@ def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | Non
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     ended = datetime.fromisoformat(job.finished_at or job.updated_at)
-                    yield Kept(kind, key, ended, status.st_size, job_id)
+                    yield Expired(kind, key, ended, status.st_size, job_id)
 
 
-def rejected_files(settings: Settings) -> Iterator[Kept]:
+def rejected_files(settings: Settings) -> Iterator[Expired]:
     """Yield the rejected files. One without a reason beside it was not put there by Dropframe and is not ours."""
     root = settings.inbox_dir / REJECTED_FOLDER
     if not root.is_dir():
@@ -137,12 +137,12 @@ def rejected_files(settings: Settings) -> Iterator[Kept]:
                 size = sum(_regular_bytes(member, descriptor) or 0 for member in _group(name, descriptor))
                 place = os.path.relpath(os.path.join(folder, name), settings.inbox_dir)
                 # The file's own time is its writer's; the reason was written when it was rejected.
-                yield Kept(Kind.REJECTED, place, datetime.fromtimestamp(status.st_mtime, UTC), size)
+                yield Expired(Kind.REJECTED, place, datetime.fromtimestamp(status.st_mtime, UTC), size)
 
 
 def _group(name: str, folder: int) -> list[str]:
     """Return the names that belong to a rejected file; the reason, by which it is found, goes last."""
-    companion = name + COMPANION_SUFFIX
+    companion = name + OPTIONS_SUFFIX
     if _regular_bytes(companion + REASON_SUFFIX, folder) is not None:  # it was rejected by itself
         return [name, name + REASON_SUFFIX]
     return [name, companion, name + REASON_SUFFIX]
@@ -192,13 +192,13 @@ class Retention:
         if self._thread is not None:
             self._thread.join(JOIN_SECONDS)
 
-    def clean(self) -> list[Kept]:
+    def clean(self) -> list[Expired]:
         """Remove what is to be removed now; what cannot be removed stays for the next time.
 
         Returns:
             What is gone.
         """
-        removed: list[Kept] = []
+        removed: list[Expired] = []
         try:
             for kept in plan(self._settings, self._store.find, datetime.now(UTC)):
                 if self._stopping.is_set():
@@ -215,7 +215,7 @@ class Retention:
                 log.info("Retention removed %d %s files, %d bytes.", len(sizes), kind, sum(sizes))
         return removed
 
-    def _remove(self, kept: Kept) -> bool:
+    def _remove(self, kept: Expired) -> bool:
         if kept.job_id is None:
             return self._remove_rejected(kept)
         # The record comes first, so that no kill leaves one that promises what is gone; the next cleaning removes
@@ -232,7 +232,7 @@ class Retention:
             if path.exists():
                 self._note(kept.kind, kept.job_id, None)
         if kept.kind is Kind.SOURCE and job.ended:
-            path.with_name(job.job_id + COMPANION_SUFFIX).unlink(missing_ok=True)
+            path.with_name(job.job_id + OPTIONS_SUFFIX).unlink(missing_ok=True)
         return job.ended
 
     def _note(self, kind: Kind, job_id: str, removed_at: str | None) -> Job:
@@ -240,7 +240,7 @@ class Retention:
             return self._store.note(job_id, source_removed_at=removed_at)
         return self._store.note(job_id, result_removed_at=removed_at)
 
-    def _remove_rejected(self, kept: Kept) -> bool:
+    def _remove_rejected(self, kept: Expired) -> bool:
         folder, _, name = kept.name.rpartition("/")
         with Folders(self._settings.inbox_dir) as folders:
             descriptor = folders.get(folder)
@@ -250,7 +250,7 @@ class Retention:
         return True
 
 
-def clean_without_daemon(settings: Settings) -> list[Kept]:
+def clean_without_daemon(settings: Settings) -> list[Expired]:
     """Clean up now; return what is gone.
 
     Raises:

@@ -17,7 +17,7 @@ from daemon.fs import mounts
 from daemon.fs.atomic import sweep
 from daemon.fs.space import free_bytes
 from daemon.fs.storage import LocalStorageService
-from daemon.ingest.consumer import TakingIn
+from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
 from daemon.ipc import health, spool
 from daemon.ipc.health import Heartbeat, longest_scan_age_seconds
@@ -116,7 +116,7 @@ class DaemonService:
             mounts.remember(settings.data_dir, (settings.inbox_dir, settings.outbox_dir))
         self.queue = InMemoryQueueService()
         storage = LocalStorageService(settings.data_dir)
-        self.taking_in = TakingIn(settings)
+        self.taking_in = InboxConsumer(settings)
         self.intake = Intake(
             settings, self.store, self.queue, storage, pipelines, while_copying=self.taking_in.answered
         )
@@ -210,13 +210,13 @@ class DaemonService:
         if now >= self._spool_due:
             self._spool_due = now + SPOOL_SECONDS
             for ticket in self.intake.take_tickets():
-                self._grant(ticket)
+                self._handle_ticket(ticket)
             if self.queue.size():
                 self.worker.wake()
         self.retention.step(now)
         self._compact_when_idle()
 
-    def _grant(self, ticket: Ticket) -> None:
+    def _handle_ticket(self, ticket: Ticket) -> None:
         try:
             if ticket.kind is TicketKind.RETRY:
                 granted = self.worker.retry(ticket.job_id)

@@ -19,7 +19,7 @@ from daemon.pipeline.pipelines import PIPELINES, Pipeline, all_pipelines
 from daemon.settings import Settings
 from sidecar.auth import Guard
 from sidecar.metrics import Metrics
-from sidecar.middleware import Gate
+from sidecar.middleware import RequestMiddleware
 from sidecar.openapi import describe
 from sidecar.problems import Problem, on_http_exception, on_problem
 from sidecar.routes import Endpoints
@@ -83,7 +83,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/page/{name}", on.page),
         ],
         middleware=[
-            Middleware(Gate, guard=guard, metrics=metrics, max_requests=settings.max_requests),
+            Middleware(RequestMiddleware, guard=guard, metrics=metrics, max_requests=settings.max_requests),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=lifespan,

@@ -1,4 +1,4 @@
-"""Document: where things are in a result document, found without loading it.
+"""ResultDocument: where things are in a result document, found without loading it.
 
 The document has one frame a line, each beginning with its ``frame_index``, which grows. So the place of a
 frame is found by halving, and a part of the document is some bytes of it.
@@ -41,7 +41,7 @@ class Excerpt:
     """Index of the frame that follows, or None."""
 
 
-class Document:
+class ResultDocument:
     """A result document in an open file, which is the caller's to close.
 
     Args:

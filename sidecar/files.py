@@ -1,4 +1,4 @@
-"""Pieces: an answer made of bytes and of parts of one open file, sent in constant memory."""
+"""SplicedFileResponse: an answer made of bytes and of parts of one open file, sent in constant memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GZIP_LEVEL = 1
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
-class Pieces(Response):
+class SplicedFileResponse(Response):
     """Sends pieces one after another and closes the file.
 
     Args:

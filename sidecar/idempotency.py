@@ -1,4 +1,4 @@
-"""KeyFolder: which job each Idempotency-Key got, kept in small files, one a key."""
+"""IdempotencyKeys: which job each Idempotency-Key got, kept in small files, one a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class KeyFolder:
+class IdempotencyKeys:
     """Files named by the SHA-256 of a key, each holding a job's id.
 
     A file is made before the job's ticket, so a key whose job does not exist belongs to an upload that was

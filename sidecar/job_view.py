@@ -87,7 +87,7 @@ def _drop(ordered: list[int], sequence: int) -> None:
         del ordered[at]
 
 
-class Waiting:
+class SpooledSubmissions:
     """The submissions that are not jobs yet, kept up with the spool folder."""
 
     def __init__(self, spool_dir: Path) -> None:
@@ -184,7 +184,7 @@ class JobView:
     def __init__(self, data_dir: Path, spool_dir: Path) -> None:
         self._journal = JournalReader(data_dir, "jobs", new_tables())
         self.order = JobOrder()
-        self.waiting = Waiting(spool_dir)
+        self.waiting = SpooledSubmissions(spool_dir)
 
     def refresh(self, force: bool = False) -> bool:
         """Catch up; tell whether something has changed.

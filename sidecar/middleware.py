@@ -1,4 +1,4 @@
-"""Gate: what every request passes: an id, the guard, a limit, one log line, and an answer whatever happens."""
+"""RequestMiddleware: every request gets an id, the guard, a limit, one log line and an answer, whatever happens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIXED = [
 ]
 
 
-class Gate:
+class RequestMiddleware:
     """The outermost middleware.
 
     Args:

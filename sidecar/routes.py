@@ -26,8 +26,8 @@ from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, JobSource, JobStatus, output_key, timestamp, why_no_retry
 from daemon.pipeline.pipelines import Pipeline
 from sidecar.client import ClientGone, until_gone
-from sidecar.document import Document, Span
-from sidecar.files import Pieces, etag, matches, not_modified, one_range, wants_gzip
+from sidecar.document import ResultDocument, Span
+from sidecar.files import SplicedFileResponse, etag, matches, not_modified, one_range, wants_gzip
 from sidecar.job_view import Place
 from sidecar.metrics import CONTENT_TYPE, Metrics
 from sidecar.problems import DETAILS, Problem, bad_field, unknown_job
@@ -92,7 +92,7 @@ class Endpoints:
     async def status(self, request: Request) -> Response:
         """Say how a job is; with ``wait``, once it has changed."""
         job_id = _job_id(request)
-        body, tag = self._state.tell_as_json(job_id)
+        body, tag = self._state.public_json(job_id)
         if "wait" in request.query_params:
             body, tag = await self._wait(request, job_id, tag)
         if matches(request.headers.get("if-none-match"), tag):
@@ -113,10 +113,10 @@ class Endpoints:
                 if gone.done():
                     raise ClientGone
                 await self._state.wait_for_change(min(left, 1.0))
-                tag = self._state.tell_as_json(job_id)[1]
+                tag = self._state.public_json(job_id)[1]
         finally:
             gone.cancel()
-        return self._state.tell_as_json(job_id)
+        return self._state.public_json(job_id)
 
     def _ended(self, job_id: str) -> bool:
         return self._state.record(job_id)["status"] in (JobStatus.COMPLETED, JobStatus.FAILED)
@@ -166,7 +166,7 @@ class Endpoints:
             os.close(descriptor)
             raise
         headers = {**vary, "etag": tag, "content-type": "application/json", "cache-control": "private, no-cache"}
-        return Pieces(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
+        return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
 
     # Jobs.
 
@@ -257,7 +257,7 @@ class Endpoints:
         else:
             code = 206
             headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{status.st_size}"
-        return Pieces(descriptor, [span], self._state.settings.upload_stall_seconds, code, headers)
+        return SplicedFileResponse(descriptor, [span], self._state.settings.upload_stall_seconds, code, headers)
 
     def _open_video(self, record: Mapping[str, Any]) -> int:
         # While its ticket waits, the video is where the upload left it; the daemon may move it between two looks.
@@ -421,7 +421,7 @@ def _result_pieces(
     descriptor: int, first: dict[str, Any], part: bool, from_frame: int, limit: int | None
 ) -> list[bytes | Span]:
     """Return the document with some keys before its own, or a part of it."""
-    document = Document(descriptor)
+    document = ResultDocument(descriptor)
     if not part:
         return [_members(first), Span(1, document.size)]
     excerpt = document.excerpt(from_frame, limit)

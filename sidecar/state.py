@@ -175,10 +175,10 @@ class State:
         told["queue_position"] = self.jobs.queue_position(record)
         told["frames_per_second"] = told["eta_s"] = None
         if record["status"] == JobStatus.RUNNING:
-            self._tell_speed(told)
+            self._add_speed(told)
         return told
 
-    def tell_as_json(self, job_id: str) -> tuple[bytes, str]:
+    def public_json(self, job_id: str) -> tuple[bytes, str]:
         """Return a job as callers see it, and an ETag of that; made once until something changes.
 
         Raises:
@@ -190,7 +190,7 @@ class State:
             told = self._told[job_id] = body, etag(body)
         return told
 
-    def _tell_speed(self, told: dict[str, Any]) -> None:
+    def _add_speed(self, told: dict[str, Any]) -> None:
         beat = self.beat
         if beat is None or not beat.running or beat.running.get("job_id") != told["job_id"]:
             return

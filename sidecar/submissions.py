@@ -25,12 +25,12 @@ from daemon.mp4 import submission_problem
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
 from sidecar.client import ClientGone
-from sidecar.idempotency import KeyFolder
+from sidecar.idempotency import IdempotencyKeys
 from sidecar.metrics import Metrics
 from sidecar.multipart import FIELDS, FormReader, boundary_of
 from sidecar.problems import Problem, bad_field, bad_fields, busy
 from sidecar.state import State
-from sidecar.upload_file import PartFile, disk_full, storage_problem, sweep
+from sidecar.upload_file import UploadFile, disk_full, storage_problem, sweep
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,14 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
-class Wish:
+class SubmitOptions:
     """How a video is to be analysed."""
 
     pipeline_id: str
     options: Options
 
 
-def read_wish(values: Mapping[str, str], pipelines: Mapping[str, Pipeline], default: str) -> Wish:
+def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipeline], default: str) -> SubmitOptions:
     """Check what a client asks for.
 
     Args:
@@ -80,7 +80,7 @@ def read_wish(values: Mapping[str, str], pipelines: Mapping[str, Pipeline], defa
     if pipeline_id not in pipelines:
         known = ", ".join(sorted(pipelines))
         raise Problem(404, f"There is no pipeline of that id; there are {known}.", "unknown-pipeline")
-    return Wish(pipeline_id, Options(numbers["frame_stride"] or 1, numbers["max_frames"]))
+    return SubmitOptions(pipeline_id, Options(numbers["frame_stride"] or 1, numbers["max_frames"]))
 
 
 def source_name(given: str) -> str:
@@ -119,7 +119,7 @@ class Submissions:
         self._state = state
         self._metrics = metrics
         self._pipelines = pipelines
-        self._keys = KeyFolder(state.spool_dir / "keys")
+        self._keys = IdempotencyKeys(state.spool_dir / "keys")
         self._busy_keys: set[Path] = set()
         # Threads of their own: a slow disk must not hold up those that read results.
         self._executor = ThreadPoolExecutor(settings.max_uploads, "upload")
@@ -179,7 +179,7 @@ class Submissions:
 
     def _check_head(self, request: Request) -> None:
         """Refuse what is wrong before the body; a repetition is held to it as well."""
-        read_wish(_asked(request), self._pipelines, self._settings.default_pipeline)
+        read_submit_options(_asked(request), self._pipelines, self._settings.default_pipeline)
         if _form(request) is None:
             source_name(request.path_params["filename"])
 
@@ -201,7 +201,7 @@ class Submissions:
         if form is not None:
             form.check_complete()
             values |= form.given()
-        wish = read_wish(values, self._pipelines, self._settings.default_pipeline)
+        wish = read_submit_options(values, self._pipelines, self._settings.default_pipeline)
         first = (record["size_bytes"], record["pipeline_id"], record["options"])
         if (size, wish.pipeline_id, asdict(wish.options)) != first:
             raise bad_field("Idempotency-Key", "It was used for another video or other options; take a new one.")
@@ -211,7 +211,7 @@ class Submissions:
         values, form, given = _asked(request), _form(request), request.path_params.get("filename", "")
         self._check_room(request)
         job_id = new_job_id()
-        part = PartFile(spool.part_path(self._state.spool_dir, job_id), self._executor, self._settings.min_free_bytes)
+        part = UploadFile(spool.part_path(self._state.spool_dir, job_id), self._executor, self._settings.min_free_bytes)
         self._metrics.uploads_active += 1
         try:
             await part.open()
@@ -220,7 +220,7 @@ class Submissions:
                 form.check_complete()
                 values |= form.given()
                 given = form.file_name or ""
-            wish = read_wish(values, self._pipelines, self._settings.default_pipeline)
+            wish = read_submit_options(values, self._pipelines, self._settings.default_pipeline)
             ticket = Ticket(
                 TicketKind.SUBMIT,
                 job_id,
@@ -285,7 +285,7 @@ class Submissions:
     def _too_large(self) -> Problem:
         return Problem(413, f"Videos of up to {self._settings.max_video_bytes} bytes are taken.", "too-large")
 
-    async def _collect(self, request: Request, form: FormReader | None, part: PartFile) -> None:
+    async def _collect(self, request: Request, form: FormReader | None, part: UploadFile) -> None:
         """Write the video's bytes to the disk as they arrive, once the first of them look like an MP4."""
         head, size, checked = b"", 0, False
         early: list[memoryview] = []

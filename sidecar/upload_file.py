@@ -1,4 +1,4 @@
-"""PartFile: the bytes of one upload on their way to the disk, written by a thread while more arrive."""
+"""UploadFile: the bytes of one upload on their way to the disk, written by a thread while more arrive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def storage_problem(error: OSError) -> Problem:
     return busy("The upload cannot be stored just now; try again later.", "storage", 30)
 
 
-class PartFile:
+class UploadFile:
     """One upload's file. It holds a lock while it is open, by which ``sweep`` knows that it is in use.
 
     Args:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from daemon.errors import MachineError
-from daemon.pipeline.loaded import Loaded
+from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import bundled_weights, find_weights
 from daemon.pipeline.pipelines import Pipeline, all_pipelines, check_fit
 from daemon.settings import Settings
 
 
-def check(pipelines: Mapping[str, Pipeline], loaded: Loaded) -> Iterator[tuple[str, bool, str]]:
+def check(pipelines: Mapping[str, Pipeline], loaded: LoadedModels) -> Iterator[tuple[str, bool, str]]:
     """Yield each pipeline's id, whether it fits, and a sentence."""
     for pipeline_id, pipeline in sorted(pipelines.items()):
         try:
@@ -36,7 +36,7 @@ def main(home: Path) -> int:
     settings = Settings(home=home, device="cpu", text_regions="rapidocr")
     if find_weights(settings) is None:
         settings = settings.model_copy(update={"weights": bundled_weights().path})
-    loaded = Loaded(settings)
+    loaded = LoadedModels(settings)
     for pipeline_id, ok, sentence in check(all_pipelines(), loaded):
         fits &= ok
         print(f"{'ok  ' if ok else 'FAIL'} {pipeline_id}: {sentence}")

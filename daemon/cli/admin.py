@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from daemon.cli.common import FAILED, AsJson, Device, Home, Weights, err, escape, load, out, reading, show_json
+from daemon.cli.common import (
+    FAILED,
+    DeviceOption,
+    HomeOption,
+    JsonOption,
+    WeightsOption,
+    err,
+    escape,
+    load,
+    out,
+    reading,
+    show_json,
+)
 from daemon.errors import ModelError
 from daemon.fs.identity import shown
 from daemon.ipc import health
@@ -34,8 +46,8 @@ def import_jobs(
         Path | None, typer.Option(help="Folder of relative paths in the dump (default: the dump's own).")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take over the job table of another service (docs/migration.md). The daemon must not run.
 
@@ -57,8 +69,8 @@ def import_jobs(
 @app.command()
 def downgrade(
     schema: Annotated[int, typer.Option(help="Schema version to go back to.")] = SCHEMA_VERSION - 1,
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the job store as an older Dropframe reads it, before that is installed. The daemon must not run."""
     from daemon.store.job_store import JobStore
@@ -76,8 +88,8 @@ def downgrade(
 @app.command()
 def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove what the retention settings (keep_…) do not keep. The daemon does it by itself once an hour."""
     from daemon import retention
@@ -99,7 +111,9 @@ def clean(
 
 
 @app.command()
-def doctor(home: Home = None, weights: Weights = None, device: Device = None, as_json: AsJson = False) -> None:
+def doctor(
+    home: HomeOption = None, weights: WeightsOption = None, device: DeviceOption = None, as_json: JsonOption = False
+) -> None:
     """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
     from daemon.preflight import all_checks
 
@@ -117,7 +131,7 @@ def doctor(home: Home = None, weights: Weights = None, device: Device = None, as
 
 
 @app.command("health")
-def show_health(home: Home = None) -> None:
+def show_health(home: HomeOption = None) -> None:
     """Say whether the daemon does its work, for monitors: exit code 0 if so, 1 if not."""
     settings = load(home)
     problem = health.problem(health.read(settings.data_dir), settings, datetime.now(UTC))
@@ -127,7 +141,7 @@ def show_health(home: Home = None) -> None:
 
 
 @models_app.command("list")
-def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
+def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Show which weights are used for what, and which official ones can be pulled."""
     from daemon.cli.pull import OFFICIAL
     from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
@@ -157,8 +171,8 @@ def models_list(home: Home = None, weights: Weights = None, as_json: AsJson = Fa
 @models_app.command("pull")
 def models_pull(
     name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yolov8n.")],
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch official object weights into data/models/, with their checksum pinned. Goes on where it stopped."""
     from daemon.cli.pull import pull
@@ -180,7 +194,7 @@ def models_pull(
 
 
 @models_app.command("export")
-def models_export(home: Home = None, weights: Weights = None, as_json: AsJson = False) -> None:
+def models_export(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Prepare the object weights for the CPU now; otherwise the first start does it."""
     from daemon.pipeline.models import export, find_weights
     from daemon.pipeline.pipelines import NO_WEIGHTS
@@ -209,7 +223,7 @@ def token(
 
 
 @config_app.command("show")
-def config_show(home: Home = None, as_json: AsJson = False) -> None:
+def config_show(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show every setting in force."""
     values = load(home).model_dump(mode="json")
     if as_json:

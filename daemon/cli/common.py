@@ -24,10 +24,12 @@ OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Home = Annotated[Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")]
-Weights = Annotated[Path | None, typer.Option(help="Object weights, an Ultralytics .pt.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+HomeOption = Annotated[
+    Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="Object weights, an Ultralytics .pt.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def load(home: Path | None, **flags: Any) -> Settings:

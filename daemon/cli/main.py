@@ -29,10 +29,10 @@ from daemon.cli.common import (
     UNKNOWN,
     USAGE,
     WRONG_STATE,
-    AsJson,
-    Device,
-    Home,
-    Weights,
+    DeviceOption,
+    HomeOption,
+    JsonOption,
+    WeightsOption,
     err,
     escape,
     load,
@@ -123,9 +123,9 @@ def _options(
 
 @app.command()
 def run(
-    home: Home = None,
-    weights: Weights = None,
-    device: Device = None,
+    home: HomeOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = None,
     host: Annotated[str | None, typer.Option(help="Address of the HTTP sidecar.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the HTTP sidecar.")] = None,
 ) -> None:
@@ -152,7 +152,7 @@ def run(
 
 
 @app.command()
-def daemon(home: Home = None, weights: Weights = None, device: Device = None) -> None:
+def daemon(home: HomeOption = None, weights: WeightsOption = None, device: DeviceOption = None) -> None:
     """Start the daemon alone: watch the inbox, run the jobs. Ctrl-C or SIGTERM ends it within 10 s."""
     settings = load(home, weights=weights, device=device)
     from daemon.pipeline.client import Ready
@@ -180,7 +180,7 @@ def daemon(home: Home = None, weights: Weights = None, device: Device = None) ->
 
 @app.command()
 def sidecar(
-    home: Home = None,
+    home: HomeOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
@@ -203,8 +203,8 @@ def submit(
     frame_stride: Annotated[int, typer.Option(help="Analyse every n-th frame.", min=1)] = 1,
     max_frames: Annotated[int | None, typer.Option(help="Analyse this many frames at most.", min=1)] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress and wait for the end.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Submit videos. Works while the daemon is down: the jobs wait in the spool.
 
@@ -249,8 +249,8 @@ def submit(
 def jobs(
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs in this state.")] = None,
     limit: Annotated[int, typer.Option(help="Newest so many.", min=1)] = 20,
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first, and what waits in the inbox."""
     settings = load_existing(home)
@@ -280,7 +280,7 @@ def jobs(
 
 
 @app.command()
-def status(job_id: JobId, home: Home = None, as_json: AsJson = False) -> None:
+def status(job_id: JobId, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one job."""
     job = find_job(load(home), job_id)
     if as_json:
@@ -300,7 +300,7 @@ def status(job_id: JobId, home: Home = None, as_json: AsJson = False) -> None:
 def results(
     job_id: JobId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it there, not to the screen.")] = None,
-    home: Home = None,
+    home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As always: the result is JSON.")] = False,
 ) -> None:
     """Print a completed job's result document (JSON)."""
@@ -324,8 +324,8 @@ def results(
 def retry(
     job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.")] = None,
     all_failed: Annotated[bool, typer.Option("--all-failed", help="Every failed job.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put failed jobs back into the queue."""
     settings = load_existing(home)
@@ -349,8 +349,8 @@ def retry(
 @app.command()
 def cancel(
     job_ids: Annotated[list[str], typer.Argument(help="Ids, or their first characters.")],
-    home: Home = None,
-    as_json: AsJson = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """End jobs that wait or run; they read as failed, with the reason cancelled."""
     settings = load_existing(home)

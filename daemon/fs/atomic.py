@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 
 TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{12}\.tmp")
 """Names that ``atomic_write`` gives; one that is old was left by a process that was killed."""
@@ -35,9 +35,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        crash_point("storage.written")
+        failpoint("storage.written")
         temporary.replace(path)
-        crash_point("storage.renamed")
+        failpoint("storage.renamed")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

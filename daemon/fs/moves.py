@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 
 from daemon.errors import Interrupted, SourceChanged
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of, open_regular, shown
 from daemon.jobs import Identity
 
@@ -120,7 +120,7 @@ def move_file(
             rename_new(target, target_folder, back, source_folder)
             raise SourceChanged(f"{shown(source)} was exchanged while it was taken in.")
     copy_file(source, source_folder, target, target_folder, identity, stopping)
-    crash_point("move.copied")
+    failpoint("move.copied")
     return remove_file(source, source_folder, identity)
 
 

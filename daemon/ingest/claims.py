@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.errors import DropframeError, Interrupted, SourceChanged, StoreError
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown
 from daemon.fs.moves import move_file, remove_file
 from daemon.fs.storage import StorageService
-from daemon.ingest.stability import COMPANION_SUFFIX
+from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import ErrorKind, Identity, Job, JobSource, JobStatus, timestamp
 from daemon.queue import QueueService
 
@@ -188,7 +188,7 @@ class Claims:
             finally:
                 sync(videos)
                 sync(sources)
-                crash_point("intake.moved")
+                failpoint("intake.moved")
                 for job in renamed:
                     self.enqueue(job)
         return fetched
@@ -203,11 +203,11 @@ class Claims:
         """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
         assert job.claim is not None
         folder, _, name = from_claim(job.claim.path).rpartition("/")
-        options = f"{job.job_id}{COMPANION_SUFFIX}"
+        options = f"{job.job_id}{OPTIONS_SUFFIX}"
         try:
             source = sources.get(folder)
             if job.claim.companion:
-                self._fetch_options(name + COMPANION_SUFFIX, source, options, videos)
+                self._fetch_options(name + OPTIONS_SUFFIX, source, options, videos)
             gone = move_file(
                 name,
                 source,
@@ -222,7 +222,7 @@ class Claims:
             return False
         if not gone:
             self._leave_behind(job)
-        crash_point("intake.one_moved")
+        failpoint("intake.one_moved")
         return True
 
     def _fetch_options(self, name: str, source: int, target: str, videos: int) -> None:
@@ -238,7 +238,7 @@ class Claims:
                 remove_file(name, source, seen)
         except SourceChanged:
             return
-        crash_point("intake.options")
+        failpoint("intake.options")
 
     def _give_up(self, job: Job, sources: Folders, videos: int, error: Exception) -> None:
         """Take back a claim that cannot be carried out."""
@@ -272,13 +272,13 @@ class Claims:
         """Return the options file of a claim that is taken back; False if that cannot be done yet."""
         assert job.claim is not None
         folder, _, name = from_claim(job.claim.path).rpartition("/")
-        options = f"{job.job_id}{COMPANION_SUFFIX}"
+        options = f"{job.job_id}{OPTIONS_SUFFIX}"
         try:
             seen = identity_of(os.stat(options, dir_fd=videos, follow_symlinks=False))
         except FileNotFoundError:
             return True
         try:
-            move_file(options, videos, name + COMPANION_SUFFIX, sources.get(folder), seen)
+            move_file(options, videos, name + OPTIONS_SUFFIX, sources.get(folder), seen)
         except (FileExistsError, SourceChanged):  # there are newer ones
             return True
         except FileNotFoundError:  # its folder is gone, and the video with it; or the whole inbox is away

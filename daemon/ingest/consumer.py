@@ -1,4 +1,4 @@
-"""TakingIn: the thread in which the inbox is watched and dropped files become jobs.
+"""InboxConsumer: the thread in which the inbox is watched and dropped files become jobs.
 
 The inbox may be on a share that hangs, so that a call into it comes back minutes later or never, and a large file
 from another disk takes minutes to copy. Both hold up this thread and nothing else: submissions, running jobs and
@@ -28,7 +28,7 @@ SILENT_SECONDS = 15.0
 """An inbox that has not answered for so long is offline."""
 
 
-class TakingIn:
+class InboxConsumer:
     """Watches the inbox and takes in what is whole, in a thread of its own.
 
     Args:

@@ -21,7 +21,7 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.fs.mounts import is_remote, mount_of
 from daemon.ingest.model import REJECTED_FOLDER, Dropped, InboxHealth, WaitingFile
-from daemon.ingest.stability import COMPANION_SUFFIX, Candidate, Verdict, is_companion_name, is_ignored
+from daemon.ingest.stability import OPTIONS_SUFFIX, Stability, TrackedFile, is_ignored, is_options_name
 from daemon.ingest.watcher import CANARY, Watch
 from daemon.settings import Settings
 
@@ -58,7 +58,7 @@ class Inbox:
         self._wake = wake
         self._clock = clock
         self._answered = answered
-        self._candidates: dict[str, Candidate] = {}
+        self._candidates: dict[str, TrackedFile] = {}
         self._agenda: list[tuple[float, int, str]] = []
         self._ticket = itertools.count()
         self._watch: Watch | None = None
@@ -322,7 +322,7 @@ class Inbox:
         """Take note of a file that a scan has found; the oldest of all found are looked at first."""
         with contextlib.suppress(OSError):  # gone again
             identity = identity_of(entry.stat(follow_symlinks=False))
-            candidate = Candidate(path, first_seen=now, changed_at=now, identity=identity)
+            candidate = TrackedFile(path, first_seen=now, changed_at=now, identity=identity)
             self._candidates[path] = candidate
             self._plan(candidate, now)
 
@@ -331,12 +331,12 @@ class Inbox:
         if candidate is None:
             if self._skipped(path):
                 return
-            candidate = self._candidates[path] = Candidate(path, first_seen=now, changed_at=now)
+            candidate = self._candidates[path] = TrackedFile(path, first_seen=now, changed_at=now)
         self._plan(candidate, now)
 
     # Looking.
 
-    def _plan(self, candidate: Candidate, due: float) -> None:
+    def _plan(self, candidate: TrackedFile, due: float) -> None:
         candidate.due = due
         order = candidate.identity.mtime_ns if candidate.identity else next(self._ticket)
         heapq.heappush(self._agenda, (due, order, candidate.path))
@@ -347,7 +347,7 @@ class Inbox:
 
     def _look_around(self, folders: Folders, now: float, closed: set[str]) -> list[Dropped]:
         found: list[tuple[int, Dropped]] = []
-        todo: dict[str, Candidate] = {}
+        todo: dict[str, TrackedFile] = {}
         while self._agenda and self._agenda[0][0] <= now and len(todo) < LOOKS_A_STEP:
             item = heapq.heappop(self._agenda)
             if not self._stale(item):
@@ -364,48 +364,48 @@ class Inbox:
         found.sort(key=lambda pair: (pair[0], pair[1].path))
         return [dropped for _, dropped in found]
 
-    def _look(self, candidate: Candidate, folders: Folders, now: float, closed: bool) -> Dropped | None:
+    def _look(self, candidate: TrackedFile, folders: Folders, now: float, closed: bool) -> Dropped | None:
         folder, _, name = candidate.path.rpartition("/")
         self._answered()
         try:
             descriptor = folders.get(folder)
             verdict = candidate.look(descriptor, now, self._settings, closed, self._trust_locks)
         except (FileNotFoundError, NotADirectoryError):
-            verdict = Verdict.GONE
+            verdict = Stability.GONE
         except OSError as error:
             candidate.why = f"Its folder cannot be read: {error.strerror}."
             candidate.due = now + self._settings.poll_seconds
             return None
-        if verdict is Verdict.GONE:
+        if verdict is Stability.GONE:
             del self._candidates[candidate.path]
             return None
-        if verdict in (Verdict.LEAVE, Verdict.WAIT):
+        if verdict in (Stability.LEAVE, Stability.WAIT):
             self._alarm(candidate, now)
             return None
         assert candidate.identity is not None
         companion = None
-        if is_companion_name(name):
-            video = candidate.path[: -len(COMPANION_SUFFIX)]
-            if verdict is Verdict.WHOLE:
+        if is_options_name(name):
+            video = candidate.path[: -len(OPTIONS_SUFFIX)]
+            if verdict is Stability.WHOLE:
                 verdict = self._lonely(candidate, video, now)
-                if verdict is Verdict.WAIT:
+                if verdict is Stability.WAIT:
                     return None
-        elif verdict is Verdict.WHOLE:
-            companion = candidate.path + COMPANION_SUFFIX
+        elif verdict is Stability.WHOLE:
+            companion = candidate.path + OPTIONS_SUFFIX
             state = self._companion(companion, descriptor, now)
-            if state is Verdict.WAIT:
+            if state is Stability.WAIT:
                 candidate.why, candidate.due = "It waits for its options file to be complete.", now + 0.5
                 return None
-            companion = companion if state is Verdict.WHOLE else None
+            companion = companion if state is Stability.WHOLE else None
         return self._offer(candidate, companion, verdict, now)
 
-    def _offer(self, candidate: Candidate, companion: str | None, verdict: Verdict, now: float) -> Dropped | None:
+    def _offer(self, candidate: TrackedFile, companion: str | None, verdict: Stability, now: float) -> Dropped | None:
         """Hand a file out, and look again in the next step whether it is still there."""
         assert candidate.identity is not None
         if now < candidate.offer_again:
             candidate.handed_out, candidate.due = False, candidate.offer_again
             return None
-        reason = candidate.why if verdict is Verdict.REJECT else None
+        reason = candidate.why if verdict is Stability.REJECT else None
         if reason is None:
             candidate.why = "It is whole and waits to be taken in."
         candidate.offered += 1
@@ -413,28 +413,28 @@ class Inbox:
         candidate.handed_out, candidate.due = True, now
         return Dropped(candidate.path, candidate.identity, companion, reason)
 
-    def _companion(self, path: str, folder: int, now: float) -> Verdict:
+    def _companion(self, path: str, folder: int, now: float) -> Stability:
         """Look at a video's options file: GONE if it has none, WHOLE if it can be read."""
-        candidate = self._candidates.get(path) or Candidate(path, first_seen=now, changed_at=now)
+        candidate = self._candidates.get(path) or TrackedFile(path, first_seen=now, changed_at=now)
         verdict = candidate.look(folder, now, self._settings, trust_locks=self._trust_locks)
-        if verdict is Verdict.GONE:
+        if verdict is Stability.GONE:
             self._candidates.pop(path, None)
         elif path not in self._candidates:
             self._candidates[path] = candidate
             self._plan(candidate, candidate.due)
-        if verdict is Verdict.REJECT:  # empty for long: let the reader of the options say so
-            return Verdict.WHOLE
-        return Verdict.WAIT if verdict is Verdict.LEAVE else verdict
+        if verdict is Stability.REJECT:  # empty for long: let the reader of the options say so
+            return Stability.WHOLE
+        return Stability.WAIT if verdict is Stability.LEAVE else verdict
 
-    def _lonely(self, candidate: Candidate, video: str, now: float) -> Verdict:
+    def _lonely(self, candidate: TrackedFile, video: str, now: float) -> Stability:
         patience = candidate.changed_at + self._settings.incomplete_timeout_seconds
         if video in self._candidates or now < patience:
             candidate.why, candidate.due = "It waits for its video.", now + 2
-            return Verdict.WAIT
+            return Stability.WAIT
         candidate.why = "It is an options file, and no video of that name came. Drop it again just before its video."
-        return Verdict.REJECT
+        return Stability.REJECT
 
-    def _alarm(self, candidate: Candidate, now: float) -> None:
+    def _alarm(self, candidate: TrackedFile, now: float) -> None:
         long = now - candidate.first_seen >= self._settings.incomplete_timeout_seconds
         if candidate.open_for_writing and long and not candidate.alarmed:
             candidate.alarmed = True

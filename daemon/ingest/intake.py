@@ -19,18 +19,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.errors import BadOptions, Interrupted, Rejected, SourceChanged
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs import mounts
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown, to_claim
 from daemon.fs.moves import free_name, move_file
-from daemon.fs.space import SICK, free_bytes
+from daemon.fs.space import TRANSIENT_DISK_ERRORS, free_bytes
 from daemon.fs.storage import StorageService
 from daemon.ingest import quarantine
 from daemon.ingest.claims import Claims, failure, sync
 from daemon.ingest.model import Dropped
 from daemon.ingest.options_file import read_options
-from daemon.ingest.stability import COMPANION_SUFFIX
+from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.ipc import spool
 from daemon.ipc.spool import Ticket, TicketKind
 from daemon.jobs import (
@@ -149,7 +149,7 @@ class Intake:
         if paused or not wanted:
             return Taken(tuple(fetched), done, tuple(left), paused)
         jobs = self._dropped.record(list(self._with_room(wanted)))
-        crash_point("intake.recorded")
+        failpoint("intake.recorded")
         return Taken((*fetched, *self._dropped.fetch_all(jobs)), done, tuple(left))
 
     def _with_room(self, wanted: Sequence[tuple[Dropped, Job]]) -> Iterator[Job]:
@@ -184,7 +184,7 @@ class Intake:
         except OSError as error:
             problem = f"It could not be moved to the rejected files: {error.strerror or error}."
             sentence = f"{shown(dropped.path)} stays in the inbox: {reason} {problem}"
-            if error.errno in SICK:
+            if error.errno in TRANSIENT_DISK_ERRORS:
                 self._dropped.grumble(dropped.path, sentence)
                 return None
             log.warning("%s", sentence)
@@ -245,7 +245,7 @@ class Intake:
             elif made := self._job_of(ticket):
                 new.append((ticket, made))
         jobs = self._submitted.record([job for _, job in new])
-        crash_point("tickets.recorded")
+        failpoint("tickets.recorded")
         fetched = {job.job_id for job in self._submitted.fetch_all(jobs)}
         for ticket, job in new:
             if job.job_id in fetched:
@@ -378,15 +378,15 @@ class Intake:
         with Folders(self._settings.inbox_dir) as inbox, Folders(stored.parent) as videos:
             inbox.get("")  # if it is missing, it is not made anew: that would not be where people look
             target = inbox.get(folder, make=True)
-            options = f"{job.job_id}{COMPANION_SUFFIX}"
+            options = f"{job.job_id}{OPTIONS_SUFFIX}"
             has_options = (stored.parent / options).exists()
-            free = free_name(name, target, also=(COMPANION_SUFFIX,) if has_options else ())
+            free = free_name(name, target, also=(OPTIONS_SUFFIX,) if has_options else ())
             if has_options:
                 seen = identity_of(os.stat(options, dir_fd=videos.get(""), follow_symlinks=False))
-                move_file(options, videos.get(""), free + COMPANION_SUFFIX, target, seen)
-            crash_point("put_back.options")
+                move_file(options, videos.get(""), free + OPTIONS_SUFFIX, target, seen)
+            failpoint("put_back.options")
             move_file(stored.name, videos.get(""), free, target, identity)
-            crash_point("put_back.moved")
+            failpoint("put_back.moved")
             sync(inbox)
             sync(videos)
         return None

@@ -11,7 +11,7 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import open_regular
 from daemon.jobs import Options
 
-MAX_COMPANION_BYTES = 65_536
+MAX_OPTIONS_BYTES = 65_536
 
 ADVICE = "Mend the options file, or leave it away, and drop both again."
 
@@ -29,9 +29,9 @@ def read_options(inbox: Path, path: str) -> Options:
     """
     folder, _, name = path.rpartition("/")
     with Folders(inbox) as folders, open(open_regular(name, folders.get(folder)), "rb") as file:
-        text = file.read(MAX_COMPANION_BYTES + 1)
-    if len(text) > MAX_COMPANION_BYTES:
-        raise Rejected(f"Its options file has more than {MAX_COMPANION_BYTES} bytes. {ADVICE}")
+        text = file.read(MAX_OPTIONS_BYTES + 1)
+    if len(text) > MAX_OPTIONS_BYTES:
+        raise Rejected(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {ADVICE}")
     try:
         values: Any = json.loads(text)
     except (ValueError, RecursionError) as error:

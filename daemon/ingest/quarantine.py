@@ -12,7 +12,7 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.fs.moves import free_name, move_file
 from daemon.ingest.model import REJECTED_FOLDER, Dropped
-from daemon.ingest.stability import COMPANION_SUFFIX
+from daemon.ingest.stability import OPTIONS_SUFFIX
 
 REASON_SUFFIX = ".reason.txt"
 OTHER_DISK = frozenset({errno.EXDEV})
@@ -45,7 +45,7 @@ def set_aside(
     with Folders(inbox) as folders:
         source = folders.get(folder)
         target = folders.get(below, make=True)
-        free = free_name(name, target, also=(REASON_SUFFIX, COMPANION_SUFFIX))
+        free = free_name(name, target, also=(REASON_SUFFIX, OPTIONS_SUFFIX))
         text = f"{shown(name)} was not taken in.\n\n{reason}\n\nTime: {when:%Y-%m-%d %H:%M:%S} UTC\n"
         _write_reason(free + REASON_SUFFIX, target, text)
         try:
@@ -59,7 +59,7 @@ def set_aside(
         if dropped.companion:
             companion = dropped.companion.rpartition("/")[2]
             seen = identity_of(os.stat(companion, dir_fd=source, follow_symlinks=False))
-            move_file(companion, source, free + COMPANION_SUFFIX, target, seen, copy_when=OTHER_DISK)
+            move_file(companion, source, free + OPTIONS_SUFFIX, target, seen, copy_when=OTHER_DISK)
         folders.fsync()
     return f"{below}/{free}"
 

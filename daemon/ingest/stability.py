@@ -1,4 +1,4 @@
-"""Which names in the inbox are ours to touch, and whether a file is whole yet. One Candidate per file.
+"""Which names in the inbox are ours to touch, and whether a file is whole yet. One TrackedFile per file.
 
 Time is always an argument, in seconds of a monotonic clock; a file's mtime is compared, never believed.
 """
@@ -19,7 +19,7 @@ from daemon.mp4 import NOT_MP4_ADVICE, Completeness, Structure, check
 from daemon.settings import Settings
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
-COMPANION_SUFFIX = ".options.json"
+OPTIONS_SUFFIX = ".options.json"
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download")
 LITTER = frozenset(
     {
@@ -50,7 +50,7 @@ LEFT_ALONE = {
 }
 
 
-class Verdict(StrEnum):
+class Stability(StrEnum):
     """What a look at a file says."""
 
     WHOLE = "whole"
@@ -90,13 +90,13 @@ def is_video_name(name: str) -> bool:
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
-def is_companion_name(name: str) -> bool:
+def is_options_name(name: str) -> bool:
     """Tell whether a name is that of a video's options file, such as ``a.mp4.options.json``."""
-    return name.lower().endswith(COMPANION_SUFFIX) and is_video_name(name[: -len(COMPANION_SUFFIX)])
+    return name.lower().endswith(OPTIONS_SUFFIX) and is_video_name(name[: -len(OPTIONS_SUFFIX)])
 
 
 @dataclass
-class Candidate:
+class TrackedFile:
     """What is known of one file of the inbox from looking at it again and again."""
 
     path: str
@@ -133,7 +133,7 @@ class Candidate:
 
     def look(
         self, folder: int, now: float, settings: Settings, closed: bool = False, trust_locks: bool = True
-    ) -> Verdict:
+    ) -> Stability:
         """Look at the file once.
 
         Args:
@@ -146,23 +146,23 @@ class Candidate:
         try:
             status = os.stat(self.name, dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            return Verdict.GONE
+            return Stability.GONE
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:  # the options file that a video of 255 bytes cannot have
-                return Verdict.GONE
+                return Stability.GONE
             return self._wait(f"It cannot be looked at: {error.strerror}.", now + settings.poll_seconds)
         self.kind = stat.S_IFMT(status.st_mode)
         if self.kind == stat.S_IFDIR:
-            return Verdict.GONE
+            return Stability.GONE
         self._notice(identity_of(status), now, closed)
         if self.kind != stat.S_IFREG:
             self.why = LEFT_ALONE.get(self.kind, "It is not a file.")
             self.due = now + settings.rescan_seconds
-            return Verdict.LEAVE
+            return Stability.LEAVE
         if self.left:
             self.due = now + settings.rescan_seconds
             self.why = self.left
-            return Verdict.LEAVE
+            return Stability.LEAVE
         try:
             descriptor = open_regular(self.name, folder)
         except OSError as error:
@@ -187,7 +187,7 @@ class Candidate:
         if closed:
             self.closed_at, self.structure = now, None
 
-    def _judge(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> Verdict:
+    def _judge(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> Stability:
         assert self.identity is not None
         quiet = now - self.changed_at
         settled = quiet >= settings.settle_seconds
@@ -212,8 +212,8 @@ class Candidate:
             if timed_out:
                 return self._reject(f"It is empty. {NOT_MP4_ADVICE}")
             return self._wait("It is empty so far.", min(patience, now + 5))
-        if is_companion_name(self.name):
-            return Verdict.WHOLE
+        if is_options_name(self.name):
+            return Stability.WHOLE
         if not is_video_name(self.name):
             return self._reject(f"Its name does not end in .mp4. {NOT_MP4_ADVICE}")
         if self.identity.size > settings.max_video_bytes:
@@ -239,12 +239,12 @@ class Candidate:
             )
         if structure.must_settle and not settled:
             return self._wait("It could still grow.", self.changed_at + settings.settle_seconds)
-        return Verdict.WHOLE
+        return Stability.WHOLE
 
-    def _wait(self, why: str, due: float) -> Verdict:
+    def _wait(self, why: str, due: float) -> Stability:
         self.why, self.due = why, due
-        return Verdict.WAIT
+        return Stability.WAIT
 
-    def _reject(self, why: str) -> Verdict:
+    def _reject(self, why: str) -> Stability:
         self.why = why
-        return Verdict.REJECT
+        return Stability.REJECT

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.errors import StorageError
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.identity import shown
 from daemon.jobs import JobSource, Options, new_job_id, utc_now
@@ -170,7 +170,7 @@ def commit(
         finally:
             os.close(descriptor)
         part.rename(video)
-        crash_point("spool.renamed")
+        failpoint("spool.renamed")
         fsync_folder(spool_dir)
         _write(
             spool_dir,

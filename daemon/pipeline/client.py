@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import errors
-from daemon.errors import Interrupted, JobError, MachineError, PipelineDied, PipelineStalled, SurroundingsError
+from daemon.errors import Interrupted, JobError, MachineError, PipelineDied, PipelineStalled, ResourceUnavailable
 from daemon.pipeline.records import Progress, RunReport
 from daemon.settings import Settings
 
@@ -81,7 +81,7 @@ class PipelineProcess:
             MachineError: the device, the text engine or a library is missing.
             ModelError: the weights cannot be used.
             PipelineDied: the child ended while it loaded.
-            SurroundingsError: no process can be started now, or it is refused though a child was ready before.
+            ResourceUnavailable: no process can be started now, or it is refused though a child was ready before.
             PipelineStalled: it did not get ready within ``start_seconds``.
             Interrupted: ``should_stop`` said so.
         """
@@ -91,7 +91,7 @@ class PipelineProcess:
         try:
             child = self._child = _Child(self._settings)
         except OSError as failed:  # too many processes, too little memory, or its program is being exchanged
-            raise SurroundingsError(f"The pipeline process cannot be started: {failed.strerror}.") from failed
+            raise ResourceUnavailable(f"The pipeline process cannot be started: {failed.strerror}.") from failed
         deadline = time.monotonic() + self._settings.start_seconds
         try:
             while (answer := child.answer(LOOK_SECONDS)) is None:
@@ -105,7 +105,7 @@ class PipelineProcess:
             if answer["kind"] == "refused":
                 error = _error(answer)
                 if self._was_ready:  # it worked before: somebody is exchanging weights, so it is not the job's fault
-                    raise SurroundingsError(f"The pipeline cannot be started again just now: {error}") from error
+                    raise ResourceUnavailable(f"The pipeline cannot be started again just now: {error}") from error
                 raise error
         except BaseException:
             self.close()

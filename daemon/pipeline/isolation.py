@@ -16,7 +16,7 @@ CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWNET = 0x4000_0000
 
 
-def leave_network() -> str | None:
+def unshare_network() -> str | None:
     """Move this process into an empty network namespace. Call it before threads are started.
 
     Returns:

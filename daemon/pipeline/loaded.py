@@ -1,21 +1,22 @@
-"""Loaded: the models of one process, loaded once and kept warm."""
+"""LoadedModels: the models of one process, loaded once and kept warm."""
 
 from __future__ import annotations
 
 import functools
 
-from daemon.pipeline.detect import ObjectStage, resolve_device
+from daemon.pipeline.detect import ObjectStage
 from daemon.pipeline.models import find_weights
 from daemon.pipeline.read import TextReader, TextStage, load_reader
 from daemon.pipeline.records import ModelInfo, VideoInfo
 from daemon.pipeline.regions import RegionFinder, load_finder
+from daemon.pipeline.yolo import resolve_device
 from daemon.settings import Settings
 
 HD = VideoInfo(codec="h264", width=1280, height=720, fps=25.0, duration_s=None, frame_count=None)
 """The video for which ``describe`` names input sizes."""
 
 
-class Loaded:
+class LoadedModels:
     """Models by role. Each is loaded when first asked for.
 
     Args:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from daemon.errors import BadOptions, MachineError, ModelError
 
 if TYPE_CHECKING:
-    from daemon.pipeline.loaded import Loaded
+    from daemon.pipeline.loaded import LoadedModels
     from daemon.pipeline.records import Stage
 
 ENTRY_POINTS = "dropframe.pipelines"
@@ -31,15 +31,15 @@ class Pipeline:
     pipeline_id: str
     """The name in calls, and of the inbox's subfolder: letters, digits, "-" and "_"."""
     description: str
-    stages: Callable[[Loaded], Sequence[Stage]]
+    stages: Callable[[LoadedModels], Sequence[Stage]]
     """Gives the stages in order, taking models that are loaded already."""
-    warnings: Callable[[Loaded], Sequence[str]] = field(default=lambda _: ())
+    warnings: Callable[[LoadedModels], Sequence[str]] = field(default=lambda _: ())
     """Gives sentences for the result's summary about what could not be done."""
     needs_objects: bool = False
     """Its jobs fail without object weights."""
 
 
-def _objects(loaded: Loaded) -> Sequence[Stage]:
+def _objects(loaded: LoadedModels) -> Sequence[Stage]:
     if loaded.objects is None:
         raise ModelError(NO_WEIGHTS)
     return [loaded.objects]

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.errors import DropframeError
-from daemon.fs.space import SICK
-from daemon.pipeline.isolation import leave_network
-from daemon.preflight import missing_library
+from daemon.fs.space import TRANSIENT_DISK_ERRORS
+from daemon.pipeline.isolation import unshare_network
+from daemon.pipeline.libraries import missing_library
 from daemon.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-SURROUNDINGS = SICK | {errno.EMFILE, errno.ENFILE}
+SURROUNDINGS = TRANSIENT_DISK_ERRORS | {errno.EMFILE, errno.ENFILE}
 """Errors of the machine's surroundings: not the video's fault, so they do not count as attempts."""
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     if not line.endswith(b"\n"):
         return  # the parent died before it said what to do
     beginning = json.loads(line)
-    reachable = leave_network()  # before the next line, which a change of namespaces would undo
+    reachable = unshare_network()  # before the next line, which a change of namespaces would undo
     _end_with_parent(beginning["parent"])
     _take_along()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -114,9 +114,9 @@ def _refusal(error: Exception) -> dict[str, str]:
     if isinstance(error, DropframeError):
         return {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-        return {"error": "SurroundingsError", "message": f"The models cannot be prepared: {error.strerror}."}
+        return {"error": "ResourceUnavailable", "message": f"The models cannot be prepared: {error.strerror}."}
     if type(error).__name__ == "OutOfMemoryError":  # another program may hold the GPU only for now
-        return {"error": "SurroundingsError", "message": f"The models do not fit into the GPU's memory: {error}."}
+        return {"error": "ResourceUnavailable", "message": f"The models do not fit into the GPU's memory: {error}."}
     if isinstance(error, RuntimeError):
         return {"error": "MachineError", "message": f"The models cannot be loaded: {error}."}
     name = getattr(error, "name", None) or "a library of the pipeline"
@@ -127,7 +127,7 @@ def _described(error: Exception) -> dict[str, str]:
     if isinstance(error, DropframeError):
         return {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-        return {"error": "SurroundingsError", "message": f"The data folder cannot be used: {error.strerror}."}
+        return {"error": "ResourceUnavailable", "message": f"The data folder cannot be used: {error.strerror}."}
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return {"error": "PipelineDied", "message": "The pipeline ran out of memory on this video."}
     logging.getLogger(__name__).error("unexpected error", exc_info=error)

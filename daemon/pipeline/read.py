@@ -30,12 +30,12 @@ from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
 
-GLANCE_SIDE = 360
+THUMBNAIL_SIDE = 360
 """Shorter side, in pixels, of the grey picture in which changes are looked for."""
-LEAST_GLANCE = 1 / 3
+LEAST_THUMBNAIL = 1 / 3
 """Smallest scale of that picture, so that a letter of a large frame still covers some of its pixels."""
-CHANGE = 24
-"""Difference of a glance's pixels (0 to 255) above which the picture counts as changed. Coding noise on still
+CHANGE_THRESHOLD = 24
+"""Difference of a thumbnail's pixels (0 to 255) above which the picture counts as changed. Coding noise on still
 text stays below it; the smallest change that matters, a digit, is far above (measured: docs/performance.md)."""
 EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
@@ -219,7 +219,7 @@ class Line:
 
     region: Region
     patch: NDArray[Any]
-    """The region in the glance."""
+    """The region in the thumbnail."""
     reading: Reading | None = field(default=Reading("", 0.0))
     """None if the engine gave it up."""
 
@@ -262,14 +262,14 @@ class TextStage:
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
         """See Stage. All regions are found in one call of the network, all new lines are read in another."""
         images = [each.frame.image for each in batch]
-        glances = [glance(image) for image in images]
-        changed = [self._changed(now) for now in glances]
+        thumbnails = [thumbnail(image) for image in images]
+        changed = [self._changed(now) for now in thumbnails]
         found = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
         self.steps += 1
         crops: list[Image] = []
         unread: list[Line] = []
         lines_by_frame: list[list[Line]] = []
-        for image, now, new in zip(images, glances, changed, strict=True):
+        for image, now, new in zip(images, thumbnails, changed, strict=True):
             if new:
                 lines = []
                 for region in next(found):
@@ -325,17 +325,17 @@ def unread_boxes(lines: Sequence[Line]) -> tuple[Box, ...]:
     return tuple(sorted(line.region.box for line in lines if line.reading is None))
 
 
-def glance(image: Image) -> NDArray[Any]:
+def thumbnail(image: Image) -> NDArray[Any]:
     """Return a small grey copy of a frame, for telling what changed."""
     height, width = image.shape[:2]
-    scale = min(1.0, max(LEAST_GLANCE, GLANCE_SIDE / min(height, width)))
+    scale = min(1.0, max(LEAST_THUMBNAIL, THUMBNAIL_SIDE / min(height, width)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small: NDArray[Any] = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     return small
 
 
 def patch(now: NDArray[Any], box: Box, image: Image) -> NDArray[Any]:
-    """Return the part of a glance that a box of its frame covers; at least one pixel."""
+    """Return the part of a thumbnail that a box of its frame covers; at least one pixel."""
     down, across = now.shape[0] / image.shape[0], now.shape[1] / image.shape[1]
     x1, y1 = min(int(box[0] * across), now.shape[1] - 1), min(int(box[1] * down), now.shape[0] - 1)
     return now[y1 : max(y1 + 1, round(box[3] * down)), x1 : max(x1 + 1, round(box[2] * across))]
@@ -343,7 +343,7 @@ def patch(now: NDArray[Any], box: Box, image: Image) -> NDArray[Any]:
 
 def differs(before: NDArray[Any], now: NDArray[Any]) -> bool:
     """Tell whether any pixel of two grey pictures of one size differs by more than noise."""
-    return int(cv2.absdiff(before, now).max()) > CHANGE
+    return int(cv2.absdiff(before, now).max()) > CHANGE_THRESHOLD
 
 
 def clean(text: str) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det.utils import DBPostProcess
 
-from daemon.pipeline.detect import Yolo
 from daemon.pipeline.inference import CpuModel, Normalisation
 from daemon.pipeline.models import bundled_weights, file_sha256, finds_own_regions
 from daemon.pipeline.records import Box, Detection, Image, ModelInfo, VideoInfo
+from daemon.pipeline.yolo import Yolo
 from daemon.settings import Settings
 
 ROLE = "text_regions"

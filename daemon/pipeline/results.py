@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo
@@ -158,7 +158,7 @@ class ResultsSerializer:
         """Make the frames so far durable. Call it at the end of a segment."""
         self._file.flush()
         os.fdatasync(self._file.fileno())
-        crash_point("results.saved")
+        failpoint("results.saved")
         with atomic_write(self._checkpoint) as file:
             state = {
                 "bytes": self._file.tell(),
@@ -189,7 +189,7 @@ class ResultsSerializer:
         self._file.close()
         self._part.replace(self._path)
         fsync_folder(self._path.parent)
-        crash_point("results.finished")
+        failpoint("results.finished")
         self._checkpoint.unlink(missing_ok=True)
         return whole
 

@@ -16,7 +16,7 @@ from daemon import __version__
 from daemon.errors import Interrupted
 from daemon.fs.identity import identity_of
 from daemon.jobs import Options
-from daemon.pipeline.loaded import Loaded
+from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import overlap
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
@@ -51,7 +51,7 @@ class VideoFilePipelineService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.loaded = Loaded(settings)
+        self.loaded = LoadedModels(settings)
         self._limits = Limits(
             frame_pixels=settings.max_frame_pixels,
             fps=settings.max_fps,

@@ -17,13 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.errors import StoreError
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.store.journal_files import (
     META,
     Changes,
     Files,
-    Loaded,
+    LoadedStore,
     Tables,
     apply,
     encode,
@@ -153,7 +153,7 @@ class Journal:
         self._untouched = False
         try:
             _write_all(self._fd, line)
-            crash_point("journal.written")
+            failpoint("journal.written")
             if durable:
                 self._sync(self._fd)
         except OSError as error:
@@ -182,7 +182,7 @@ class Journal:
         try:
             self._tables = tables
             self._write_snapshot()
-            self._adopt(Loaded(tables, self.generation, self.generation, snapshot_bytes=self.snapshot_bytes))
+            self._adopt(LoadedStore(tables, self.generation, self.generation, snapshot_bytes=self.snapshot_bytes))
             self._attach()
             with self.files.snapshot.open("rb") as source, atomic_write(self.files.previous) as target:
                 shutil.copyfileobj(source, target)
@@ -231,10 +231,10 @@ class Journal:
         self._detach()
         self._closed = True
 
-    def _load(self) -> Loaded:
+    def _load(self) -> LoadedStore:
         return load(self.files, json.loads(self._initial))
 
-    def _adopt(self, loaded: Loaded) -> None:
+    def _adopt(self, loaded: LoadedStore) -> None:
         """Make what was loaded the state; enough for reading."""
         self._detach()
         self._tables = loaded.tables
@@ -311,7 +311,7 @@ class Journal:
         self._detach()
         self._fd, self.generation, self._size = descriptor, generation, 0
         self._untouched = self._distrusted = True
-        crash_point("journal.created")
+        failpoint("journal.created")
         self._confirm()
 
     def _confirm(self) -> None:
@@ -368,7 +368,7 @@ class Journal:
                 if abs(time.time() - path.stat().st_mtime) > 60:
                     path.unlink()
 
-    def _set_aside(self, loaded: Loaded) -> None:
+    def _set_aside(self, loaded: LoadedStore) -> None:
         """Keep files with damage under another name."""
         for path in loaded.damaged:
             if path == self.files.snapshot:

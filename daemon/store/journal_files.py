@@ -30,9 +30,9 @@ from typing import Any
 from daemon.errors import StoreDamaged, StoreError
 from daemon.fs.atomic import atomic_write
 
-Document = dict[str, Any]
-Tables = dict[str, dict[str, Document]]
-Changes = Mapping[str, Mapping[str, Document | None]]
+JsonDocument = dict[str, Any]
+Tables = dict[str, dict[str, JsonDocument]]
+Changes = Mapping[str, Mapping[str, JsonDocument | None]]
 
 META = "_meta"
 """The table that every snapshot must have: a JSON document without it is not ours."""
@@ -153,7 +153,7 @@ class Files:
 
 
 @dataclass
-class Loaded:
+class LoadedStore:
     """What the files of a store say."""
 
     tables: Tables
@@ -176,7 +176,7 @@ class Loaded:
     """A sentence for each thing that was not as it should be."""
 
 
-def load(files: Files, initial: Tables, repair: bool = True) -> Loaded:
+def load(files: Files, initial: Tables, repair: bool = True) -> LoadedStore:
     """Read the state of a store; write nothing.
 
     Args:
@@ -210,7 +210,7 @@ def load(files: Files, initial: Tables, repair: bool = True) -> Loaded:
     return loaded
 
 
-def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> Loaded:
+def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> LoadedStore:
     source, notes, damaged = files.snapshot, [], []
     tables: Tables | None
     try:
@@ -228,14 +228,14 @@ def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> L
             fresh = not damaged and not any(files.journal(g).stat().st_size for g in generations)
             if not fresh:
                 notes = [f"{files.snapshot} {state}; the jobs were restored from the journals."]
-            return Loaded(initial, 1, 1, fresh=fresh, damaged=damaged, notes=notes)
+            return LoadedStore(initial, 1, 1, fresh=fresh, damaged=damaged, notes=notes)
         elif damaged or generations or os.path.lexists(files.previous):
             raise StoreDamaged(
                 f"{files.snapshot} {state} and no good copy of it is left. Put a backup of all "
                 f"{files.name}.* files there, or move them away to begin with no jobs."
             )
         else:
-            return Loaded(initial, 1, 1, fresh=True)
+            return LoadedStore(initial, 1, 1, fresh=True)
     elif _generation_of(tables) not in generations:
         # Either files were copied while they changed, or the daemon was about to make the journal.
         other = _read_previous(files)
@@ -245,7 +245,7 @@ def _choose_snapshot(files: Files, generations: list[int], initial: Tables) -> L
     generation = _generation_of(tables)
     tables.pop(GENERATION, None)  # it goes on from here in the number of the journal
     size = source.stat().st_size
-    return Loaded(tables, generation, generation, snapshot_bytes=size, damaged=damaged, notes=notes)
+    return LoadedStore(tables, generation, generation, snapshot_bytes=size, damaged=damaged, notes=notes)
 
 
 def _tells_nothing(journal: Path) -> bool:

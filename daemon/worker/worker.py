@@ -19,13 +19,13 @@ from daemon.errors import (
     JobError,
     MachineError,
     PermanentError,
+    ResourceUnavailable,
     SourceChanged,
     StorageError,
     StoreError,
-    SurroundingsError,
     TransientError,
 )
-from daemon.failpoints import crash_point
+from daemon.failpoints import failpoint
 from daemon.fs.atomic import fsync_folder
 from daemon.fs.identity import shown
 from daemon.fs.space import FULL, free_bytes
@@ -42,7 +42,7 @@ from daemon.worker.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-SURROUNDINGS_SECONDS = 10.0
+UNAVAILABLE_SECONDS = 10.0
 """Wait before a job is tried again that a full disk or an absent outbox held up."""
 NOTE_SECONDS = 0.5
 """Time between two notes of progress in the job store."""
@@ -59,7 +59,7 @@ OWED = "owed_errors"
 """Storage folder of empty files, one for each failed job whose error the outbox does not have yet."""
 
 
-class Pipeline(Protocol):
+class PipelineRunner(Protocol):
     """What the worker needs of the pipeline process."""
 
     def start(self, should_stop: Callable[[], bool] = ...) -> object:
@@ -110,7 +110,7 @@ class JobWorker:
         queue: QueueService,
         storage: StorageService,
         intake: Intake,
-        pipeline: Pipeline,
+        pipeline: PipelineRunner,
         outbox: Outbox,
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
@@ -257,7 +257,7 @@ class JobWorker:
             self._run(job, now)
         except (StoreError, OSError) as error:
             log.warning("job %s is put right when the job store can be used again: %s", job_id, error)
-            self._astray[job_id] = SurroundingsError(f"The data folder could not be used: {error}")
+            self._astray[job_id] = ResourceUnavailable(f"The data folder could not be used: {error}")
         except Exception as error:
             log.exception("job %s ended with an unexpected error", job_id)
             self._astray[job_id] = TransientError(f"Running it ended with an unexpected {type(error).__name__}.")
@@ -281,7 +281,7 @@ class JobWorker:
                 if job is not None and job.status is JobStatus.RUNNING:
                     self._end_without_result(job, reason, now)
                 elif job is not None and job.status is JobStatus.PENDING:
-                    self._queue.enqueue(job_id, job.sequence, now + SURROUNDINGS_SECONDS)
+                    self._queue.enqueue(job_id, job.sequence, now + UNAVAILABLE_SECONDS)
             except (StoreError, OSError) as error:
                 log.debug("job %s cannot be put right yet: %s", job_id, error)
                 return False
@@ -310,13 +310,13 @@ class JobWorker:
             error_kind=None,
             error_message=None,
         )
-        crash_point("worker.running")
+        failpoint("worker.running")
         try:
             self._check_source(job)
             changes = self._analyse(job)
-            crash_point("worker.analysed")
+            failpoint("worker.analysed")
             self._publish(job)
-            crash_point("worker.published")
+            failpoint("worker.published")
         except (JobError, MachineError) as error:
             self._end_without_result(job, error, now)
         else:
@@ -327,7 +327,7 @@ class JobWorker:
                 finished_at=utc_now(),
                 **changes,
             )
-            crash_point("worker.completed")
+            failpoint("worker.completed")
             self._count("jobs_completed")
             log.info("Job %s is completed: %s", job.job_id, shown(self._outbox.path(job).name))
 
@@ -345,8 +345,8 @@ class JobWorker:
         elif isinstance(error, Interrupted) or self._stopping.is_set():  # the child is ended together with us
             self._store.move(job.job_id, JobStatus.PENDING, attempts=job.attempts - 1)
             self._queue.enqueue(job.job_id, job.sequence)
-        elif isinstance(error, SurroundingsError | MachineError):
-            self._wait(job, error, SURROUNDINGS_SECONDS, now, counted=False)
+        elif isinstance(error, ResourceUnavailable | MachineError):
+            self._wait(job, error, UNAVAILABLE_SECONDS, now, counted=False)
         else:
             self._try_again(job, error, now)
 
@@ -367,7 +367,7 @@ class JobWorker:
         except FileNotFoundError as error:
             raise PermanentError("The stored video is gone from the data folder; drop or submit it again.") from error
         except OSError as error:
-            raise SurroundingsError(f"The stored video cannot be read: {error.strerror}.") from error
+            raise ResourceUnavailable(f"The stored video cannot be read: {error.strerror}.") from error
 
     def _analyse(self, job: Job) -> dict[str, Any]:
         """Make the result document unless an earlier attempt did; return what the record gets to know."""
@@ -442,9 +442,9 @@ class JobWorker:
             with self._storage.load_file(output_key(job.job_id)) as document:
                 self._outbox.publish(job, document, self._stopping.is_set)
         except StorageError as error:
-            raise SurroundingsError(f"The result cannot be published: {error}") from error
+            raise ResourceUnavailable(f"The result cannot be published: {error}") from error
         except OSError as error:
-            raise SurroundingsError(
+            raise ResourceUnavailable(
                 f"The outbox cannot be written ({error.strerror}); the result is kept and published when it can."
             ) from error
 
@@ -457,11 +457,11 @@ class JobWorker:
         try:
             renewed = self._intake.put_back(job, reason)
         except SourceChanged:  # somebody still writes
-            self._wait(job, SurroundingsError(reason), SURROUNDINGS_SECONDS, now, counted=False)
+            self._wait(job, ResourceUnavailable(reason), UNAVAILABLE_SECONDS, now, counted=False)
             return
         except OSError as error:
-            waits = SurroundingsError(f"{reason} It could not be put back: {error.strerror}.")
-            self._wait(job, waits, SURROUNDINGS_SECONDS, now, counted=False)
+            waits = ResourceUnavailable(f"{reason} It could not be put back: {error.strerror}.")
+            self._wait(job, waits, UNAVAILABLE_SECONDS, now, counted=False)
             return
         if renewed is None:
             self._fail(job, ErrorKind.PERMANENT, reason)
@@ -509,7 +509,7 @@ class JobWorker:
         """Put the errors of failed jobs into the outbox; what cannot be put there is tried again later."""
         if not self._owed or now < self._owed_due:
             return
-        self._owed_due = now + SURROUNDINGS_SECONDS
+        self._owed_due = now + UNAVAILABLE_SECONDS
         for job_id, said in list(self._owed.items()):
             if self._stopping.is_set():
                 return

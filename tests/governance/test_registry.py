@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.pipeline.loaded import Loaded
+from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.pipelines import PIPELINES, Pipeline
 from daemon.settings import Settings
 from tools import check_pipelines
@@ -29,9 +29,9 @@ class Named:
 
 
 def test_a_pipeline_whose_stages_do_not_fit_is_named(tmp_path: Path) -> None:
-    def stages(_: Loaded) -> Sequence[Named]:
+    def stages(_: LoadedModels) -> Sequence[Named]:
         return [Named("counter", needs=frozenset({"detections"})), Named("finder", gives=frozenset({"detections"}))]
 
     broken = Pipeline("broken", "The wrong way round.", stages)  # type: ignore[arg-type]
-    found = list(check_pipelines.check({"broken": broken}, Loaded(Settings(home=tmp_path, device="cpu"))))
+    found = list(check_pipelines.check({"broken": broken}, LoadedModels(Settings(home=tmp_path, device="cpu"))))
     assert found == [("broken", False, "The stage counter needs detections, which nothing before it gives.")]

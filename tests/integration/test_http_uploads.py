@@ -18,7 +18,7 @@ import pytest
 from daemon.ipc import spool
 from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store.job_store import JobStore
-from sidecar.idempotency import KeyFolder
+from sidecar.idempotency import IdempotencyKeys
 from sidecar.upload_file import LEFTOVER_SECONDS, sweep
 from tests.sidecar_process import Sidecar, read_all, read_answer, running_sidecar
 from tests.system.shares import mounted
@@ -206,7 +206,9 @@ def test_an_upload_beside_one_with_its_key_that_failed_is_not_answered_for_that(
         connection.sendall(put.encode() + b"Idempotency-Key: k\r\n\r\n" + VIDEO[:1000])
         wait_until(lambda: bool(sidecar.left_in_spool()))
         # What another process leaves when its commit fails after it has taken the key.
-        KeyFolder(sidecar.spool / "keys").keep(KeyFolder(sidecar.spool / "keys").path("", "k"), new_job_id(), None)
+        IdempotencyKeys(sidecar.spool / "keys").keep(
+            IdempotencyKeys(sidecar.spool / "keys").path("", "k"), new_job_id(), None
+        )
         connection.sendall(VIDEO[1000:])
         answer = read_answer(connection)
         assert b" 409 " in answer.split(b"\r\n", 1)[0]

@@ -26,7 +26,7 @@ from daemon.errors import (
     PermanentError,
     PipelineDied,
     PipelineStalled,
-    SurroundingsError,
+    ResourceUnavailable,
     TransientError,
 )
 from daemon.fs.identity import identity_of
@@ -34,7 +34,7 @@ from daemon.jobs import Claim, JobStatus, input_key
 from daemon.pipeline.client import PipelineProcess, RunRequest
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
-from daemon.worker.worker import SURROUNDINGS_SECONDS
+from daemon.worker.worker import UNAVAILABLE_SECONDS
 from tests.clips import make_clip
 from tests.unit.worker.test_worker import Bench
 
@@ -261,7 +261,7 @@ def test_what_a_library_prints_does_not_get_between_the_answers(warm: PipelinePr
     [
         ("raises", TransientError, "The pipeline failed: ValueError: no such colour."),
         ("refuses", BadVideo, "This one is not for me."),
-        ("full", SurroundingsError, "No space left on device"),
+        ("full", ResourceUnavailable, "No space left on device"),
         ("nonsense", BadOptions, "There is no pipeline 'nonsense'; there are aborts, "),
         ("yolo", ModelError, "There are no object weights; put"),
     ],
@@ -344,7 +344,7 @@ def test_a_job_waits_uncounted_while_no_child_can_be_started_and_then_goes_on(tm
     assert (job.status, job.attempts) == (JobStatus.PENDING, 0)
     assert job.error_message == "The pipeline process cannot be started: Too many open files."
     try:
-        bench.step(SURROUNDINGS_SECONDS)
+        bench.step(UNAVAILABLE_SECONDS)
     finally:
         bench.pipeline.close()
     job = bench.job(job_id)
@@ -487,7 +487,7 @@ def test_weights_that_are_exchanged_under_a_running_daemon_are_not_the_jobs_faul
     pipeline.close()
     weights = tmp_path / "data" / "models" / "half-copied.pt"
     weights.write_bytes(b"PK half a file")
-    with pytest.raises(SurroundingsError, match="half-copied"):
+    with pytest.raises(ResourceUnavailable, match="half-copied"):
         pipeline.start()
 
 

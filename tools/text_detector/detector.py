@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.pipeline.detect import Yolo
 from daemon.pipeline.models import Weights, file_sha256
 from daemon.pipeline.records import Detection
 from daemon.pipeline.regions import YOLO_CONFIDENCE, YOLO_IOU, YOLO_SIDE, one_box_a_line
+from daemon.pipeline.yolo import Yolo
 from daemon.settings import Settings
 
 

@@ -67,7 +67,7 @@ END_SECONDS = 600.0
 def points_in_code() -> set[str]:
     """Return the name of every crash point in the product."""
     files = [p for package in ("daemon", "sidecar") for p in (ROOT / package).rglob("*.py")]
-    return {name for p in files for name in re.findall(r'crash_point\("([^"]+)"\)', p.read_text())}
+    return {name for p in files for name in re.findall(r'failpoint\("([^"]+)"\)', p.read_text())}
 
 
 def recipes() -> list[Recipe]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import StoreError
-from daemon.ingest.consumer import SILENT_SECONDS, TakingIn
+from daemon.ingest.consumer import SILENT_SECONDS, InboxConsumer
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Taken
 from daemon.ingest.model import Dropped
@@ -42,14 +42,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def taking_in(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> TakingIn:
-    made = TakingIn(Settings(home=tmp_path, watch="polling"), clock)
+def taking_in(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> InboxConsumer:
+    made = InboxConsumer(Settings(home=tmp_path, watch="polling"), clock)
     made.inbox.startup()
     monkeypatch.setattr(made.inbox, "poll", lambda now: [DROPPED])
     return made
 
 
-def test_an_inbox_that_does_not_answer_is_offline_and_says_since_when(taking_in: TakingIn, clock: Clock) -> None:
+def test_an_inbox_that_does_not_answer_is_offline_and_says_since_when(taking_in: InboxConsumer, clock: Clock) -> None:
     seen = []
 
     def take(_: Any) -> Taken:
@@ -64,7 +64,7 @@ def test_an_inbox_that_does_not_answer_is_offline_and_says_since_when(taking_in:
     assert "has not answered for 16 s" in (seen[1].problem or "")
 
 
-def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: TakingIn, clock: Clock) -> None:
+def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: InboxConsumer, clock: Clock) -> None:
     seen = []
 
     def copy(_: Any) -> Taken:
@@ -81,7 +81,7 @@ def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: Tak
     assert taking_in.inbox.is_stuck(60, taking_in._now())  # between steps time goes on
 
 
-def test_what_is_left_is_not_offered_again_and_new_jobs_are_told(taking_in: TakingIn, clock: Clock) -> None:
+def test_what_is_left_is_not_offered_again_and_new_jobs_are_told(taking_in: InboxConsumer, clock: Clock) -> None:
     left: list[str] = []
     taking_in.inbox.leave = lambda dropped, why: left.append(why)  # type: ignore[method-assign]
     told: list[str] = []
@@ -93,7 +93,7 @@ def test_what_is_left_is_not_offered_again_and_new_jobs_are_told(taking_in: Taki
 
 
 def test_what_was_claimed_before_is_fetched_though_nothing_new_is_there_but_not_from_an_inbox_that_is_away(
-    taking_in: TakingIn, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    taking_in: InboxConsumer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(taking_in.inbox, "poll", lambda now: [])
@@ -110,7 +110,7 @@ def test_what_was_claimed_before_is_fetched_though_nothing_new_is_there_but_not_
 
 
 def test_the_thread_outlives_errors_and_ends_when_it_is_told(
-    taking_in: TakingIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    taking_in: InboxConsumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("daemon.ingest.consumer.ERROR_SECONDS", 0.0)
     monkeypatch.setattr(taking_in.inbox, "next_due", lambda now: 0.0)
@@ -130,7 +130,7 @@ def test_the_thread_outlives_errors_and_ends_when_it_is_told(
     assert caplog.text.count("The disk is sick.") == 1
 
 
-def test_a_call_that_does_not_come_back_does_not_keep_the_end(taking_in: TakingIn) -> None:
+def test_a_call_that_does_not_come_back_does_not_keep_the_end(taking_in: InboxConsumer) -> None:
     begun, released = threading.Event(), threading.Event()
 
     def hang(_: Any) -> Taken:

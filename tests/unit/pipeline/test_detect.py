@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from daemon.errors import MachineError
-from daemon.pipeline.detect import ObjectStage, Yolo, resolve_device
+from daemon.pipeline.detect import ObjectStage
 from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
 from daemon.pipeline.video import Video
+from daemon.pipeline.yolo import Yolo, resolve_device
 from daemon.settings import Settings
 from tests.unit.pipeline.test_models import save_checkpoint
 

@@ -11,14 +11,14 @@ import pytest
 
 TRIES = """
 import ctypes, os, socket, sys
-from daemon.pipeline.isolation import leave_network
+from daemon.pipeline.isolation import unshare_network
 PR_SET_DUMPABLE = 4
 user = int(sys.argv[2])
 if user != os.getuid():
     os.setgid(user)
     os.setuid(user)
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # as a program has it that this user started
-print(leave_network())
+print(unshare_network())
 try:
     socket.socket().connect((b"127.0.0.1", int(sys.argv[1])))  # not text: its codec would be read from a file
     print("reached")

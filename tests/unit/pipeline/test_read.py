@@ -138,7 +138,7 @@ def test_noise_of_coding_is_no_change(
     images = [np.clip(still + random.integers(-12, 13, still.shape), 0, 255).astype(np.uint8) for _ in range(8)]
     assert in_batches(stage, images) == [["NO SIGNAL"]] * 8
     assert counted.crops == 1
-    monkeypatch.setattr(read, "CHANGE", -1)
+    monkeypatch.setattr(read, "CHANGE_THRESHOLD", -1)
     in_batches(stage, images)
     assert counted.crops == 1 + 8  # the count can tell
 

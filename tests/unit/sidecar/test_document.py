@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import StorageError
-from sidecar.document import Document
+from sidecar.document import ResultDocument
 
 
 def frame(index: int, size: int = 1) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def write_document(path: Path, frames: list[dict[str, Any]], texts: Sequence[str
 def read_part(path: Path, from_frame: int, limit: int | None) -> tuple[dict[str, Any], int | None]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        excerpt = Document(descriptor).excerpt(from_frame, limit)
+        excerpt = ResultDocument(descriptor).excerpt(from_frame, limit)
         texts = [os.pread(descriptor, s.end - s.start, s.start) for s in (excerpt.head, excerpt.frames, excerpt.tail)]
     finally:
         os.close(descriptor)

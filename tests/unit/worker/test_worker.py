@@ -20,9 +20,9 @@ from daemon.errors import (
     Interrupted,
     MachineError,
     PipelineDied,
+    ResourceUnavailable,
     SourceChanged,
     StoreError,
-    SurroundingsError,
     UnknownJob,
 )
 from daemon.fs.identity import identity_of
@@ -37,7 +37,7 @@ from daemon.store.job_store import JobStore
 from daemon.store.tinydb_table import MemoryStorage
 from daemon.worker import worker as worker_module
 from daemon.worker.outbox import Outbox
-from daemon.worker.worker import SURROUNDINGS_SECONDS, JobWorker
+from daemon.worker.worker import UNAVAILABLE_SECONDS, JobWorker
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 Act = Callable[[RunRequest], object] | Exception
@@ -279,7 +279,7 @@ def test_a_job_that_waits_does_not_hold_up_the_next(bench: Bench) -> None:
     assert (bench.job(first).status, bench.job(second).status) == (PENDING, COMPLETED)
 
 
-@pytest.mark.parametrize("error", [SurroundingsError("The disk is full."), MachineError("No library.")])
+@pytest.mark.parametrize("error", [ResourceUnavailable("The disk is full."), MachineError("No library.")])
 def test_surroundings_are_waited_for_without_counting(bench: Bench, error: DropframeError) -> None:
     job_id = bench.add()
     bench.pipeline.next = [error] * 10
@@ -287,7 +287,7 @@ def test_surroundings_are_waited_for_without_counting(bench: Bench, error: Dropf
         assert bench.step()
         job = bench.job(job_id)
         assert (job.status, job.attempts, job.error_message) == (PENDING, 0, str(error))
-        assert not bench.step(SURROUNDINGS_SECONDS - 0.1)
+        assert not bench.step(UNAVAILABLE_SECONDS - 0.1)
         bench.now += 0.1
     assert bench.step()
     job = bench.job(job_id)
@@ -401,7 +401,7 @@ def test_cancelling_comes_too_late_once_publishing_has_begun(bench: Bench, monke
     assert not bench.worker.cancel(job_id)
 
 
-@pytest.mark.parametrize("error", [PipelineDied("It died."), SurroundingsError("Full."), RuntimeError("bug")])
+@pytest.mark.parametrize("error", [PipelineDied("It died."), ResourceUnavailable("Full."), RuntimeError("bug")])
 def test_a_cancelled_job_stays_cancelled_whatever_else_happens(bench: Bench, error: Exception) -> None:
     def cancel(_: RunRequest) -> None:
         assert bench.worker.cancel(job_id)
@@ -501,7 +501,7 @@ def test_an_outbox_that_is_away_gets_the_result_later_without_a_second_run(bench
     bench.outbox_dir.rename(away)
     for _ in range(4):
         assert bench.step()
-        bench.now += SURROUNDINGS_SECONDS
+        bench.now += UNAVAILABLE_SECONDS
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error_kind) == (PENDING, 0, ErrorKind.TRANSIENT)
     assert "The outbox cannot be written (No such file or directory); the result is kept" in (job.error_message or "")
@@ -531,14 +531,14 @@ def test_an_error_that_cannot_be_published_ends_the_job_and_is_published_later(b
     if restarted:
         bench.start()
     else:
-        bench.step(SURROUNDINGS_SECONDS / 2)
+        bench.step(UNAVAILABLE_SECONDS / 2)
         assert bench.published() == {}
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert list(bench.published()) == ["a.mp4.error.json"]
     assert owed(bench) == []
     (bench.outbox_dir / "a.mp4.error.json").unlink()  # as a person does who has read it
     bench.start()
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert bench.published() == {}
 
 
@@ -567,13 +567,13 @@ def test_an_error_that_cannot_be_published_does_not_hold_up_others(bench: Bench)
 def test_an_owed_error_is_forgotten_when_the_job_is_run_again(bench: Bench) -> None:
     bench.outbox_dir.rmdir()
     job_id = bench.add()
-    bench.pipeline.next = [BadVideo("No."), SurroundingsError("Full.")]
+    bench.pipeline.next = [BadVideo("No."), ResourceUnavailable("Full.")]
     bench.step()
     assert bench.worker.retry(job_id)
     bench.outbox_dir.mkdir()
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert bench.published() == {}
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert list(bench.published()) == ["a.mp4.json"]
     assert owed(bench) == []
 
@@ -620,7 +620,7 @@ def test_a_result_that_vanishes_before_it_is_published_is_made_again(bench: Benc
     bench.step()
     bench.outbox_dir.with_name("away").rename(bench.outbox_dir)
     bench.storage.delete_file(output_key(job_id))
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert bench.runs() == 2
     assert bench.job(job_id).status is COMPLETED
 
@@ -671,7 +671,7 @@ def test_a_video_that_cannot_be_put_back_yet_waits(
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error_kind) == (PENDING, 0, ErrorKind.TRANSIENT)
     assert "written to after" in (job.error_message or "")
-    assert bench.step(SURROUNDINGS_SECONDS)
+    assert bench.step(UNAVAILABLE_SECONDS)
     assert (bench.settings.inbox_dir / "a.mp4").read_bytes() == b"more video"
 
 
@@ -734,7 +734,7 @@ def test_a_store_error_at_any_moment_ends_in_one_result_and_no_counted_failure(
     failing = Failing(bench.store, monkeypatch, method)
     failing.bad = lambda number: call <= number < call + 3
     for _ in range(10):
-        bench.step(SURROUNDINGS_SECONDS)
+        bench.step(UNAVAILABLE_SECONDS)
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error_message) == (COMPLETED, 1, None)
     assert list(bench.published()) == ["a.mp4.json"]
@@ -747,7 +747,7 @@ def test_a_store_that_fails_when_the_job_is_done_does_not_run_it_again(
     failing = Failing(bench.store, monkeypatch, "move")
     failing.bad = lambda number: 2 <= number < 6
     for _ in range(6):
-        bench.step(SURROUNDINGS_SECONDS)
+        bench.step(UNAVAILABLE_SECONDS)
     assert failing.calls >= 6
     assert bench.job(job_id).status is COMPLETED
     assert bench.runs() == 1
@@ -759,7 +759,7 @@ def test_a_partial_result_makes_room_for_the_record_and_a_whole_one_never(
     def fill(request: RunRequest) -> None:
         for ending in worker_module.PARTIAL_ENDINGS:
             Path(f"{request.output_path}{ending}").write_bytes(b"much")
-        raise SurroundingsError("The disk is full.")
+        raise ResourceUnavailable("The disk is full.")
 
     job_id = bench.add()
     bench.pipeline.next = [fill, fill, fill]
@@ -768,15 +768,15 @@ def test_a_partial_result_makes_room_for_the_record_and_a_whole_one_never(
     failing = Failing(bench.store, monkeypatch, "move")
     failing.number = errno.EIO
     failing.bad = lambda number: number == 2 and bool(bench.kept())
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert bench.kept() == [".json.checkpoint", ".json.part"], "it would make no room, and the work is lost"
     failing.calls, failing.number = 0, errno.ENOSPC
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert bench.kept() == []
     assert (bench.job(job_id).status, bench.job(job_id).error_message) == (PENDING, "The disk is full.")
     bench.outbox_dir.rmdir()
     failing.bad = lambda number: number == failing.calls and number == 5
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert bench.kept() == [".json"]
     assert bench.job(job_id).status is PENDING
 
@@ -787,10 +787,10 @@ def test_nothing_else_starts_while_the_store_is_away(bench: Bench, monkeypatch: 
     failing.bad = lambda number: number > 1
     bench.step()
     for _ in range(3):
-        assert not bench.step(SURROUNDINGS_SECONDS)
+        assert not bench.step(UNAVAILABLE_SECONDS)
     failing.bad = lambda number: False
     for _ in range(4):
-        bench.step(SURROUNDINGS_SECONDS)
+        bench.step(UNAVAILABLE_SECONDS)
     assert [bench.job(job_id).status for job_id in (first, second)] == [COMPLETED, COMPLETED]
     assert [request.source_name for request in bench.pipeline.requests] == ["first", "second"]
 
@@ -919,16 +919,16 @@ def test_a_job_that_was_waited_for_is_logged_once_and_not_as_an_error(
 ) -> None:
     caplog.set_level(logging.INFO)
     bench.add()
-    bench.pipeline.next = [SurroundingsError("The disk is full.")]
+    bench.pipeline.next = [ResourceUnavailable("The disk is full.")]
     bench.step()
-    bench.step(SURROUNDINGS_SECONDS)
+    bench.step(UNAVAILABLE_SECONDS)
     assert [record.levelname for record in caplog.records if "waits" in record.message] == ["WARNING"]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_every_crash_point_is_passed_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[str] = []
-    monkeypatch.setattr(worker_module, "crash_point", passed.append)
+    monkeypatch.setattr(worker_module, "failpoint", passed.append)
     bench.add()
     bench.step()
     assert passed == ["worker.running", "worker.analysed", "worker.published", "worker.completed"]

@@ -1,0 +1,178 @@
+"""YOLO: weights as a network that finds boxes. The only file that runs one.
+
+Letterboxing, non-maximum suppression and scaling back are Ultralytics' own functions, so boxes are the ones that
+``YOLO.predict`` gives; its ``predict`` itself is not used, as it needs torchvision and works on one frame at a
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ultralytics.data.augment import LetterBox
+from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import scale_boxes
+
+from daemon.errors import MachineError
+from daemon.pipeline.inference import CpuModel, Normalisation
+from daemon.pipeline.models import Weights, export, load_checkpoint
+from daemon.pipeline.records import Detection, Image, ModelInfo, VideoInfo
+from daemon.settings import Settings
+
+FOREVER = 1e9
+"""Seconds. Ultralytics gives up suppression after a time, so a busy machine would give other boxes."""
+
+
+def resolve_device(setting: str) -> str:
+    """Return ``cpu`` or ``cuda:N`` for the setting ``device``.
+
+    Raises:
+        MachineError: a GPU is named that is not there.
+    """
+    if setting == "cpu" or (setting == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if setting == "auto":
+        return "cuda:0"
+    count = torch.cuda.device_count()
+    if int(setting.removeprefix("cuda:")) >= count:
+        there = "no GPU that torch can use" if count == 0 else f"only cuda:0 to cuda:{count - 1}"
+        raise MachineError(f"The device {setting} is set, but this machine has {there}; set device to auto or cpu.")
+    return setting
+
+
+class Detector(Protocol):
+    """A detection network on one kind of device."""
+
+    names: dict[int, str]
+    stride: int
+    end_to_end: bool
+    runtime: str
+    precision: str
+
+    def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+        """Run letterboxed pictures of one size.
+
+        Returns:
+            For each, what the network gives, with a batch dimension of 1: (1, 4 + classes, candidates), or
+            (1, boxes, 6) if end to end.
+        """
+
+
+class OpenVinoDetector:
+    """A Detector on the CPU. The weights are exported on first use."""
+
+    runtime = "openvino"
+    precision = "fp32"
+
+    def __init__(self, weights: Weights, settings: Settings) -> None:
+        exported = export(weights, settings)
+        self.names, self.stride, self.end_to_end = exported.names, exported.stride, exported.end_to_end
+        self._model = CpuModel(exported.xml, Normalisation(mean=0, scale=255, rgb=True))
+
+    def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+        """See Detector."""
+        return [torch.from_numpy(output) for output in self._model(pictures)]
+
+
+class CudaDetector:
+    """A Detector on a GPU, in half precision, a batch at a time."""
+
+    runtime = "torch"
+    precision = "fp16"
+
+    def __init__(self, weights: Weights, device: str) -> None:
+        model = load_checkpoint(weights)
+        self.names = {int(number): str(name) for number, name in model.names.items()}
+        self.stride = int(max(model.stride))
+        self.end_to_end = bool(getattr(model, "end2end", False))
+        self._device = torch.device(device)
+        self._model = model.to(self._device).half()
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+        """See Detector."""
+        batch = torch.from_numpy(np.stack(pictures)).pin_memory().to(self._device, non_blocking=True)
+        output: Any = self._model(batch.flip(-1).permute(0, 3, 1, 2).contiguous().half() / 255)
+        if isinstance(output, tuple | list):
+            output = output[0]
+        return list(output.float().cpu().split(1))
+
+
+class Yolo:
+    """A detection network and what belongs around it: letterbox, suppression of doubles, boxes in the frame.
+
+    Args:
+        detector: The network.
+        weights: What it was made from.
+        device: ``cpu`` or ``cuda:N``.
+        side: Longer side of its input, pixels.
+        confidence: Least confidence of a box.
+        iou: Overlap above which the weaker of two boxes is dropped.
+    """
+
+    def __init__(
+        self, detector: Detector, weights: Weights, device: str, *, side: int, confidence: float, iou: float
+    ) -> None:
+        self.names = detector.names
+        self._detector = detector
+        self._weights = weights
+        self._device = device
+        self._letterbox = LetterBox((side, side), auto=True, stride=detector.stride)
+        self._confidence = confidence
+        self._iou = iou
+
+    @classmethod
+    def load(
+        cls, weights: Weights, settings: Settings, device: str, *, side: int, confidence: float, iou: float
+    ) -> Yolo:
+        """Load weights for a device.
+
+        Raises:
+            ModelError: the weights cannot be used.
+        """
+        detector: Detector
+        if device == "cpu":
+            torch.set_num_threads(1)  # torch only suppresses doubles here; its threads would fight OpenVINO's
+            detector = OpenVinoDetector(weights, settings)
+        else:
+            detector = CudaDetector(weights, device)
+        return cls(detector, weights, device, side=side, confidence=confidence, iou=iou)
+
+    def model(self, role: str, info: VideoInfo) -> ModelInfo:
+        """Return what this adds to the ``models`` of such a video's result."""
+        blank = np.zeros((info.height, info.width, 3), np.uint8)
+        height, width = self._letterbox(image=blank).shape[:2]
+        return ModelInfo(
+            name=self._weights.name,
+            role=role,
+            runtime=self._detector.runtime,
+            device=self._device.split(":")[0],
+            precision=self._detector.precision,
+            imgsz=[height, width],
+            sha256=self._weights.sha256,
+        )
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Detection]]:
+        """Return what is in each frame, highest confidence first. Frames are of one size."""
+        if not images:
+            return []
+        pictures = [np.ascontiguousarray(self._letterbox(image=image)) for image in images]
+        outputs = self._detector(pictures)
+        return [
+            self._detections(output, picture, image)
+            for output, picture, image in zip(outputs, pictures, images, strict=True)
+        ]
+
+    def _detections(self, output: torch.Tensor, picture: Image, image: Image) -> list[Detection]:
+        (boxes,) = non_max_suppression(
+            output, self._confidence, self._iou, max_time_img=FOREVER, end2end=self._detector.end_to_end
+        )
+        boxes = boxes[torch.isfinite(boxes).all(1)]
+        scaled = scale_boxes(picture.shape[:2], boxes[:, :4], image.shape[:2])
+        return [
+            Detection((x1, y1, x2, y2), self.names[int(number)], int(number), confidence)
+            for (x1, y1, x2, y2), (confidence, number) in zip(scaled.tolist(), boxes[:, 4:6].tolist(), strict=True)
+        ]
