@@ -24,3 +24,43 @@ def free_bytes(path: Path) -> int:
     if room.f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
     return room.f_bavail * room.f_frsize
+
+
+class DiskGuard:
+    """Says whether a disk has room to spare: every comparison with ``min_free_bytes`` is this one.
+
+    Args:
+        folder: A folder on the disk that this process may write.
+        least: Bytes that stay free, the setting ``min_free_bytes``.
+    """
+
+    def __init__(self, folder: Path, least: int) -> None:
+        self.folder = folder
+        self.least = least
+
+    def free(self) -> int | None:
+        """Return the free bytes, or None if the folder cannot be asked or written."""
+        try:
+            return free_bytes(self.folder)
+        except OSError:
+            return None
+
+    def room(self) -> int:
+        """Return how many bytes may be written; negative when the disk is too full already.
+
+        Raises:
+            OSError: the folder cannot be asked or written.
+        """
+        return free_bytes(self.folder) - self.least
+
+    def shortage(self, more: int = 0) -> str | None:
+        """Say why so many more bytes cannot be written, in a sentence; None if they can."""
+        try:
+            room = self.room()
+        except OSError as error:
+            return f"The folder {self.folder} cannot be used: {error.strerror}."
+        if room >= more:
+            return None
+        return (
+            f"Fewer than {self.least + more} bytes are free for {self.folder} (min_free_bytes). Make room, or lower it."
+        )

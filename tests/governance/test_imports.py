@@ -22,7 +22,7 @@ HOMES = {
     "pytesseract": {"daemon/pipeline/read.py"},
 }
 FLOORS = (
-    {"", "errors", "failpoints", "jobs", "mp4", "queue", "settings", "tokens"},
+    {"", "errors", "failpoints", "jobs", "logs", "mp4", "queue", "settings", "tokens"},
     {"fs"},
     {"ipc"},
     {"store"},

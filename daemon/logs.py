@@ -1,0 +1,29 @@
+"""LogOnce: a problem that comes again and again is logged when it begins and when its reason changes."""
+
+from __future__ import annotations
+
+import logging
+
+
+class LogOnce:
+    """Logs a sentence unless it is the one logged last.
+
+    Args:
+        logger: Where to.
+        level: As in ``logging``.
+    """
+
+    def __init__(self, logger: logging.Logger, level: int = logging.WARNING) -> None:
+        self._logger = logger
+        self._level = level
+        self._last: str | None = None
+
+    def __call__(self, sentence: str) -> None:
+        """Log a sentence, or nothing if it says what the last one said."""
+        if sentence != self._last:
+            self._last = sentence
+            self._logger.log(self._level, "%s", sentence)
+
+    def solved(self) -> None:
+        """Note that the problem is over, so that its return is logged again."""
+        self._last = None
