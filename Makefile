@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run governance lint types registry check test storm hostile soak crash-long stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install run governance lint types registry check test storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
 	release clean
 
 help: ## List the commands
@@ -39,6 +39,11 @@ check: governance lint types registry ## All checks that run nothing for long
 
 test: install ## Run the whole test suite (ARGS="-k name" for a part)
 	$(BIN)/pytest $(ARGS)
+
+gpu: install ## Run the tests that need a CUDA GPU, then measure it (clips and weights in ../shared)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gpu]'
+	$(BIN)/pytest tests/gpu $(ARGS)
+	$(BIN)/python -m benchmarks.gpu
 
 storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
 	STORM_FILES=20000 STORM_SECONDS=60 $(BIN)/pytest -s tests/system/test_intake_storm.py -k every_file $(ARGS)

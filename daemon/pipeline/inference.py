@@ -61,6 +61,7 @@ class CpuModel:
     def __init__(
         self, path: Path, normalisation: Normalisation, *, any_width: bool = False, half: bool = False, batch: int = 8
     ) -> None:
+        self.runtime = "openvino"
         self.precision = "bf16" if half and "BF16" in cpu_capabilities() else "fp32"
         """What the network computes in."""
         self._path = path
@@ -93,6 +94,14 @@ class CpuModel:
             queue.start_async({0: image[None]}, place)
         queue.wait_all()
         return outputs
+
+    def best(self, images: Sequence[Image]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Run a recogniser on pictures as a call does.
+
+        Returns:
+            For each picture the most likely class at each place and its probability, each of shape (1, places).
+        """
+        return [(output.argmax(2), output.max(2)) for output in self(images)]
 
     def _queue(self, height: int, width: int) -> Any:
         key = (height, width)

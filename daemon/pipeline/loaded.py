@@ -62,7 +62,7 @@ class LoadedModels:
 
     @functools.cached_property
     def _reader(self) -> TextReader:
-        return load_reader(self.settings)
+        return load_reader(self.settings, self.device)
 
     def describe(self) -> list[ModelInfo]:
         """Load everything and return what is in use.

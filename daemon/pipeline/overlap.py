@@ -1,16 +1,24 @@
-"""Run the steps of a pipeline side by side: each in a thread of its own, with bounded queues between them."""
+"""Run the steps of a pipeline side by side: each in a thread of its own, with bounded queues between them; and one
+step in several threads."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 END = object()
+MOST_HELPERS = 8
+"""Threads that share the work on the pictures of a batch, at most; one for each two cores."""
 
 
 @contextmanager
@@ -68,3 +76,52 @@ def overlap(items: Iterable[T], ahead: int) -> Iterator[Iterator[T]]:
 class _Failure:
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> Iterator[U]:
+    """Yield what a function makes of each item, in order, working on as many items at once as there are threads.
+
+    An error in the making of the items is raised after what was made of those before it.
+
+    Args:
+        function: Safe to be called from several threads.
+        items: Taken in the caller's thread.
+        threads: With 1 the caller's thread does all, and nothing is made ahead.
+    """
+    if threads == 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[U]] = deque()
+    failure: Exception | None = None
+    rest = iter(items)
+    with ThreadPoolExecutor(threads, "pipeline-part") as pool:
+        while failure is None:
+            try:
+                waiting.append(pool.submit(function, next(rest)))
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    if failure is not None:
+        raise failure
+
+
+def spread(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
+    """Return what a function makes of each item, in order; on a machine of many cores several are worked on at once.
+
+    Args:
+        function: Safe to be called from several threads.
+        items: Few, such as the pictures of a batch.
+    """
+    helpers = _helpers()
+    return list(map(function, items) if helpers is None else helpers.map(function, items))
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor | None:
+    count = min(MOST_HELPERS, len(os.sched_getaffinity(0)) // 2)
+    return ThreadPoolExecutor(count, "pipeline-helper") if count > 1 else None

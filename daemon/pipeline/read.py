@@ -22,10 +22,12 @@ from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 from rapidocr.utils.process_img import get_rotate_crop_image
 
 from daemon.errors import MachineError, TransientError
+from daemon.pipeline.gpu import OnnxModel, onnx_device
 from daemon.pipeline.inference import CpuModel, character_list
 from daemon.pipeline.models import file_sha256
+from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
-from daemon.pipeline.regions import PADDLE, Region, RegionFinder, rapidocr_models
+from daemon.pipeline.regions import PADDLE, Quad, Region, RegionFinder, rapidocr_models
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -69,26 +71,36 @@ class TextReader(Protocol):
 
 
 class RapidOcrReader:
-    """Reads with RapidOCR's recogniser (PP-OCR) under OpenVINO."""
+    """Reads with RapidOCR's recogniser (PP-OCR), under OpenVINO or on a GPU.
+
+    Args:
+        device: ``cpu`` or ``cuda:N``.
+
+    Raises:
+        MachineError: the GPU cannot be used.
+    """
 
     height = 48
     least_width = 96
     most_width = 3200
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         _, self._path = rapidocr_models()
-        self._model = CpuModel(self._path, PADDLE, any_width=True)
+        self._device = device.split(":")[0]
+        on_cpu = device == "cpu"
+        self._model = CpuModel(self._path, PADDLE, any_width=True) if on_cpu else OnnxModel(self._path, PADDLE, device)
         self._decode = CTCLabelDecode(character=character_list(self._path))
 
     def models(self) -> list[ModelInfo]:
         """See TextReader.models."""
-        return [ModelInfo(self._path.stem, "text", "openvino", "cpu", "fp32", None, file_sha256(self._path))]
+        runtime, sha256 = self._model.runtime, file_sha256(self._path)
+        return [ModelInfo(self._path.stem, "text", runtime, self._device, "fp32", None, sha256)]
 
     def __call__(self, crops: Sequence[Image]) -> Iterator[Reading]:
         """See TextReader."""
         for some in parts(crops):
-            for output in self._model([self._fitted(crop) for crop in some]):
-                yield Reading(*self._decode(output)[0][0])
+            for classes, scores in self._model.best(spread(self._fitted, some)):
+                yield Reading(*self._decode.decode(classes, scores, remove_duplicate=True)[0][0])
 
     def _fitted(self, crop: Image) -> Image:
         """Scale to the network's height and pad to a width of a few steps, so that few shapes are seen."""
@@ -199,13 +211,19 @@ class TesseractReader:
         return Reading(" ".join(word for word, _ in found), sum(c for _, c in found) / len(found) / 100)
 
 
-def load_reader(settings: Settings) -> TextReader:
+def load_reader(settings: Settings, device: str = "cpu") -> TextReader:
     """Load the engine that the settings name.
 
+    Args:
+        settings: Which one.
+        device: ``cpu`` or ``cuda:N``; Tesseract has no use for a GPU.
+
     Raises:
-        MachineError: it is not installed.
+        MachineError: it is not installed, or the GPU cannot be used.
     """
-    return TesseractReader(settings.stall_seconds) if settings.text_engine == "tesseract" else RapidOcrReader()
+    if settings.text_engine == "tesseract":
+        return TesseractReader(settings.stall_seconds)
+    return RapidOcrReader(onnx_device(settings.device, device))
 
 
 def parts(crops: Sequence[Image]) -> Iterator[Sequence[Image]]:
@@ -262,11 +280,11 @@ class TextStage:
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
         """See Stage. All regions are found in one call of the network, all new lines are read in another."""
         images = [each.frame.image for each in batch]
-        thumbnails = [thumbnail(image) for image in images]
+        thumbnails = spread(thumbnail, images)
         changed = [self._changed(now) for now in thumbnails]
         found = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
         self.steps += 1
-        crops: list[Image] = []
+        places: list[tuple[Image, Quad]] = []
         unread: list[Line] = []
         lines_by_frame: list[list[Line]] = []
         for image, now, new in zip(images, thumbnails, changed, strict=True):
@@ -277,10 +295,11 @@ class TextStage:
                     if line is None:
                         line = Line(region, patch(now, region.box, image).copy())
                         unread.append(line)
-                        crops.append(get_rotate_crop_image(image, region.quad))
+                        places.append((image, region.quad))
                     lines.append(line)
                 self._lines = lines
             lines_by_frame.append(self._lines)
+        crops = spread(lambda place: get_rotate_crop_image(*place), places)
         for line, reading in zip(unread, self._reader(crops), strict=True):
             line.reading = Reading(clean(reading.text), reading.confidence) if reading else None
             self.steps += 1

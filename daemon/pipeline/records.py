@@ -81,7 +81,7 @@ class ModelInfo:
     role: str
     """``objects``, ``text_regions`` or ``text``."""
     runtime: str
-    """``openvino``, ``torch`` or ``tesseract``."""
+    """``openvino``, ``onnxruntime``, ``torch`` or ``tesseract``."""
     device: str
     """``cpu`` or ``cuda``."""
     precision: str

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det.utils import DBPostProcess
 
+from daemon.pipeline.gpu import OnnxModel, onnx_device
 from daemon.pipeline.inference import CpuModel, Normalisation
 from daemon.pipeline.models import bundled_weights, file_sha256, finds_own_regions
+from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Detection, Image, ModelInfo, VideoInfo
 from daemon.pipeline.yolo import Yolo
 from daemon.settings import Settings
@@ -71,20 +73,26 @@ def rapidocr_models() -> tuple[Path, Path]:
 
 
 class RapidOcrRegions:
-    """A RegionFinder: RapidOCR's detector (DB) under OpenVINO.
+    """A RegionFinder: RapidOCR's detector (DB), under OpenVINO or on a GPU.
 
     In bf16 where the processor has it: that halves the time of the dearest network of all, and where a line stands
     hardly moves (measured: docs/performance.md). What is read there is computed in fp32.
 
     Args:
         short_side: Shorter side of the picture that the network sees, in pixels.
+        device: ``cpu`` or ``cuda:N``.
         half: Use bf16 where there is bf16.
+
+    Raises:
+        MachineError: the GPU cannot be used.
     """
 
-    def __init__(self, short_side: int, *, half: bool = True) -> None:
+    def __init__(self, short_side: int, device: str = "cpu", *, half: bool = True) -> None:
         self._path, _ = rapidocr_models()
         self._short_side = short_side
-        self._model = CpuModel(self._path, PADDLE, half=half)
+        self._device = device.split(":")[0]
+        on_cpu = device == "cpu"
+        self._model = CpuModel(self._path, PADDLE, half=half) if on_cpu else OnnxModel(self._path, PADDLE, device)
         self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
@@ -99,7 +107,8 @@ class RapidOcrRegions:
     def model(self, info: VideoInfo) -> ModelInfo:
         """See RegionFinder."""
         size = list(self.input_size(info.height, info.width))
-        return ModelInfo(self._path.stem, ROLE, "openvino", "cpu", self._model.precision, size, file_sha256(self._path))
+        runtime, precision = self._model.runtime, self._model.precision
+        return ModelInfo(self._path.stem, ROLE, runtime, self._device, precision, size, file_sha256(self._path))
 
     def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
         """See RegionFinder."""
@@ -107,15 +116,13 @@ class RapidOcrRegions:
             return []
         height, width = images[0].shape[:2]
         rows, columns = self.input_size(height, width)
-        maps = self._model([cv2.resize(image, (columns, rows)) for image in images])
-        found = []
-        for output in maps:
-            quads, scores = self._regions(output, (height, width))
-            quads = [np.asarray(quad, np.float32) for quad in quads]
-            found.append(
-                [Region(enclosing(q), float(score), with_room(q)) for q, score in zip(quads, scores, strict=True)]
-            )
-        return found
+        maps = self._model(spread(lambda image: cv2.resize(image, (columns, rows)), images))
+        return spread(lambda output: self._found(output, height, width), maps)
+
+    def _found(self, output: NDArray[np.float32], height: int, width: int) -> list[Region]:
+        quads, scores = self._regions(output, (height, width))
+        quads = [np.asarray(quad, np.float32) for quad in quads]
+        return [Region(enclosing(q), float(score), with_room(q)) for q, score in zip(quads, scores, strict=True)]
 
 
 class YoloRegions:
@@ -161,10 +168,11 @@ def load_finder(settings: Settings, device: str, *, objects: bool) -> RegionFind
 
     Raises:
         ModelError: its weights cannot be used.
+        MachineError: the GPU cannot be used.
     """
     if finds_own_regions(settings, objects=objects):
         return YoloRegions.load(settings, device)
-    return RapidOcrRegions(settings.text_detect_size)
+    return RapidOcrRegions(settings.text_detect_size, onnx_device(settings.device, device))
 
 
 def one_box_a_line(detections: Sequence[Detection]) -> list[Region]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,8 @@ BATCH_BYTES = 64_000_000
 """Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
 BATCHES_AHEAD = 2
 """Batches waiting between two stages, at most."""
+MOST_CONVERTERS = 4
+"""Threads that convert decoded frames, at most; one for each four cores, as on few cores the networks want them."""
 RESULT_PACKAGES = ("av", "opencv-python-headless", "openvino", "rapidocr", "torch", "ultralytics-opencv-headless")
 """Packages whose version may show in a result."""
 PROGRESS_SECONDS = 0.5
@@ -151,7 +154,12 @@ class VideoFilePipelineService:
             stack.enter_context(every(PROGRESS_SECONDS, report))
             hashing = stack.enter_context(ThreadPoolExecutor(1, "hash")).submit(file_sha256, file_path, hashed.step)
             stack.callback(hashed.stop)
-            frames = video.frames(options.frame_stride, options.max_frames, skip=serializer.frames_written)
+            frames = video.frames(
+                options.frame_stride,
+                options.max_frames,
+                skip=serializer.frames_written,
+                threads=max(1, min(MOST_CONVERTERS, len(os.sched_getaffinity(0)) // 4)),
+            )
             decoded = self._batches(clocks["decode"].making(frames), video.info)
             batches = stack.enter_context(overlap(decoded, BATCHES_AHEAD))
             for stage in stages:

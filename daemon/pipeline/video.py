@@ -20,6 +20,7 @@ import numpy as np
 
 from daemon import mp4
 from daemon.errors import BadVideo, TransientError
+from daemon.pipeline.overlap import in_threads
 from daemon.pipeline.records import Frame, Image, VideoInfo
 
 DECODERS = "h264,hevc,libdav1d,av1,vp9,mpeg4,mpeg2video,mjpeg,prores"
@@ -188,34 +189,44 @@ class Video:
             except (av.FFmpegError, ValueError):
                 self.count.failed += 1
 
-    def frames(self, stride: int = 1, max_frames: int | None = None, skip: int = 0) -> Iterator[Frame]:
+    def frames(
+        self, stride: int = 1, max_frames: int | None = None, skip: int = 0, threads: int = 1
+    ) -> Iterator[Frame]:
         """Yield every ``stride``-th frame, ``max_frames`` at most, in presentation order.
 
         Args:
             stride: 1 yields every frame.
             max_frames: None yields all; frames skipped by ``skip`` count.
             skip: How many of the frames that would be yielded are passed over, for resuming.
+            threads: How many convert what was decoded to BGR.
         """
+        with closing(self):
+            yield from in_threads(self._frame, self._wanted(stride, max_frames, skip), threads)
+
+    def _wanted(self, stride: int, max_frames: int | None, skip: int) -> Iterator[tuple[int, float, av.VideoFrame]]:
         interval = 1 / self.info.fps if self.info.fps else 0.0
         timestamp = -interval
         wanted = 0
         index = 0
-        with closing(self):
-            while max_frames is None or wanted < max_frames:
-                decoded = self._pending if self._pending is not None else next(self._decoded, None)
-                self._pending = None
-                if decoded is None:
-                    self.count.reached_end = True
-                    return
-                self.count.decoded += 1
-                if index >= self._limits.frames:
-                    raise BadVideo(f"The video holds more than {self._limits.frames} frames (max_video_frames).")
-                timestamp = decoded.time if decoded.time is not None else timestamp + interval
-                if index % stride == 0:
-                    wanted += 1
-                    if wanted > skip:
-                        yield Frame(index, round(float(timestamp), 6), self._upright(decoded))
-                index += 1
+        while max_frames is None or wanted < max_frames:
+            decoded = self._pending if self._pending is not None else next(self._decoded, None)
+            self._pending = None
+            if decoded is None:
+                self.count.reached_end = True
+                return
+            self.count.decoded += 1
+            if index >= self._limits.frames:
+                raise BadVideo(f"The video holds more than {self._limits.frames} frames (max_video_frames).")
+            timestamp = decoded.time if decoded.time is not None else timestamp + interval
+            if index % stride == 0:
+                wanted += 1
+                if wanted > skip:
+                    yield index, float(timestamp), decoded
+            index += 1
+
+    def _frame(self, wanted: tuple[int, float, av.VideoFrame]) -> Frame:
+        index, timestamp, decoded = wanted
+        return Frame(index, round(timestamp, 6), self._upright(decoded))
 
     def _upright(self, decoded: av.VideoFrame) -> Image:
         # The size is given so that a change in mid-stream is scaled to the size at the start.

@@ -17,8 +17,10 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
 
 from daemon.errors import MachineError
+from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, new_stream
 from daemon.pipeline.inference import CpuModel, Normalisation
 from daemon.pipeline.models import Weights, export, load_checkpoint
+from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Detection, Image, ModelInfo, VideoInfo
 from daemon.settings import Settings
 
@@ -78,31 +80,56 @@ class OpenVinoDetector:
 
 
 class CudaDetector:
-    """A Detector on a GPU, in half precision, a batch at a time."""
+    """A Detector on a GPU, in half precision, a batch at a time; doubles are suppressed there, too.
+
+    Args:
+        weights: The checkpoint.
+        device: ``cuda:N``.
+        confidence: Least confidence of a box.
+        iou: Overlap above which the weaker of two boxes is dropped.
+
+    Raises:
+        ModelError: the weights cannot be used.
+    """
 
     runtime = "torch"
     precision = "fp16"
+    end_to_end = True
 
-    def __init__(self, weights: Weights, device: str) -> None:
+    def __init__(self, weights: Weights, device: str, *, confidence: float, iou: float) -> None:
         model = load_checkpoint(weights)
         self.names = {int(number): str(name) for number, name in model.names.items()}
         self.stride = int(max(model.stride))
-        self.end_to_end = bool(getattr(model, "end2end", False))
+        self._gives_final_boxes = bool(getattr(model, "end2end", False))
+        self._confidence, self._iou = confidence, iou
         self._device = torch.device(device)
-        self._model = model.to(self._device).half()
+        self._model = model.to(self._device).half().to(memory_format=torch.channels_last)
+        self._stream = new_stream(self._device)
+        self._upload = Upload(self._device)
+        self._network = Recorded(self._forward)
 
-    @torch.inference_mode()
+    def _forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        pixels = pictures.permute(0, 3, 1, 2).flip(1).half().contiguous(memory_format=torch.channels_last) / 255
+        output: Any = self._model(pixels)
+        first: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
+        return first
+
     def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
         """See Detector."""
-        batch = torch.from_numpy(np.stack(pictures)).pin_memory().to(self._device, non_blocking=True)
-        output: Any = self._model(batch.flip(-1).permute(0, 3, 1, 2).contiguous().half() / 255)
-        if isinstance(output, tuple | list):
-            output = output[0]
-        return list(output.float().cpu().split(1))
+        found: list[torch.Tensor] = []
+        with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            for start in range(0, len(pictures), BATCH):
+                some = pictures[start : start + BATCH]
+                output = self._network(self._upload(some))[: len(some)]
+                if self._gives_final_boxes:
+                    found += output.float().cpu()
+                else:
+                    found += boxes_of(output, self._confidence, self._iou)
+        return [boxes[None] for boxes in found]
 
 
 class Yolo:
-    """A detection network and what belongs around it: letterbox, suppression of doubles, boxes in the frame.
+    """A detection network and what belongs around it: letterbox, non-maximum suppression, boxes in the frame.
 
     Args:
         detector: The network.
@@ -138,7 +165,7 @@ class Yolo:
             torch.set_num_threads(1)  # torch only suppresses doubles here; its threads would fight OpenVINO's
             detector = OpenVinoDetector(weights, settings)
         else:
-            detector = CudaDetector(weights, device)
+            detector = CudaDetector(weights, device, confidence=confidence, iou=iou)
         return cls(detector, weights, device, side=side, confidence=confidence, iou=iou)
 
     def model(self, role: str, info: VideoInfo) -> ModelInfo:
@@ -159,20 +186,26 @@ class Yolo:
         """Return what is in each frame, highest confidence first. Frames are of one size."""
         if not images:
             return []
-        pictures = [np.ascontiguousarray(self._letterbox(image=image)) for image in images]
-        outputs = self._detector(pictures)
-        return [
-            self._detections(output, picture, image)
-            for output, picture, image in zip(outputs, pictures, images, strict=True)
-        ]
+        pictures = spread(self._fitted, images)
+        kept = [self._kept(output) for output in self._detector(pictures)]
+        boxes = torch.cat(kept)  # of all frames at once: the steps are many and small
+        owners = torch.arange(len(kept)).repeat_interleave(torch.tensor([len(each) for each in kept]))
+        good = torch.isfinite(boxes).all(1) & (boxes[:, 4] > self._confidence)
+        boxes, owners = boxes[good], owners[good]
+        scaled = scale_boxes(pictures[0].shape[:2], boxes[:, :4], images[0].shape[:2])
+        found: list[list[Detection]] = [[] for _ in images]
+        for box, (confidence, number), owner in zip(
+            scaled.tolist(), boxes[:, 4:6].tolist(), owners.tolist(), strict=True
+        ):
+            found[owner].append(Detection(tuple(box), self.names[int(number)], int(number), confidence))
+        return found
 
-    def _detections(self, output: torch.Tensor, picture: Image, image: Image) -> list[Detection]:
-        (boxes,) = non_max_suppression(
-            output, self._confidence, self._iou, max_time_img=FOREVER, end2end=self._detector.end_to_end
-        )
-        boxes = boxes[torch.isfinite(boxes).all(1)]
-        scaled = scale_boxes(picture.shape[:2], boxes[:, :4], image.shape[:2])
-        return [
-            Detection((x1, y1, x2, y2), self.names[int(number)], int(number), confidence)
-            for (x1, y1, x2, y2), (confidence, number) in zip(scaled.tolist(), boxes[:, 4:6].tolist(), strict=True)
-        ]
+    def _fitted(self, image: Image) -> Image:
+        picture: Image = np.ascontiguousarray(self._letterbox(image=image))
+        return picture
+
+    def _kept(self, output: torch.Tensor) -> torch.Tensor:
+        if self._detector.end_to_end:
+            return output[0]
+        boxes: list[torch.Tensor] = non_max_suppression(output, self._confidence, self._iou, max_time_img=FOREVER)
+        return boxes[0]

@@ -17,7 +17,8 @@ HOMES = {
     "av": {"daemon/pipeline/video.py"},
     "openvino": {"daemon/pipeline/inference.py"},
     "ultralytics": {"daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
-    "torch": {"daemon/pipeline/yolo.py"},
+    "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
+    "onnxruntime": {"daemon/pipeline/gpu.py"},
     "rapidocr": {"daemon/pipeline/read.py", "daemon/pipeline/regions.py"},
     "pytesseract": {"daemon/pipeline/read.py"},
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
-from daemon.pipeline.overlap import overlap
+from daemon.pipeline.overlap import in_threads, overlap, spread
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +124,32 @@ def test_an_error_in_the_middle_of_a_chain_reaches_its_end() -> None:
     with pytest.raises(OSError, match="disk"):
         take()
     assert got == list(range(20))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_several_threads_give_in_order_and_an_error_comes_where_it_belongs(threads: int) -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(20)
+        raise ValueError("cut off")
+
+    made = in_threads(lambda number: number * 2, numbers(), threads)
+    got = list(itertools.islice(made, 20))
+    with pytest.raises(ValueError, match="cut off"):
+        next(made)
+    assert got == [number * 2 for number in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda number: 1 // number, range(9), threads))
+
+
+def test_few_items_are_made_ahead_in_several_threads() -> None:
+    taken: list[int] = []
+    with closing(in_threads(int, (taken.append(n) or n for n in range(99)), 2)) as made:
+        assert next(made) == 0
+        assert len(taken) == 3
+    assert len(taken) == 3
+
+
+def test_the_pictures_of_a_batch_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        monkeypatch.setattr("daemon.pipeline.overlap._helpers", lambda: pool)
+        assert spread(lambda number: -number, range(50)) == [-number for number in range(50)]
