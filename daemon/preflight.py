@@ -207,7 +207,7 @@ def check_models(settings: Settings) -> Iterator[Check]:
 
 def check_tesseract() -> Check:
     """Look for the Tesseract program."""
-    from daemon.pipeline.read import TesseractReader
+    from daemon.pipeline.engines import TesseractReader
 
     try:
         version = TesseractReader().models()[0].name

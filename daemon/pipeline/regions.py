@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det.utils import DBPostProcess
+from rapidocr.utils.process_img import get_rotate_crop_image
 
 from daemon.pipeline.gpu import OnnxModel, onnx_device
 from daemon.pipeline.inference import CpuModel, Normalisation
@@ -93,7 +94,7 @@ class RapidOcrRegions:
         self._device = device.split(":")[0]
         on_cpu = device == "cpu"
         self._model = CpuModel(self._path, PADDLE, half=half) if on_cpu else OnnxModel(self._path, PADDLE, device)
-        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
+        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the network's input for a frame; multiples of 32."""
@@ -208,6 +209,12 @@ def _upright(x1: float, y1: float, x2: float, y2: float, confidence: float) -> R
     left, top, right, bottom = x1 - room, y1 - room, x2 + room, y2 + room
     quad = np.asarray([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
     return Region((x1, y1, x2, y2), confidence, quad)
+
+
+def crop(image: Image, region: Region) -> Image:
+    """Return the picture of a region, turned upright; one more than 1.5 times as tall as wide is laid on its side."""
+    picture: Image = get_rotate_crop_image(image, region.quad)
+    return picture
 
 
 def enclosing(quad: Quad) -> Box:

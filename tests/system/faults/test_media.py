@@ -14,8 +14,8 @@ import pytest
 
 from daemon.errors import TransientError
 from daemon.jobs import JobStatus
-from daemon.pipeline import read
-from daemon.pipeline.read import TesseractReader
+from daemon.pipeline import engines
+from daemon.pipeline.engines import TesseractReader
 from daemon.pipeline.video import Video
 from tests.clips import draw_frame, make_clip
 from tests.system.running import running, wait_for
@@ -103,8 +103,8 @@ def test_a_text_engine_that_never_returns_from_anything_fails_the_attempt(
     hangs = program(
         tmp_path / "bin", "tesseract", '[ "$1" = --version ] && { echo tesseract 5.3.0; exit; }\nexec sleep 600'
     )
-    monkeypatch.setattr(read.pytesseract.pytesseract, "tesseract_cmd", str(hangs))
-    monkeypatch.setattr(read, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(engines.pytesseract.pytesseract, "tesseract_cmd", str(hangs))
+    monkeypatch.setattr(engines, "LEAST_SECONDS", 0.5)
     with pytest.raises(TransientError, match="not even from an empty picture"):
         list(TesseractReader(stall_seconds=3)([np.zeros((30, 100, 3), np.uint8)] * 4))
 

@@ -13,16 +13,9 @@ import numpy as np
 import pytest
 
 from daemon.errors import MachineError
-from daemon.pipeline import read
-from daemon.pipeline.read import (
-    RapidOcrReader,
-    Reading,
-    TesseractReader,
-    TextStage,
-    clean,
-    in_reading_order,
-    load_reader,
-)
+from daemon.pipeline import changes, engines
+from daemon.pipeline.engines import RapidOcrReader, Reading, TesseractReader, load_reader
+from daemon.pipeline.read import TextStage, clean, in_reading_order
 from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
 from daemon.pipeline.regions import RapidOcrRegions, with_room
 from daemon.pipeline.video import Video
@@ -138,7 +131,7 @@ def test_noise_of_coding_is_no_change(
     images = [np.clip(still + random.integers(-12, 13, still.shape), 0, 255).astype(np.uint8) for _ in range(8)]
     assert in_batches(stage, images) == [["NO SIGNAL"]] * 8
     assert counted.crops == 1
-    monkeypatch.setattr(read, "CHANGE_THRESHOLD", -1)
+    monkeypatch.setattr(changes, "NOISY_THRESHOLD", -1)
     in_batches(stage, images)
     assert counted.crops == 1 + 8  # the count can tell
 
@@ -272,9 +265,9 @@ def test_tesseract_reads_a_batch_in_one_process(
     finder: RapidOcrRegions, tesseract: TesseractReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
-    popen = read.pytesseract.pytesseract.subprocess.Popen
+    popen = engines.pytesseract.pytesseract.subprocess.Popen
     monkeypatch.setattr(
-        read.pytesseract.pytesseract.subprocess, "Popen", lambda *a, **k: started.append(a) or popen(*a, **k)
+        engines.pytesseract.pytesseract.subprocess, "Popen", lambda *a, **k: started.append(a) or popen(*a, **k)
     )
     texts = ["HOME 2 AWAY 1", "BREAKING NEWS", "WEATHER SUNNY", "FULL TIME"]
     images = [drawn(text) for text in texts]
@@ -304,6 +297,46 @@ def test_tesseract_takes_crops_without_text(tesseract: TesseractReader) -> None:
 def test_an_engine_that_is_not_installed_is_named_with_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read.pytesseract.pytesseract, "tesseract_cmd", str(tmp_path / "tesseract"))
+    monkeypatch.setattr(engines.pytesseract.pytesseract, "tesseract_cmd", str(tmp_path / "tesseract"))
     with pytest.raises(MachineError, match=r"install the package tesseract-ocr, or set text_engine to rapidocr"):
         load_reader(Settings.load(home=tmp_path, text_engine="tesseract"))
+
+
+@pytest.mark.parametrize(
+    ("read", "right"),
+    [("12\uff1a45", "12:45"), ("Start \uff1a Berlin", "Start : Berlin"), ("\uff08A\uff09\u3000B", "(A) B")],
+)
+def test_full_width_signs_in_a_latin_line_become_plain_ones(read: str, right: str) -> None:
+    assert clean(read) == right
+
+
+def test_full_width_signs_stay_among_eastern_letters() -> None:
+    assert clean("\u65f6\u95f4\uff1a12") == "\u65f6\u95f4\uff1a12"
+
+
+def coloured(text: str, ink: tuple[int, int, int], ground: tuple[int, int, int]) -> Image:
+    image = np.full((SIZE[1], SIZE[0], 3), ground, np.uint8)
+    cv2.putText(image, text, (80, 190), cv2.FONT_HERSHEY_SIMPLEX, 1.6, ink, 3, cv2.LINE_AA)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("ink", "ground"),
+    [
+        pytest.param((116, 116, 116), (100, 100, 100), id="16 levels"),
+        pytest.param((40, 150, 40), (60, 60, 150), id="green on red, as bright"),
+        pytest.param((60, 60, 150), (150, 50, 40), id="red on blue, as bright"),
+    ],
+)
+def test_a_digit_that_changes_faintly_or_in_colour_alone_is_read_anew(
+    stage: TextStage, ink: tuple[int, int, int], ground: tuple[int, int, int]
+) -> None:
+    frames = [coloured(f"Lap 23:0{digit}", ink, ground) for digit in (1, 1, 2, 2, 7, 7)]
+    lines = in_batches(stage, frames)
+    assert [squeezed("".join(frame))[-1:] for frame in lines] == ["1", "1", "2", "2", "7", "7"]
+
+
+def test_a_sign_that_comes_before_a_line_is_read(stage: TextStage) -> None:
+    frames = [coloured(text, (235, 235, 235), (20, 20, 20)) for text in ("  1.5 mm", "-1.5 mm", "  1.5 mm")]
+    lines = in_batches(stage, frames)
+    assert ["".join(frame).startswith("-") for frame in lines] == [False, True, False]
