@@ -1,37 +1,45 @@
-"""Journal and JournalReader: crash-safe tables, written by one process and followed by others.
+"""Journal: crash-safe tables, written by one process and followed by others (``journal_reader``).
 
 A change is one line at the end of the journal, so its cost does not grow with the tables. When the journal
 has outgrown the snapshot, a new snapshot takes its place. The files are described in ``journal_files``.
+
+After a failed write the writer does what a start does: it forgets its memory, reads the files and opens them::
+
+              the files are opened             append fails
+    start ─► READ ────────────────────► OPEN ───────────────► UNREAD
+              ▲ ▲       a sync or a new  │                      │
+              │ └── journal fails ───────┘                      │
+              └──────────────── the files are read ◄────────────┘
+    any state ── close, abandon ──► CLOSED
+
+A journal whose fsync failed, or that could not be cut back to its last acknowledged line, is never written to again:
+opening the files then begins a new generation, and writes the whole state as its snapshot before anything is
+acknowledged. Any other journal is gone on with, as at a start, so a full disk needs room for a line alone.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
 
 from daemon.errors import StoreError
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
-from daemon.store.journal_files import (
-    META,
-    Changes,
-    Files,
-    LoadedStore,
-    Tables,
-    apply,
-    encode,
-    encode_text,
-    load,
-    peek_generation,
+from daemon.store.journal_compaction import (
+    keep_damaged_copies,
+    remove_old_journals,
+    remove_temporaries,
     write_snapshot,
+    write_tables,
 )
+from daemon.store.journal_file import JournalFile
+from daemon.store.journal_files import META, Changes, Files, LoadedStore, Tables, apply, encode, encode_text, load
 
 COMPACT_BYTES = 1 << 20
 """A journal may grow to this size, or to the snapshot's if that is larger."""
@@ -43,6 +51,17 @@ KEEP_BYTES = 64 << 20
 """Unless together they are larger than this."""
 
 _log = logging.getLogger(__name__)
+
+
+class _State(Enum):
+    READ = auto()
+    """Memory is what the files say; the journal must be opened before the next change."""
+    OPEN = auto()
+    """Memory is what the files say, and the journal takes changes."""
+    UNREAD = auto()
+    """A write failed, so only the files know what is stored; they must be read before anything else."""
+    CLOSED = auto()
+    """The files were let go of."""
 
 
 class Journal:
@@ -67,45 +86,38 @@ class Journal:
         check: Callable[[Tables], None] = lambda tables: None,
     ) -> None:
         self.files = Files(folder, name)
-        self.generation = 0
-        """Of the journal that changes are written to."""
         self.loads = 0
         """How often the state was read from disk; whoever keeps an index of it compares."""
         self.recovered_from: str | None = None
-        """What was not as it should be when the files were opened, in sentences; None if all was well."""
+        """What was wrong with the files when they were opened, in sentences; None if all was well."""
         self.problem: str | None = None
         """Why the latest change could not be stored; None when the next one may be."""
-        self._initial = encode_text(initial or {META: {}})
-        self._tables: Tables = {}
-        self._fd = -1
-        self._closed = False
-        self._size = 0  # bytes of the journal that are good
-        self._stale = False  # memory may differ from the disk
-        self._untouched = False  # no line was ever written to this journal
-        self._distrusted = False  # nothing more may be written to this journal
-        self._rewrite = False  # the state must be written whole before anything else is acknowledged
         self.changed_bytes = 0
         """Length of the journals since the snapshot."""
         self.snapshot_bytes = 0
         """Length of the snapshot."""
+        self._initial = encode_text(initial or {META: {}})
+        self._check = check
+        self._state = _State.UNREAD
+        self._tables: Tables = {}
+        self._found: LoadedStore | None = None  # what the latest reading found, until the files are opened
+        self._file = JournalFile(self.files, 0)  # the journal that changes are written to
+        self._base = 0  # generation of the snapshot that the state builds on
+        self._trusted_from = 0  # a state that builds on an earlier snapshot must be written whole
         self._compact_at = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            loaded = self._load()
-            check(loaded.tables)
-            self._remove_temporaries()
-            self._set_aside(loaded)
-            self._adopt(loaded)
-            self._attach()
-            if loaded.fresh:
-                self._write_snapshot()
+            self._read()
+            remove_temporaries(self.files)
+            self._open()
         except OSError as error:
-            self._detach()
+            self._file.close()
             raise StoreError(f"The job store in {folder} cannot be opened: {error}.") from error
-        if loaded.notes:
-            self.recovered_from = " ".join(loaded.notes)
-            _log.warning("%s", self.recovered_from)
-            self._compact_quietly(force=True)
+
+    @property
+    def generation(self) -> int:
+        """That of the journal that changes are written to."""
+        return self._file.generation
 
     @property
     def tables(self) -> Tables:
@@ -114,8 +126,8 @@ class Journal:
         Raises:
             StoreError: an earlier write failed, and the files cannot be read now.
         """
-        if self._stale:
-            self._reload()
+        if self._state is _State.UNREAD:
+            self._read()
         return self._tables
 
     def append(self, changes: Changes, durable: bool = True) -> None:
@@ -150,21 +162,14 @@ class Journal:
     def _append(self, payload: bytes, durable: bool) -> None:
         self._make_ready()
         line = b"%08x %s\n" % (zlib.crc32(payload), payload)
-        self._untouched = False
+        self._state = _State.UNREAD  # unless nothing fails
         try:
-            _write_all(self._fd, line)
-            failpoint("journal.written")
-            if durable:
-                self._sync(self._fd)
+            self._file.append(line, durable)
         except OSError as error:
-            self._cut()
             raise StoreError(f"The change could not be stored in {self.files.folder}: {error}.") from error
-        except BaseException:
-            self._stale = True
-            raise
-        self._size += len(line)
         self.changed_bytes += len(line)
         apply(self._tables, json.loads(payload))  # parsed anew: nothing is shared with the caller
+        self._state = _State.OPEN
         if self.changed_bytes > self._compact_at:
             self._compact_quietly()
 
@@ -177,13 +182,12 @@ class Journal:
         tables = json.loads(encode(tables))
         self._make_ready()
         # Two on, so that no reader and no recovery takes this for what the journal before led to.
-        self.generation = max([self.generation, *self.files.generations()]) + 2
-        self._stale = True
+        generation = max([self.generation, *self.files.generations()]) + 2
+        self._state = _State.UNREAD
         try:
-            self._tables = tables
-            self._write_snapshot()
-            self._adopt(LoadedStore(tables, self.generation, self.generation, snapshot_bytes=self.snapshot_bytes))
-            self._attach()
+            size = write_snapshot(self.files, tables, generation)
+            self._adopt(LoadedStore(tables, generation, generation, snapshot_bytes=size))
+            self._open()
             with self.files.snapshot.open("rb") as source, atomic_write(self.files.previous) as target:
                 shutil.copyfileobj(source, target)
         except OSError as error:
@@ -198,187 +202,114 @@ class Journal:
         Raises:
             StoreError: it could not be written; no change is lost.
         """
+        self._make_ready()
         try:
-            self._make_ready()
             if self.changed_bytes or force:
-                if self._size:
-                    self._sync(self._fd)
-                    self._create(self.generation + 1)
+                if self._file.size:
+                    self._state = _State.READ  # until the next journal is in use
+                    self._file.sync()
+                    self._write_to(JournalFile(self.files, self.generation + 1))
+                    self._state = _State.OPEN
                 self._write_snapshot()
         except OSError as error:
             raise StoreError(f"The snapshot in {self.files.folder} could not be written: {error}.") from error
 
     def keep(self, word: str) -> None:
         """Write the state beside the snapshot as ``jobs.<word>.json``, in the place of an earlier one."""
-        path = self.files.folder / f"{self.files.name}.{word}.json"
+        path = self.files.kept(word)
         try:
-            write_snapshot(path, self.tables, self.generation, lambda: None)
+            write_tables(path, self.tables, self.generation)
         except OSError as error:
             raise StoreError(f"{path} could not be written: {error}.") from error
 
     def close(self) -> None:
         """Write a last snapshot if that is possible, and let go of the files."""
-        if self._closed:
+        if self._state is _State.CLOSED:
             return
         self._compact_quietly()
-        if self._fd >= 0:
-            with suppress(OSError):
-                os.fsync(self._fd)
+        with suppress(OSError):
+            self._file.sync()
         self.abandon()
 
     def abandon(self) -> None:
         """Let go of the files as they are."""
-        self._detach()
-        self._closed = True
-
-    def _load(self) -> LoadedStore:
-        return load(self.files, json.loads(self._initial))
-
-    def _adopt(self, loaded: LoadedStore) -> None:
-        """Make what was loaded the state; enough for reading."""
-        self._detach()
-        self._tables = loaded.tables
-        self.generation, self._size = loaded.generation, loaded.end
-        self.changed_bytes, self.snapshot_bytes = loaded.changed_bytes, loaded.snapshot_bytes
-        self._compact_at = max(COMPACT_BYTES, loaded.snapshot_bytes)
-        self._stale = False
-        self.loads += 1
-
-    def _attach(self) -> None:
-        """Open the journal for more, behind its last good line."""
-        path = self.files.journal(self.generation)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            if os.fstat(descriptor).st_size != self._size:
-                os.ftruncate(descriptor, self._size)
-            self._sync(descriptor)  # what was read may be in the cache alone, left there by a killed process
-            fsync_folder(self.files.folder)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._fd, self._untouched = descriptor, False
-
-    def _detach(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _reload(self) -> None:
-        try:
-            self._adopt(self._load())
-        except OSError as error:
-            raise StoreError(f"The job store in {self.files.folder} cannot be read: {error}.") from error
+        self._file.close()
+        self._state = _State.CLOSED
 
     def _make_ready(self) -> None:
-        """Mend what an earlier failure has left."""
-        if self._closed:
+        """Open the files for a change, wherever an earlier failure has left them."""
+        if self._state is _State.CLOSED:
             raise StoreError(f"The job store in {self.files.folder} is closed.")
-        if self._stale:
-            self._reload()
+        if self._state is _State.UNREAD:
+            self._read()
+        if self._state is _State.READ:
+            try:
+                self._open()
+            except OSError as error:
+                raise StoreError(f"The job store in {self.files.folder} cannot be written: {error}.") from error
+
+    def _read(self) -> None:
+        """Make the state what the files say; nothing is written, so a read-only folder will do."""
         try:
-            if self._fd < 0:
-                self._attach()
-            if not (self._distrusted or self._rewrite):
-                return
-            if self._distrusted and self._untouched:
-                self._confirm()
-            elif self._distrusted:
-                self._create(self.generation + 1)
-            self._write_snapshot()
+            loaded = load(self.files, json.loads(self._initial))
         except OSError as error:
-            raise StoreError(f"The job store in {self.files.folder} cannot be written: {error}.") from error
+            raise StoreError(f"The job store in {self.files.folder} cannot be read: {error}.") from error
+        self._check(loaded.tables)
+        self._adopt(loaded)
 
-    def _sync(self, descriptor: int) -> None:
-        try:
-            os.fsync(descriptor)
-        except OSError:
-            # The kernel reports a lost write once and then forgets it, so a second fsync proves nothing.
-            self._distrusted = self._rewrite = True
-            raise
+    def _adopt(self, loaded: LoadedStore) -> None:
+        if not self._file.sound:
+            self._trusted_from = self.generation + 1
+        self._file.close()
+        self._file = JournalFile(self.files, loaded.generation, loaded.end)
+        self._found, self._tables, self._base = loaded, loaded.tables, loaded.base
+        self.changed_bytes, self.snapshot_bytes = loaded.changed_bytes, loaded.snapshot_bytes
+        self._compact_at = max(COMPACT_BYTES, loaded.snapshot_bytes)
+        self.loads += 1
+        self._state = _State.READ
 
-    def _cut(self) -> None:
-        """Take back a line that was not acknowledged."""
-        self._stale = True
-        try:
-            os.ftruncate(self._fd, self._size)
-        except OSError:
-            self._distrusted = self._rewrite = True
+    def _open(self) -> None:
+        """Open the files for changes: READ becomes OPEN."""
+        if not self._file.sound:
+            self._trusted_from = self.generation + 1
+        found = self._found
+        if found:
+            keep_damaged_copies(self.files, found)
+        whole = self._base < self._trusted_from
+        self._write_to(JournalFile(self.files, max(self.generation, self._trusted_from)) if whole else self._file)
+        if whole or (found and found.fresh):
+            self._write_snapshot()
+        self._state, self._found = _State.OPEN, None
+        if found and found.notes:
+            self.recovered_from = " ".join(found.notes)
+            _log.warning("%s", self.recovered_from)
+            self._compact_quietly(force=True)
 
-    def _create(self, generation: int) -> None:
-        """Begin a journal. From the moment it is there all changes go to it, or a reader would miss them."""
-        path = self.files.journal(generation)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._detach()
-        self._fd, self.generation, self._size = descriptor, generation, 0
-        self._untouched = self._distrusted = True
-        failpoint("journal.created")
-        self._confirm()
+    def _write_to(self, file: JournalFile) -> None:
+        """Make a journal the one that changes are written to.
 
-    def _confirm(self) -> None:
-        """Make a new journal durable; it is empty, so trying again hides no loss."""
-        os.fsync(self._fd)
+        From the moment a new one is there all changes go to it, or a reader would miss them.
+        """
+        file.open()
+        if file is not self._file:
+            self._file.close()
+            self._file = file
+            failpoint("journal.created")
+        file.trim()
         fsync_folder(self.files.folder)
-        self._distrusted = False
 
     def _write_snapshot(self) -> None:
-        self.snapshot_bytes = write_snapshot(self.files.snapshot, self._tables, self.generation, self._keep_previous)
-        self._rewrite = False
+        self.snapshot_bytes = write_snapshot(self.files, self._tables, self.generation)
+        self._base = self.generation
         self.changed_bytes = 0
         self._compact_at = max(COMPACT_BYTES, self.snapshot_bytes)
         with suppress(OSError):  # tidying up is tried again next time
-            self._remove_old_journals()
-
-    def _keep_previous(self) -> None:
-        """Make the snapshot that is about to be replaced the previous one."""
-        if not self.files.snapshot.exists():
-            return
-        temporary = self.files.previous.with_name(f".{self.files.previous.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(self.files.snapshot, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self.files.snapshot, temporary)
-        temporary.replace(self.files.previous)
-        temporary.unlink(missing_ok=True)  # rename does nothing when both are the same file
+            remove_old_journals(self.files, self.generation, KEEP_SECONDS, KEEP_BYTES)
 
     def _compact_quietly(self, force: bool = False) -> None:
-        """Compact where a failure is no failure of the caller: every change is in the journal."""
+        """Compact where a failure does not fail the caller: every change is in the journal."""
         try:
             self.compact(force)
         except StoreError as error:
             self._compact_at = self.changed_bytes + max(COMPACT_BYTES, self.snapshot_bytes)
             _log.warning("%s It is tried again later; no change is lost.", error)
-
-    def _remove_old_journals(self) -> None:
-        needed = peek_generation(self.files.previous)
-        kept = 0
-        for generation in reversed(self.files.generations()):
-            path = self.files.journal(generation)
-            if generation >= self.generation or needed is None or generation >= needed:
-                continue
-            status = path.stat()
-            kept += status.st_size
-            if kept > KEEP_BYTES or abs(time.time() - status.st_mtime) >= KEEP_SECONDS:
-                path.unlink()
-
-    def _remove_temporaries(self) -> None:
-        """Remove what writers that were killed have left; a minute's grace for anyone else at work here."""
-        for path in self.files.folder.glob(".*-*.tmp"):
-            with suppress(OSError):
-                if abs(time.time() - path.stat().st_mtime) > 60:
-                    path.unlink()
-
-    def _set_aside(self, loaded: LoadedStore) -> None:
-        """Keep files with damage under another name."""
-        for path in loaded.damaged:
-            if path == self.files.snapshot:
-                path.rename(self.files.aside(path))
-            else:
-                shutil.copyfile(path, self.files.aside(path))
-        for path in loaded.unused:
-            path.rename(self.files.aside(path, "unused"))
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]

@@ -21,14 +21,13 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from daemon.errors import StoreDamaged, StoreError
-from daemon.fs.atomic import atomic_write
 
 JsonDocument = dict[str, Any]
 Tables = dict[str, dict[str, JsonDocument]]
@@ -131,6 +130,10 @@ class Files:
         """The snapshot before."""
         return self.folder / f"{self.name}.previous.json"
 
+    def kept(self, word: str) -> Path:
+        """A snapshot that stays until it is replaced by hand or by the next of that word."""
+        return self.folder / f"{self.name}.{word}.json"
+
     def journal(self, generation: int) -> Path:
         """The changes since the snapshot of a generation."""
         return self.folder / f"{self.name}.{generation}.journal"
@@ -144,8 +147,8 @@ class Files:
             return []
         return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
-    def aside(self, path: Path, word: str = "damaged") -> Path:
-        """A free name beside a file that must not be lost."""
+    def free_copy_name(self, path: Path, word: str) -> Path:
+        """Return a free name ``<file>.<word>-<number>`` beside a file of which a copy must be kept."""
         number = 1
         while (target := path.with_name(f"{path.name}.{word}-{number}")).exists():
             number += 1
@@ -291,26 +294,6 @@ def peek_generation(path: Path) -> int | None:
     except OSError:
         return None
     return int(match[1]) if match else None
-
-
-def write_snapshot(path: Path, tables: Tables, generation: int, before_rename: Callable[[], None]) -> int:
-    """Write tables as one JSON document, a line for each document; return its size in bytes.
-
-    Piece by piece, so that memory does not feel the size of the store. Whoever wants the store waits meanwhile.
-    """
-    with atomic_write(path) as file:
-        file.write(b'{"_journal": {"1": {"generation": %d}}' % generation)
-        for name, rows in sorted(tables.items()):
-            file.write(b",\n" + encode_text(name) + b": {")
-            for number, (doc_id, document) in enumerate(rows.items()):
-                file.write(b",\n" if number else b"\n")
-                file.write(encode_text(doc_id) + b": " + encode_text(document))
-            file.write(b"}")
-        file.write(b"}\n")
-        size = file.tell()
-        file.flush()
-        before_rename()
-    return size
 
 
 def encode_text(value: Any) -> bytes:

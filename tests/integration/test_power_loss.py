@@ -33,7 +33,7 @@ from tests.system.running import FAST, ROOT, Daemon, children, wait_for
 SUBMIT = """
 import sys
 from pathlib import Path
-from daemon import spool
+from daemon.ipc import spool
 from daemon.jobs import JobSource, Options
 job_id = spool.submit(Path(sys.argv[1]), Path(sys.argv[2]), source=JobSource.CLI, source_name="upload.mp4",
                       pipeline_id="ocr_only", options=Options())

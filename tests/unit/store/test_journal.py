@@ -509,6 +509,70 @@ def test_a_failed_compaction_is_no_failure_of_the_change(
     reader.close()
 
 
+def test_after_a_full_disk_it_goes_on_in_the_same_journal_and_needs_room_for_a_line_alone(
+    journal: Journal, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    put(journal, 1, "a")
+    monkeypatch.setattr(journal_module, "write_snapshot", no_room)
+    disk.write_errors, disk.written_before_error = [errno.ENOSPC], 12
+    with pytest.raises(StoreError, match="No space"):
+        put(journal, 2, "b")
+    put(journal, 2, "c")
+    assert journal.generation == 1
+    again = reopen(journal)
+    assert values(again.tables) == {"1": "a", "2": "c"}
+    again.abandon()
+
+
+def test_a_compaction_that_cannot_begin_the_next_journal_does_not_stop_changes(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open = os.open
+
+    def no_new_files(path: Any, flags: int, *rest: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_open(path, flags, *rest)
+
+    put(journal, 1, "a")
+    loads = journal.loads
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", no_new_files)
+        with pytest.raises(StoreError, match="No space"):
+            journal.compact()
+        put(journal, 2, "b")
+    assert journal.generation == 1
+    assert journal.loads == loads
+    again = reopen(journal)
+    assert values(again.tables) == {"1": "a", "2": "b"}
+    again.abandon()
+
+
+def test_damage_that_shows_when_the_files_are_read_again_is_kept_once_and_told(
+    journal: Journal, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        put(journal, number, "x" * 20)
+    path = journal.files.journal(1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    disk.write_errors = [errno.EIO]
+    with pytest.raises(StoreError, match="Input/output"):
+        put(journal, 3, "y")
+    damaged = lines[0] + b"\0" * (len(lines[1]) - 1) + b"\n" + lines[2]
+    path.write_bytes(damaged)
+    disk.fsync_errors = [errno.EIO] * 3
+    for _ in range(3):
+        with pytest.raises(StoreError, match="Input/output"):
+            journal.append({})
+    journal.append({})
+    assert set(values(journal.tables)) == {"0", "2"}
+    assert [p.read_bytes() for p in journal.files.folder.glob("*.damaged-*")] == [damaged]
+    assert "damaged lines" in caplog.text
+
+
 def test_a_durable_commit_is_synced_before_it_returns_and_progress_is_not(journal: Journal, disk: Disk) -> None:
     put(journal, 1, "a")
     assert disk.log == ["write", "fsync"]
@@ -543,7 +607,7 @@ FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
 from daemon.errors import StoreError
-from daemon.journal import Journal
+from daemon.store.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
