@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from daemon.errors import StoreError
 from daemon.ipc.spool import MAX_TICKET_BYTES, Ticket, TicketKind
 from daemon.jobs import Job, JobSource, JobStatus, Options, input_key
-from daemon.store.job_reader import check_record
+from daemon.store.job_index import JobIndex
 from daemon.store.journal_reader import JournalReader
 from daemon.store.migrations import JOBS, new_tables
 
@@ -26,65 +26,6 @@ SUBMIT_ENDING = ".submit.json"
 FRESH_SECONDS = 0.1
 """A folder changed so lately may change again without another time stamp."""
 _TICKET_FIELDS = frozenset(f.name for f in fields(Ticket))
-
-
-class JobOrder:
-    """Which jobs there are, by id and, for each status, by sequence."""
-
-    def __init__(self) -> None:
-        self.sequences: dict[str, int] = {}
-        """By job id."""
-        self.all: list[int] = []
-        self.by_status: dict[JobStatus, list[int]] = {status: [] for status in JobStatus}
-        self._known: dict[int, tuple[str, JobStatus]] = {}
-
-    def rebuild(self, rows: Mapping[str, Any]) -> None:
-        """Begin anew.
-
-        Raises:
-            StoreDamaged: a record is not that of a job.
-        """
-        self.sequences, self._known = {}, {}
-        self.by_status = {status: [] for status in JobStatus}
-        for doc_id, record in rows.items():
-            job_id, status = check_record(doc_id, record)
-            sequence = int(doc_id)
-            self._known[sequence] = job_id, status
-            self.sequences[job_id] = sequence
-            self.by_status[status].append(sequence)
-        self.all = sorted(self._known)
-        for ordered in self.by_status.values():
-            ordered.sort()
-
-    def update(self, changes: Mapping[str, Any]) -> None:
-        """Take in records by sequence, None for one that is gone.
-
-        Raises:
-            StoreDamaged: a record is not that of a job.
-        """
-        for doc_id, record in changes.items():
-            sequence = int(doc_id)
-            before = self._known.get(sequence)
-            after = None if record is None else check_record(doc_id, record)
-            if before == after:
-                continue
-            if before:
-                _drop(self.by_status[before[1]], sequence)
-            if after:
-                self._known[sequence] = after
-                self.sequences[after[0]] = sequence
-                insort(self.by_status[after[1]], sequence)
-                if before is None:
-                    insort(self.all, sequence)
-            elif before:
-                del self._known[sequence], self.sequences[before[0]]
-                _drop(self.all, sequence)
-
-
-def _drop(ordered: list[int], sequence: int) -> None:
-    at = bisect_left(ordered, sequence)
-    if at < len(ordered) and ordered[at] == sequence:
-        del ordered[at]
 
 
 class SpooledSubmissions:
@@ -183,7 +124,7 @@ class JobView:
 
     def __init__(self, data_dir: Path, spool_dir: Path) -> None:
         self._journal = JournalReader(data_dir, "jobs", new_tables())
-        self.order = JobOrder()
+        self.order = JobIndex()
         self.waiting = SpooledSubmissions(spool_dir)
 
     def refresh(self, force: bool = False) -> bool:

@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
 
-from daemon.errors import StoreDamaged, UnknownJob
+from daemon.errors import UnknownJob
 from daemon.jobs import Job, JobStatus
+from daemon.store.job_index import JobIndex
 from daemon.store.journal_reader import JournalReader
 from daemon.store.migrations import JOBS, new_tables
-
-
-def check_record(doc_id: str, record: Mapping[str, Any]) -> tuple[str, JobStatus]:
-    """Return a record's job id and status.
-
-    Raises:
-        StoreDamaged: it is not the record of a job with that sequence.
-    """
-    try:
-        if str(record["sequence"]) != doc_id:
-            raise ValueError("its sequence is another")
-        return str(record["job_id"]), JobStatus(record["status"])
-    except (KeyError, ValueError) as error:
-        raise StoreDamaged(f"Record {doc_id} of the job file is not a job: {error!r}.") from error
-
-
-class JobIndex:
-    """Which job is where, and how many are in each status; kept as changes come."""
-
-    def __init__(self) -> None:
-        self.doc_ids: dict[str, str] = {}
-        self.counts = dict.fromkeys(JobStatus, 0)
-        self._known: dict[str, tuple[str, JobStatus]] = {}
-
-    def rebuild(self, rows: Mapping[str, Any]) -> None:
-        """Begin anew.
-
-        Raises:
-            StoreDamaged: a record has no job id or an unknown status.
-        """
-        self.__init__()  # type: ignore[misc]
-        self.update(rows)
-
-    def update(self, changes: Mapping[str, Any]) -> None:
-        """Take in documents by id, None for one that is gone."""
-        for doc_id, record in changes.items():
-            if before := self._known.pop(doc_id, None):
-                job_id, status = before
-                self.doc_ids.pop(job_id, None)
-                self.counts[status] -= 1
-            if record is None:
-                continue
-            job_id, status = check_record(doc_id, record)
-            self._known[doc_id] = job_id, status
-            self.doc_ids[job_id] = doc_id
-            self.counts[status] += 1
 
 
 def read_job(record: Mapping[str, Any]) -> Job:
@@ -66,10 +21,9 @@ def read_job(record: Mapping[str, Any]) -> Job:
     return Job.from_record({**record, "summary": copy.deepcopy(summary)} if summary else record)
 
 
-def read_jobs(rows: Mapping[str, Any], status: JobStatus | None) -> list[Job]:
-    """Build all jobs, or those in one status, by sequence."""
-    found = [read_job(record) for record in rows.values() if status is None or record["status"] == status]
-    return sorted(found, key=lambda job: job.sequence)
+def read_jobs(rows: Mapping[str, Any], sequences: Iterable[int]) -> list[Job]:
+    """Build the jobs with these sequences."""
+    return [read_job(rows[str(sequence)]) for sequence in sequences]
 
 
 class JobReader:
@@ -102,10 +56,15 @@ class JobReader:
             before = self.version
             changes = self._journal.refresh()
             if changes is None:
-                self._index.rebuild(self._journal.tables.get(JOBS, {}))
+                self._index.rebuild(self._rows)
             for change in changes or ():
                 self._index.update(change.get(JOBS, {}))
             return self.version != before
+
+    @property
+    def _rows(self) -> Mapping[str, Any]:
+        rows: Mapping[str, Any] = self._journal.tables.get(JOBS, {})
+        return rows
 
     def get(self, job_id: str) -> Job:
         """Return a job.
@@ -121,18 +80,18 @@ class JobReader:
     def find(self, job_id: str) -> Job | None:
         """Return a job, or None."""
         with self._lock:
-            doc_id = self._index.doc_ids.get(job_id)
-            return None if doc_id is None else read_job(self._journal.tables[JOBS][doc_id])
+            sequence = self._index.sequences.get(job_id)
+            return None if sequence is None else read_job(self._rows[str(sequence)])
 
     def jobs(self, status: JobStatus | None = None) -> list[Job]:
         """Return all jobs, or those in one status, by sequence."""
         with self._lock:
-            return read_jobs(self._journal.tables.get(JOBS, {}), status)
+            return read_jobs(self._rows, self._index.ordered(status))
 
     def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs are in each status."""
         with self._lock:
-            return dict(self._index.counts)
+            return self._index.counts()
 
     def close(self) -> None:
         """Let go of the files."""

@@ -20,7 +20,8 @@ from tinydb.table import Table
 
 from daemon.errors import StoreError, StoreLocked, UnknownJob
 from daemon.jobs import Job, JobStatus, timestamp
-from daemon.store.job_reader import JobIndex, check_record, read_job, read_jobs
+from daemon.store.job_index import JobIndex, check_record
+from daemon.store.job_reader import read_job, read_jobs
 from daemon.store.journal import Journal
 from daemon.store.journal_files import META, Tables
 from daemon.store.migrations import JOBS, SCHEMA_VERSION, downgrade, migrate, new_tables, schema_version
@@ -111,7 +112,7 @@ class JobStore:
             now = timestamp(self._clock())
             new: dict[str, Job] = {}
             for job in jobs:
-                if job.job_id in new or job.job_id in self._index.doc_ids:
+                if job.job_id in new or job.job_id in self._index.sequences:
                     continue
                 sequence = meta["next_sequence"]
                 while str(sequence) in rows:  # put there through the table
@@ -138,8 +139,8 @@ class JobStore:
         """Return a job, or None."""
         with self._lock:
             rows = self._table.rows()
-            doc_id = self._index.doc_ids.get(job_id)
-            return None if doc_id is None else read_job(rows[doc_id])
+            sequence = self._index.sequences.get(job_id)
+            return None if sequence is None else read_job(rows[str(sequence)])
 
     def move(self, job_id: str, to: JobStatus, **changes: Any) -> Job:
         """Change a job's status, and other fields in the same commit; return it.
@@ -181,13 +182,14 @@ class JobStore:
     def jobs(self, status: JobStatus | None = None) -> list[Job]:
         """Return all jobs, or those in one status, by sequence."""
         with self._lock:
-            return read_jobs(self._table.rows(), status)
+            rows = self._table.rows()  # brings the index up to date, if need be
+            return read_jobs(rows, self._index.ordered(status))
 
     def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs are in each status."""
         with self._lock:
             self._table.rows()
-            return dict(self._index.counts)
+            return self._index.counts()
 
     @property
     def problem(self) -> str | None:
