@@ -90,20 +90,21 @@ def known(data_dir: Path, folder: Path) -> Mount | None:
 def away(data_dir: Path, folder: Path) -> str | None:
     """Return a sentence if a folder was on a share and that is not there now."""
     before = known(data_dir, folder)
-    if before is None:
+    reason = before and _why_away(folder, before)
+    if not reason:
         return None
+    plain = f"(If it is to be a plain folder from now on, remove {data_dir / NAME} and start again.)"
+    return f"{folder} is offline: {reason}; mount its share again. {plain}"
+
+
+def _why_away(folder: Path, before: Mount) -> str | None:
     try:
         folder.stat()
     except PermissionError:  # it is there
         return None
     except OSError as error:
-        return f"{folder} is offline: {error.strerror}; mount its share again."
-    if not mount_of(folder).has_lost(before):
-        return None
-    return (
-        f"{folder} is offline: nothing is mounted on {before.point}; mount its share again. (If it is to be a plain "
-        f"folder from now on, remove {data_dir / NAME} and start again.)"
-    )
+        return error.strerror
+    return f"nothing is mounted on {before.point}" if mount_of(folder).has_lost(before) else None
 
 
 def remember(data_dir: Path, folders: Iterable[Path]) -> None:
@@ -113,8 +114,12 @@ def remember(data_dir: Path, folders: Iterable[Path]) -> None:
         OSError: the data folder cannot be written.
     """
     path = data_dir / NAME
-    mounts = {f: known(data_dir, f) if away(data_dir, f) else mount_of(f) for f in folders}
-    entries = {str(f): {"kind": m.kind, "point": str(m.point)} for f, m in mounts.items() if m and is_remote(m.kind)}
+    entries = {}
+    for folder in folders:
+        before = known(data_dir, folder)
+        mount = before if before and _why_away(folder, before) else mount_of(folder)
+        if is_remote(mount.kind):
+            entries[str(folder)] = {"kind": mount.kind, "point": str(mount.point)}
     text = json.dumps(entries, indent=2, sort_keys=True).encode() + b"\n"
     if (path.read_bytes() if path.exists() else b"{}\n") != text:
         with atomic_write(path) as file:
