@@ -272,6 +272,21 @@ class Settings(BaseSettings):
         7.0, gt=0, description="How long an Idempotency-Key is remembered at least.", json_schema_extra={"unit": "days"}
     )
 
+    @property
+    def spool_dir(self) -> Path:
+        """Where tickets and uploads wait for the daemon."""
+        return self.data_dir / "spool"
+
+    @property
+    def videos_dir(self) -> Path:
+        """Where the videos and results of jobs are stored, under ``jobs.input_key`` and ``jobs.output_key``."""
+        return self.data_dir / "video_jobs"
+
+    @property
+    def models_dir(self) -> Path:
+        """Where the operator puts weights."""
+        return self.data_dir / "models"
+
     @model_validator(mode="before")
     @classmethod
     def _folders_hang_off_home(cls, values: Any) -> Any:
