@@ -9,6 +9,7 @@ DropframeError
 │   ├── UnknownJob            no job has that id
 │   └── IllegalMove           a job cannot go from its status to that one
 ├── StorageError              a stored file cannot be read, written or named
+│   └── StoredFileMissing     nothing is stored under that key; a FileNotFoundError too
 ├── Rejected                  a dropped file will never become a job; the message is its reason
 ├── MachineError              the machine cannot run Dropframe as set: a folder, a device, a library
 └── JobError                  a job ended without a result; ``kind`` says whether to try again
@@ -62,6 +63,10 @@ class IllegalMove(StoreError):
 
 class StorageError(DropframeError):
     """A stored file cannot be read, written or named."""
+
+
+class StoredFileMissing(StorageError, FileNotFoundError):
+    """Nothing is stored under that key."""
 
 
 class Rejected(DropframeError):

@@ -1,33 +1,48 @@
 """StorageService and LocalStorageService: files by key below one root; every write is whole or not there.
 
-A key is a relative path with "/" between its parts, such as ``video_jobs/<job_id>.mp4``.
+A key is a relative path with "/" between its parts, such as ``video_jobs/<job_id>.mp4``. ``load_file`` gives an open
+file, and not a path to one, because an open file stays readable when retention removes it.
 """
 
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from daemon.errors import StorageError
+from daemon.errors import StorageError, StoredFileMissing
 from daemon.fs.atomic import atomic_write
 
 
 class StorageService(Protocol):
     """Files by key."""
 
-    def save_file(self, source: BinaryIO, key: str) -> None:
-        """Write all of an open file under a key; a reader sees the old content or the new, never a part."""
+    def save_file(self, src: BinaryIO | Path | str, dest_path: str) -> str:
+        """Write a whole file under a key; a reader sees the old content or the new, never a part.
 
-    def load_file(self, key: str) -> BinaryIO:
-        """Open a stored file for reading.
+        Args:
+            src: An open file, which is read from where it is to its end, or the path of a file.
+            dest_path: The key.
+
+        Returns:
+            The key, for ``load_file``.
 
         Raises:
-            StorageError: nothing is stored under the key.
+            StorageError: it is not a key.
+            OSError: the source cannot be read, or the disk refuses; what was stored before stays.
+        """
+
+    def load_file(self, path: str) -> BinaryIO:
+        """Open the file stored under a key for reading; the caller closes it.
+
+        Raises:
+            StoredFileMissing: nothing is stored under the key; a FileNotFoundError, too.
+            StorageError: it is not a key, or the file cannot be read.
         """
 
     def delete_file(self, key: str) -> None:
-        """Remove a stored file; one that is not there is no error."""
+        """Remove a stored file; it is not an error if there is none."""
 
     def path(self, key: str) -> Path:
         """Return where a key is kept, for code that needs a path (a decoder, a rename)."""
@@ -58,17 +73,22 @@ class LocalStorageService:
             raise StorageError(f"{key!r} leads out of the storage folder.")
         return path
 
-    def save_file(self, source: BinaryIO, key: str) -> None:
+    def save_file(self, src: BinaryIO | Path | str, dest_path: str) -> str:
         """See StorageService.save_file."""
-        with atomic_write(self.path(key)) as target:
+        with (
+            Path(src).open("rb") if isinstance(src, Path | str) else nullcontext(src) as source,
+            atomic_write(self.path(dest_path)) as target,
+        ):
             shutil.copyfileobj(source, target, 1 << 20)
+        return dest_path
 
-    def load_file(self, key: str) -> BinaryIO:
+    def load_file(self, path: str) -> BinaryIO:
         """See StorageService.load_file."""
         try:
-            return self.path(key).open("rb")
+            return self.path(path).open("rb")
         except OSError as error:
-            raise StorageError(f"Nothing can be read under {key!r}: {error.strerror}.") from error
+            kind = StoredFileMissing if isinstance(error, FileNotFoundError) else StorageError
+            raise kind(f"Nothing can be read under {path!r}: {error.strerror}.") from error
 
     def delete_file(self, key: str) -> None:
         """See StorageService.delete_file."""

@@ -39,6 +39,26 @@ def test_what_is_saved_is_loaded(storage: LocalStorageService) -> None:
     assert storage.path("video_jobs/a.mp4").stat().st_size == 3_000_000
 
 
+def test_saving_returns_the_key_to_load_it_with(storage: LocalStorageService, tmp_path: Path) -> None:
+    source = tmp_path / "source.mp4"
+    source.write_bytes(b"a video")
+    for src in (source, str(source), io.BytesIO(b"a video")):
+        assert load(storage, storage.save_file(src, "video_jobs/b.mp4")) == b"a video"
+    with pytest.raises(FileNotFoundError):
+        storage.save_file(tmp_path / "none.mp4", "video_jobs/b.mp4")
+    assert load(storage, "video_jobs/b.mp4") == b"a video"
+
+
+def test_nothing_under_a_key_is_a_file_not_found_and_a_storage_error(storage: LocalStorageService) -> None:
+    for expected in (FileNotFoundError, StorageError):
+        with pytest.raises(expected, match=r"Nothing can be read under 'video_jobs/none\.mp4'"):
+            storage.load_file("video_jobs/none.mp4")
+    storage.path("folder").mkdir()
+    with pytest.raises(StorageError, match="Nothing can be read") as raised:
+        storage.load_file("folder")
+    assert not isinstance(raised.value, FileNotFoundError)
+
+
 def test_saving_again_replaces(storage: LocalStorageService, tmp_path: Path) -> None:
     for content in (b"first", b"2"):
         storage.save_file(io.BytesIO(content), "a")
