@@ -17,7 +17,6 @@ from daemon.fs.atomic import atomic_write
 
 MOUNTS = Path("/proc/self/mountinfo")
 
-
 REMOTE = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fuse", "gfs2", "glusterfs", "gpfs"}
     | {"lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "openafs", "orangefs", "prl_fs", "pvfs2", "smb2", "smb3"}

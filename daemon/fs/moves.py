@@ -17,16 +17,12 @@ from daemon.jobs import Identity
 NAME_BYTES = 255
 """Longest file name on Linux file systems."""
 
-
 COPY_BYTES = 8 << 20
-
 
 COPY_INSTEAD = frozenset({errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS})
 """Why a rename can fail and a copy still work: another file system, or a source that cannot be removed."""
 
-
 RENAME_NOREPLACE = 1
-
 
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
@@ -113,12 +109,8 @@ def move_file(
             if error.errno not in copy_when:
                 raise
         else:
-            after = os.stat(target, dir_fd=target_folder, follow_symlinks=False)
-            if identity_of(after) == identity and stat.S_ISREG(after.st_mode):
-                return True
-            back = free_name(source, source_folder)
-            rename_new(target, target_folder, back, source_folder)
-            raise SourceChanged(f"{shown(source)} was exchanged while it was taken in.")
+            _same_or_put_back(source, source_folder, target, target_folder, identity)
+            return True
     copy_file(source, source_folder, target, target_folder, identity, stopping)
     failpoint("move.copied")
     return remove_file(source, source_folder, identity)
@@ -144,19 +136,10 @@ def copy_file(
     temporary = f".{os.urandom(8).hex()}.part"
     try:
         _same_or_raise(os.fstat(reader), identity, source)
-        writer = os.open(
-            temporary,
-            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-            0o644,
-            dir_fd=target_folder,
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writer = os.open(temporary, flags, 0o644, dir_fd=target_folder)
         try:
-            copied = 0
-            while chunk := os.sendfile(writer, reader, copied, COPY_BYTES):
-                begin_writing(writer, copied, chunk)
-                copied += chunk
-                if stopping():
-                    raise Interrupted(f"Copying {shown(source)} was ended because Dropframe is stopping.")
+            _copy_bytes(reader, writer, source, stopping)
             _same_or_raise(os.fstat(reader), identity, source)
             _same_or_raise(os.stat(source, dir_fd=source_folder, follow_symlinks=False), identity, source)
             os.utime(writer, ns=(identity.mtime_ns, identity.mtime_ns))
@@ -171,6 +154,15 @@ def copy_file(
         raise
     finally:
         os.close(reader)
+
+
+def _copy_bytes(reader: int, writer: int, name: str, stopping: Callable[[], bool]) -> None:
+    copied = 0
+    while chunk := os.sendfile(writer, reader, copied, COPY_BYTES):
+        begin_writing(writer, copied, chunk)
+        copied += chunk
+        if stopping():
+            raise Interrupted(f"Copying {shown(name)} was ended because Dropframe is stopping.")
 
 
 def begin_writing(descriptor: int, start: int, size: int) -> None:
@@ -189,6 +181,15 @@ def remove_file(name: str, folder: int, identity: Identity) -> bool:
     except OSError:
         return False
     return True
+
+
+def _same_or_put_back(source: str, source_folder: int, target: str, target_folder: int, identity: Identity) -> None:
+    """Look at what was renamed; put it back if it was exchanged just before."""
+    after = os.stat(target, dir_fd=target_folder, follow_symlinks=False)
+    if identity_of(after) != identity or not stat.S_ISREG(after.st_mode):
+        back = free_name(source, source_folder)
+        rename_new(target, target_folder, back, source_folder)
+        raise SourceChanged(f"{shown(source)} was exchanged while it was taken in.")
 
 
 def _same_or_raise(status: os.stat_result, identity: Identity, name: str) -> None:

@@ -1,4 +1,4 @@
-"""How much room a disk has, and what errors say that it has none."""
+"""How much room a disk has, and which errors mean that it has none."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Why a write fails for want of room."""
 
-
 TRANSIENT_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""What a disk says that does not let us just now."""
+"""Why a write fails now and may work later."""
 
 
 def free_bytes(path: Path) -> int:
