@@ -204,7 +204,7 @@ TAIL_BYTES = 8_000_000
 
 
 def analysed_total(expected: int | None, options: Options) -> int | None:
-    """Return how many frames will be analysed if the container tells the truth, or None if it tells nothing."""
+    """Return how many frames will be analysed if the container is right, or None if it does not say."""
     if expected is None:
         return options.max_frames
     total = -(-expected // options.frame_stride)
@@ -212,7 +212,7 @@ def analysed_total(expected: int | None, options: Options) -> int | None:
 
 
 def recorded_facts(path: Path) -> dict[str, Any]:
-    """Return what a finished document tells a job record: frames, checksum, size, device and summary.
+    """Return what a job record takes from a finished document: frames, checksum, size, device and summary.
 
     Of a GPU it knows that it was one, and not its number. Only the ends of the document are read.
     """

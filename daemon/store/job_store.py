@@ -148,7 +148,7 @@ class JobStore:
         Raises:
             UnknownJob: there is none with that id.
             IllegalMove: it cannot go from its status to that one.
-            ValueError: a field does not exist or is not for hands.
+            ValueError: a field does not exist or may not be set by hand.
         """
         with self._lock:
             job = self.get(job_id)
@@ -165,7 +165,7 @@ class JobStore:
 
         Raises:
             UnknownJob: there is none with that id.
-            ValueError: a field does not exist or is not for hands.
+            ValueError: a field does not exist or may not be set by hand.
         """
         with self._lock:
             return self._write(self.get(job_id), _checked(changes), durable)
@@ -197,7 +197,7 @@ class JobStore:
         return self._storage.journal.problem if isinstance(self._storage, JournalStorage) else None
 
     def mend(self) -> None:
-        """After a change that could not be stored, see whether there is no ``problem`` any more."""
+        """After a change that could not be stored, open the files again; ``problem`` is None once that works."""
         with self._lock:
             if isinstance(self._storage, JournalStorage):
                 self._storage.journal.mend()
