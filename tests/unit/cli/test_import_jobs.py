@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import main
-from daemon.cli.import_jobs import IDS, Report, import_jobs
+from daemon.cli.dump import IDS
+from daemon.cli.import_jobs import Report, import_jobs
 from daemon.errors import StoreError, StoreLocked
 from daemon.ipc import spool
 from daemon.jobs import ErrorKind, JobStatus, Options, output_key
@@ -162,7 +163,7 @@ def test_one_object_a_line_is_read_too(tmp_path: Path, settings: Settings) -> No
         ({"id": ""}, "no job id"),
         ({"status": "dreaming"}, "'dreaming' is unknown"),
         ({"created_at": "yesterday"}, "'yesterday' in created_at"),
-        ({"created_at": None}, "is no time"),
+        ({"created_at": None}, "is not a time"),
         ({"options": {"speed": 2}}, "options cannot be read"),
         ({"frame_stride": "0"}, "options cannot be read"),
         ({"status": "queued"}, "no column names its video"),
@@ -199,7 +200,7 @@ def test_a_row_that_cannot_be_read_is_refused_with_its_line(
         ('id,status,error,created_at\na,failed,"two\nlines",2026-01-01\nb,odd,,2026-01-01\n', 4, "'odd' is unknown"),
         ("id,status,created_at\na,done,2026-01-01\na,done,2026-01-01\n", 3, "came in line 2 already"),
         ('id,status,created_at\na,done,2026-01-01\nb,"done"x,2026\n', 3, "not CSV"),
-        ('[{"id": "a", "status": "done", "created_at": "2026-01-01"},\n 7]', 2, "no JSON object"),
+        ('[{"id": "a", "status": "done", "created_at": "2026-01-01"},\n 7]', 2, "not a JSON object"),
         ('[{"id": "a", "status": "done", "created_at": "2026-01-01"},\n {"id": ', 2, "Nothing after it was read"),
         ('[{"id": "a", "status": "done", "created_at": "2026-01-01"}\n', 2, "cut off"),
     ],
