@@ -1,8 +1,21 @@
-"""LogOnce: a problem that comes again and again is logged when it begins and when its reason changes."""
+"""The form of log lines; LogOnce: a problem that persists is logged when it begins and when its reason changes."""
 
 from __future__ import annotations
 
 import logging
+import sys
+
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+"""Of a log line that people read."""
+
+
+def setup_logging(level: str) -> None:
+    """Send all log lines to standard error in this form.
+
+    Args:
+        level: The setting ``log_level``.
+    """
+    logging.basicConfig(level=level.upper(), format=FORMAT, stream=sys.stderr)
 
 
 class LogOnce:

@@ -1,4 +1,4 @@
-"""Checks of the machine: limits, folders, disk, libraries. The first two at start; ``dropframe doctor`` shows all."""
+"""Checks of the machine: limits, folders, disk, libraries. A start makes the first two, ``dropframe doctor`` all."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import itertools
 import os
 import queue
 import resource
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon.errors import DropframeError, MachineError
 from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
-from daemon.fs.space import free_bytes
+from daemon.fs.space import DiskGuard
 from daemon.ipc import health
 from daemon.pipeline.libraries import LIBRARIES, missing_library, version_of
 from daemon.settings import Settings
@@ -43,11 +45,11 @@ class Check:
 def check_limits() -> Iterator[Check]:
     """Look at how many files this process may open, and try how many threads it may start."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    sentence = f"{files} may be open"
+    sentence = f"up to {files} may be open"
     if files < LEAST_FILES:
         sentence = f"Only {files} files may be open; allow {LEAST_FILES} or more (ulimit -n, LimitNOFILE= of systemd)."
     yield Check("open files", files >= LEAST_FILES, sentence)
-    threads = _threads_to_be_had(LEAST_THREADS)
+    threads = _startable_threads(LEAST_THREADS)
     sentence = f"{LEAST_THREADS} more can be started"
     if threads < LEAST_THREADS:
         sentence = (
@@ -57,7 +59,7 @@ def check_limits() -> Iterator[Check]:
     yield Check("threads", threads >= LEAST_THREADS, sentence)
 
 
-def _threads_to_be_had(wanted: int) -> int:
+def _startable_threads(wanted: int) -> int:
     enough = threading.Event()
     started: list[threading.Thread] = []
     try:
@@ -74,8 +76,13 @@ def _threads_to_be_had(wanted: int) -> int:
     return len(started)
 
 
-def check_folders(settings: Settings) -> Iterator[Check]:
-    """Write, rename and delete a file in each folder, and look at the file system that it is on."""
+def check_folders(settings: Settings, *, make: bool = True) -> Iterator[Check]:
+    """Write, rename and delete a file in each folder, and look at the file system that it is on.
+
+    Args:
+        settings: Say where they are.
+        make: Make those below the home that are missing, as a start does; else only say so.
+    """
     for name, folder in (
         ("inbox", settings.inbox_dir),
         ("outbox", settings.outbox_dir),
@@ -83,16 +90,17 @@ def check_folders(settings: Settings) -> Iterator[Check]:
     ):
         hangs = f"{folder} does not answer; the share that it is on hangs. Mount it again, or set another folder."
         yield _in_time(
-            lambda name=name, folder=folder: _check_folder(name, folder, settings),  # type: ignore[misc]
+            lambda name=name, folder=folder: _check_folder(name, folder, settings, make),  # type: ignore[misc]
             Check(name, False, hangs),
         )
 
 
-def _check_folder(name: str, folder: Path, settings: Settings) -> Check:
+def _check_folder(name: str, folder: Path, settings: Settings, make: bool) -> Check:
     offline = mounts.away(settings.data_dir, folder)
     if offline is not None:
         return Check(name, False, offline, away=True)
-    problem = _try_folder(folder, settings.home)
+    missing = not make and _is_missing(folder, settings.home)
+    problem = _try_parent(folder) if missing else _try_folder(folder, settings.home)
     if problem is not None:
         return Check(name, False, problem)
     kind = mount_of(folder).kind
@@ -107,7 +115,7 @@ def _check_folder(name: str, folder: Path, settings: Settings) -> Check:
     if name == "inbox":
         polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
         watched = f", watched by {'polling' if polled else 'events'}"
-    return Check(name, True, f"{folder} ({kind}{watched})")
+    return Check(name, True, f"{folder} ({kind}{watched}){', which the first start makes' if missing else ''}")
 
 
 def _in_time(ask: Callable[[], Check], otherwise: Check) -> Check:
@@ -118,6 +126,23 @@ def _in_time(ask: Callable[[], Check], otherwise: Check) -> Check:
         return answers.get(timeout=ANSWER_SECONDS)
     except queue.Empty:
         return otherwise
+
+
+def _is_missing(folder: Path, home: Path) -> bool:
+    """Tell whether a folder of the home is not there yet; one elsewhere may be on a share, and is looked for."""
+    return not os.path.lexists(folder) and folder.resolve().is_relative_to(home.resolve())
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder, or where it would be made: the nearest folder above it that is there."""
+    return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+
+
+def _try_parent(folder: Path) -> str | None:
+    place = nearest_existing(folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return None
+    return f"{folder} cannot be made: user {os.getuid()} may not write to {place}. Grant that, or set another folder."
 
 
 def _try_folder(folder: Path, home: Path) -> str | None:
@@ -156,17 +181,22 @@ def require_machine(settings: Settings) -> list[str]:
     return away
 
 
-def check_disk(settings: Settings) -> Check:
-    """Compare free space with ``min_free_bytes``."""
+def check_disk(settings: Settings, folder: Path | None = None) -> Check:
+    """Compare free space with ``min_free_bytes``.
+
+    Args:
+        settings: Say where the data folder is and how much stays free.
+        folder: A folder on the disk to ask; the data folder if not given.
+    """
+    disk = DiskGuard(folder or settings.data_dir, settings.min_free_bytes)
     try:
-        free = free_bytes(settings.data_dir)
+        room = disk.room()
     except OSError as error:
-        return Check("disk", False, f"the free space of {settings.data_dir} is not known: {error.strerror}")
-    enough = free >= settings.min_free_bytes
-    sentence = f"{free / 1e9:.1f} GB free for data"
-    if not enough:
-        sentence += f", less than min_free_bytes ({settings.min_free_bytes}); make room or lower it"
-    return Check("disk", enough, sentence)
+        return Check("disk", False, f"the free space of {disk.folder} is not known: {error.strerror}")
+    sentence = f"{(room + disk.least) / 1e9:.1f} GB free for data"
+    if room < 0:
+        sentence += f", less than min_free_bytes ({disk.least}); make room or lower it"
+    return Check("disk", room >= 0, sentence)
 
 
 def check_libraries() -> Iterator[Check]:
@@ -182,12 +212,17 @@ def check_libraries() -> Iterator[Check]:
             yield Check(f"library {name}", True, version_of(module))
 
 
-def check_models(settings: Settings) -> Iterator[Check]:
-    """Load the models as the daemon would."""
+def check_models(settings: Settings, exports: Path | None = None) -> Iterator[Check]:
+    """Load the models as the daemon would.
+
+    Args:
+        settings: Say which.
+        exports: What to use as the data folder, where exported models are kept, if not the data folder itself.
+    """
     from daemon.pipeline.loaded import LoadedModels
 
     try:
-        loaded = LoadedModels(settings)
+        loaded = LoadedModels(settings.model_copy(update={"data_dir": exports}) if exports else settings)
         models = loaded.describe()
     except (DropframeError, OSError) as error:
         yield Check("models", False, str(error))
@@ -234,26 +269,32 @@ def check_store(settings: Settings) -> Check:
 
 
 def check_daemon(settings: Settings) -> Check:
-    """Say what a running daemon says of the inbox and of its disk."""
-    beat = health.of_running_daemon(settings.data_dir)
-    if beat is None:
+    """Say what ``judge`` says of a daemon; one that was never started or was stopped is nothing to mend.
+
+    Disk and job store have checks of their own.
+    """
+    heartbeat = health.read(settings.data_dir)
+    if heartbeat is None or heartbeat.state == "stopping":
         return Check("daemon", True, "not running")
-    problems = [beat.inbox.get("problem"), beat.paused]
-    if not beat.inbox.get("online", True):
-        problems.insert(0, "the inbox is offline.")
-    said = " ".join(problem for problem in problems if problem)
-    return Check("daemon", not said, said or f"{beat.state}, process {beat.pid}")
+    now = datetime.now(UTC)
+    parts = health.judge(heartbeat, settings, now)
+    problem = health.explain({name: parts[name] for name in ("daemon", "inbox", "outbox")}, heartbeat, now)
+    return Check("daemon", not problem, problem or f"running, process {heartbeat.pid}")
 
 
 def all_checks(settings: Settings) -> Iterator[Check]:
-    """Run every check, in the order in which a person would mend things."""
+    """Run every check, in the order in which a person would mend things; nothing is made that a start would make."""
     yield from check_limits()
-    yield from check_folders(settings)
-    yield check_disk(settings)
+    yield from check_folders(settings, make=False)
+    yield check_disk(settings, nearest_existing(settings.data_dir))
     yield check_store(settings)
     yield check_daemon(settings)
     libraries = list(check_libraries())
     yield from libraries
     if all(check.ok for check in libraries):
         yield check_tesseract()
-        yield from check_models(settings)
+        if settings.data_dir.is_dir():
+            yield from check_models(settings)
+        else:
+            with tempfile.TemporaryDirectory() as folder:  # loading exports weights below the data folder
+                yield from check_models(settings, Path(folder))

@@ -1,4 +1,7 @@
-"""JsonFormatter: one line of JSON a log record, so that no file name or address can forge a line."""
+"""JsonFormatter: one line of JSON a log record, so that no file name or address can forge a line.
+
+In a terminal, where people read, lines have the daemon's form instead.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from daemon.logs import FORMAT
 from sidecar.client import ClientStalled
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -44,6 +48,19 @@ class JsonFormatter(logging.Formatter):
         return _encode(line)
 
 
+class TerminalFormatter(logging.Formatter):
+    """Writes a record as the daemon does, its fields behind it; all but a stack trace is on one line."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMAT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in logging
+        """Return the line without a stack trace."""
+        fields = "".join(f" {name}={_encode(value)}" for name, value in getattr(record, "fields", {}).items())
+        line = super().formatMessage(record) + fields
+        return line.encode("unicode_escape").decode()
+
+
 def _worth_a_line(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], ClientStalled):
         return False  # it went through the server so that the connection is closed; our own line says it
@@ -53,7 +70,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 def setup(level: str) -> None:
     """Send all log lines to standard error in this form."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     handler.addFilter(_worth_a_line)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

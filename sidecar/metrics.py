@@ -96,24 +96,25 @@ def _jobs(state: State) -> Iterable[tuple[str, str, str, list[Sample]]]:
         waited = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(first["created_at"])).total_seconds())
     yield "queue_oldest_wait_seconds", "gauge", "How long the first job in the queue has waited.", [({}, waited)]
     yield "store_readable", "gauge", "1 if the job store can be read.", [({}, state.store_problem is None)]
-    free = state.free_bytes()
+    free = state.disk.free()
     yield "disk_free_bytes", "gauge", "Free space of the data disk.", [({}, free)] if free is not None else []
 
 
 def _daemon(state: State) -> Iterable[tuple[str, str, str, list[Sample]]]:
     health = state.health()
     yield "ready", "gauge", "1 for each part that is well.", [({"part": name}, p.ok) for name, p in health.items()]
-    age, scan, beat = state.beat_age_seconds(), state.scan_age_seconds(), state.beat
-    if beat is None or age is None:
+    beat, now = state.beat, datetime.now(UTC)
+    if beat is None:
         return
+    age, scan = beat.age_seconds(now), beat.scan_age_seconds(now)
     yield "daemon_sign_of_life_age_seconds", "gauge", "Age of the daemon's last sign of life.", [({}, age)]
     if scan is not None:
         yield "inbox_scan_age_seconds", "gauge", "Age of the last good scan of the inbox.", [({}, scan)]
-    waiting = beat.inbox.get("waiting_count") or 0
+    waiting = beat.inbox.waiting_count
     yield "inbox_waiting_files", "gauge", "Files in the inbox that are not whole yet.", [({}, waiting)]
-    yield "inbox_overflows_total", "counter", "Overflows of file events.", [({}, beat.inbox.get("overflows") or 0)]
+    yield "inbox_overflows_total", "counter", "Overflows of file events.", [({}, beat.inbox.overflows)]
     yield "daemon_paused", "gauge", "1 while nothing is taken in or run.", [({}, beat.paused is not None)]
-    speed = (beat.running or {}).get("frames_per_second") or 0.0
+    speed = beat.running.frames_per_second if beat.running else 0.0
     yield "frames_per_second", "gauge", "Frames per second of the running job.", [({}, speed)]
     stages: list[Sample] = [({"stage": name}, value) for name, value in sorted(beat.stage_seconds_total.items())]
     yield "stage_seconds_total", "counter", "Seconds that each stage has worked.", stages

@@ -278,7 +278,8 @@ class Endpoints:
     async def pipelines(self, request: Request) -> Response:
         """List the pipelines."""
         default = self._state.settings.default_pipeline
-        lacking = self._state.lacks_object_weights()
+        beat = self._state.beat
+        lacking = beat is not None and beat.lacks_object_weights(datetime.now(UTC))
         listed = [
             {
                 "pipeline_id": name,

@@ -8,16 +8,15 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from daemon.errors import StoreError
-from daemon.fs.space import free_bytes
+from daemon.fs.space import DiskGuard
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health
-from daemon.ipc.health import Heartbeat
+from daemon.ipc.health import Heartbeat, Part, judge
 from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
 from daemon.settings import Settings
@@ -59,15 +58,6 @@ TOLD = (
     "summary",
 )
 """Fields of a record that callers are told as they are."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One thing that must be well for Dropframe to work."""
-
-    ok: bool
-    detail: str
-    """A sentence."""
 
 
 class State:
@@ -192,84 +182,28 @@ class State:
 
     def _add_speed(self, told: dict[str, Any]) -> None:
         beat = self.beat
-        if beat is None or not beat.running or beat.running.get("job_id") != told["job_id"]:
+        if beat is None or beat.running is None or beat.running.job_id != told["job_id"]:
             return
-        told["frames_processed"] = max(told["frames_processed"], beat.running["frames_processed"])
-        told["frames_total"] = told["frames_total"] or beat.running["frames_total"]
-        speed = beat.running["frames_per_second"]
+        told["frames_processed"] = max(told["frames_processed"], beat.running.frames_processed)
+        told["frames_total"] = told["frames_total"] or beat.running.frames_total
+        speed = beat.running.frames_per_second
         told["frames_per_second"] = speed
         if speed and told["frames_total"]:
             told["eta_s"] = round(max(0, told["frames_total"] - told["frames_processed"]) / speed, 1)
 
     # Health.
 
-    def beat_age_seconds(self) -> float | None:
-        """Return how old the daemon's last sign of life is, or None if there is none."""
-        return None if self.beat is None else health.age_seconds(self.beat, datetime.now(UTC))
-
-    def lacks_object_weights(self) -> bool:
-        """Tell whether a daemon runs that has loaded its models and none of them looks for objects."""
-        age, beat = self.beat_age_seconds(), self.beat
-        if beat is None or age is None or age > health.ALIVE_SECONDS or beat.state != "running":
-            return False
-        return not any(model["role"] == "objects" for model in beat.models)
-
-    def scan_age_seconds(self) -> float | None:
-        """Return how old the last good scan of the inbox is, or None if there was none."""
-        age, beat = self.beat_age_seconds(), self.beat
-        scan = beat.inbox.get("last_good_scan_age_s") if beat else None
-        return None if scan is None or age is None else float(scan) + age
-
     @property
     def on_data_disk(self) -> Path:
         """A folder on the data disk that this process may write: in a sandbox the spool is the only one."""
         return self.spool_dir if self.spool_dir.is_dir() else self.settings.data_dir
 
-    def free_bytes(self) -> int | None:
-        """Return the free space of the data disk, or None if it cannot be asked."""
-        try:
-            return free_bytes(self.on_data_disk)
-        except OSError:
-            return None
+    @property
+    def disk(self) -> DiskGuard:
+        """What watches the free space of the data disk."""
+        return DiskGuard(self.on_data_disk, self.settings.min_free_bytes)
 
     def health(self) -> dict[str, Part]:
         """Say of each part whether it is well."""
-        return {
-            "daemon": self._daemon_health(),
-            "store": Part(self.store_problem is None, self.store_problem or "The job store is readable."),
-            "disk": self._disk_health(),
-            "inbox": self._inbox_health(),
-        }
-
-    def _daemon_health(self) -> Part:
-        age = self.beat_age_seconds()
-        if self.beat is None or age is None:
-            return Part(False, "The daemon has never run here; start it with: dropframe daemon.")
-        if age > health.ALIVE_SECONDS:
-            return Part(False, f"The daemon's last sign of life is {age:.0f} s old; start it with: dropframe daemon.")
-        if self.beat.state != "running":
-            return Part(False, f"The daemon is {self.beat.state}.")
-        if self.beat.paused:
-            return Part(False, "The daemon has paused taking in and running; its log and dropframe health say why.")
-        return Part(True, f"The daemon's last sign of life is {age:.1f} s old.")
-
-    def _disk_health(self) -> Part:
-        free, least = self.free_bytes(), self.settings.min_free_bytes
-        if free is None:
-            return Part(False, "The data folder cannot be reached or written.")
-        if free < least:
-            return Part(False, f"{free} bytes are free, fewer than min_free_bytes ({least}); make room.")
-        return Part(True, f"{free} bytes are free.")
-
-    def _inbox_health(self) -> Part:
-        age, beat = self.scan_age_seconds(), self.beat
-        if beat is None or age is None:
-            return Part(False, "The inbox has not been scanned yet.")
-        mode = beat.inbox.get("mode") or "unknown"
-        if not beat.inbox.get("online", True):
-            return Part(False, "The inbox cannot be reached; mount it again or check its folder.")
-        if age > health.longest_scan_age_seconds(self.settings):
-            return Part(False, f"The last good scan of the inbox is {age:.0f} s old ({mode}).")
-        if beat.inbox.get("problem"):
-            return Part(False, f"The inbox is not watched well ({mode}); the daemon's log says more.")
-        return Part(True, f"The last good scan of the inbox is {age:.1f} s old ({mode}).")
+        now = datetime.now(UTC)
+        return judge(self.beat, self.settings, now, disk=self.disk, store_problem=self.store_problem)

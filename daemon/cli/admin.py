@@ -1,19 +1,16 @@
-"""Commands that look after an installation: doctor, models, settings, tokens, moving jobs in and back."""
+"""Commands that look after an installation: models, settings, tokens, cleaning up, going back a version."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from daemon.cli.common import (
-    FAILED,
-    DeviceOption,
     HomeOption,
     JsonOption,
     WeightsOption,
@@ -26,7 +23,6 @@ from daemon.cli.common import (
 )
 from daemon.errors import ModelError
 from daemon.fs.identity import shown
-from daemon.ipc import health
 from daemon.jobs import timestamp
 from daemon.settings import CONFIG_FILE
 from daemon.store.migrations import SCHEMA_VERSION
@@ -37,33 +33,6 @@ models_app = typer.Typer(help="Weights: what is used, fetch official ones, prepa
 config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
-
-
-@app.command("import-jobs")
-def import_jobs(
-    dump: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dump of the table: CSV or JSON.")],
-    base: Annotated[
-        Path | None, typer.Option(help="Folder of relative paths in the dump (default: the dump's own).")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take over the job table of another service (docs/migration.md). The daemon must not run.
-
-    A second time changes nothing. The exit code is 1 if a row was refused; the others are taken over.
-    """
-    from daemon.cli.import_jobs import import_jobs as take_over
-    from daemon.cli.import_jobs import printable
-
-    report = take_over(dump, load(home), base, dry_run)
-    if as_json:
-        show_json({**asdict(report), "unused": sorted(report.unused)})
-    else:
-        for line in printable(report, dry_run):
-            out.print(escape(line), soft_wrap=True)
-    if report.refused:
-        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -108,36 +77,6 @@ def clean(
         err.print("Everything is kept: no keep setting is set (dropframe config show).")
     total = sum(kept.size_bytes for kept in found)
     err.print(f"{len(found)} {'to be removed' if dry_run else 'removed'}, {total / 1e6:.1f} MB.")
-
-
-@app.command()
-def doctor(
-    home: HomeOption = None, weights: WeightsOption = None, device: DeviceOption = None, as_json: JsonOption = False
-) -> None:
-    """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
-    from daemon.preflight import all_checks
-
-    settings = load(home, weights=weights, device=device)
-    checks = []
-    for check in all_checks(settings):
-        checks.append(check)
-        if not as_json:
-            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-            out.print(f"{mark} {check.name}: {escape(check.sentence)}", soft_wrap=True)
-    if as_json:
-        show_json([asdict(check) for check in checks])
-    if not all(check.ok for check in checks):
-        raise typer.Exit(FAILED)
-
-
-@app.command("health")
-def show_health(home: HomeOption = None) -> None:
-    """Say whether the daemon does its work, for monitors: exit code 0 if so, 1 if not."""
-    settings = load(home)
-    problem = health.problem(health.read(settings.data_dir), settings, datetime.now(UTC))
-    out.print(escape(problem or "The daemon does its work."), soft_wrap=True)
-    if problem:
-        raise typer.Exit(FAILED)
 
 
 @models_app.command("list")

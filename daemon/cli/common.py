@@ -20,9 +20,20 @@ from daemon.settings import CONFIG_FILE, Settings
 from daemon.store.job_reader import JobReader
 
 OK, FAILED, USAGE, UNKNOWN, WRONG_STATE, MACHINE = range(6)
+INTERRUPTED = 130
+"""As shells give it for a command that Ctrl-C ended."""
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class PatientConsole(Console):
+    """A console whose output may be read by nobody (``dropframe run | head -1``): then it costs nothing."""
+
+    def on_broken_pipe(self) -> None:
+        """Send what is printed from now on nowhere; rich itself would end the process."""
+        discard_output(2 if self.stderr else 1)
+
+
+out = PatientConsole(highlight=False)
+err = PatientConsole(stderr=True, highlight=False)
 
 HomeOption = Annotated[
     Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")
@@ -40,16 +51,16 @@ def load(home: Path | None, **flags: Any) -> Settings:
 
 
 def load_existing(home: Path | None) -> Settings:
-    """Read the settings of a home that is there, for commands that would make no sense beside an empty folder.
+    """Read the settings of a home that exists, for commands that would make no sense beside an empty folder.
 
     Raises:
-        SettingsError: there is none: a slip in its name, or another folder than the user thinks.
+        SettingsError: it does not: its name is mistyped, or it is another folder than the user thinks.
     """
     settings = load(home)
     signs = (settings.data_dir, settings.inbox_dir, settings.home / CONFIG_FILE)
     if not any(sign.exists() for sign in signs) and (home is None or not home.exists()):
         raise SettingsError(
-            f"{shown(str(settings.home))} is no home of Dropframe; with --home name the folder that has inbox, outbox "
+            f"{shown(str(settings.home))} is not a Dropframe home; with --home, name the folder that has inbox, outbox "
             "and data, or make it one: dropframe run."
         )
     return settings
@@ -65,7 +76,25 @@ def reading(settings: Settings) -> Iterator[JobReader]:
 
 def show_json(value: Any) -> None:
     """Print JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    with writing_output():
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Write to standard output; that nobody reads it to its end is not an error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output(1)
+
+
+def discard_output(descriptor: int) -> None:
+    """Let what is written to a standard file from now on, or still waits to be, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def escape(text: str) -> str:
@@ -74,7 +103,7 @@ def escape(text: str) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line that must stop nothing when it cannot be written, because the log's disk is full."""
+    """Print a line whose failure must stop nothing, for instance because the disk that the log is on is full."""
     try:
         console.print(text, soft_wrap=True)
     except OSError:  # what could not be written would be tried again at the very end, and change the exit code

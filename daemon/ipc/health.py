@@ -1,56 +1,144 @@
-"""Heartbeat: what the daemon says of itself about once a second, for the sidecar, the command line and monitors.
+"""Heartbeat: what the daemon says of itself about once a second; ``judge``: what that means.
 
-It is a small JSON file, ``data/daemon.json``, replaced by a rename. It is not made durable: after a power cut
-the daemon that wrote it is gone as well.
+The heartbeat is a small JSON file, ``data/daemon.json``, replaced by a rename. It is not made durable: after a power
+cut the daemon that wrote it is gone as well. ``dropframe health``, ``dropframe doctor`` and the sidecar's ``/readyz``
+all tell what ``judge`` says of it, so they never disagree.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from daemon.fs.space import DiskGuard
 from daemon.settings import Settings
 
 NAME = "daemon.json"
 ALIVE_SECONDS = 10.0
 """A heartbeat older than this means that no daemon is running."""
+START_IT = "start it with: dropframe daemon."
+
+
+def _aware(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+@dataclass(frozen=True)
+class WaitingBeat:
+    """A file of the inbox that is not a job yet."""
+
+    name: str
+    """Below the inbox."""
+    size_bytes: int
+    age_s: float
+    """Since it was first seen."""
+    why: str
+    """Why it is not a job yet, in a sentence."""
+
+
+@dataclass(frozen=True)
+class InboxBeat:
+    """How watching the inbox goes. None stands for what was not said."""
+
+    mode: str | None = None
+    """``events`` or ``polling``."""
+    file_system: str | None = None
+    online: bool | None = None
+    """Whether the folder is there and answers."""
+    last_good_scan_age_s: float | None = None
+    """Since the last full scan that worked; None before the first."""
+    canary_age_s: float | None = None
+    """Since file events were last proved to arrive; None when polling."""
+    waiting_count: int = 0
+    waiting: tuple[WaitingBeat, ...] = ()
+    """The first 50, oldest first."""
+    overflows: int = 0
+    """How often the kernel dropped events since the start."""
+    problem: str | None = None
+    """What is wrong, in sentences."""
+
+
+@dataclass(frozen=True)
+class OutboxBeat:
+    """Whether results can be published. None stands for what was not said."""
+
+    online: bool | None = None
+    """Whether the folder is there, answers and can be written."""
+    problem: str | None = None
+    """What is wrong, in a sentence."""
+
+
+@dataclass(frozen=True)
+class RunningBeat:
+    """The job that runs."""
+
+    job_id: str
+    frames_processed: int
+    frames_total: int | None
+    frames_per_second: float
 
 
 @dataclass(frozen=True)
 class Heartbeat:
     """The daemon's state at ``updated_at``. Times are ISO 8601 UTC."""
 
-    pid: int
-    version: str
-    started_at: str
-    updated_at: str
+    updated_at: Annotated[str, AfterValidator(_aware)]
     state: str
     """``starting`` while models load, ``running`` or ``stopping``."""
-    device: str | None
+    pid: int
+    version: str = ""
+    started_at: str = ""
+    device: str | None = None
     """``cpu`` or ``cuda:N`` once the models are loaded."""
-    models: list[dict[str, Any]]
+    models: tuple[Mapping[str, Any], ...] = ()
     """ModelInfo records."""
-    inbox: dict[str, Any]
-    """How watching goes: mode, file_system, online, last_good_scan_age_s, canary_age_s, waiting_count, waiting
-    (name, size_bytes, age_s, why), overflows, problem."""
-    paused: str | None
+    inbox: InboxBeat = InboxBeat()
+    outbox: OutboxBeat = OutboxBeat()
+    paused: str | None = None
     """Why nothing is taken in or run at the moment."""
-    queue_length: int
-    oldest_wait_s: float | None
-    """Seconds since the first job in the queue was made."""
-    running: dict[str, Any] | None
-    """job_id, frames_processed, frames_total and frames_per_second of the job that runs."""
-    free_bytes: int
-    """On the data disk."""
-    min_free_bytes: int
-    counters: dict[str, int]
+    queue_length: int = 0
+    running: RunningBeat | None = None
+    free_bytes: int | None = None
+    """On the data disk; None if it cannot be asked or written."""
+    min_free_bytes: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
     """Since ``started_at``: jobs_completed, jobs_failed, frames."""
-    stage_seconds_total: dict[str, float]
+    stage_seconds_total: Mapping[str, float] = field(default_factory=dict)
     """Since ``started_at``: busy seconds of each stage."""
+
+    def age_seconds(self, now: datetime) -> float:
+        """Return how long ago it was written; never negative.
+
+        Args:
+            now: The time, with its time zone.
+        """
+        return max(0.0, (now - datetime.fromisoformat(self.updated_at)).total_seconds())
+
+    def is_alive(self, now: datetime) -> bool:
+        """Tell whether it is so young that its daemon runs."""
+        return self.age_seconds(now) <= ALIVE_SECONDS
+
+    def scan_age_seconds(self, now: datetime) -> float | None:
+        """Return how old the last good scan of the inbox is, or None if there was none."""
+        scan = self.inbox.last_good_scan_age_s
+        return None if scan is None else scan + self.age_seconds(now)
+
+    def lacks_object_weights(self, now: datetime) -> bool:
+        """Tell whether the daemon runs, has loaded its models, and none of them looks for objects."""
+        ready = self.is_alive(now) and self.state == "running"
+        return ready and not any(model.get("role") == "objects" for model in self.models)
+
+
+_FORMAT = TypeAdapter(Heartbeat)
 
 
 def write(data_dir: Path, heartbeat: Heartbeat) -> None:
@@ -64,20 +152,28 @@ def write(data_dir: Path, heartbeat: Heartbeat) -> None:
     os.replace(temporary, data_dir / NAME)
 
 
+def parse(text: str | bytes) -> Heartbeat:
+    """Read a heartbeat; what it does not say has its default, and what is unknown here is left out.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return _FORMAT.validate_json(text)
+
+
 def read(data_dir: Path) -> Heartbeat | None:
     """Return the last heartbeat, or None if there is none that this version understands."""
     try:
-        values = json.loads((data_dir / NAME).read_text())
-        return Heartbeat(**{f.name: values[f.name] for f in fields(Heartbeat)})
-    except (OSError, ValueError, KeyError, TypeError):
+        return parse((data_dir / NAME).read_bytes())
+    except (OSError, ValidationError):
         return None
 
 
 def of_running_daemon(data_dir: Path) -> Heartbeat | None:
-    """Return the heartbeat of a daemon that has given it lately, else None."""
-    beat = read(data_dir)
-    alive = beat is not None and beat.state != "stopping" and age_seconds(beat, datetime.now(UTC)) < ALIVE_SECONDS
-    return beat if alive else None
+    """Return the heartbeat of a daemon that runs and is not about to end, else None."""
+    heartbeat = read(data_dir)
+    alive = heartbeat is not None and heartbeat.state != "stopping" and heartbeat.is_alive(datetime.now(UTC))
+    return heartbeat if alive else None
 
 
 def longest_scan_age_seconds(settings: Settings) -> float:
@@ -85,28 +181,95 @@ def longest_scan_age_seconds(settings: Settings) -> float:
     return 3 * max(settings.rescan_seconds, settings.poll_seconds) + 10
 
 
-def problem(heartbeat: Heartbeat | None, settings: Settings, now: datetime) -> str | None:
-    """Return a sentence on why the daemon does not do its work, or None if it does."""
-    if heartbeat is None:
-        return "The daemon has never run here; start it with: dropframe daemon."
-    age = age_seconds(heartbeat, now)
-    if age > ALIVE_SECONDS:
-        return f"The daemon's last sign of life is {age:.0f} s old; start it with: dropframe daemon."
-    if heartbeat.state != "running":
-        return f"The daemon is {heartbeat.state}."
-    if not heartbeat.inbox["online"]:
-        return "The inbox cannot be reached; mount it again or check its folder."
-    scan = heartbeat.inbox["last_good_scan_age_s"]
-    if scan is None or scan + age > longest_scan_age_seconds(settings):
-        return "The inbox has not been scanned for too long; the daemon's log says why."
-    return heartbeat.paused
+# The verdict.
 
 
-def age_seconds(heartbeat: Heartbeat, now: datetime) -> float:
-    """Return how long ago it was written.
+@dataclass(frozen=True)
+class Part:
+    """One thing that must be well for Dropframe to work."""
+
+    ok: bool
+    detail: str
+    """A sentence that names no folder, so that anybody may read it."""
+
+
+def judge(
+    heartbeat: Heartbeat | None,
+    settings: Settings,
+    now: datetime,
+    *,
+    disk: DiskGuard | None = None,
+    store_problem: str | None = None,
+) -> dict[str, Part]:
+    """Say of each part of Dropframe whether it is well: the one verdict, told at every door.
 
     Args:
-        heartbeat: What was read.
+        heartbeat: The last one; None if there is none.
+        settings: Of the home.
         now: The time, with its time zone.
+        disk: Watches the data disk; one on the data folder if not given.
+        store_problem: Why the caller cannot read the job store, if it has tried and cannot.
     """
-    return max(0.0, (now - datetime.fromisoformat(heartbeat.updated_at)).total_seconds())
+    return {
+        "daemon": _judge_daemon(heartbeat, now),
+        "store": Part(store_problem is None, store_problem or "The job store is readable."),
+        "disk": _judge_disk(disk or DiskGuard(settings.data_dir, settings.min_free_bytes)),
+        "inbox": _judge_inbox(heartbeat, settings, now),
+        "outbox": _judge_outbox(heartbeat),
+    }
+
+
+def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetime) -> str:
+    """Return what is not well with the daemon's own words on it, which may name folders; nothing if all is well."""
+    wrong = {name: part.detail for name, part in parts.items() if not part.ok}
+    if heartbeat is None or not heartbeat.is_alive(now):  # nobody looks at the folders, which is no news
+        return " ".join(detail for name, detail in wrong.items() if name not in ("inbox", "outbox"))
+    reasons = (heartbeat.paused, heartbeat.inbox.problem, heartbeat.outbox.problem) if wrong else ()
+    return " ".join((*wrong.values(), *filter(None, reasons)))
+
+
+def _judge_daemon(heartbeat: Heartbeat | None, now: datetime) -> Part:
+    if heartbeat is None:
+        return Part(False, f"The daemon has never run here; {START_IT}")
+    age = heartbeat.age_seconds(now)
+    if not heartbeat.is_alive(now):
+        return Part(False, f"The daemon's last heartbeat is {age:.0f} s old; {START_IT}")
+    if heartbeat.state != "running":
+        return Part(False, f"The daemon is {heartbeat.state}.")
+    if heartbeat.paused:
+        return Part(False, "The daemon has paused taking in and running; its log and dropframe health say why.")
+    return Part(True, f"The daemon's last heartbeat is {age:.1f} s old.")
+
+
+def _judge_disk(disk: DiskGuard) -> Part:
+    free = disk.free()
+    if free is None:
+        return Part(False, "The data folder cannot be reached or written.")
+    if free < disk.least:
+        return Part(False, f"{free} bytes are free, fewer than min_free_bytes ({disk.least}); make room.")
+    return Part(True, f"{free} bytes are free.")
+
+
+def _judge_inbox(heartbeat: Heartbeat | None, settings: Settings, now: datetime) -> Part:
+    if heartbeat is None:
+        return Part(False, "The inbox has not been scanned yet.")
+    inbox, scan = heartbeat.inbox, heartbeat.scan_age_seconds(now)
+    if inbox.online is False:
+        return Part(False, "The inbox cannot be reached; mount it again or check its folder.")
+    if inbox.online is None or scan is None:
+        return Part(False, "The inbox has not been scanned yet.")
+    mode = inbox.mode or "unknown"
+    if scan > longest_scan_age_seconds(settings):
+        return Part(False, f"The last good scan of the inbox is {scan:.0f} s old ({mode}).")
+    if inbox.problem:
+        return Part(False, f"The inbox is not watched well ({mode}); the daemon's log says more.")
+    return Part(True, f"The last good scan of the inbox is {scan:.1f} s old ({mode}).")
+
+
+def _judge_outbox(heartbeat: Heartbeat | None) -> Part:
+    online = heartbeat.outbox.online if heartbeat else None
+    if online is None:
+        return Part(False, "The outbox has not been looked at yet.")
+    if not online:
+        return Part(False, "The outbox cannot be reached or written; results wait until it can.")
+    return Part(True, "The outbox can be written.")

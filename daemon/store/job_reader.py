@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
@@ -87,6 +88,18 @@ class JobReader:
         """Return all jobs, or those in one status, by sequence."""
         with self._lock:
             return read_jobs(self._rows, self._index.ordered(status))
+
+    def select(self, wanted: Callable[[Mapping[str, Any]], bool], newest: int | None = None) -> list[Job]:
+        """Return the jobs whose record is wanted, by sequence.
+
+        Args:
+            wanted: Asked about each record, which it must not change.
+            newest: At most so many, the newest; no other job is built.
+        """
+        with self._lock:
+            rows = (self._rows[str(sequence)] for sequence in reversed(self._index.ordered()))
+            found = [read_job(record) for record in itertools.islice(filter(wanted, rows), newest)]
+        return found[::-1]
 
     def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs are in each status."""

@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from daemon.ipc import health
-from daemon.ipc.health import Heartbeat
+from daemon.ipc.health import Heartbeat, InboxBeat, OutboxBeat
 from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
@@ -151,11 +151,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
             updated_at=datetime.now(UTC).isoformat(timespec="microseconds"),
             state="running",
             device="cpu",
-            models=[],
-            inbox={"mode": "events", "online": True, "last_good_scan_age_s": 1.0, "waiting_count": 0, "overflows": 0},
+            inbox=InboxBeat(mode="events", online=True, last_good_scan_age_s=1.0),
+            outbox=OutboxBeat(online=True),
             paused=None,
             queue_length=0,
-            oldest_wait_s=None,
             running=None,
             free_bytes=1,
             min_free_bytes=0,
@@ -176,7 +175,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_the_counters_of_the_sample_are_those_of_the_daemon() -> None:
-    source = (ROOT / "daemon" / "worker.py").read_text()
+    source = (ROOT / "daemon" / "worker" / "worker.py").read_text()
     for name in ("jobs_completed", "jobs_failed", "frames"):
         assert f'"{name}"' in source
 

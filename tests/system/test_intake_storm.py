@@ -69,7 +69,7 @@ def test_every_file_of_a_storm_is_one_job(tmp_path: Path, clip: Path) -> None:
         drop(STORM_FILES // 5)
         overflow(daemon.inbox)
         os.kill(daemon.pid, signal.SIGCONT)
-        wait_for(lambda: (beat := daemon.beat()) is not None and beat.inbox["overflows"] >= 1, 60, "nothing overflowed")
+        wait_for(lambda: (beat := daemon.beat()) is not None and beat.inbox.overflows >= 1, 60, "nothing overflowed")
         for end in (daemon.kill, daemon.stop, daemon.kill):
             drop(STORM_FILES // 10)
             wait_for(daemon.beat, 60)
@@ -87,7 +87,7 @@ def test_every_file_of_a_storm_is_one_job(tmp_path: Path, clip: Path) -> None:
         )
         took = time.monotonic() - ended
         print(f"{STORM_FILES} files were jobs {took:.1f} s after the last was dropped")
-        wait_for(lambda: (beat := daemon.beat()) is not None and beat.inbox["waiting_count"] == 0, 60)
+        wait_for(lambda: (beat := daemon.beat()) is not None and beat.inbox.waiting_count == 0, 60)
         assert [path.name for path in daemon.inbox.iterdir() if not path.name.startswith(".")] == []
         counts = Counter(job.source_name for job in daemon.jobs())
         assert set(counts) == set(names)

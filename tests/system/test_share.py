@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ipc import health, spool
+from daemon.ipc import spool
 from daemon.jobs import JobSource, JobStatus, Options
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
@@ -53,8 +53,8 @@ def large(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Path:
 def online(daemon: Daemon) -> bool | None:
     """What the daemon says of the inbox now; None if it says nothing."""
     beat = daemon.beat()
-    fresh = beat is not None and health.age_seconds(beat, datetime.now(UTC)) < 5
-    return bool(beat.inbox["online"]) if beat is not None and fresh else None
+    fresh = beat is not None and beat.age_seconds(datetime.now(UTC)) < 5
+    return bool(beat.inbox.online) if beat is not None and fresh else None
 
 
 def each_is_one_completed_job(daemon: Daemon, names: set[str]) -> None:
@@ -152,7 +152,7 @@ def test_a_daemon_that_starts_before_its_share_is_mounted_works_and_takes_it_up_
         assert online(daemon) is False
         beat = daemon.beat()
         assert beat is not None
-        assert f"nothing is mounted on {inbox}" in (beat.inbox["problem"] or "")
+        assert f"nothing is mounted on {inbox}" in (beat.inbox.problem or "")
         said = dropframe(home, "health", **settings)
         assert (said.returncode, "inbox cannot be reached" in said.stderr + said.stdout) == (1, True)
         submit(daemon, clip, "submitted.mp4")
@@ -206,14 +206,14 @@ def test_a_share_that_hangs_holds_up_nothing_else_and_loses_nothing(tmp_path: Pa
     with fuse_share(share, home / "inbox") as fuse, running(home, **SETTINGS) as daemon:
         beat = daemon.beat()
         assert beat is not None
-        assert (beat.inbox["mode"], beat.inbox["file_system"]) == ("polling", "fuse")
+        assert (beat.inbox.mode, beat.inbox.file_system) == ("polling", "fuse")
         shutil.copyfile(clip, share / "before.mp4")  # on the other machine, so to say
         daemon.wait_job("before.mp4")
         fuse.hang()
         wait_for(lambda: online(daemon) is False, 60, "it was not said to be offline")
         beat = daemon.beat()
         assert beat is not None
-        assert "has not answered" in (beat.inbox["problem"] or "")
+        assert "has not answered" in (beat.inbox.problem or "")
         submit(daemon, clip, "submitted.mp4")
         assert daemon.wait_job("submitted.mp4").status is JobStatus.COMPLETED
         names = {"before.mp4", "submitted.mp4"} | {f"{number}.mp4" for number in range(5)}
@@ -280,7 +280,7 @@ def test_a_copy_that_a_kill_cut_off_is_done_again_beside_other_work(tmp_path: Pa
         daemon.kill()
         assert not list(videos.glob("*.mp4"))
         daemon.start()
-        wait_for(lambda: (beat := daemon.beat()) and beat.inbox["online"], 60, "it gave no sign of life")
+        wait_for(lambda: (beat := daemon.beat()) and beat.inbox.online, 60, "it gave no sign of life")
         wait_for(lambda: any(videos.glob(".*.part")), 60, "the copy did not begin again")
         fuse.hang()
         submit(daemon, clip, "submitted.mp4")

@@ -13,6 +13,7 @@ import pytest
 
 from daemon import preflight
 from daemon.errors import MachineError, ModelError
+from daemon.fs import space
 from daemon.fs.mounts import Mount
 from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.pipeline import loaded
@@ -96,9 +97,9 @@ def test_a_share_that_is_not_mounted_is_not_made(tmp_path: Path, name: str) -> N
 
 def test_free_space_is_compared_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(home=tmp_path, min_free_bytes=2_000_000_000)
-    monkeypatch.setattr(preflight, "free_bytes", lambda path: 2_100_000_000)
+    monkeypatch.setattr(space, "free_bytes", lambda path: 2_100_000_000)
     assert preflight.check_disk(settings) == Check("disk", True, "2.1 GB free for data")
-    monkeypatch.setattr(preflight, "free_bytes", lambda path: 1_900_000_000)
+    monkeypatch.setattr(space, "free_bytes", lambda path: 1_900_000_000)
     check = preflight.check_disk(settings)
     assert not check.ok
     assert "less than min_free_bytes (2000000000); make room or lower it" in check.sentence
@@ -166,7 +167,7 @@ def test_models_that_cannot_be_loaded_are_a_failed_check(settings: Settings, mon
 
         error: Exception = ModelError("These are no weights.")
 
-    monkeypatch.setattr(loaded, "Loaded", Refusing)
+    monkeypatch.setattr(loaded, "LoadedModels", Refusing)
     assert list(preflight.check_models(settings)) == [Check("models", False, "These are no weights.")]
     Refusing.error = PermissionError(errno.EACCES, "no")
     [check] = preflight.check_models(settings)

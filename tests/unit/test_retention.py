@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from daemon.cli import main
+from daemon.cli import jobs, main
 from daemon.errors import IllegalMove, MachineError, StoreError
 from daemon.fs.identity import identity_of
 from daemon.ingest.model import Dropped
@@ -319,10 +319,10 @@ def test_what_is_gone_is_said_on_the_command_line(tmp_path: Path) -> None:
         done, failed = bench.job(9), bench.job(9, JobStatus.FAILED)
         bench.clean(keep_source_days=7, keep_result_days=7)
     with pytest.raises(IllegalMove, match=r"The result of job .* was removed by retention at 20"):
-        main.results(done.job_id, home=tmp_path)
+        jobs.results(done.job_id, home=tmp_path)
     with pytest.raises(IllegalMove, match="is not kept any more; drop or submit it again"):
-        main.retry(failed.job_id, home=tmp_path)
-    assert "0 to be tried again" in run("retry", "--all-failed", "--home", tmp_path)[1]
+        jobs.retry(failed.job_id, home=tmp_path)
+    assert "0 jobs queued for retry" in run("retry", "--all-failed", "--home", tmp_path)[1]
 
 
 def test_what_is_gone_is_said_over_http(tmp_path: Path) -> None:

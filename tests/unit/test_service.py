@@ -1,4 +1,4 @@
-"""The daemon's end: whatever is sick, slow or asked for twice, it comes."""
+"""The daemon's end: whatever fails, is slow or is asked for twice, it comes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from daemon.errors import MachineError, StoreError
 from daemon.jobs import Job, JobStatus, new_job_id
 from daemon.service import DaemonService
 from daemon.settings import Settings
+from daemon.status import Status
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import ERROR
 
@@ -42,24 +43,42 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    for name in ("worker", "intake", "taking_in", "retention", "pipeline"):
+    for name in ("worker", "intake", "consumer", "retention", "pipeline", "queue", "store", "_outbox_monitor"):
         setattr(made, name, Told(told, name))
+    made.status = Status(
+        made._settings,
+        made.store,
+        made.queue,
+        made.consumer,
+        made.intake,
+        made.worker,
+        made.pipeline,
+        made._outbox_monitor,
+    )
     made._thread = threading.Thread(target=lambda: None)
     made._thread.start()
     return made
 
 
-def test_a_sick_job_store_does_not_keep_the_daemon_from_ending(
+def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
     service: DaemonService, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sick(state: str) -> None:
+    def fails(state: str) -> None:
         told.append(state)
-        raise StoreError("The disk is sick.")
+        raise StoreError("The disk fails.")
 
-    monkeypatch.setattr(service, "_beat", sick)
+    monkeypatch.setattr(service.status, "heartbeat", fails)
     service.shutdown()
-    service._leaving.cancel()
-    assert told == ["worker.stop", "intake.stop", "stopping", "taking_in.stop", "retention.shutdown", "pipeline.close"]
+    service._force_exit.cancel()
+    assert told == [
+        "worker.stop",
+        "intake.stop",
+        "stopping",
+        "consumer.stop",
+        "retention.shutdown",
+        "_outbox_monitor.stop",
+        "pipeline.close",
+    ]
 
 
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:
@@ -126,13 +145,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from daemon import service as module
 from daemon.settings import Settings
+from daemon.status import Status
 
-module.LEAVE_SECONDS = 0.5
+module.FORCE_EXIT_SECONDS = 0.5
 module.STOP_SECONDS = 0.1
 service = module.DaemonService(Settings(home=Path(sys.argv[1])))
-nothing = SimpleNamespace(stop=lambda *_: True, shutdown=lambda: None, close=lambda: None)
-service.worker = service.intake = service.taking_in = service.pipeline = nothing
-service._sign_of_life = lambda state: None
+nothing = SimpleNamespace(stop=lambda *_: True, shutdown=lambda: None, close=lambda: None, write=lambda state: None)
+service.worker = service.intake = service.consumer = service.pipeline = nothing
+service.retention = service.status = service._outbox_monitor = nothing
 service._thread = threading.Thread(target=threading.Event().wait)
 service._thread.start()
 service.shutdown()

@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from daemon.ipc.health import InboxBeat
 from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, cpu_seconds, running, wait_for
@@ -36,9 +36,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield made
 
 
-def inbox_health(daemon: Daemon) -> dict[str, Any]:
+def inbox_health(daemon: Daemon) -> InboxBeat:
     beat = daemon.beat()
-    return {} if beat is None else beat.inbox
+    return InboxBeat() if beat is None else beat.inbox
 
 
 def jobs_of(daemon: Daemon, *names: str) -> Counter[str]:
@@ -56,7 +56,7 @@ def test_a_file_that_is_never_closed_is_shown_and_holds_up_nobody(daemon: Daemon
         daemon.wait_job("beside it.mp4")
 
         def shown() -> bool:
-            waiting = {w["name"]: w["why"] for w in inbox_health(daemon).get("waiting", [])}
+            waiting = {w.name: w.why for w in inbox_health(daemon).waiting}
             return "open for writing" in waiting.get("never closed.mp4", "")
 
         wait_for(shown, 30)
@@ -160,10 +160,10 @@ def test_a_tree_of_a_thousand_levels_moved_in_does_not_end_watching(tmp_path: Pa
     os.close(here)
     deep.rename(daemon.inbox / "deep")
     try:
-        wait_for(lambda: "deep" in (inbox_health(daemon).get("problem") or ""), 90)
+        wait_for(lambda: "deep" in (inbox_health(daemon).problem or ""), 90)
         daemon.drop(clip, "after the tree.mp4")
         assert jobs_of(daemon, "after the tree.mp4") == {"after the tree.mp4": 1}
-        assert inbox_health(daemon)["mode"] == "events"
+        assert inbox_health(daemon).mode == "events"
     finally:
         subprocess.run(["rm", "-rf", str(daemon.inbox / "deep")], check=True)
 
@@ -194,18 +194,18 @@ def test_a_share_with_stale_handles_is_asked_again_with_one_line_in_the_log(tmp_
         waiting = (daemon.inbox / "waiting.mp4").open("wb")  # known before, and not to be forgotten
         waiting.write(clip.read_bytes())
         waiting.flush()
-        wait_for(lambda: inbox_health(daemon).get("waiting_count") == 1, 30)
+        wait_for(lambda: inbox_health(daemon).waiting_count == 1, 30)
         inject = ["-e", "trace=getdents64", "-e", "inject=getdents64:error=ESTALE", "-o", "/dev/null"]
         with subprocess.Popen(["strace", "-f", "-qq", *inject, "-p", str(daemon.pid)]) as tracer:
-            wait_for(lambda: "Stale" in (inbox_health(daemon).get("problem") or ""), 60)
+            wait_for(lambda: "Stale" in (inbox_health(daemon).problem or ""), 60)
             daemon.drop(clip, "meanwhile.mp4")
             time.sleep(3)  # several scans fail
             assert daemon.jobs() == []
-            assert inbox_health(daemon)["waiting_count"] == 1
+            assert inbox_health(daemon).waiting_count == 1
             tracer.send_signal(signal.SIGINT)
         waiting.close()
         assert jobs_of(daemon, "waiting.mp4", "meanwhile.mp4") == {"waiting.mp4": 1, "meanwhile.mp4": 1}
-        wait_for(lambda: not inbox_health(daemon).get("problem"), 30)
+        wait_for(lambda: not inbox_health(daemon).problem, 30)
         assert daemon.log().count("The inbox folder itself cannot be read: Stale file handle.") == 1
 
 
@@ -217,7 +217,7 @@ def test_polling_a_large_tree_costs_little(tmp_path: Path) -> None:
         for file in range(10):
             (folder / f"{file}.mp4.part").touch()
     with running(tmp_path, DROPFRAME_WATCH="polling") as daemon:
-        wait_for(lambda: inbox_health(daemon).get("last_good_scan_age_s") is not None, 60)
+        wait_for(lambda: inbox_health(daemon).last_good_scan_age_s is not None, 60)
         before, begun = cpu_seconds(daemon.pid), time.monotonic()
         time.sleep(10)
         share = (cpu_seconds(daemon.pid) - before) / (time.monotonic() - begun)
@@ -250,13 +250,13 @@ def test_a_source_that_cannot_be_removed_is_taken_once(tmp_path: Path, clip: Pat
 def test_an_inbox_that_is_moved_away_and_made_anew_is_attached_again(tmp_path: Path, clip: Path) -> None:
     with running(tmp_path, **SETTINGS) as daemon:
         daemon.inbox.rename(tmp_path / "elsewhere")
-        wait_for(lambda: inbox_health(daemon).get("online") is False, 30)
+        wait_for(lambda: inbox_health(daemon).online is False, 30)
         daemon.inbox.mkdir()
-        wait_for(lambda: inbox_health(daemon).get("online") is True, 30)
+        wait_for(lambda: inbox_health(daemon).online is True, 30)
         daemon.drop(clip, "a.mp4")
         assert jobs_of(daemon, "a.mp4") == {"a.mp4": 1}
         shutil.copyfile(clip, tmp_path / "elsewhere" / "b.mp4")
         daemon.drop(clip, "c.mp4")
         assert jobs_of(daemon, "c.mp4") == {"c.mp4": 1}
         assert daemon.job("b.mp4") is None
-        assert inbox_health(daemon)["mode"] == "events"
+        assert inbox_health(daemon).mode == "events"

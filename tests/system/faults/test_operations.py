@@ -130,8 +130,8 @@ def test_without_inotify_the_inbox_is_polled_and_that_is_said(tmp_path: Path, cl
         assert daemon.wait_job("clip.mp4").status is COMPLETED
         beat = daemon.beat()
         assert beat is not None
-        assert beat.inbox["mode"] == "polling"
-        assert "so the inbox is polled" in beat.inbox["problem"]
+        assert beat.inbox.mode == "polling"
+        assert "so the inbox is polled" in beat.inbox.problem
         daemon.stop()
     finally:
         daemon.kill()

@@ -188,7 +188,7 @@ def test_what_is_no_file_stays_where_it_is_with_its_reason(aftermath: Aftermath)
     assert (daemon.inbox / "pipe.mp4").is_fifo()
     beat = daemon.beat()
     assert beat is not None
-    said = {waiting["name"]: waiting["why"] for waiting in beat.inbox["waiting"]}
+    said = {waiting.name: waiting.why for waiting in beat.inbox.waiting}
     assert {"pipe.mp4", "socket.mp4", "device.mp4", "link.mp4", "link to a device.mp4"} <= set(said)
     assert "never followed" in said["link.mp4"]
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon import __version__
-from daemon.cli import main
+from daemon.cli import lookup, main
 from daemon.errors import (
     BadOptions,
     IllegalMove,
@@ -167,7 +167,7 @@ def test_a_slip_in_the_name_of_the_home_makes_no_home(home: Path, monkeypatch: p
     monkeypatch.chdir(home)
     for arguments in (["--home", home / "slip"], []):
         for command in (["submit", home / "a.mp4"], ["jobs"]):
-            with pytest.raises(SettingsError, match="is no home of Dropframe"):
+            with pytest.raises(SettingsError, match="is not a Dropframe home"):
                 run(*command, *arguments)
     assert os.listdir(home) == ["a.mp4"]
 
@@ -187,10 +187,10 @@ def test_an_unknown_pipeline_is_told_the_known_ones(home: Path) -> None:
 def test_the_first_characters_of_an_id_are_enough_if_they_are_its_alone(home: Path) -> None:
     job = add(home)
     settings = Settings.load(home=home)
-    assert main.find_job(settings, job.job_id[:4]).job_id == job.job_id
+    assert lookup.find_job(settings, job.job_id[:4]).job_id == job.job_id
     add(home)
     with pytest.raises(UnknownJob, match="More than one job"):
-        main.find_job(settings, "")
+        lookup.find_job(settings, "")
 
 
 def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
@@ -210,8 +210,8 @@ def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
         return found
 
     monkeypatch.setattr(spool, "pending_submissions", look_and_be_overtaken)
-    assert [job.job_id for job in main.known_jobs(settings)] == [job_id]
-    assert [job.job_id for job in main.known_jobs(settings)] == [job_id]
+    assert [job.job_id for job in lookup.known_jobs(settings)] == [job_id]
+    assert [job.job_id for job in lookup.known_jobs(settings)] == [job_id]
 
 
 def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> None:
@@ -220,7 +220,7 @@ def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> Non
         store.move(failed.job_id, JobStatus.RUNNING, started_at=utc_now())
         for job in (failed, refused):
             store.move(job.job_id, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT)
-    with pytest.raises(IllegalMove, match="is failed already"):
+    with pytest.raises(IllegalMove, match="has already failed"):
         run("cancel", waiting.job_id, failed.job_id, "--home", home)
     with pytest.raises(IllegalMove, match=r"is failed; it was refused before it could start, .*; submit it again\.$"):
         run("retry", refused.job_id, "--home", home)
@@ -229,13 +229,13 @@ def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> Non
     with pytest.raises(SettingsError, match="Name one job, or say --all-failed"):
         run("retry", "--home", home)
     assert not (home / "data" / "spool").exists()
-    assert run("retry", "--all-failed", "--home", home) == (0, "1 to be tried again.\n")
+    assert run("retry", "--all-failed", "--home", home) == (0, "1 job queued for retry.\n")
     assert [p.name for p in (home / "data" / "spool").iterdir()] == [f"{failed.job_id}.retry.json"]
 
 
 def test_waiting_for_a_job_that_is_nowhere_ends(home: Path) -> None:
-    with pytest.raises(UnknownJob, match="is not there any more"):
-        main.wait_for(Settings.load(home=home), [new_job_id()])
+    with pytest.raises(UnknownJob, match="no longer exists"):
+        lookup.wait_for(Settings.load(home=home), [new_job_id()])
 
 
 def test_a_token_is_shown_once_with_the_line_for_the_settings() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,7 @@ def beat(now: str, running: dict[str, Any] | None = None, **changes: Any) -> hea
         },
         "paused": None,
         "queue_length": 0,
-        "oldest_wait_s": None,
+        "outbox": {"online": True, "problem": None},
         "running": running,
         "free_bytes": 10**12,
         "min_free_bytes": 0,
@@ -267,7 +268,7 @@ def beat(now: str, running: dict[str, Any] | None = None, **changes: Any) -> hea
         "stage_seconds_total": {"decode": 1.5},
         **changes,
     }
-    return health.Heartbeat(**values)
+    return health.parse(json.dumps(values))
 
 
 def test_an_unchanged_status_is_304_and_waiting_ends_at_once_when_it_changes(tmp_path: Path) -> None:
@@ -529,11 +530,12 @@ def test_readiness_says_which_part_is_not_ready(tmp_path: Path) -> None:
         assert await wrong(beat(now(30))) == {"daemon"}
         assert await wrong(beat(now(), state="starting")) == {"daemon"}
         assert await wrong(beat(now(), paused="Full: /tmp/secret.")) == {"daemon"}
-        inbox = beat(now()).inbox
+        inbox = asdict(beat(now()).inbox)
         assert await wrong(beat(now(), inbox={**inbox, "online": False})) == {"inbox"}
         assert await wrong(beat(now(), inbox={**inbox, "last_good_scan_age_s": 999.0})) == {"inbox"}
         assert await wrong(beat(now(), inbox={**inbox, "last_good_scan_age_s": None})) == {"inbox"}
         assert await wrong(beat(now(), inbox={**inbox, "problem": "x"})) == {"inbox"}
+        assert await wrong(beat(now(), outbox={"online": False, "problem": "/tmp/secret"})) == {"outbox"}
         (tmp_path / "data" / "jobs.json").write_bytes(b"\0" * 100)
         assert await wrong(beat(now())) == {"store"}
 

@@ -1,0 +1,48 @@
+"""Commands that say how it goes: doctor for a person who sets Dropframe up, health for a monitor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import typer
+
+from daemon.cli.common import FAILED, DeviceOption, HomeOption, JsonOption, WeightsOption, escape, load, out, show_json
+from daemon.ipc import health
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(
+    home: HomeOption = None, weights: WeightsOption = None, device: DeviceOption = None, as_json: JsonOption = False
+) -> None:
+    """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
+    from daemon.preflight import all_checks
+
+    settings = load(home, weights=weights, device=device)
+    checks = []
+    for check in all_checks(settings):
+        checks.append(check)
+        if not as_json:
+            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
+            out.print(f"{mark} {check.name}: {escape(check.sentence)}", soft_wrap=True)
+    if as_json:
+        show_json([asdict(check) for check in checks])
+    if not all(check.ok for check in checks):
+        raise typer.Exit(FAILED)
+
+
+@app.command("health")
+def show_health(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Say whether Dropframe works, for monitors: the exit code is 0 if it does, 1 if not."""
+    settings = load(home)
+    heartbeat, now = health.read(settings.data_dir), datetime.now(UTC)
+    parts = health.judge(heartbeat, settings, now)
+    problem = health.explain(parts, heartbeat, now)
+    if as_json:
+        show_json({"ok": not problem, "parts": {name: asdict(part) for name, part in parts.items()}})
+    else:
+        out.print(escape(problem or "Dropframe works."), soft_wrap=True)
+    if problem:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,272 @@
+"""Commands about jobs: submit, jobs, status, results, retry, cancel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from daemon.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    HomeOption,
+    JsonOption,
+    err,
+    escape,
+    load_existing,
+    out,
+    say,
+    show_json,
+    writing_output,
+)
+from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
+from daemon.errors import IllegalMove, Rejected, SettingsError
+from daemon.fs.identity import shown
+from daemon.fs.storage import LocalStorageService
+from daemon.ipc import health, spool
+from daemon.ipc.spool import TicketKind
+from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
+from daemon.mp4 import HEAD_BYTES, submission_problem
+from daemon.settings import Settings
+
+app = typer.Typer()
+
+WHICH = "The job's id, its first characters, or the video's name."
+
+
+@app.command()
+def submit(
+    files: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Videos; they are copied, the originals stay."),
+    ],
+    pipeline: Annotated[str | None, typer.Option(help="Pipeline id (default: the setting default_pipeline).")] = None,
+    frame_stride: Annotated[int, typer.Option(help="Analyse every Nth frame.", min=1)] = 1,
+    max_frames: Annotated[int | None, typer.Option(help="Analyse at most this many frames.", min=1)] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress and wait until the jobs have ended.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit videos. This works while the daemon is down: the jobs wait in the spool.
+
+    With --wait the exit code is 1 if a job failed.
+    """
+    settings = load_existing(home)
+    from daemon.pipeline.pipelines import get_pipeline
+
+    pipeline_id = get_pipeline(pipeline or settings.default_pipeline).pipeline_id
+    refuse_other_files(files)
+    ids = []
+    for file in files:
+        job_id = spool.submit(
+            settings.spool_dir,
+            file,
+            source=JobSource.CLI,
+            source_name=file.name,
+            pipeline_id=pipeline_id,
+            options=Options(frame_stride, max_frames),
+        )
+        ids.append(job_id)
+        if not as_json:
+            out.print(f"{job_id}  {escape(file.name)}", soft_wrap=True)
+    if not daemon_alive(settings):
+        where = escape(str(settings.home))
+        say(err, f"The daemon is not running; the jobs start when it does: dropframe run --home {where}")
+    if wait:
+        show_ends(settings, ids, as_json)
+    elif as_json:
+        show_json([{"job_id": job_id} for job_id in ids])
+
+
+def refuse_other_files(files: list[Path]) -> None:
+    """Look at the first bytes of each file.
+
+    Raises:
+        Rejected: one is not an MP4.
+    """
+    for file in files:
+        with file.open("rb") as opened:
+            if problem := submission_problem(opened.read(HEAD_BYTES)):
+                raise Rejected(f"{shown(file.name)} was not submitted. {problem}")
+
+
+def show_ends(settings: Settings, ids: list[str], as_json: bool) -> None:
+    """Wait until jobs have ended and show how; exit with 1 if one failed."""
+    try:
+        ends = wait_for(settings, ids)
+    except KeyboardInterrupt:
+        where = escape(str(settings.home))
+        say(err, f"No longer waiting; the jobs go on. See how they are: dropframe jobs --home {where}")
+        raise typer.Exit(INTERRUPTED) from None
+    ended = [ends[job_id] for job_id in ids]
+    if as_json:
+        show_json([job.to_record() for job in ended])
+    for job in () if as_json else ended:
+        say_end(settings, job)
+    if any(job.status is JobStatus.FAILED for job in ended):
+        raise typer.Exit(FAILED)
+
+
+def say_end(settings: Settings, job: Job) -> None:
+    """Print how a job ended."""
+    if job.status is JobStatus.FAILED:
+        err.print(f"[red]failed[/] {escape(job.source_name)}: {escape(job.error_message or '')}", soft_wrap=True)
+        return
+    from daemon.worker.outbox import Outbox
+
+    out.print(escape(f"completed {job.source_name}: {Outbox(settings.outbox_dir).path(job)}"), soft_wrap=True)
+    for warning in (job.summary or {}).get("warnings", []):
+        out.print(f"[yellow]note[/] {escape(warning)}", soft_wrap=True)
+
+
+@app.command()
+def jobs(
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs whose video's name contains this.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only jobs of this pipeline.")] = None,
+    limit: Annotated[int, typer.Option(help="Show at most N, newest first.", metavar="N", min=1)] = 20,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first, and the files waiting in the inbox."""
+    settings = load_existing(home)
+
+    def wanted(record: Mapping[str, Any]) -> bool:
+        named = name is None or name.casefold() in record["source_name"].casefold()
+        return named and pipeline in (None, record["pipeline_id"])
+
+    found = known_jobs(settings, status, wanted=wanted, newest=limit)[::-1]
+    if as_json:
+        show_json([job.to_record() for job in found])
+        return
+    show_table(found)
+    heartbeat = health.of_running_daemon(settings.data_dir)
+    if heartbeat is None:
+        say(err, f"No daemon is running in {escape(str(settings.home))}.")
+        return
+    for file in heartbeat.inbox.waiting:
+        out.print(escape(f"waiting in the inbox: {file.name} ({file.age_s:.0f} s): {file.why}"), soft_wrap=True)
+    if heartbeat.paused:
+        err.print(escape(heartbeat.paused), soft_wrap=True)
+
+
+def show_table(found: list[Job]) -> None:
+    """Print jobs, a line each."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "status", "frames", "name", "note"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("job", "status"))
+    for job in found:
+        frames = f"{job.frames_processed}/{job.frames_total}" if job.frames_total else ""
+        note = job.error_message or " ".join((job.summary or {}).get("warnings", ()))
+        table.add_row(job.job_id[:8], job.status, frames, escape(job.source_name), escape(note))
+    out.print(table)
+
+
+@app.command()
+def status(
+    job: Annotated[str, typer.Argument(help=WHICH)], home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Show one job."""
+    record = find_job(load_existing(home), job).to_record()
+    if as_json:
+        show_json(record)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in record.items():
+        if name != "claim" and value not in (None, ""):
+            table.add_row(name, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    out.print(table)
+
+
+@app.command()
+def results(
+    job: Annotated[str, typer.Argument(help=WHICH)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of the screen.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Has no effect: the result is always JSON.")] = False,
+) -> None:
+    """Print a completed job's result document (JSON)."""
+    settings = load_existing(home)
+    found = find_job(settings, job)
+    if found.status is not JobStatus.COMPLETED or found.output_path is None:
+        reason = f": {found.error_message}" if found.error_message else "."
+        raise IllegalMove(f"Job {found.job_id} is {found.status} and has no result{reason}")
+    if found.result_removed_at:
+        raise IllegalMove(f"The result of job {found.job_id} was removed by retention at {found.result_removed_at}.")
+    if output is not None:
+        refuse_output(output)
+    with LocalStorageService(settings.data_dir).load_file(found.output_path) as document:
+        if output is None:
+            with writing_output():
+                shutil.copyfileobj(document, sys.stdout.buffer, 1 << 20)
+        else:
+            with output.open("wb") as target:
+                shutil.copyfileobj(document, target, 1 << 20)
+
+
+def refuse_output(output: Path) -> None:
+    """Look whether a file can be written there.
+
+    Raises:
+        SettingsError: its folder does not exist, or it is a folder itself.
+    """
+    if output.is_dir():
+        raise SettingsError(f"{shown(str(output))} is a folder; with --output, name a file.")
+    if not output.parent.is_dir():
+        raise SettingsError(f"The folder {shown(str(output.parent))} does not exist; make it, or name another file.")
+
+
+@app.command()
+def retry(
+    job: Annotated[str | None, typer.Argument(help=WHICH)] = None,
+    all_failed: Annotated[bool, typer.Option("--all-failed", help="Retry every failed job.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put failed jobs back into the queue."""
+    settings = load_existing(home)
+    if (job is None) == (not all_failed):
+        raise SettingsError("Name one job, or say --all-failed.")
+    if job is None:
+        chosen = [found for found in known_jobs(settings, JobStatus.FAILED) if not why_no_retry(vars(found))]
+    else:
+        chosen = [find_job(settings, job)]
+    for found in chosen:
+        if why := why_no_retry(vars(found)):
+            raise IllegalMove(f"Job {found.job_id} is {found.status}; {why}.")
+    for found in chosen:
+        spool.request(settings.spool_dir, TicketKind.RETRY, found.job_id)
+    if as_json:
+        show_json([found.to_record() for found in chosen])
+    else:
+        out.print(f"{len(chosen)} {'job' if len(chosen) == 1 else 'jobs'} queued for retry.")
+
+
+@app.command()
+def cancel(
+    jobs: Annotated[list[str], typer.Argument(help="Ids of jobs, their first characters, or names of videos.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel waiting or running jobs; they end as failed, with the reason cancelled."""
+    settings = load_existing(home)
+    chosen = [find_job(settings, job) for job in jobs]
+    for found in chosen:
+        if found.ended:
+            raise IllegalMove(f"Job {found.job_id} has already {found.status}.")
+    for found in chosen:
+        spool.request(settings.spool_dir, TicketKind.CANCEL, found.job_id)
+        if not as_json:
+            out.print(f"{found.job_id} is being cancelled.")
+    if as_json:
+        show_json([found.to_record() for found in chosen])
