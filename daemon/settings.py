@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -28,9 +30,27 @@ from daemon.errors import SettingsError
 ENV_PREFIX = "DROPFRAME_"
 CONFIG_FILE = "dropframe.toml"
 NOT_SETTINGS = frozenset({"DROPFRAME_CONFIG", "DROPFRAME_FAULT"})
-"""Environment variables of ours that are no settings: where the TOML file is, and the fault hook of tests."""
+"""Environment variables of ours that are not settings: where the TOML file is, and the failpoint of tests."""
 FOLDERS = {"home": ".", "inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir": "data", "weights": None}
 """The settings that are paths, with where they point below the home."""
+
+
+def _unit(name: str, least: int = 0) -> FieldInfo:
+    """Say in which unit a setting is, and the least it can be."""
+    return FieldInfo(ge=least, json_schema_extra={"unit": name})
+
+
+Seconds = Annotated[float, _unit("seconds")]
+Days = Annotated[float, _unit("days")]
+Bytes = Annotated[int, _unit("bytes")]
+BytesPerSecond = Annotated[float, _unit("bytes/s")]
+FramesPerSecond = Annotated[float, _unit("frames/s")]
+Pixels = Annotated[int, _unit("px", 1)]
+Frames = Annotated[int, _unit("frames", 1)]
+Requests = Annotated[int, _unit("requests", 1)]
+Connections = Annotated[int, _unit("connections", 1)]
+Uploads = Annotated[int, _unit("uploads", 1)]
+Jobs = Annotated[int, _unit("jobs", 1)]
 
 
 class Settings(BaseSettings):
@@ -43,44 +63,28 @@ class Settings(BaseSettings):
     outbox_dir: Path = Field(Path("outbox"), description="Where results appear; may be a network share.")
     data_dir: Path = Field(Path("data"), description="Jobs, stored videos, models; must be a local disk.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe log lines that are written."
+        "info", description="The least severe log lines to write."
     )
 
     watch: Literal["auto", "events", "polling"] = Field(
         "auto", description="How the inbox is watched; auto polls network and FUSE file systems."
     )
-    poll_seconds: float = Field(
-        2.0, gt=0, description="Time between two scans when polling.", json_schema_extra={"unit": "seconds"}
-    )
-    rescan_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="Time between two full scans when events work.",
-        json_schema_extra={"unit": "seconds"},
-    )
-    settle_seconds: float = Field(
+    poll_seconds: Seconds = Field(2.0, gt=0, description="Time between two scans when polling.")
+    rescan_seconds: Seconds = Field(60.0, gt=0, description="Time between two full scans when events work.")
+    settle_seconds: Seconds = Field(
         2.0,
-        ge=0,
-        description="A file not known to be closed is whole when size and mtime stay the same this long.",
-        json_schema_extra={"unit": "seconds"},
+        description="A file not known to be closed is whole once its size and mtime have not changed for this long.",
     )
-    incomplete_timeout_seconds: float = Field(
-        600.0,
-        gt=0,
-        description="A file that stopped growing while incomplete is rejected after this long.",
-        json_schema_extra={"unit": "seconds"},
+    incomplete_timeout_seconds: Seconds = Field(
+        600.0, gt=0, description="An incomplete file that has stopped growing is rejected after this long."
     )
     ignore: list[str] = Field(
-        default_factory=list, description="More file name patterns (globs) never to touch in the inbox."
+        default_factory=list,
+        description="File name patterns (globs) never to touch in the inbox, besides the built-in ones.",
     )
-    max_video_bytes: int = Field(
-        100_000_000_000, gt=0, description="Largest video taken.", json_schema_extra={"unit": "bytes"}
-    )
-    min_free_bytes: int = Field(
-        500_000_000,
-        ge=0,
-        description="With less free space on the data disk, taking in and running pause.",
-        json_schema_extra={"unit": "bytes"},
+    max_video_bytes: Bytes = Field(100_000_000_000, gt=0, description="Largest video accepted.")
+    min_free_bytes: Bytes = Field(
+        500_000_000, description="With less free space than this on the data disk, taking in and running pause."
     )
 
     default_pipeline: str = Field("yolo_ocr", description="Pipeline of files dropped into the inbox itself.")
@@ -88,116 +92,70 @@ class Settings(BaseSettings):
         "auto",
         pattern=r"^(auto|cpu|cuda:\d+)$",
         description="auto, cpu or cuda:N; auto takes a GPU if there is one.",
+        json_schema_extra={"allowed": "auto, cpu or cuda:N"},
     )
     weights: Path | None = Field(
         None, description="Object weights (.pt); without it the newest .pt in data/models/ is used."
     )
-    confidence: float = Field(0.25, gt=0, lt=1, description="Least confidence of a detection.")
-    iou: float = Field(0.7, gt=0, lt=1, description="Overlap above which the weaker of two boxes is dropped.")
-    image_size: int = Field(
-        640,
-        ge=64,
-        multiple_of=32,
-        description="Longer side of the detector's input.",
-        json_schema_extra={"unit": "px"},
-    )
+    confidence: float = Field(0.25, gt=0, lt=1, description="Lowest confidence of a detection that is kept.")
+    iou: float = Field(0.7, gt=0, lt=1, description="Overlap (IoU) above which the weaker of two boxes is dropped.")
+    image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
         "auto",
         description="What finds the lines of text: the YOLO that comes with Dropframe, or RapidOCR's detector; "
         "auto takes RapidOCR's where there are object weights.",
     )
     text_engine: Literal["rapidocr", "tesseract"] = Field("rapidocr", description="What reads text.")
-    text_detect_size: int = Field(
+    text_detect_size: Pixels = Field(
         384,
         ge=64,
         multiple_of=32,
         description="Shorter side of the picture that RapidOCR's detector sees; larger finds smaller text.",
-        json_schema_extra={"unit": "px"},
     )
-    text_confidence: float = Field(0.5, ge=0, le=1, description="Least confidence of a line of text.")
-    segment_frames: int = Field(
+    text_confidence: float = Field(0.5, ge=0, le=1, description="Lowest confidence of a line of text that is kept.")
+    segment_frames: Frames = Field(
         250,
-        ge=1,
-        description="Frames after which a running job's work is saved; nothing is remembered across.",
-        json_schema_extra={"unit": "frames"},
+        description="Frames after which a running job's work is saved; nothing carries over from one such segment to the next.",
     )
 
-    max_attempts: int = Field(3, ge=1, description="Attempts of a job that fails for a passing reason.")
-    retry_seconds: float = Field(
-        5.0,
-        ge=0,
-        description="Wait before the second attempt; doubles each time.",
-        json_schema_extra={"unit": "seconds"},
+    max_attempts: int = Field(
+        3, ge=1, description="Attempts at a job that fails for a temporary reason, the first included."
     )
-    stall_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="A job from which no frame comes for this long is ended and tried again.",
-        json_schema_extra={"unit": "seconds"},
+    retry_seconds: Seconds = Field(5.0, description="Wait before the second attempt; it doubles each time.")
+    stall_seconds: Seconds = Field(
+        60.0, gt=0, description="A job that yields no frame for this long is stopped and tried again."
     )
-    start_seconds: float = Field(
-        600.0,
-        gt=0,
-        description="Longest time to load models, the first export of weights included.",
-        json_schema_extra={"unit": "seconds"},
+    start_seconds: Seconds = Field(
+        600.0, gt=0, description="Longest time to load models, the first export of weights included."
     )
-    max_job_seconds: float = Field(
-        172_800.0, gt=0, description="Longest time of one attempt.", json_schema_extra={"unit": "seconds"}
+    max_job_seconds: Seconds = Field(172_800.0, gt=0, description="Longest time of one attempt.")
+    memory_limit_bytes: Bytes = Field(
+        0, description="Memory of the pipeline process above which it is stopped; 0 means 60 % of the machine's."
     )
-    memory_limit_bytes: int = Field(
-        0,
-        ge=0,
-        description="Memory of the pipeline process above which it is ended; 0 means 60 % of the machine's.",
-        json_schema_extra={"unit": "bytes"},
-    )
-    max_frame_pixels: int = Field(
-        36_000_000, gt=0, description="Largest frame that is decoded.", json_schema_extra={"unit": "px"}
-    )
-    max_fps: float = Field(
-        1000.0, gt=0, description="Highest frame rate believed.", json_schema_extra={"unit": "frames/s"}
-    )
-    max_video_seconds: float = Field(
-        172_800.0, gt=0, description="Longest video taken.", json_schema_extra={"unit": "seconds"}
-    )
-    max_video_frames: int = Field(
-        20_000_000, gt=0, description="Most frames a video may hold.", json_schema_extra={"unit": "frames"}
-    )
+    max_frame_pixels: Pixels = Field(36_000_000, description="Largest frame that is decoded.")
+    max_fps: FramesPerSecond = Field(1000.0, gt=0, description="Highest frame rate accepted.")
+    max_video_seconds: Seconds = Field(172_800.0, gt=0, description="Longest video accepted.")
+    max_video_frames: Frames = Field(20_000_000, description="Most frames a video may hold.")
 
-    keep_source_days: float = Field(
-        0.0,
-        ge=0,
-        description="Stored videos of jobs that ended longer ago are removed; 0 keeps them for ever.",
-        json_schema_extra={"unit": "days"},
+    keep_source_days: Days = Field(
+        0.0, description="Stored videos of jobs that ended longer ago are removed; 0 keeps them for ever."
     )
-    keep_source_bytes: int = Field(
+    keep_source_bytes: Bytes = Field(
         0,
-        ge=0,
-        description="While stored videos of ended jobs are more than this, the oldest is removed; 0 is no limit.",
-        json_schema_extra={"unit": "bytes"},
+        description="While the stored videos of ended jobs take more than this, the oldest is removed; 0 is no limit.",
     )
-    keep_result_days: float = Field(
+    keep_result_days: Days = Field(
         0.0,
-        ge=0,
         description="Results of jobs that completed longer ago are removed, in the outbox too; 0 keeps them for ever.",
-        json_schema_extra={"unit": "days"},
     )
-    keep_result_bytes: int = Field(
-        0,
-        ge=0,
-        description="While results are more than this, the oldest is removed, in the outbox too; 0 is no limit.",
-        json_schema_extra={"unit": "bytes"},
+    keep_result_bytes: Bytes = Field(
+        0, description="While results take more than this, the oldest is removed, in the outbox too; 0 is no limit."
     )
-    keep_rejected_days: float = Field(
-        0.0,
-        ge=0,
-        description="Files rejected longer ago are removed with their reasons; 0 keeps them for ever.",
-        json_schema_extra={"unit": "days"},
+    keep_rejected_days: Days = Field(
+        0.0, description="Files rejected longer ago are removed with their reasons; 0 keeps them for ever."
     )
-    keep_rejected_bytes: int = Field(
-        0,
-        ge=0,
-        description="While rejected files are more than this, the oldest is removed; 0 is no limit.",
-        json_schema_extra={"unit": "bytes"},
+    keep_rejected_bytes: Bytes = Field(
+        0, description="While rejected files take more than this, the oldest is removed; 0 is no limit."
     )
 
     host: str = Field(
@@ -217,60 +175,22 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Other web sites whose pages may call the sidecar, such as https://example.org.",
     )
-    max_requests: int = Field(
-        256,
-        ge=1,
-        description="Requests served at a time; more are refused with 503.",
-        json_schema_extra={"unit": "requests"},
+    max_requests: Requests = Field(256, description="Requests served at a time; more are refused with 503.")
+    max_connections: Connections = Field(1000, description="Open connections; above this, idle ones are closed first.")
+    max_uploads: Uploads = Field(16, description="Uploads received at a time; more are refused with 503.")
+    max_queue: Jobs = Field(10_000, description="Jobs that may wait; above this, uploads are refused with 503.")
+    header_seconds: Seconds = Field(
+        10.0, gt=0, description="Longest time a client may take to send the head of a request."
     )
-    max_connections: int = Field(
-        1000,
-        ge=1,
-        description="Open connections; above it those that wait idle are closed first.",
-        json_schema_extra={"unit": "connections"},
+    upload_stall_seconds: Seconds = Field(
+        30.0, gt=0, description="An upload or download that does not move for this long is ended."
     )
-    max_uploads: int = Field(
-        16,
-        ge=1,
-        description="Uploads received at a time; more are refused with 503.",
-        json_schema_extra={"unit": "uploads"},
+    upload_min_rate: BytesPerSecond = Field(
+        1000.0, description="Lowest speed of an upload, after its first upload_stall_seconds."
     )
-    max_queue: int = Field(
-        10_000,
-        ge=1,
-        description="Jobs that may wait; above it uploads are refused with 503.",
-        json_schema_extra={"unit": "jobs"},
-    )
-    header_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="Longest time a client may take to send the head of a request.",
-        json_schema_extra={"unit": "seconds"},
-    )
-    upload_stall_seconds: float = Field(
-        30.0,
-        gt=0,
-        description="An upload, or a download, from which nothing moves for this long is ended.",
-        json_schema_extra={"unit": "seconds"},
-    )
-    upload_min_rate: float = Field(
-        1000.0,
-        ge=0,
-        description="Least speed of an upload, after its first upload_stall_seconds.",
-        json_schema_extra={"unit": "bytes/s"},
-    )
-    upload_max_seconds: float = Field(
-        21_600.0, gt=0, description="Longest time of one upload.", json_schema_extra={"unit": "seconds"}
-    )
-    max_wait_seconds: float = Field(
-        60.0,
-        ge=0,
-        description="Longest time that a status call waits for a change.",
-        json_schema_extra={"unit": "seconds"},
-    )
-    idempotency_days: float = Field(
-        7.0, gt=0, description="How long an Idempotency-Key is remembered at least.", json_schema_extra={"unit": "days"}
-    )
+    upload_max_seconds: Seconds = Field(21_600.0, gt=0, description="Longest time of one upload.")
+    max_wait_seconds: Seconds = Field(60.0, description="Longest time that a status call waits for a change.")
+    idempotency_days: Days = Field(7.0, gt=0, description="How long an Idempotency-Key is remembered, at least.")
 
     @property
     def spool_dir(self) -> Path:
@@ -316,7 +236,7 @@ class Settings(BaseSettings):
         try:
             file = TomlConfigSettingsSource(settings_cls, path)
         except ValueError as error:
-            raise SettingsError(f"{path} is no TOML file: {error}.") from error
+            raise SettingsError(f"{path} is not a TOML file: {error}.") from error
         return init_settings, EnvSettingsSource(settings_cls), file
 
     @classmethod
@@ -330,13 +250,15 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError("; ".join(_sentence(e) for e in error.errors())) from error
+            raise SettingsError(" ".join(dict.fromkeys(map(_sentence, error.errors())))) from error
         except ValueError as error:  # a list in the environment that is not JSON
-            raise SettingsError(f"The settings cannot be read: {error}") from error
+            named = re.search(r'field "(\w+)"', str(error))
+            name = ENV_PREFIX + named[1].upper() if named else "A setting"
+            raise SettingsError(f"""{name} must be a list in JSON, such as '["a", "b"]'.""") from error
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """Return ``"; did you mean …?"`` for the known name nearest to an unknown one, or nothing."""
+    """Return ``"; did you mean …?"`` for the known name nearest to an unknown one, or all names."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]}?" if close else f"; the names are {', '.join(sorted(names))}."
 
@@ -345,11 +267,42 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     for name in environment:
         if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS and name not in known:
-            raise SettingsError(f"The environment variable {name} is no setting{nearest(name, known)}")
+            raise SettingsError(f"The environment variable {name} is not a setting{nearest(name, known)}")
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    name = ".".join(str(part) for part in error["loc"]) or "settings"
+    """Say which setting is wrong, what it must be and what it is."""
+    name = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
-        return f"{name} is no setting{nearest(name, list(Settings.model_fields))}"
-    return f"{name}: {error['msg']}, not {error['input']!r}"
+        return f"{name} is not a setting{nearest(name, list(Settings.model_fields))}"
+    if name not in Settings.model_fields:
+        return f"{name}: {error['msg']}."
+    return f"{name} must be {allowed_values(Settings.model_fields[name])}, not {error['input']!r}."
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """Describe the values that a setting can have, such as ``a whole number from 0 to 65535``."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    if "allowed" in extra:
+        return str(extra["allowed"])
+    if get_origin(field.annotation) is Literal:
+        *others, last = (f"'{value}'" for value in get_args(field.annotation))
+        return f"{', '.join(others)} or {last}"
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", list[str]: "a list of texts"}
+    kind = kinds.get(field.annotation, "a path")
+    unit = f" of {extra['unit']}" if "unit" in extra else ""
+    return kind + unit + _limits(field)
+
+
+def _limits(field: FieldInfo) -> str:
+    limits: dict[str, Any] = {}
+    for rule in field.metadata:  # a setting's own come before those of its unit
+        for name in ("gt", "ge", "lt", "le", "multiple_of"):
+            if (value := getattr(rule, name, None)) is not None:
+                limits.setdefault(name, value)
+    if "lt" in limits:
+        return f" between {limits['gt']} and {limits['lt']}"
+    if "le" in limits:
+        return f" from {limits['ge']} to {limits['le']}"
+    least = f" greater than {limits['gt']}" if "gt" in limits else f", {limits['ge']} or more" if "ge" in limits else ""
+    return least + (f", a multiple of {limits['multiple_of']}" if "multiple_of" in limits else "")

@@ -312,7 +312,7 @@ def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:
     for command in ("daemon", "run", "jobs", "doctor"):
         done = dropframe(tmp_path, command)
         assert done.returncode == main.USAGE
-        assert done.stderr.strip() == "dropframe: stall_secs is no setting; did you mean stall_seconds?"
+        assert done.stderr.strip() == "dropframe: stall_secs is not a setting; did you mean stall_seconds?"
 
 
 def test_doctor_finds_nothing_wrong_with_a_good_home(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from daemon.cli import jobs, main
+from daemon.cli import jobs
 from daemon.errors import IllegalMove, MachineError, StoreError
 from daemon.fs.identity import identity_of
 from daemon.ingest.model import Dropped

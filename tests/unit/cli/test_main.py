@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from daemon import __version__
-from daemon.cli import lookup, main
+from daemon import __version__, preflight
+from daemon.cli import jobs, lookup, main
 from daemon.errors import (
     BadOptions,
     IllegalMove,
@@ -23,7 +23,8 @@ from daemon.errors import (
     UnknownJob,
 )
 from daemon.ipc import spool
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, utc_now
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
+from daemon.preflight import Check
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.tokens import find_token, parse_token
@@ -191,6 +192,88 @@ def test_the_first_characters_of_an_id_are_enough_if_they_are_its_alone(home: Pa
     add(home)
     with pytest.raises(UnknownJob, match="More than one job"):
         lookup.find_job(settings, "")
+
+
+def test_a_job_is_found_by_the_name_of_its_video(home: Path) -> None:
+    job, twice = add(home, source_name="a.mp4"), [add(home, source_name="b.mp4") for _ in range(2)]
+    settings = Settings.load(home=home)
+    assert lookup.find_job(settings, "a.mp4").job_id == job.job_id
+    assert json.loads(run("status", "a.mp4", "--home", home, "--json")[1])["job_id"] == job.job_id
+    with pytest.raises(UnknownJob, match=r"No job has the name 'c\.mp4' or an id that begins with it"):
+        lookup.find_job(settings, "c.mp4")
+    result = CliRunner().invoke(main.app, ["status", "b.mp4", "--home", str(home)])
+    assert isinstance(result.exception, UnknownJob)
+    assert str(result.exception) == "More than one job fits 'b.mp4'; name one by its id."
+    assert [line.split() for line in result.output.splitlines()] == [
+        [job.job_id, "pending", "b.mp4"] for job in reversed(twice)
+    ]
+
+
+def test_of_very_many_candidates_the_newest_are_listed(home: Path) -> None:
+    with JobStore.open(home / "data") as store:
+        store.create([Job(new_job_id(), source_name="b.mp4") for _ in range(lookup.MOST_CANDIDATES + 3)])
+    result = CliRunner().invoke(main.app, ["status", "b.mp4", "--home", str(home)])
+    assert len(result.output.splitlines()) == lookup.MOST_CANDIDATES + 1
+    assert result.output.splitlines()[-1] == "… and 3 more"
+
+
+def test_the_list_holds_the_newest_jobs_that_fit(home: Path) -> None:
+    (home / "a.mp4").write_bytes(BEGINNING)
+    for number in range(3):
+        add(home, source_name=f"Match {number}.mp4", pipeline_id="yolo" if number else "ocr_only")
+    run("submit", home / "a.mp4", "--home", home)
+
+    def listed(*flags: object) -> list[str]:
+        return [job["source_name"] for job in json.loads(run("jobs", "--json", "--home", home, *flags)[1])]
+
+    assert listed() == ["a.mp4", "Match 2.mp4", "Match 1.mp4", "Match 0.mp4"]
+    assert listed("--limit", 2) == ["a.mp4", "Match 2.mp4"]
+    assert listed("--name", "match", "--limit", 2) == ["Match 2.mp4", "Match 1.mp4"]
+    assert listed("--pipeline", "ocr_only") == ["Match 0.mp4"]
+    assert listed("--status", "failed") == []
+
+
+def test_a_result_goes_to_a_file_whose_folder_exists(home: Path) -> None:
+    job = add(home)
+    with JobStore.open(home / "data") as store:
+        store.move(job.job_id, JobStatus.RUNNING)
+        store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
+    (home / "data" / output_key(job.job_id)).parent.mkdir()
+    (home / "data" / output_key(job.job_id)).write_bytes(b"{}")
+    with pytest.raises(SettingsError, match=f"The folder {home}/none does not exist; make it, or name another file"):
+        run("results", job.job_id, "-o", home / "none" / "a.json", "--home", home)
+    with pytest.raises(SettingsError, match=f"{home} is a folder; with --output, name a file"):
+        run("results", job.job_id, "-o", home, "--home", home)
+    assert run("results", job.job_id, "-o", home / "a.json", "--home", home) == (0, "")
+    assert (home / "a.json").read_bytes() == b"{}"
+
+
+def test_ctrl_c_ends_waiting_and_says_that_the_jobs_go_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "wait_for", interrupt)
+    monkeypatch.setenv("COLUMNS", "500")
+    (home / "a.mp4").write_bytes(BEGINNING)
+    code, text = run("submit", home / "a.mp4", "--wait", "--home", home)
+    assert code == 130
+    assert f"No longer waiting; the jobs go on. See how they are: dropframe jobs --home {home}\n" in text
+
+
+def test_doctor_makes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
+    code, text = run("doctor", "--home", home / "new")
+    assert code == main.FAILED
+    lines = dict(line.split(": ", 1) for line in text.splitlines())
+    assert [name for name, said in lines.items() if said.endswith(", which the first start makes")] == [
+        *("ok   inbox", "ok   outbox", "ok   data")
+    ]
+    assert lines["ok   disk"].endswith("GB free for data")
+    assert os.listdir(home) == []
+
+
+def test_completion_can_be_installed() -> None:
+    assert "--install-completion" in run("--help")[1]
 
 
 def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
