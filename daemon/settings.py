@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     text_confidence: float = Field(0.5, ge=0, le=1, description="Lowest confidence of a line of text that is kept.")
     segment_frames: Frames = Field(
         250,
-        description="Frames after which a running job's work is saved; nothing carries over from one such segment to the next.",
+        description="Frames after which a running job's work is saved; nothing carries over to the next ones.",
     )
 
     max_attempts: int = Field(
