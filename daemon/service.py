@@ -20,6 +20,7 @@ from daemon.ingest.intake import Intake
 from daemon.ipc import spool
 from daemon.ipc.health import longest_scan_age_seconds
 from daemon.ipc.spool import Ticket, TicketKind
+from daemon.ipc.spool_sweep import sweep as sweep_spool
 from daemon.ipc.systemd import notify
 from daemon.jobs import ErrorKind, JobStatus
 from daemon.logs import LogOnce
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 SPOOL_SECONDS = 0.25
 """Time between two looks into the spool."""
+SWEEP_SECONDS = 60.0
+"""Time between two removals of what dead submitters left in the spool."""
 HEARTBEAT_SECONDS = 1.0
 """Time between two heartbeats."""
 ERROR_SECONDS = 1.0
@@ -71,7 +74,7 @@ class DaemonService:
         self._stop_copying: Callable[[], None] = lambda: None
         self._fatal: DropframeError | None = None
         self._log_once = LogOnce(log)
-        self._spool_due = self._heartbeat_due = 0.0
+        self._spool_due = self._sweep_due = self._heartbeat_due = 0.0
 
     def stop(self) -> None:
         """End ``main_loop`` soon, and a copy that it is in the middle of. Safe to call from a signal handler."""
@@ -219,6 +222,10 @@ class DaemonService:
                 self._handle_ticket(ticket)
             if self.queue.size():
                 self.worker.wake()
+        if now >= self._sweep_due:
+            self._sweep_due = now + SWEEP_SECONDS
+            if removed := sweep_spool(self._settings.spool_dir, time.time()):
+                log.info("Removed %d files of submissions that were never finished", removed)
         self.retention.step(now)
         if self.worker.running is None and self.queue.size() == 0:
             self.store.compact_if_worthwhile()

@@ -30,7 +30,7 @@ from sidecar.metrics import Metrics
 from sidecar.multipart import FIELDS, FormReader, boundary_of
 from sidecar.problems import Problem, bad_field, bad_fields, busy
 from sidecar.state import State
-from sidecar.upload_file import UploadFile, disk_full, storage_problem, sweep
+from sidecar.upload_file import UploadFile, disk_full, storage_problem
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,10 @@ class Submissions:
         self._executor = ThreadPoolExecutor(settings.max_uploads, "upload")
 
     async def sweep_loop(self) -> None:
-        """Remove what was left behind, now and then, until cancelled."""
+        """Forget old keys, now and then, until cancelled; what is left behind in the spool the daemon removes."""
         while True:
-            now = time.time()
             with contextlib.suppress(OSError):
-                if removed := await asyncio.to_thread(sweep, self._state.spool_dir, now):
-                    log.info("removed %d files of uploads that were never answered", removed)
-                await asyncio.to_thread(self._keys.sweep, now, self._settings.idempotency_days)
+                await asyncio.to_thread(self._keys.sweep, time.time(), self._settings.idempotency_days)
             await asyncio.sleep(SWEEP_SECONDS)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.fs.space import FULL, free_bytes
-from daemon.ipc.spool import FILE_MODE, is_orphan
+from daemon.ipc.spool import FILE_MODE
 from sidecar.problems import Problem, busy
 
 BLOCK_BYTES = 2 << 20
@@ -20,8 +20,6 @@ START_BYTES = 16 << 20
 """The disk is told to begin each time so much has come, so that little is left to wait for at the end."""
 CHECK_BYTES = 64 << 20
 """Written between two looks at the free space."""
-LEFTOVER_SECONDS = 60.0
-"""A part nobody holds open, or a video without a ticket, is removed when nothing has changed it for this long."""
 
 
 def disk_full() -> Problem:
@@ -37,7 +35,7 @@ def storage_problem(error: OSError) -> Problem:
 
 
 class UploadFile:
-    """One upload's file. It holds a lock while it is open, by which ``sweep`` knows that it is in use.
+    """One upload's file. It holds a lock while it is open, by which ``spool.sweep`` knows that it is in use.
 
     Args:
         path: Where; must not exist.
@@ -153,35 +151,3 @@ class UploadFile:
             self._check_at = self.size + CHECK_BYTES
             if free_bytes(self.path.parent) < self._min_free_bytes:
                 raise disk_full()
-
-
-def sweep(spool_dir: Path, now: float) -> int:
-    """Remove what uploads that were never answered left behind; return how many files.
-
-    Args:
-        spool_dir: The spool.
-        now: Seconds since 1970.
-    """
-    removed = 0
-    with suppress(FileNotFoundError):
-        for entry in list(os.scandir(spool_dir)):
-            part = entry.name.startswith(".") and entry.name.endswith(".mp4.part")
-            if not (part or is_orphan(spool_dir, entry.name)):
-                continue
-            with suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                if now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS and not _in_use(entry.path):
-                    os.unlink(entry.path)
-                    removed += 1
-    return removed
-
-
-def _in_use(path: str) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -303,7 +303,6 @@ class Intake:
         self.spool_dir.mkdir(parents=True, exist_ok=True)
         for leftover in videos.glob(".*.part"):
             leftover.unlink(missing_ok=True)
-        spool.sweep(self.spool_dir, self._clock())
         self._dropped.recover(fetching=False)
         return self._submitted.recover()
 

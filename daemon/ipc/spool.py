@@ -37,8 +37,6 @@ BAD_FOLDER = "bad"
 MAX_TICKET_BYTES = 65_536
 FILE_MODE = 0o640
 """Permissions of a submission: the folder's group may read it."""
-LEFTOVER_SECONDS = 86_400.0
-"""A part of an upload older than this belongs to nobody any more."""
 
 UNUSABLE = frozenset({errno.EACCES, errno.ELOOP, errno.ENXIO})
 """Why a ticket cannot be opened and never will be: not ours to read, a link, a socket."""
@@ -123,7 +121,7 @@ def submit(
     part = part_path(spool_dir, job_id)
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE), "wb") as target:
-            fcntl.flock(target, fcntl.LOCK_EX)  # in use, however slowly it comes: the sidecar's sweep looks for this
+            fcntl.flock(target, fcntl.LOCK_EX)  # in use, however slowly it comes: spool_sweep looks for this
             if isinstance(video, Path):
                 with _open_video(video) as opened:
                     shutil.copyfileobj(opened, target, 4 << 20)
@@ -244,39 +242,6 @@ def set_aside(spool_dir: Path, name: str, reason: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         (spool_dir / name).rename(target)
         log.warning("The ticket %s cannot be used and was moved to %s: %s", shown(name), BAD_FOLDER, reason)
-
-
-def sweep(spool_dir: Path, now: float) -> int:
-    """Remove what submitters that died left behind a day ago: parts, and videos that never got a ticket.
-
-    Args:
-        spool_dir: The spool.
-        now: Seconds since 1970.
-
-    Returns:
-        How many files were removed. Nobody was promised anything about them: a video whose ticket was set aside stays.
-    """
-    removed = 0
-    if not spool_dir.is_dir():
-        return 0
-    for entry in list(os.scandir(spool_dir)):
-        hidden = entry.name.startswith(".") and entry.name.endswith((".part", ".tmp"))
-        orphan = is_orphan(spool_dir, entry.name)
-        with contextlib.suppress(OSError):
-            status = entry.stat(follow_symlinks=False)
-            old = now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS
-            if (hidden or orphan) and old and stat.S_ISREG(status.st_mode):
-                os.unlink(entry.path)
-                removed += 1
-    return removed
-
-
-def is_orphan(spool_dir: Path, name: str) -> bool:
-    """Tell whether a file of the spool is a video without a ticket; one that was set aside is a ticket, too."""
-    if name.startswith(".") or not name.endswith(".mp4"):
-        return False
-    tickets = (folder / f"{name[:-4]}.submit.json" for folder in (spool_dir, spool_dir / BAD_FOLDER))
-    return not any(ticket.exists() for ticket in tickets)
 
 
 def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sidecar.upload_file import LEFTOVER_SECONDS, sweep
+from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
 from tests.clips import make_clip
 from tests.integration.test_http_uploads import form, head_of
 from tests.sidecar_process import ROOT, Sidecar, running_sidecar

@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from daemon.ipc import spool
+from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
 from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store.job_store import JobStore
 from sidecar.idempotency import IdempotencyKeys
-from sidecar.upload_file import LEFTOVER_SECONDS, sweep
 from tests.sidecar_process import Sidecar, read_all, read_answer, running_sidecar
 from tests.system.shares import mounted
 

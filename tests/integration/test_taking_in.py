@@ -19,7 +19,7 @@ import pytest
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Intake
-from daemon.ipc import spool
+from daemon.ipc import spool, spool_sweep
 from daemon.jobs import Job, JobSource, Options
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
@@ -392,7 +392,7 @@ def test_a_submitter_killed_before_its_ticket_leaves_no_job(tmp_path: Path) -> N
     code = """
 import io, sys
 from pathlib import Path
-from daemon import spool
+from daemon.ipc import spool
 from daemon.jobs import JobSource, Options
 spool.submit(Path(sys.argv[1]), io.BytesIO(b"video"), source=JobSource.CLI, source_name="a.mp4",
              pipeline_id="yolo", options=Options())
@@ -402,4 +402,4 @@ spool.submit(Path(sys.argv[1]), io.BytesIO(b"video"), source=JobSource.CLI, sour
     killed = subprocess.run([sys.executable, "-c", code, folder], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert spool.tickets(folder) == []
-    assert spool.sweep(folder, time.time() + 90_000) == 1
+    assert spool_sweep.sweep(folder, time.time() + 90_000) == 1

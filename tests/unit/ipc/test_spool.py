@@ -8,18 +8,21 @@ import json
 import logging
 import os
 import stat
+import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from daemon.errors import StorageError
-from daemon.ipc import spool
+from daemon.ipc import spool, spool_sweep
 from daemon.ipc.spool import TicketKind
+from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
 from daemon.jobs import JobSource, Options, new_job_id
 
 
-def submit(folder: Path, video: Path | io.BytesIO, **changes: object) -> str:
+def submit(folder: Path, video: Path | BinaryIO, **changes: object) -> str:
     values: dict[str, object] = {
         "source": JobSource.CLI,
         "source_name": "match.mp4",
@@ -156,22 +159,41 @@ def test_malformed_tickets_are_set_aside_with_one_line(
 def test_a_video_whose_ticket_was_set_aside_is_kept(tmp_path: Path) -> None:
     job_id = submit(tmp_path, io.BytesIO(b"video"))
     spool.set_aside(tmp_path, f"{job_id}.submit.json", "it could not be read")
-    assert spool.sweep(tmp_path, time.time() + 90_000) == 0
+    assert sweep(tmp_path, time.time() + 90_000) == 0
     assert (tmp_path / f"{job_id}.mp4").exists()
 
 
-def test_leftovers_of_dead_submitters_are_swept_after_a_day(tmp_path: Path) -> None:
+def test_leftovers_of_dead_submitters_are_swept_after_a_minute(tmp_path: Path) -> None:
     kept = submit(tmp_path, io.BytesIO(b"video"))
     for name in (f".{new_job_id()}.mp4.part", ".1-aa.tmp", f"{new_job_id()}.mp4"):
         (tmp_path / name).write_bytes(b"x")
-    assert spool.sweep(tmp_path, time.time()) == 0
-    assert spool.sweep(tmp_path, time.time() + 90_000) == 3
+    assert sweep(tmp_path, time.time()) == 0
+    assert sweep(tmp_path, time.time() + LEFTOVER_SECONDS + 1) == 3
     assert sorted(os.listdir(tmp_path)) == [f"{kept}.mp4", f"{kept}.submit.json"]
+
+
+def test_what_a_submitter_is_still_writing_is_never_swept(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as video, open(writing, "wb") as client:
+        thread = threading.Thread(target=submit, args=(tmp_path, video))
+        thread.start()
+        client.write(b"vid")
+        client.flush()
+        deadline = time.monotonic() + 10
+        while not any(spool_sweep._in_use(str(part)) for part in tmp_path.glob(".*.mp4.part")):
+            assert time.monotonic() < deadline
+        assert sweep(tmp_path, time.time() + 90_000) == 0
+        client.write(b"eo")
+        client.close()
+        thread.join()
+    [ticket] = spool.tickets(tmp_path)
+    assert (tmp_path / ticket.video_name).read_bytes() == b"video"
+    assert sweep(tmp_path, time.time() + 90_000) == 0
 
 
 def test_no_spool_is_an_empty_spool(tmp_path: Path) -> None:
     assert spool.tickets(tmp_path / "none") == []
-    assert spool.sweep(tmp_path / "none", 0.0) == 0
+    assert sweep(tmp_path / "none", 0.0) == 0
 
 
 def test_a_ticket_that_cannot_be_opened_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
