@@ -24,6 +24,7 @@ from daemon.ingest.model import REJECTED_FOLDER
 from daemon.ingest.quarantine import REASON_SUFFIX
 from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
+from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
@@ -91,15 +92,15 @@ def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -
         if not days and not most_bytes:
             continue
         held = rejected_files(settings) if kind is Kind.REJECTED else stored_files(settings, kind, find)
-        oldest_first = sorted(held, key=lambda kept: (kept.since, kept.name))
-        total = sum(kept.size_bytes for kept in oldest_first)
-        for kept in oldest_first:
-            too_old = bool(days) and now - kept.since > timedelta(days=days)
+        oldest_first = sorted(held, key=lambda expired: (expired.since, expired.name))
+        total = sum(expired.size_bytes for expired in oldest_first)
+        for expired in oldest_first:
+            too_old = bool(days) and now - expired.since > timedelta(days=days)
             too_much = bool(most_bytes) and total > most_bytes
             if not too_old and not too_much:
                 break
-            found.append(kept)
-            total -= kept.size_bytes
+            found.append(expired)
+            total -= expired.size_bytes
     return found
 
 
@@ -123,7 +124,7 @@ def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | Non
 
 
 def rejected_files(settings: Settings) -> Iterator[Expired]:
-    """Yield the rejected files. One without a reason beside it was not put there by Dropframe and is not ours."""
+    """Yield the rejected files. A file without a reason beside it was put there by somebody else and is left alone."""
     root = settings.inbox_dir / REJECTED_FOLDER
     if not root.is_dir():
         return
@@ -142,14 +143,14 @@ def rejected_files(settings: Settings) -> Iterator[Expired]:
 
 def _group(name: str, folder: int) -> list[str]:
     """Return the names that belong to a rejected file; the reason, by which it is found, goes last."""
-    companion = name + OPTIONS_SUFFIX
-    if _regular_bytes(companion + REASON_SUFFIX, folder) is not None:  # it was rejected by itself
+    options_file = name + OPTIONS_SUFFIX
+    if _regular_bytes(options_file + REASON_SUFFIX, folder) is not None:  # it was rejected by itself
         return [name, name + REASON_SUFFIX]
-    return [name, companion, name + REASON_SUFFIX]
+    return [name, options_file, name + REASON_SUFFIX]
 
 
 def _regular_bytes(name: str, folder: int) -> int | None:
-    """Return the size of a regular file, or None if there is none of that name."""
+    """Return the size of a regular file, or None if there is none with that name."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
@@ -173,9 +174,10 @@ class Retention:
         self._due = 0.0
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._log_once = LogOnce(log)
 
     def step(self, now: float) -> None:
-        """Begin a cleaning if one is due and wished for.
+        """Begin a cleaning if one is due and the settings ask for it.
 
         Args:
             now: Monotonic time in seconds.
@@ -200,38 +202,40 @@ class Retention:
         """
         removed: list[Expired] = []
         try:
-            for kept in plan(self._settings, self._store.find, datetime.now(UTC)):
+            for expired in plan(self._settings, self._store.find, datetime.now(UTC)):
                 if self._stopping.is_set():
                     break
                 try:
-                    if self._remove(kept):
-                        removed.append(kept)
+                    if self._remove(expired):
+                        removed.append(expired)
                 except (OSError, DropframeError) as error:
-                    log.warning("Retention cannot remove the %s %s: %s", kept.kind, shown(kept.name), error)
+                    log.warning("Retention cannot remove the %s %s: %s", expired.kind, shown(expired.name), error)
         except (OSError, DropframeError) as error:
-            log.warning("Retention goes on in an hour after an error: %s", error)
+            self._log_once(f"Retention stopped at an error and tries again in an hour: {error}")
+        else:
+            self._log_once.solved()
         for kind in Kind:
-            if sizes := [kept.size_bytes for kept in removed if kept.kind is kind]:
+            if sizes := [expired.size_bytes for expired in removed if expired.kind is kind]:
                 log.info("Retention removed %d %s files, %d bytes.", len(sizes), kind, sum(sizes))
         return removed
 
-    def _remove(self, kept: Expired) -> bool:
-        if kept.job_id is None:
-            return self._remove_rejected(kept)
+    def _remove(self, expired: Expired) -> bool:
+        if expired.job_id is None:
+            return self._remove_rejected(expired)
         # The record comes first, so that no kill leaves one that promises what is gone; the next cleaning removes
         # what a kill left. Once it says so the job cannot be retried, so it stays ended while its video goes.
-        job = self._note(kept.kind, kept.job_id, utc_now())
-        path = self._settings.data_dir / kept.name
+        job = self._note(expired.kind, expired.job_id, utc_now())
+        path = self._settings.data_dir / expired.name
         try:
             if job.ended:
-                if kept.kind is Kind.RESULT:
+                if expired.kind is Kind.RESULT:
                     with path.open("rb") as document:
                         self._outbox.withdraw(job, document)
                 path.unlink()
         finally:
             if path.exists():
-                self._note(kept.kind, kept.job_id, None)
-        if kept.kind is Kind.SOURCE and job.ended:
+                self._note(expired.kind, expired.job_id, None)
+        if expired.kind is Kind.SOURCE and job.ended:
             path.with_name(job.job_id + OPTIONS_SUFFIX).unlink(missing_ok=True)
         return job.ended
 
@@ -240,8 +244,8 @@ class Retention:
             return self._store.note(job_id, source_removed_at=removed_at)
         return self._store.note(job_id, result_removed_at=removed_at)
 
-    def _remove_rejected(self, kept: Expired) -> bool:
-        folder, _, name = kept.name.rpartition("/")
+    def _remove_rejected(self, expired: Expired) -> bool:
+        folder, _, name = expired.name.rpartition("/")
         with Folders(self._settings.inbox_dir) as folders:
             descriptor = folders.get(folder)
             for member in _group(name, descriptor):
@@ -262,4 +266,6 @@ def clean_without_daemon(settings: Settings) -> list[Expired]:
             outbox = Outbox(settings.outbox_dir, store.jobs(JobStatus.COMPLETED))
             return Retention(settings, store, outbox).clean()
     except StoreLocked as error:
-        raise MachineError("A daemon is running here and cleans up once an hour; beside it use --dry-run.") from error
+        raise MachineError(
+            "A daemon is running here and cleans up once an hour; while it runs, only --dry-run is possible."
+        ) from error

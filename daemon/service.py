@@ -233,14 +233,14 @@ class DaemonService:
     def _handle_ticket(self, ticket: Ticket) -> None:
         try:
             if ticket.kind is TicketKind.RETRY:
-                granted = self.worker.retry(ticket.job_id)
+                done = self.worker.retry(ticket.job_id)
             else:
                 self.worker.cancel(ticket.job_id)
                 job = self.store.get(ticket.job_id)
                 if not job.ended:
                     return  # the ticket stays until then, so that it outlives us
-                granted = job.error_kind is ErrorKind.CANCELLED
-            log.info("Job %s: %s %s", ticket.job_id, ticket.kind, "granted" if granted else "came too late")
+                done = job.error_kind is ErrorKind.CANCELLED
+            log.info("Job %s: %s %s", ticket.job_id, ticket.kind, "done" if done else "came too late")
         except UnknownJob:
             log.warning("A ticket to %s names the unknown job %s", ticket.kind, ticket.job_id)
         spool.done(self.intake.spool_dir, ticket)

@@ -29,8 +29,8 @@ from daemon.store.migrations import SCHEMA_VERSION
 from daemon.tokens import Rights, new_token, toml_line
 
 app = typer.Typer()
-models_app = typer.Typer(help="Weights: what is used, fetch official ones, prepare them.", no_args_is_help=True)
-config_app = typer.Typer(help="Settings.", no_args_is_help=True)
+models_app = typer.Typer(help="Show, fetch and prepare weights.", no_args_is_help=True)
+config_app = typer.Typer(help="Show the settings.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
 
@@ -41,7 +41,7 @@ def downgrade(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the job store as an older Dropframe reads it, before that is installed. The daemon must not run."""
+    """Rewrite the job store for an older Dropframe before you install that. The daemon must not be running."""
     from daemon.store.job_store import JobStore
 
     settings = load(home)
@@ -51,7 +51,9 @@ def downgrade(
     if as_json:
         show_json({"jobs": count, "schema_version": schema})
         return
-    out.print(f"{count} jobs are in schema version {schema} now; jobs.v{SCHEMA_VERSION}.json is what was there before.")
+    out.print(
+        f"{count} jobs now have schema version {schema}; jobs.v{SCHEMA_VERSION}.json holds what was there before."
+    )
 
 
 @app.command()
@@ -60,7 +62,7 @@ def clean(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what the retention settings (keep_…) do not keep. The daemon does it by itself once an hour."""
+    """Remove what the retention settings (keep_…) do not keep. The daemon does this by itself once an hour."""
     from daemon import retention
 
     settings = load(home)
@@ -69,19 +71,23 @@ def clean(
     if found and not dry_run:
         found = retention.clean_without_daemon(settings)
     if as_json:
-        show_json([{**asdict(kept), "name": shown(kept.name), "since": timestamp(kept.since)} for kept in found])
+        show_json(
+            [{**asdict(expired), "name": shown(expired.name), "since": timestamp(expired.since)} for expired in found]
+        )
         return
-    for kept in found:
-        out.print(escape(f"{kept.kind} {kept.name}, {kept.size_bytes} bytes, since {timestamp(kept.since)}"))
+    for expired in found:
+        out.print(
+            escape(f"{expired.kind} {expired.name}, {expired.size_bytes} bytes, since {timestamp(expired.since)}")
+        )
     if not retention.wanted(settings):
-        err.print("Everything is kept: no keep setting is set (dropframe config show).")
-    total = sum(kept.size_bytes for kept in found)
+        err.print("Everything is kept: no keep_… setting is in force (dropframe config show).")
+    total = sum(expired.size_bytes for expired in found)
     err.print(f"{len(found)} {'to be removed' if dry_run else 'removed'}, {total / 1e6:.1f} MB.")
 
 
 @models_app.command("list")
 def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
-    """Show which weights are used for what, and which official ones can be pulled."""
+    """Show which weights are used for what, and which official ones can be fetched."""
     from daemon.cli.pull import OFFICIAL
     from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
 
@@ -113,7 +119,7 @@ def models_pull(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch official object weights into data/models/, with their checksum pinned. Goes on where it stopped."""
+    """Fetch official object weights into data/models/ and check their pinned checksum. An interrupted fetch resumes."""
     from daemon.cli.pull import pull
 
     settings = load(home)
@@ -129,12 +135,12 @@ def models_pull(
     if as_json:
         show_json({"path": str(path)})
         return
-    out.print(f"{escape(str(path))} is in place; it is used from the next start on.", soft_wrap=True)
+    out.print(f"{escape(str(path))} is in place and is used from the next start on.", soft_wrap=True)
 
 
 @models_app.command("export")
 def models_export(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
-    """Prepare the object weights for the CPU now; otherwise the first start does it."""
+    """Prepare the object weights for the CPU now, instead of at the first start."""
     from daemon.pipeline.models import export, find_weights
     from daemon.pipeline.pipelines import NO_WEIGHTS
 
@@ -151,13 +157,15 @@ def models_export(home: HomeOption = None, weights: WeightsOption = None, as_jso
 
 @app.command()
 def token(
-    name: Annotated[str, typer.Argument(help="Who will use it: letters, digits, '.', '_' and '-'.")],
-    rights: Annotated[Rights, typer.Option(help="read, or submit as well.")] = Rights.READ,
+    name: Annotated[str, typer.Argument(help="Who will use it; letters, digits, '.', '_' and '-'.")],
+    rights: Annotated[
+        Rights, typer.Option(help="read: only look; submit: also submit, cancel and retry.")
+    ] = Rights.READ,
 ) -> None:
-    """Make an API token for the HTTP sidecar. It is shown once; only its checksum is kept, in the settings."""
+    """Make an API token for the HTTP sidecar. It is shown once; the settings hold only its checksum."""
     secret, made = new_token(name, rights)
     out.print(f"Give this to {escape(name)}; it cannot be shown again:\n  {secret}", soft_wrap=True)
-    out.print(f"Add this to the list tokens in {CONFIG_FILE}, then start the sidecar again:", soft_wrap=True)
+    out.print(f"Add this to the list tokens in {CONFIG_FILE}, then restart the sidecar:", soft_wrap=True)
     out.print(escape(f"  {toml_line([made])}"), soft_wrap=True)
 
 

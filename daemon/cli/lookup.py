@@ -79,7 +79,7 @@ def find_job(settings: Settings, text: str) -> Job:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UnknownJob(f"No job has the name {shown(text)!r} or an id that begins with it.")
+        raise UnknownJob(f"No job is named {shown(text)!r} or has an id that begins with it.")
     for job in found[: -MOST_CANDIDATES - 1 : -1]:
         err.print(f"{job.job_id}  {job.status:9}  {escape(job.source_name)}", soft_wrap=True)
     if len(found) > MOST_CANDIDATES:

@@ -52,7 +52,7 @@ def pull(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     official: Mapping[str, Official] = OFFICIAL,
 ) -> Path:
-    """Put official weights into ``data/models/``; a fetch that broke off goes on where it stopped.
+    """Put official weights into ``data/models/``; a fetch that broke off resumes where it stopped.
 
     Args:
         name: Which of ``official``.
@@ -69,7 +69,7 @@ def pull(
     """
     wanted = official.get(name)
     if wanted is None:
-        raise ModelError(f"{name!r} cannot be pulled; there are {', '.join(sorted(official))}.")
+        raise ModelError(f"{name!r} cannot be pulled; {', '.join(sorted(official))} can.")
     folder = settings.data_dir / "models"
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / f"{name}.pt", folder / f".{name}.pt.part"
@@ -83,7 +83,7 @@ def pull(
             f"{wanted.url} cannot be fetched ({reason}). Without internet, fetch it elsewhere and copy it to {path}."
         ) from error
     if part.stat().st_size < wanted.size_bytes:
-        raise ModelError(f"{wanted.url} broke off; pull {name} again, and it goes on where it stopped.")
+        raise ModelError(f"{wanted.url} broke off; pull {name} again to resume.")
     if file_sha256(part) != wanted.sha256:
         part.unlink()
         raise ModelError(f"What {wanted.url} sent is not {name}: its checksum differs. Nothing was kept; try again.")

@@ -1,4 +1,4 @@
-"""Start processes side by side, start again one that dies, end all together."""
+"""Run processes side by side: restart one that dies, stop all together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
 FINAL = frozenset({0, 2, 5})
-"""Exit codes after which starting again would change nothing: done; wrong settings or unusable machine at first."""
+"""Exit codes after which a restart would change nothing: done; wrong settings or an unusable machine at first."""
 LONGEST_WAIT_SECONDS = 30.0
 STABLE_SECONDS = 60.0
-"""A process that ran this long starts again at once; one that dies sooner waits longer each time."""
+"""A process that ran this long is restarted soon; one that dies earlier waits longer each time."""
 STOP_SECONDS = 9.5
 STEP_SECONDS = 0.2
 
@@ -79,13 +79,13 @@ class Supervised:
         self._has_run = False
 
     def step(self, now: float) -> int | None:
-        """Start the process if it is due, notice if it ended.
+        """Start the process if that is due; notice if it has exited.
 
         Args:
             now: Monotonic time in seconds.
 
         Returns:
-            An exit code after which starting again makes no sense, else None.
+            An exit code after which a restart makes no sense, else None.
         """
         if self._process is None:
             if now >= self._due:
@@ -100,9 +100,9 @@ class Supervised:
             self._has_run = True
         # One that has run well may find a folder or a port away for a while when it is started again.
         if code == 0 or (code in FINAL and not self._has_run):
-            log.warning("the %s has ended with code %d, and so everything ends", self._name, code)
+            log.warning("%s exited with code %d; shutting down", self._name, code)
             return code
-        self._start_later(now, f"ended with code {code}")
+        self._start_later(now, f"exited with code {code}")
         return None
 
     def _start(self, now: float) -> None:
@@ -116,22 +116,22 @@ class Supervised:
         self._started = now
 
     def _start_later(self, now: float, why: str) -> None:
-        log.warning("the %s %s and is started again in %.0f s", self._name, why, self._wait_seconds)
+        log.warning("%s %s; restarting in %.0f s", self._name, why, self._wait_seconds)
         self._due = now + self._wait_seconds
         self._wait_seconds = min(LONGEST_WAIT_SECONDS, self._wait_seconds * 2)
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Ask the process to exit."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def wait(self, seconds: float) -> None:
-        """Wait for its end, then make it end."""
+        """Wait until it exits; kill it if it does not in time."""
         if self._process is None:
             return
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            log.warning("the %s did not end in time and is killed", self._name)
+            log.warning("%s did not exit in time; killing it", self._name)
             self._process.kill()
             self._process.wait()

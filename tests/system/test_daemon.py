@@ -243,7 +243,7 @@ def test_a_waiting_job_can_be_cancelled(daemon: Daemon, clip: Path, slow_clip: P
 def test_a_job_that_is_not_there_has_its_exit_code(daemon: Daemon, command: str) -> None:
     done = dropframe(daemon.home, command, "ffffffff-0000")
     assert done.returncode == main.UNKNOWN
-    assert done.stderr.strip() == "dropframe: No job has an id that begins with 'ffffffff-0000'."
+    assert done.stderr.strip() == "dropframe: No job is named 'ffffffff-0000' or has an id that begins with it."
 
 
 def test_the_heartbeat_says_how_it_goes(daemon: Daemon) -> None:

@@ -303,7 +303,7 @@ def test_clean_shows_with_dry_run_what_it_removes_without(tmp_path: Path) -> Non
 
 
 def test_clean_says_that_nothing_is_set(tmp_path: Path) -> None:
-    assert "no keep setting is set" in run("clean", "--home", tmp_path)[1]
+    assert "no keep_… setting is in force" in run("clean", "--home", tmp_path)[1]
     assert not (tmp_path / "data").exists()
 
 

@@ -297,7 +297,7 @@ def test_ending_one_of_the_pair_ends_both(tmp_path: Path, name: str) -> None:
         assert whole.process is not None
         assert whole.process.wait(25) == 0, whole.log()
         wait_for(lambda: not any(alive(pid) for pid in family), 5, "a process was left")
-        assert f"the {name} has ended with code 0, and so everything ends" in whole.log()
+        assert f"{name} exited with code 0; shutting down" in whole.log()
     finally:
         whole.kill()
 

@@ -199,7 +199,7 @@ def test_a_job_is_found_by_the_name_of_its_video(home: Path) -> None:
     settings = Settings.load(home=home)
     assert lookup.find_job(settings, "a.mp4").job_id == job.job_id
     assert json.loads(run("status", "a.mp4", "--home", home, "--json")[1])["job_id"] == job.job_id
-    with pytest.raises(UnknownJob, match=r"No job has the name 'c\.mp4' or an id that begins with it"):
+    with pytest.raises(UnknownJob, match=r"No job is named 'c\.mp4' or has an id that begins with it"):
         lookup.find_job(settings, "c.mp4")
     result = CliRunner().invoke(main.app, ["status", "b.mp4", "--home", str(home)])
     assert isinstance(result.exception, UnknownJob)

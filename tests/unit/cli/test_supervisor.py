@@ -76,7 +76,7 @@ def test_one_that_cannot_be_started_is_tried_again_after_a_wait_that_doubles(
         assert process.step(process._due - 0.01) is None
         now = process._due
     assert waits == [1, 2, 4]
-    assert "the thing could not be started (No such file or directory) and is started again in 4 s" in caplog.text
+    assert "thing could not be started (No such file or directory); restarting in 4 s" in caplog.text
     program.symlink_to("/bin/true")
     assert process.step(now) is None
     assert end(process, now) == 0
