@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from daemon.cli.dump import Refused
@@ -16,50 +17,54 @@ def result_document(job: Job, frames: list[Any]) -> tuple[bytes, dict[str, Any]]
     Raises:
         Refused: they cannot be read as frames.
     """
-    classes: Counter[str] = Counter()
-    texts: dict[str, None] = {}
     left_out: set[str] = set()
-    lines: list[str] = []
-    last = -1
-    for frame in frames:
-        try:
-            record = _frame_record(frame, left_out)
-            line = dumps(record)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise Refused(f"Frame {len(lines) + 1} of its result cannot be read: {error}.") from error
-        if record["frame_index"] <= last:
-            raise Refused(f"Frame {len(lines) + 1} of its result has no greater frame_index than the one before.")
-        last = record["frame_index"]
-        lines.append(line)
-        classes.update(d["class"] for d in record["result"]["detections"])
-        for text in record["result"]["text"].splitlines():
-            if len(texts) < MOST_TEXTS:
-                texts.setdefault(text)
-    warnings = ["This result was imported from another service; what that did not record is missing."]
-    if left_out:
-        warnings.append(f"Not taken over from its frames: {', '.join(sorted(left_out))}.")
-    summary = {
-        "classes": dict(classes),
-        "detection_count": classes.total(),
-        "frame_count": len(lines),
-        "frames_decoded": len(lines),
-        "frames_expected": None,
-        "frames_failed": 0,
-        "frames_missing": 0,
-        "frames_unread": 0,
-        "texts": list(texts),
-        "warnings": warnings,
-    }
+    records = list(_records(frames, left_out))
+    summary = _summary([record for record, _ in records], left_out)
     options = {"frame_stride": job.options.frame_stride, "max_frames": job.options.max_frames}
     source = {"name": job.source_name, "sha256": None, "size_bytes": None}
     video = dict.fromkeys(("codec", "duration_s", "fps", "frame_count", "height", "width"))
     text = (
         f'{{\n"models": [],\n"options": {dumps(options)},\n"pipeline_id": {dumps(job.pipeline_id)},\n"results": [\n'
-        + ",\n".join(lines)
+        + ",\n".join(line for _, line in records)
         + f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(source)},\n"summary": {dumps(summary)},\n'
         f'"video": {dumps(video)}\n}}\n'
     )
     return text.encode("utf-8", "backslashreplace"), summary
+
+
+def _records(frames: list[Any], left_out: set[str]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each frame as an entry of ``results``, and as its line; note the keys that have no place in it."""
+    last = -1
+    for number, frame in enumerate(frames, 1):
+        try:
+            record = _frame_record(frame, left_out)
+            line = dumps(record)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise Refused(f"Frame {number} of its result cannot be read: {error}.") from error
+        if record["frame_index"] <= last:
+            raise Refused(f"Frame {number} of its result has no greater frame_index than the one before.")
+        last = record["frame_index"]
+        yield record, line
+
+
+def _summary(records: list[dict[str, Any]], left_out: set[str]) -> dict[str, Any]:
+    classes = Counter(found["class"] for record in records for found in record["result"]["detections"])
+    texts = dict.fromkeys(text for record in records for text in record["result"]["text"].splitlines())
+    warnings = ["This result was imported from another service; what that did not record is missing."]
+    if left_out:
+        warnings.append(f"Not taken over from its frames: {', '.join(sorted(left_out))}.")
+    return {
+        "classes": dict(classes),
+        "detection_count": classes.total(),
+        "frame_count": len(records),
+        "frames_decoded": len(records),
+        "frames_expected": None,
+        "frames_failed": 0,
+        "frames_missing": 0,
+        "frames_unread": 0,
+        "texts": list(texts)[:MOST_TEXTS],
+        "warnings": warnings,
+    }
 
 
 def _frame_record(frame: Any, left_out: set[str]) -> dict[str, Any]:
