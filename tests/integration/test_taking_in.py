@@ -296,12 +296,12 @@ from pathlib import Path
 sys.path.insert(0, os.getcwd())
 from tests.integration.test_taking_in import PIPELINES
 from daemon.fs import moves
-from daemon.inbox import Inbox
-from daemon.intake import Intake
+from daemon.ingest.inbox import Inbox
+from daemon.ingest.intake import Intake
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
-from daemon.storage import LocalStorageService
-from daemon.store import JobStore
+from daemon.fs.storage import LocalStorageService
+from daemon.store.job_store import JobStore
 if sys.argv[2] == "another disk":
     real = moves.rename_new
     def rename(source, source_folder, target, target_folder):
