@@ -167,7 +167,7 @@ class Job:
     error_message: str | None = None
     """One sentence a user can act on."""
     created_at: str = ""
-    """ISO 8601 UTC with microseconds; set by the store."""
+    """When it was accepted, ISO 8601 UTC with microseconds; set by the store unless it is known."""
     updated_at: str = ""
     """ISO 8601 UTC with microseconds; set by the store at each change."""
     sequence: int = 0

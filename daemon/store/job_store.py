@@ -103,8 +103,8 @@ class JobStore:
         A job id that is known already, or comes twice, is not made again: the one that is there is returned.
 
         Args:
-            jobs: In order of arrival.
-            keep_times: Leave created_at and updated_at as they are; for jobs that another service recorded.
+            jobs: In order of arrival. One that was accepted earlier, and says when, keeps its created_at.
+            keep_times: Leave updated_at as it is, too; for jobs that another service recorded.
         """
         with self._lock:
             rows = self._table.rows()
@@ -117,7 +117,7 @@ class JobStore:
                 sequence = meta["next_sequence"]
                 while str(sequence) in rows:  # put there through the table
                     sequence += 1
-                made = job if keep_times else replace(job, created_at=now, updated_at=now)
+                made = job if keep_times else replace(job, created_at=job.created_at or now, updated_at=now)
                 new[job.job_id] = replace(made, sequence=sequence)
                 meta["next_sequence"] = sequence + 1
             if new:

@@ -121,11 +121,18 @@ def test_a_stored_job_comes_back_whole(store: JobStore) -> None:
 
 
 def test_jobs_get_sequence_and_times_from_the_store(store: JobStore) -> None:
-    first, second = store.create([a_job(created_at="x", sequence=77), a_job()])
+    first, second = store.create([a_job(sequence=77), a_job()])
     assert (first.sequence, second.sequence) == (1, 2)
     assert first.created_at == first.updated_at == "2026-11-21T09:51:03.123456+00:00"
     assert add(store).sequence == 3
     assert store.create([]) == []
+
+
+def test_a_job_that_was_accepted_earlier_keeps_that_time(store: JobStore) -> None:
+    friday = "2026-11-20T18:00:00.000000+00:00"
+    [job] = store.create([a_job(created_at=friday)])
+    assert (job.created_at, job.updated_at) == (friday, "2026-11-21T09:51:03.123456+00:00")
+    assert store.move(job.job_id, RUNNING).created_at == friday
 
 
 def test_times_are_utc_with_microseconds(store: JobStore, clock: Clock) -> None:
