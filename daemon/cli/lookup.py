@@ -54,18 +54,7 @@ def known_jobs(
 
 def spooled(settings: Settings) -> list[Job]:
     """Return the submissions that the daemon has not taken yet; they read as pending."""
-    return [
-        Job(
-            ticket.job_id,
-            pipeline_id=ticket.pipeline_id,
-            source=ticket.source,
-            source_name=ticket.source_name,
-            created_at=ticket.created_at,
-            updated_at=ticket.created_at,
-            size_bytes=ticket.size_bytes,
-        )
-        for ticket in spool.pending_submissions(settings.spool_dir)
-    ]
+    return [ticket.to_job() for ticket in spool.pending_submissions(settings.spool_dir)]
 
 
 def find_job(settings: Settings, text: str) -> Job:

@@ -259,26 +259,17 @@ class Intake:
         except FileNotFoundError:
             spool.set_aside(self.spool_dir, ticket.name, "its video is missing")
             return None
-        problem, options = None, Options()
+        problem = None
         try:
-            options = Options.from_mapping(ticket.options)
+            Options.from_mapping(ticket.options)
         except BadOptions as error:
             problem = str(error)
         pipeline_id = ticket.pipeline_id or self._settings.default_pipeline
         if pipeline_id not in self._pipelines:
             known = ", ".join(sorted(self._pipelines))
             problem = f"There is no pipeline {pipeline_id!r}; submit it again with one of {known}."
-        job = Job(
-            ticket.job_id,
-            pipeline_id=pipeline_id,
-            input_path=input_key(ticket.job_id),
-            source=ticket.source,
-            source_name=ticket.source_name,
-            options=options,
-            size_bytes=status.st_size,
-            sha256=ticket.sha256,
-            claim=Claim(ticket.video_name, identity_of(status)),
-        )
+        claim = Claim(ticket.video_name, identity_of(status))
+        job = replace(ticket.to_job(), pipeline_id=pipeline_id, size_bytes=status.st_size, claim=claim)
         if problem is None:
             return job
         # Failed from the first moment, so that no crash lets it be run with other options than were asked for.

@@ -20,16 +20,18 @@ import re
 import shutil
 import stat
 import uuid
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from daemon.errors import StorageError
+from daemon.errors import BadOptions, StorageError
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.identity import shown
-from daemon.jobs import JobSource, Options, new_job_id, utc_now
+from daemon.jobs import Job, JobSource, Options, input_key, new_job_id, timestamp, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,26 @@ class Ticket:
     def video_name(self) -> str:
         """The submitted video's file name."""
         return f"{self.job_id}.mp4"
+
+    def to_job(self) -> Job:
+        """Return the job that this submission asks for, pending and without a sequence.
+
+        An option that it cannot have reads as the default; whether they are right is checked when it is taken in. So is
+        the time of acceptance, which is "" if it is not one.
+        """
+        accepted = _moment(self.created_at)
+        return Job(
+            self.job_id,
+            pipeline_id=self.pipeline_id,
+            input_path=input_key(self.job_id),
+            created_at=accepted,
+            updated_at=accepted,
+            source=self.source,
+            source_name=self.source_name,
+            options=_possible(self.options),
+            size_bytes=self.size_bytes,
+            sha256=self.sha256,
+        )
 
 
 def part_path(spool_dir: Path, job_id: str) -> Path:
@@ -151,8 +173,14 @@ def commit(
     pipeline_id: str,
     options: Options,
     sha256: str | None = None,
+    created_at: str | None = None,
 ) -> str:
-    """Turn a complete ``part_path`` into a submission: fsync, rename, ticket. Arguments as for ``submit``.
+    """Turn a complete ``part_path`` into a submission: fsync, rename, ticket.
+
+    Other arguments as for ``submit``.
+
+    Args:
+        created_at: When it was accepted, if its submitter has said so already; the present if not given.
 
     Raises:
         OSError: the spool cannot be written; nothing of the submission is left that can be removed.
@@ -175,7 +203,7 @@ def commit(
             Ticket(
                 TicketKind.SUBMIT,
                 job_id,
-                utc_now(),
+                created_at or utc_now(),
                 source,
                 os.fsencode(source_name).decode("utf-8", "backslashreplace"),
                 pipeline_id,
@@ -307,6 +335,24 @@ def _write(spool_dir: Path, ticket: Ticket) -> None:
     with atomic_write(spool_dir / ticket.name) as file:
         file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
         _let_daemon_read(file.fileno(), spool_dir)
+
+
+def _moment(text: str) -> str:
+    """Return a time as records hold it, or "" if the text is not one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    return "" if moment.tzinfo is None else timestamp(moment)
+
+
+def _possible(asked: Mapping[str, Any]) -> Options:
+    """Return the options that were asked for, as far as there are such."""
+    options = Options()
+    for name, value in asked.items():
+        with contextlib.suppress(BadOptions):
+            options = replace(options, **{name: getattr(Options.from_mapping({name: value}), name)})
+    return options
 
 
 def _let_daemon_read(descriptor: int, folder: Path) -> None:

@@ -80,6 +80,16 @@ def test_the_version_is_shown() -> None:
     assert run("--version") == (0, f"dropframe {__version__}\n")
 
 
+def test_a_submission_that_waits_in_the_spool_is_listed_as_it_was_asked_for(home: Path) -> None:
+    (home / "a.mp4").write_bytes(BEGINNING)
+    code, _ = run("submit", home / "a.mp4", "--frame-stride", "5", "--pipeline", "yolo", "--home", home)
+    assert code == 0
+    [listed] = json.loads(run("jobs", "--home", home, "--json")[1])
+    [ticket] = spool.pending_submissions(home / "data" / "spool")
+    assert (listed["options"], listed["pipeline_id"]) == ({"frame_stride": 5, "max_frames": None}, "yolo")
+    assert (listed["created_at"], listed["status"]) == (ticket.created_at, "pending")
+
+
 def test_config_show_shows_every_setting_in_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "dropframe.toml").write_text("port = 9\nignore = ['[x]*']\n")
     monkeypatch.setenv("DROPFRAME_MAX_ATTEMPTS", "7")

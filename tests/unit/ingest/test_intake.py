@@ -22,7 +22,7 @@ from daemon.ingest.intake import Intake, Taken
 from daemon.ingest.model import Dropped
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, utc_now
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -440,6 +440,22 @@ def test_a_submission_becomes_the_job_that_was_promised(bench: Bench) -> None:
     assert bench.queued() == [job_id]
     assert os.listdir(bench.intake.spool_dir) == []
     assert bench.intake.take_tickets() == []
+
+
+def test_after_a_weekend_with_the_daemon_down_a_submission_still_says_friday(bench: Bench) -> None:
+    job_id = submit(bench)
+    ticket = bench.intake.spool_dir / f"{job_id}.submit.json"
+    friday = "2026-11-20T18:00:00.000000+00:00"
+    ticket.write_text(json.dumps(json.loads(ticket.read_text()) | {"created_at": friday}))
+    bench.intake.take_tickets()
+    job = bench.store.get(job_id)
+    assert job.created_at == friday < job.updated_at
+
+
+def test_a_dropped_file_was_created_when_it_was_taken_in(bench: Bench) -> None:
+    before = utc_now()
+    [job] = bench.take(bench.drop("a.mp4")).jobs
+    assert before <= job.created_at == job.updated_at <= utc_now()
 
 
 def test_submissions_keep_their_order(bench: Bench) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from daemon.errors import StorageError
 from daemon.ipc import spool, spool_sweep
-from daemon.ipc.spool import TicketKind
+from daemon.ipc.spool import Ticket, TicketKind
 from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
-from daemon.jobs import JobSource, Options, new_job_id
+from daemon.jobs import Job, JobSource, Options, new_job_id
 
 
 def submit(folder: Path, video: Path | BinaryIO, **changes: object) -> str:
@@ -40,6 +40,56 @@ def test_a_submission_is_a_video_and_a_ticket(tmp_path: Path) -> None:
     assert (ticket.source, ticket.source_name, ticket.pipeline_id) == (JobSource.CLI, "match.mp4", "yolo")
     assert ticket.options == {"frame_stride": 3, "max_frames": None}
     assert spool.pending_submissions(tmp_path / "spool") == [ticket]
+
+
+def test_a_submission_becomes_the_job_that_was_asked_for(tmp_path: Path) -> None:
+    job_id = submit(tmp_path, io.BytesIO(b"video"), sha256="ab")
+    [ticket] = spool.tickets(tmp_path)
+    job = ticket.to_job()
+    assert (job.job_id, job.pipeline_id, job.source, job.source_name) == (job_id, "yolo", JobSource.CLI, "match.mp4")
+    assert (job.options, job.size_bytes, job.sha256) == (Options(frame_stride=3), 5, "ab")
+    assert job.created_at == job.updated_at == ticket.created_at
+    assert Job.from_record(job.to_record()) == job
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ({"frame_stride": 5, "unknown": 2}, Options(5)),
+        ({"frame_stride": "5", "max_frames": 7}, Options(1, 7)),
+        ({}, Options()),
+    ],
+)
+def test_wrong_options_are_shown_as_far_as_there_are_such(asked: dict[str, object], read: Options) -> None:
+    ticket = Ticket(TicketKind.SUBMIT, new_job_id(), "2026-11-20T18:00:00.000000+00:00", options=asked)
+    assert ticket.to_job().options == read
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("2026-11-20T19:00:00+01:00", "2026-11-20T18:00:00.000000+00:00"),
+        ("2026-11-20T19:00:00", ""),
+        ("last Friday", ""),
+    ],
+)
+def test_a_time_of_acceptance_that_is_not_one_is_left_to_the_store(said: str, kept: str) -> None:
+    assert Ticket(TicketKind.SUBMIT, new_job_id(), said).to_job().created_at == kept
+
+
+def test_a_submitter_may_say_when_it_accepted_a_video(tmp_path: Path) -> None:
+    job_id, friday = new_job_id(), "2026-11-20T18:00:00.000000+00:00"
+    spool.part_path(tmp_path, job_id).write_bytes(b"video")
+    spool.commit(
+        tmp_path,
+        job_id,
+        source=JobSource.HTTP,
+        source_name="a.mp4",
+        pipeline_id="yolo",
+        options=Options(),
+        created_at=friday,
+    )
+    assert [ticket.created_at for ticket in spool.tickets(tmp_path)] == [friday]
 
 
 def test_a_file_is_copied_and_kept(tmp_path: Path) -> None:
