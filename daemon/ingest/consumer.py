@@ -15,9 +15,11 @@ from dataclasses import replace
 
 from daemon.errors import StoreError
 from daemon.fs.identity import shown
+from daemon.ingest.claims import text_of
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Intake
-from daemon.ingest.model import InboxHealth
+from daemon.ingest.model import Blocked, Dropped, InboxHealth, Outcome, Taken
+from daemon.logs import LogOnce
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ class InboxConsumer:
         self._stopping = False
         self._begun: float | None = None
         self._answered = 0.0
-        self._grumbled: str | None = None
+        self._log_error = LogOnce(log)
         self._thread: threading.Thread | None = None
         self.inbox = Inbox(settings, self._woken.set, clock, self.answered)
 
@@ -110,10 +112,10 @@ class InboxConsumer:
             wait = ERROR_SECONDS
             try:
                 self.step(self._clock(), intake, on_jobs)
-                self._grumbled = None
+                self._log_error.solved()
                 wait = self.inbox.next_due(self._clock())
             except (OSError, StoreError) as error:
-                self._grumble(f"taking in goes on after an error: {error}")
+                self._log_error(f"taking in goes on after an error: {error}")
             except Exception:
                 log.exception("taking in goes on after an unexpected error")
             self._woken.wait(wait)
@@ -137,18 +139,22 @@ class InboxConsumer:
             dropped = self.inbox.poll(now)
             if not self.inbox.online:
                 return
-            taken = intake.take(dropped)
-            for file, why in taken.left:
-                self.inbox.leave(file, why)
-            for job in taken.jobs:
+            outcomes = self._take(dropped, intake)
+            self.inbox.acknowledge(outcomes)
+            jobs = [outcome.job for outcome in outcomes if isinstance(outcome, Taken)]
+            for job in jobs:
                 log.info("Job %s: %s was taken in", job.job_id, shown(job.source_name))
-            if taken.jobs:
+            if jobs:
                 on_jobs()
         finally:
             self._begun = None
 
-    def _grumble(self, sentence: str) -> None:
-        """Log a problem once, however often it comes in a row."""
-        if sentence != self._grumbled:
-            self._grumbled = sentence
-            log.warning("%s", sentence)
+    def _take(self, dropped: list[Dropped], intake: Intake) -> list[Outcome]:
+        try:
+            return intake.take(dropped)
+        except (OSError, StoreError) as error:
+            retry_at = self._clock() + ERROR_SECONDS
+            self.inbox.acknowledge(
+                Blocked(file, f"It cannot be taken in: {text_of(error)}", retry_at) for file in dropped
+            )
+            raise

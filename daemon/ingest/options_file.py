@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from daemon.errors import BadOptions, Rejected
+from daemon.errors import BadOptions, SourceChanged
+from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
-from daemon.fs.identity import open_regular
+from daemon.fs.identity import identity_of, open_regular
+from daemon.fs.moves import move_file, remove_file
+from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import Options
 
 MAX_OPTIONS_BYTES = 65_536
@@ -24,21 +29,72 @@ def read_options(inbox: Path, path: str) -> Options:
         path: The options file's path below it.
 
     Raises:
-        Rejected: it is too large, no JSON object, or has a wrong option.
+        BadOptions: it is too large, is not a JSON object, or has a wrong option.
         OSError: it cannot be read.
     """
     folder, _, name = path.rpartition("/")
     with Folders(inbox) as folders, open(open_regular(name, folders.get(folder)), "rb") as file:
         text = file.read(MAX_OPTIONS_BYTES + 1)
     if len(text) > MAX_OPTIONS_BYTES:
-        raise Rejected(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {ADVICE}")
+        raise BadOptions(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {ADVICE}")
     try:
         values: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Rejected(f"Its options file is no JSON ({error}). {ADVICE}") from error
+        raise BadOptions(f"Its options file is no JSON ({error}). {ADVICE}") from error
     if not isinstance(values, dict):
-        raise Rejected(f'Its options file must hold an object such as {{"frame_stride": 5}}. {ADVICE}')
+        raise BadOptions(f'Its options file must hold an object such as {{"frame_stride": 5}}. {ADVICE}')
     try:
         return Options.from_mapping(values)
     except BadOptions as error:
-        raise Rejected(f"{error} {ADVICE}") from error
+        raise BadOptions(f"{error} {ADVICE}") from error
+
+
+def fetch_options(video: str, source: int, job_id: str, videos: int) -> None:
+    """Move a video's options file into the storage; do nothing if there is none or another one by now.
+
+    Args:
+        video: The video's name.
+        source: Descriptor of its folder.
+        job_id: Of its job.
+        videos: Descriptor of the folder of stored videos.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    name, target = video + OPTIONS_SUFFIX, job_id + OPTIONS_SUFFIX
+    try:
+        seen = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
+    except OSError:  # none, or none possible, its name being too long
+        return
+    try:
+        move_file(name, source, target, videos, seen)
+    except FileExistsError:  # copied before a crash that came before its removal
+        kept = identity_of(os.stat(target, dir_fd=videos, follow_symlinks=False))
+        if (kept.size, kept.mtime_ns) == (seen.size, seen.mtime_ns):
+            remove_file(name, source, seen)
+    except SourceChanged:
+        return
+    failpoint("intake.options")
+
+
+def return_options(path: str, sources: Folders, job_id: str, videos: int) -> None:
+    """Move a video's stored options file back beside it; do nothing if none is stored, or newer ones are there.
+
+    Args:
+        path: The video's path.
+        sources: The folders of the inbox.
+        job_id: Of its job.
+        videos: Descriptor of the folder of stored videos.
+
+    Raises:
+        FileNotFoundError: the video's folder is not there.
+        OSError: it cannot be moved.
+    """
+    folder, _, name = path.rpartition("/")
+    stored = job_id + OPTIONS_SUFFIX
+    try:
+        seen = identity_of(os.stat(stored, dir_fd=videos, follow_symlinks=False))
+    except FileNotFoundError:
+        return
+    with contextlib.suppress(FileExistsError, SourceChanged):
+        move_file(stored, videos, name + OPTIONS_SUFFIX, sources.get(folder), seen)

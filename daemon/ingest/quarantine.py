@@ -19,7 +19,7 @@ OTHER_DISK = frozenset({errno.EXDEV})
 """When to copy. A file that may not be moved is not copied either, or it would be rejected anew each day."""
 
 
-def set_aside(
+def quarantine(
     inbox: Path, dropped: Dropped, reason: str, when: datetime, stopping: Callable[[], bool] = lambda: False
 ) -> str:
     """Move a file, its options file too, to the same place below ``rejected/``; write the reason beside it.
@@ -56,10 +56,10 @@ def set_aside(
         except BaseException:
             os.unlink(free + REASON_SUFFIX, dir_fd=target)
             raise
-        if dropped.companion:
-            companion = dropped.companion.rpartition("/")[2]
-            seen = identity_of(os.stat(companion, dir_fd=source, follow_symlinks=False))
-            move_file(companion, source, free + OPTIONS_SUFFIX, target, seen, copy_when=OTHER_DISK)
+        if dropped.options_path:
+            options = dropped.options_path.rpartition("/")[2]
+            seen = identity_of(os.stat(options, dir_fd=source, follow_symlinks=False))
+            move_file(options, source, free + OPTIONS_SUFFIX, target, seen, copy_when=OTHER_DISK)
         folders.fsync()
     return f"{below}/{free}"
 

@@ -41,7 +41,7 @@ LITTER = frozenset(
 CLOSE_CONFIRM_SECONDS = 0.2
 """A close event counts once size and mtime stayed the same this long after it: a writer may open it again."""
 
-LEFT_ALONE = {
+NOT_FILES = {
     stat.S_IFLNK: "It is a symbolic link; links are never followed. Copy the file itself.",
     stat.S_IFIFO: "It is a pipe, not a file; remove it.",
     stat.S_IFSOCK: "It is a socket, not a file; remove it.",
@@ -54,7 +54,7 @@ class Stability(StrEnum):
     """What a look at a file says."""
 
     WHOLE = "whole"
-    """It can become a job; of a companion: it can be read."""
+    """It can become a job; of an options file: it can be read."""
 
     WAIT = "wait"
     """Not yet."""
@@ -62,8 +62,8 @@ class Stability(StrEnum):
     REJECT = "reject"
     """It will never become a job; ``why`` is the reason."""
 
-    LEAVE = "leave"
-    """It is no regular file and is left where it is."""
+    IGNORE = "ignore"
+    """It is not a regular file, or was acknowledged as ignored; it stays where it is."""
 
     GONE = "gone"
     """There is no such file any more."""
@@ -114,15 +114,15 @@ class TrackedFile:
     """A sentence for people: what it waits for."""
     due: float = 0.0
     """When to look again."""
-    offered: int = 0
-    """How often the present content was handed out."""
     offer_again: float = 0.0
-    """When to hand it out again if it is still there."""
+    """Before when the present content is not handed out again."""
     handed_out: bool = False
     """Whether it was handed out in the latest step, so that it may be gone by now."""
-    left: str = ""
-    """Why the present content is left where it is, if it is."""
-    alarmed: bool = False
+    blocked: str = ""
+    """Why the present content could not be taken in the last time, if it was tried."""
+    ignored: str = ""
+    """Why the present content stays where it is for good, if it does."""
+    warned: bool = False
     """Whether the log was told that it has been held open for long."""
     kind: int = stat.S_IFREG
 
@@ -130,6 +130,11 @@ class TrackedFile:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is known to be there and not a job yet."""
+        return not self.handed_out or bool(self.blocked or self.ignored)
 
     def look(
         self, folder: int, now: float, settings: Settings, closed: bool = False, trust_locks: bool = True
@@ -156,13 +161,13 @@ class TrackedFile:
             return Stability.GONE
         self._notice(identity_of(status), now, closed)
         if self.kind != stat.S_IFREG:
-            self.why = LEFT_ALONE.get(self.kind, "It is not a file.")
+            self.why = NOT_FILES.get(self.kind, "It is not a file.")
             self.due = now + settings.rescan_seconds
-            return Stability.LEAVE
-        if self.left:
+            return Stability.IGNORE
+        if self.ignored:
             self.due = now + settings.rescan_seconds
-            self.why = self.left
-            return Stability.LEAVE
+            self.why = self.ignored
+            return Stability.IGNORE
         try:
             descriptor = open_regular(self.name, folder)
         except OSError as error:
@@ -182,8 +187,9 @@ class TrackedFile:
         if identity != self.identity:
             self.identity, self.changed_at = identity, now
             self.closed_at, self.structure = None, None
-            self.offered, self.offer_again, self.handed_out = 0, 0.0, False
-            self.left, self.alarmed = "", False
+            self.offer_again, self.handed_out = 0.0, False
+            self.blocked = self.ignored = ""
+            self.warned = False
         if closed:
             self.closed_at, self.structure = now, None
 

@@ -260,7 +260,7 @@ def done(spool_dir: Path, ticket: Ticket) -> None:
     (spool_dir / ticket.name).unlink(missing_ok=True)
 
 
-def set_aside(spool_dir: Path, name: str, reason: str) -> None:
+def reject_ticket(spool_dir: Path, name: str, reason: str) -> None:
     """Move a ticket that cannot be acted on to ``bad/``."""
     bad = spool_dir / BAD_FOLDER
     bad.mkdir(exist_ok=True)
@@ -297,7 +297,7 @@ def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
             bad[name] = str(error)
     for name, reason in bad.items() if move_bad else ():
         try:
-            set_aside(spool_dir, name, reason)
+            reject_ticket(spool_dir, name, reason)
         except OSError as error:  # it holds up no other ticket
             log.debug("the ticket %s cannot be moved: %s", shown(name), error.strerror)
     return sorted(found, key=lambda ticket: (ticket.created_at, ticket.name))

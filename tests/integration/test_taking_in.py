@@ -54,9 +54,7 @@ class Taker:
             self.woken.clear()
 
     def step(self) -> None:
-        taken = self.intake.take(self.inbox.poll(time.monotonic()))
-        for dropped, why in taken.left:
-            self.inbox.leave(dropped, why)
+        self.inbox.acknowledge(self.intake.take(self.inbox.poll(time.monotonic())))
         self.intake.take_tickets()
 
     def close(self) -> None:
@@ -271,7 +269,7 @@ def test_events_that_the_kernel_drops_are_made_up_for(tmp_path: Path, clip: Path
     taker = Taker(tmp_path / "home", watch="events")
     try:
         time.sleep(0.3)
-        watching = taker.inbox._watch
+        watching = taker.inbox._root.watch
         assert watching is not None
         limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
         with watching._lock:  # its thread stands still, so the kernel's queue runs over

@@ -126,7 +126,7 @@ def test_a_data_disk_that_is_nearly_full_pauses_and_goes_on_by_itself(
         assert "fewer than min_free_bytes (1000000); make room" in told.json()["parts"]["disk"]["detail"]
         health = dropframe(tmp_path, "health")
         assert health.returncode == 1
-        assert "(setting min_free_bytes). Make room; it goes on by itself." in health.stdout + health.stderr
+        assert "(min_free_bytes). Make room, or lower it. It goes on by itself." in health.stdout + health.stderr
         assert (daemon.inbox / "clip.mp4").exists()
         assert daemon.jobs() == []
         ballast.unlink()

@@ -17,7 +17,7 @@ from daemon.cli import jobs
 from daemon.errors import IllegalMove, MachineError, StoreError
 from daemon.fs.identity import identity_of
 from daemon.ingest.model import Dropped
-from daemon.ingest.quarantine import set_aside
+from daemon.ingest.quarantine import quarantine
 from daemon.jobs import Job, JobSource, JobStatus, input_key, new_job_id, output_key, timestamp
 from daemon.retention import Kind, Retention, clean_without_daemon, plan
 from daemon.settings import Settings
@@ -75,7 +75,7 @@ class Bench:
         path.write_bytes(b"x" * size)
         os.utime(path, (0, 0))  # the file's own time says nothing
         dropped = Dropped(name, identity_of(path.stat()))
-        place = self.inbox / set_aside(self.inbox, dropped, "It is bad.", NOW)
+        place = self.inbox / quarantine(self.inbox, dropped, "It is bad.", NOW)
         rejected_at = (NOW - timedelta(days=days)).timestamp()
         os.utime(f"{place}.reason.txt", (rejected_at, rejected_at))
         return place

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from daemon.errors import StoreError
-from daemon.ingest.consumer import SILENT_SECONDS, InboxConsumer
+from daemon.ingest.consumer import ERROR_SECONDS, SILENT_SECONDS, InboxConsumer
 from daemon.ingest.inbox import Inbox
-from daemon.ingest.intake import Taken
-from daemon.ingest.model import Dropped
-from daemon.jobs import Identity
+from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Taken
+from daemon.jobs import Identity, Job
 from daemon.settings import Settings
 
 
@@ -32,7 +31,7 @@ class Clock:
 DROPPED = Dropped("a.mp4", Identity(1, 2, 3, 4))
 
 
-def intake(take: Callable[[Any], Taken]) -> Any:
+def intake(take: Callable[[Any], list[Outcome]]) -> Any:
     return SimpleNamespace(take=take)
 
 
@@ -52,11 +51,11 @@ def taking_in(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_inbox_that_does_not_answer_is_offline_and_says_since_when(taking_in: InboxConsumer, clock: Clock) -> None:
     seen = []
 
-    def take(_: Any) -> Taken:
+    def take(_: Any) -> list[Outcome]:
         for wait in (SILENT_SECONDS - 1, 2):
             clock.now += wait
             seen.append(taking_in.health())
-        return Taken()
+        return []
 
     taking_in.step(clock.now, intake(take), lambda: None)
     seen.append(taking_in.health())
@@ -67,12 +66,12 @@ def test_an_inbox_that_does_not_answer_is_offline_and_says_since_when(taking_in:
 def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: InboxConsumer, clock: Clock) -> None:
     seen = []
 
-    def copy(_: Any) -> Taken:
+    def copy(_: Any) -> list[Outcome]:
         for _ in range(100):
             clock.now += SILENT_SECONDS - 1
             taking_in.answered()
         seen.append((taking_in.health(), taking_in.inbox.is_stuck(60, taking_in._now())))
-        return Taken()
+        return []
 
     taking_in.step(clock.now, intake(copy), lambda: None)
     [(health, stuck)] = seen
@@ -81,15 +80,27 @@ def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: Inb
     assert taking_in.inbox.is_stuck(60, taking_in._now())  # between steps time goes on
 
 
-def test_what_is_left_is_not_offered_again_and_new_jobs_are_told(taking_in: InboxConsumer, clock: Clock) -> None:
-    left: list[str] = []
-    taking_in.inbox.leave = lambda dropped, why: left.append(why)  # type: ignore[method-assign]
+def test_outcomes_are_acknowledged_and_new_jobs_are_told(taking_in: InboxConsumer, clock: Clock) -> None:
+    acknowledged: list[Outcome] = []
+    taking_in.inbox.acknowledge = acknowledged.extend  # type: ignore[method-assign]
     told: list[str] = []
-    job = SimpleNamespace(job_id="1", source_name="a\n.mp4")
-    taking_in.step(clock.now, intake(lambda _: Taken(left=((DROPPED, "why"),))), lambda: told.append("told"))
-    assert (left, told) == (["why"], [])
-    taking_in.step(clock.now, intake(lambda _: Taken(jobs=(job,))), lambda: told.append("told"))  # type: ignore[arg-type]
-    assert told == ["told"]
+    ignored, taken = Ignored(DROPPED, "why"), Taken(DROPPED, Job("1", source_name="a\n.mp4"))
+    taking_in.step(clock.now, intake(lambda _: [ignored]), lambda: told.append("told"))
+    assert (acknowledged, told) == ([ignored], [])
+    taking_in.step(clock.now, intake(lambda _: [taken]), lambda: told.append("told"))
+    assert (acknowledged, told) == ([ignored, taken], ["told"])
+
+
+def test_what_an_error_kept_from_being_taken_in_says_so(taking_in: InboxConsumer, clock: Clock) -> None:
+    acknowledged: list[Outcome] = []
+    taking_in.inbox.acknowledge = acknowledged.extend  # type: ignore[method-assign]
+
+    def take(_: Any) -> list[Outcome]:
+        raise StoreError("The disk is sick.")
+
+    with pytest.raises(StoreError):
+        taking_in.step(clock.now, intake(take), lambda: None)
+    assert acknowledged == [Blocked(DROPPED, "It cannot be taken in: The disk is sick.", clock.now + ERROR_SECONDS)]
 
 
 def test_what_was_claimed_before_is_fetched_though_nothing_new_is_there_but_not_from_an_inbox_that_is_away(
@@ -98,9 +109,9 @@ def test_what_was_claimed_before_is_fetched_though_nothing_new_is_there_but_not_
     asked: list[Any] = []
     monkeypatch.setattr(taking_in.inbox, "poll", lambda now: [])
 
-    def take(batch: Any) -> Taken:
+    def take(batch: Any) -> list[Outcome]:
         asked.append(batch)
-        return Taken()
+        return []
 
     taking_in.step(clock.now, intake(take), lambda: None)
     assert asked == [[]]
@@ -116,11 +127,11 @@ def test_the_thread_outlives_errors_and_ends_when_it_is_told(
     monkeypatch.setattr(taking_in.inbox, "next_due", lambda now: 0.0)
     tried, enough = [], threading.Event()
 
-    def take(_: Any) -> Taken:
+    def take(_: Any) -> list[Outcome]:
         tried.append(1)
         if len(tried) > 5:
             enough.set()
-            return Taken()
+            return []
         raise StoreError("The disk is sick.")
 
     taking_in.start(intake(take), lambda: None)
@@ -133,10 +144,10 @@ def test_the_thread_outlives_errors_and_ends_when_it_is_told(
 def test_a_call_that_does_not_come_back_does_not_keep_the_end(taking_in: InboxConsumer) -> None:
     begun, released = threading.Event(), threading.Event()
 
-    def hang(_: Any) -> Taken:
+    def hang(_: Any) -> list[Outcome]:
         begun.set()
         released.wait(60)
-        return Taken()
+        return []
 
     taking_in.start(intake(hang), lambda: None)
     assert begun.wait(20)

@@ -18,9 +18,9 @@ import pytest
 
 from daemon.fs.mounts import Mount
 from daemon.ingest import inbox as inbox_module
-from daemon.ingest import stability, watcher
+from daemon.ingest import root, scanner, stability, watcher
 from daemon.ingest.inbox import Inbox
-from daemon.ingest.model import Dropped
+from daemon.ingest.model import Dropped, Ignored
 from daemon.ingest.stability import is_ignored
 from daemon.settings import Settings
 from tests.clips import make_clip
@@ -91,7 +91,7 @@ def paths(found: list[Dropped]) -> list[str]:
 def test_a_whole_closed_file_is_ready_at_the_first_look(bench: Bench) -> None:
     make_clip(bench.folder / "a.mp4")
     [dropped] = bench.step()
-    assert (dropped.path, dropped.reason, dropped.companion) == ("a.mp4", None, None)
+    assert (dropped.path, dropped.reason, dropped.options_path) == ("a.mp4", None, None)
     assert dropped.identity.size == (bench.folder / "a.mp4").stat().st_size
 
 
@@ -128,7 +128,7 @@ def test_the_same_name_dropped_again_is_handed_out_at_once(bench: Bench) -> None
 def test_a_file_left_alone_stays_so_until_its_content_changes(bench: Bench) -> None:
     path = make_clip(bench.folder / "a.mp4")
     [dropped] = bench.step()
-    bench.inbox.leave(dropped, "It cannot be removed.")
+    bench.inbox.acknowledge([Ignored(dropped, "It cannot be removed.")])
     assert bench.steps(200) == []
     assert bench.why() == {"a.mp4": "It cannot be removed."}
     make_clip(path, frames=12)
@@ -201,7 +201,7 @@ def test_a_fragmented_file_settles_even_when_it_is_closed(bench: Bench) -> None:
 
 
 def test_on_a_share_locks_are_not_believed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "mount_of", lambda _: Mount(Path("/"), "cifs"))
+    monkeypatch.setattr(root, "mount_of", lambda _: Mount(Path("/"), "cifs"))
     remote = Bench(bench.folder.parent / "other", watch="auto")
     assert remote.inbox.health().mode == "polling"
     make_clip(remote.folder / "a.mp4")
@@ -415,7 +415,7 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(bench: Bench, monkeypat
         return real(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(inbox_module.os, "scandir", scandir)
+        patch.setattr(scanner.os, "scandir", scandir)
         assert paths(bench.step()) == ["b.mp4"]
         assert "yolo cannot be read" in str(bench.inbox.health().problem)
         bench.steps(400)
@@ -436,7 +436,7 @@ def test_folders_that_cannot_be_read_are_said_once(
             raise PermissionError(errno.EACCES, "Permission denied")
         return real(folder)
 
-    monkeypatch.setattr(inbox_module.os, "scandir", scandir)
+    monkeypatch.setattr(scanner.os, "scandir", scandir)
     for _ in range(10):
         bench.step(bench.settings.poll_seconds)
     assert [record.getMessage() for record in caplog.records] == [
@@ -451,7 +451,7 @@ def test_an_options_file_goes_with_its_video(bench: Bench) -> None:
     make_clip(bench.folder / "yolo/a.mp4")
     (bench.folder / "yolo/a.mp4.options.json").write_text("{}")
     [dropped] = bench.step()
-    assert dropped.companion == "yolo/a.mp4.options.json"
+    assert dropped.options_path == "yolo/a.mp4.options.json"
 
 
 def test_a_video_waits_for_an_options_file_that_is_being_written(bench: Bench) -> None:
@@ -475,7 +475,7 @@ def test_an_options_file_waits_as_long_as_its_video_does(bench: Bench) -> None:
     with make_clip(bench.folder / "a.mp4").open("ab"):
         (bench.folder / "a.mp4.options.json").write_text("{}")
         assert bench.steps(2000) == []
-    assert [d.companion for d in bench.steps(6)] == ["a.mp4.options.json"]
+    assert [d.options_path for d in bench.steps(6)] == ["a.mp4.options.json"]
 
 
 # The folder itself.
@@ -509,7 +509,7 @@ def test_an_inbox_that_is_made_anew_is_taken_up(bench: Bench) -> None:
 
 def test_the_empty_mount_point_of_a_share_is_not_the_share(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted = [Mount(bench.folder, "nfs4")]
-    monkeypatch.setattr(inbox_module, "mount_of", lambda _: mounted[0])
+    monkeypatch.setattr(root, "mount_of", lambda _: mounted[0])
     share = Bench(bench.folder.parent, watch="auto")
     (share.folder / "a.mp4").write_bytes(b"")
     share.steps(10)
@@ -536,7 +536,7 @@ def test_a_share_with_a_hiccup_is_asked_again(
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patch:
-        patch.setattr(inbox_module.os, "scandir", scandir)
+        patch.setattr(scanner.os, "scandir", scandir)
         make_clip(bench.folder / "a.mp4")
         assert bench.steps(60) == []
         assert bench.inbox.health().scan_age_seconds == pytest.approx(60)
@@ -581,7 +581,7 @@ def test_a_close_event_counts_after_a_moment_where_locks_say_nothing(watched: Be
 
 def test_dropped_events_lead_to_a_full_scan(watched: Bench) -> None:
     watched.step()
-    watching = watched.inbox._watch
+    watching = watched.inbox._root.watch
     assert watching is not None
     with watching._lock:  # events are not taken note of while this is held
         make_clip(watched.folder / "a.mp4")
@@ -606,9 +606,9 @@ def test_the_canary_proves_that_events_arrive(watched: Bench) -> None:
 def test_a_watch_that_has_died_is_made_anew_and_then_given_up(watched: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher.Watch, "on_event", lambda *_: None)
     watched.step()
-    first = watched.inbox._watch
+    first = watched.inbox._root.watch
     watched.steps(8)
-    assert watched.inbox._watch is not first
+    assert watched.inbox._root.watch is not first
     assert watched.inbox.health().mode == "events"
     watched.steps(8)
     assert watched.inbox.health().mode == "polling"
@@ -619,11 +619,11 @@ def test_a_watch_that_has_died_is_made_anew_and_then_given_up(watched: Bench, mo
 
 def test_a_thread_that_has_ended_is_noticed_at_once(watched: Bench) -> None:
     watched.step()
-    first = watched.inbox._watch
+    first = watched.inbox._root.watch
     assert first is not None
     first.stop()
     watched.step()
-    assert watched.inbox._watch is not first
+    assert watched.inbox._root.watch is not first
 
 
 @pytest.mark.parametrize("limit", [errno.ENOSPC, errno.EMFILE])

@@ -7,19 +7,20 @@ import io
 import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from daemon.errors import StoreError
-from daemon.fs import mounts, moves
+from daemon.fs import mounts, moves, space
 from daemon.fs.identity import from_claim, identity_of, to_claim
 from daemon.fs.storage import LocalStorageService
-from daemon.ingest import claims, intake, quarantine
+from daemon.ingest import claims, options_file, quarantine
 from daemon.ingest.claims import Claims
-from daemon.ingest.intake import Intake, Taken
-from daemon.ingest.model import Dropped
+from daemon.ingest.intake import Intake
+from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, utc_now
@@ -29,6 +30,19 @@ from daemon.store.job_store import JobStore
 from daemon.store.tinydb_table import MemoryStorage
 
 PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})
+
+
+class Answer:
+    """What became of a batch."""
+
+    def __init__(self, batch: Sequence[Dropped], outcomes: list[Outcome]) -> None:
+        files = [outcome.dropped for outcome in outcomes]
+        assert len(set(files)) == len(files), "a file has two outcomes"
+        assert {file.path for file in batch} <= {file.path for file in files}, "a file has no outcome"
+        self.jobs = tuple(each.job for each in outcomes if isinstance(each, Taken))
+        self.rejected = [(each.dropped, each.reason) for each in outcomes if isinstance(each, Rejected)]
+        self.blocked = [(each.dropped, each.reason) for each in outcomes if isinstance(each, Blocked)]
+        self.ignored = [(each.dropped, each.reason) for each in outcomes if isinstance(each, Ignored)]
 
 
 class Bench:
@@ -47,20 +61,20 @@ class Bench:
         self.intake = Intake(
             self.settings, self.store, self.queue, self.storage, PIPELINES, clock=lambda: 1_800_000_000.0
         )
-        return self.intake.recover() + list(self.intake.take([]).jobs)
+        return self.intake.recover() + list(self.take().jobs)
 
     def drop(self, name: str, content: bytes = b"video", options: str | None = None) -> Dropped:
         path = self.inbox / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        companion = None
+        options_path = None
         if options is not None:
-            companion = name + ".options.json"
-            (self.inbox / companion).write_text(options)
-        return Dropped(name, identity_of(path.stat()), companion)
+            options_path = name + ".options.json"
+            (self.inbox / options_path).write_text(options)
+        return Dropped(name, identity_of(path.stat()), options_path)
 
-    def take(self, *batch: Dropped) -> Taken:
-        return self.intake.take(batch)
+    def take(self, *batch: Dropped) -> Answer:
+        return Answer(batch, self.intake.take(batch))
 
     def stored(self, job: Job) -> bytes:
         return self.storage.path(job.input_path).read_bytes()
@@ -133,7 +147,7 @@ def test_any_name_is_taken_and_found_again_after_a_crash(
     dropped = bench.drop(name)
     with monkeypatch.context() as patch:
         patch.setattr(Claims, "fetch_all", lambda *_: [])
-        bench.take(dropped)
+        bench.intake.take([dropped])
     [job] = bench.restart()
     job.source_name.encode()
     json.dumps(job.to_record(), ensure_ascii=False).encode()
@@ -155,7 +169,8 @@ def test_the_same_name_twice_is_two_jobs(bench: Bench) -> None:
 def test_a_file_exchanged_since_it_was_looked_at_stays(bench: Bench) -> None:
     dropped = bench.drop("a.mp4")
     bench.drop("a.mp4", b"another one", options="{}")
-    assert bench.take(dropped) == Taken()
+    [(file, why)] = bench.take(dropped).blocked
+    assert (file, why) == (dropped, "It cannot be taken in: a.mp4 was written to or exchanged while it was taken in.")
     assert bench.store.jobs() == []
     assert bench.dropped_files() == ["a.mp4", "a.mp4.options.json"]
 
@@ -203,7 +218,9 @@ def test_a_source_that_cannot_be_removed_is_taken_once_even_after_a_restart(
     for _ in range(2):
         taken = bench.take(dropped)
         assert taken.jobs == ()
-        assert [why for _, why in taken.left] == ["It was taken in; it is still here because it could not be removed."]
+        assert [why for _, why in taken.ignored] == [
+            "It was taken in; it is still here because it could not be removed."
+        ]
         bench.restart()
     assert len(bench.store.jobs()) == 1
     assert len(caplog.records) == 1
@@ -230,14 +247,14 @@ def test_what_would_be_copied_is_taken_as_far_as_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     another_disk(monkeypatch)
-    device = bench.settings.data_dir.stat().st_dev
+    monkeypatch.setattr(Intake, "_has_to_be_copied", lambda *_: True)
     batch = [bench.drop(f"{number}.mp4", b"0123456789") for number in range(5)]
-    batch = [replace(each, identity=replace(each.identity, device=device + 1)) for each in batch]
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "free_bytes", lambda _: 25)
+        patch.setattr(space, "free_bytes", lambda _: 25)
         taken = bench.take(*batch)
         assert [job.source_name for job in taken.jobs] == ["0.mp4", "1.mp4"]
-        assert "2.mp4 waits" in caplog.text
+        assert "2.mp4 stays in the inbox: It has to be copied. Fewer than 30 bytes are free" in caplog.text
+        assert [file.path for file, _ in taken.blocked] == ["2.mp4", "3.mp4", "4.mp4"]
     assert bench.dropped_files() == ["2.mp4", "3.mp4", "4.mp4"]
     assert len(bench.take(*batch[2:]).jobs) == 3
 
@@ -249,12 +266,14 @@ def test_with_little_room_nothing_is_taken_and_it_goes_on_by_itself(
     bad = bench.drop("b.mp4")
     bad = Dropped(bad.path, bad.identity, reason="It is text.")
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "free_bytes", lambda _: -1)
+        patch.setattr(space, "free_bytes", lambda _: -1)
         taken = bench.take(dropped, bad)
         assert taken.jobs == ()
-        assert "min_free_bytes" in str(taken.paused)
+        [(file, paused)] = taken.blocked
+        assert file == dropped
+        assert "min_free_bytes" in paused
         assert len(taken.rejected) == 1
-        assert bench.intake.short_of_space() == taken.paused
+        assert bench.intake.short_of_space() == paused
     assert len(bench.take(dropped).jobs) == 1
     assert bench.intake.short_of_space() is None
 
@@ -318,7 +337,7 @@ def test_a_malformed_options_file_rejects_the_video_with_it(bench: Bench, option
 # Rejected files.
 
 
-def reject(bench: Bench, name: str, content: bytes = b"text") -> Taken:
+def reject(bench: Bench, name: str, content: bytes = b"text") -> Answer:
     dropped = bench.drop(name, content)
     return bench.take(Dropped(dropped.path, dropped.identity, reason="It is text. Convert it."))
 
@@ -371,7 +390,7 @@ def test_a_file_that_cannot_be_moved_is_left_with_its_reason(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     another_disk(monkeypatch, errno.EACCES)
-    [(dropped, why)] = reject(bench, "a.mp4").left
+    [(dropped, why)] = reject(bench, "a.mp4").ignored
     assert dropped.path == "a.mp4"
     assert why == ("It is text. Convert it. It could not be moved to the rejected files: Permission denied.")
     assert bench.dropped_files() == ["a.mp4"]
@@ -387,7 +406,8 @@ def test_a_file_that_a_full_disk_lets_nobody_reject_comes_again(
     with monkeypatch.context() as patch:
         patch.setattr(quarantine.os, "fsync", full)
         for _ in range(3):
-            assert reject(bench, "a.mp4").left == ()
+            [(_, why)] = reject(bench, "a.mp4").blocked
+            assert why.startswith("It is text. Convert it. It could not be moved to the rejected files: No space left")
     assert len(caplog.records) == 1
     assert "a.mp4 stays in the inbox: It is text. Convert it. It could not be moved" in caplog.text
     assert bench.dropped_files() == ["a.mp4"]
@@ -398,7 +418,7 @@ def test_a_file_that_a_full_disk_lets_nobody_reject_comes_again(
 def test_a_planted_link_for_the_rejected_files_is_not_followed(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (bench.inbox / "rejected").symlink_to(tmp_path / "elsewhere")
-    assert len(reject(bench, "a.mp4").left) == 1
+    assert len(reject(bench, "a.mp4").ignored) == 1
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
@@ -406,7 +426,7 @@ def test_a_file_made_whole_meanwhile_is_not_rejected(bench: Bench) -> None:
     dropped = bench.drop("a.mp4", b"text")
     bench.drop("a.mp4", b"a whole video")
     taken = bench.take(Dropped(dropped.path, dropped.identity, reason="It is text."))
-    assert taken.left == ()
+    assert taken.rejected == taken.ignored == []
     assert bench.dropped_files() == ["a.mp4"]
 
 
@@ -479,7 +499,7 @@ def test_with_little_room_a_submission_and_wishes_about_it_wait(bench: Bench, mo
     for wanted in (job_id, other):
         spool.request(bench.intake.spool_dir, TicketKind.CANCEL, wanted)
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "free_bytes", lambda _: -1)
+        patch.setattr(space, "free_bytes", lambda _: -1)
         assert [t.job_id for t in bench.intake.take_tickets()] == [other]
     assert bench.store.jobs() == []
     assert [t.job_id for t in bench.intake.take_tickets()] == [job_id, other]
@@ -537,11 +557,12 @@ def test_options_survive_a_share_that_fails_between_them_and_their_video(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(claims, "move_file", failing_after_the_options)
+        for module in (claims, options_file):
+            patch.setattr(module, "move_file", failing_after_the_options)
         assert bench.take(dropped).jobs == ()
         assert bench.dropped_files() == ["a.mp4"]
         assert bench.take(dropped).jobs == (), "it is not time to try again"
-        patch.setattr(claims, "AGAIN_SECONDS", 0.0)
+        patch.setattr(claims, "RETRY_SECONDS", 0.0)
         bench.restart()
         assert bench.take(dropped).jobs == ()
     [job] = bench.take(bench.drop("b.mp4")).jobs[:1]
@@ -633,7 +654,7 @@ def test_a_claim_that_was_not_carried_out_is_left_to_the_thread_that_takes_in_an
     dropped = bench.drop("a.mp4")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Claims, "fetch_all", lambda *_: [])  # killed just after it was recorded
-        bench.take(dropped)
+        bench.intake.take([dropped])
     [job] = bench.store.jobs()
     bench.intake = Intake(bench.settings, bench.store, bench.queue, bench.storage, PIPELINES)
     assert bench.intake.recover() == []
@@ -722,7 +743,7 @@ def test_a_copied_file_whose_share_is_away_at_start_is_not_taken_twice(
     bench.inbox.with_name("share").rename(bench.inbox)
     taken = bench.take(dropped)
     assert taken.jobs == ()
-    assert [left.path for left, _ in taken.left] == ["a.mp4"]
+    assert [file.path for file, _ in taken.ignored] == ["a.mp4"]
 
 
 def test_a_copied_file_seen_to_be_gone_is_not_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

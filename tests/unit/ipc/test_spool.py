@@ -208,7 +208,7 @@ def test_malformed_tickets_are_set_aside_with_one_line(
 
 def test_a_video_whose_ticket_was_set_aside_is_kept(tmp_path: Path) -> None:
     job_id = submit(tmp_path, io.BytesIO(b"video"))
-    spool.set_aside(tmp_path, f"{job_id}.submit.json", "it could not be read")
+    spool.reject_ticket(tmp_path, f"{job_id}.submit.json", "it could not be read")
     assert sweep(tmp_path, time.time() + 90_000) == 0
     assert (tmp_path / f"{job_id}.mp4").exists()
 

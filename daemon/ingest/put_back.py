@@ -1,0 +1,94 @@
+"""SourceKeeper: whether a stored video is still what was taken in, and the way back for one that is not."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daemon.failpoints import failpoint
+from daemon.fs import mounts
+from daemon.fs.folders import Folders
+from daemon.fs.identity import from_claim, identity_of
+from daemon.fs.moves import free_name, move_file
+from daemon.fs.storage import StorageService
+from daemon.ingest.claims import sync
+from daemon.ingest.stability import OPTIONS_SUFFIX
+from daemon.jobs import Claim, Identity, Job, JobSource
+from daemon.settings import Settings
+
+if TYPE_CHECKING:
+    from daemon.store.job_store import JobStore
+
+log = logging.getLogger(__name__)
+
+
+class SourceKeeper:
+    """Watches over the stored videos of jobs that run. Callable from any thread.
+
+    Args:
+        settings: Where the inbox is.
+        store: Keeps the jobs.
+        storage: Keeps the videos.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, storage: StorageService) -> None:
+        self._settings = settings
+        self._store = store
+        self._storage = storage
+
+    def unchanged(self, job: Job) -> bool:
+        """Tell whether a job's stored video is still what was taken in; the worker asks before it publishes.
+
+        Raises:
+            OSError: the stored video cannot be looked at.
+        """
+        if job.claim is None:
+            return True
+        now = os.stat(self._storage.path(job.input_path), follow_symlinks=False)
+        then = job.claim.identity
+        # A copy has another inode; size and mtime are the same.
+        return (now.st_size, now.st_mtime_ns) == (then.size, then.mtime_ns)
+
+    def put_back(self, job: Job, reason: str) -> Job | None:
+        """Return a video that was written to after it was taken in, so that it is run again as it is now.
+
+        Call it before the job's record is changed: should the process die in between, ``Intake.recover`` drops it.
+
+        Returns:
+            None if the file is in the inbox again, where it settles like any other and becomes a new job; the
+            caller ends this one. For an upload or ``dropframe submit`` the same job with its claim renewed,
+            because its id was promised: the caller makes it pending again.
+
+        Raises:
+            OSError: it cannot be moved; it stays stored.
+            StoreError: the job store cannot be written.
+        """
+        stored = self._storage.path(job.input_path)
+        identity = identity_of(os.stat(stored, follow_symlinks=False))
+        log.info("Job %s: %s", job.job_id, reason)
+        if job.source is not JobSource.INBOX or job.claim is None:
+            path = job.claim.path if job.claim else stored.name
+            return self._store.note(job.job_id, claim=Claim(path, identity))
+        if mounts.away(self._settings.data_dir, self._settings.inbox_dir):
+            raise OSError(errno.ENODEV, "the inbox is offline")
+        self._to_inbox(from_claim(job.claim.path), stored, identity, f"{job.job_id}{OPTIONS_SUFFIX}")
+        return None
+
+    def _to_inbox(self, path: str, stored: Path, identity: Identity, options: str) -> None:
+        folder, _, name = path.rpartition("/")
+        with Folders(self._settings.inbox_dir) as inbox, Folders(stored.parent) as videos:
+            inbox.get("")  # if it is missing, it is not made anew: that would not be where people look
+            target = inbox.get(folder, make=True)
+            has_options = (stored.parent / options).exists()
+            free = free_name(name, target, also=(OPTIONS_SUFFIX,) if has_options else ())
+            if has_options:
+                seen = identity_of(os.stat(options, dir_fd=videos.get(""), follow_symlinks=False))
+                move_file(options, videos.get(""), free + OPTIONS_SUFFIX, target, seen)
+            failpoint("put_back.options")
+            move_file(stored.name, videos.get(""), free, target, identity)
+            failpoint("put_back.moved")
+            sync(inbox)
+            sync(videos)
