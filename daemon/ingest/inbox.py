@@ -121,7 +121,7 @@ class Inbox:
                 case Ignored(reason=reason):
                     tracked.ignored = tracked.why = reason
                 case _:
-                    tracked.offer_again = now
+                    tracked.blocked, tracked.offer_again = "", now
 
     def next_due(self, now: float) -> float:
         """Return after how many seconds ``poll`` should be called at the latest."""
