@@ -168,6 +168,9 @@ class TrackedFile:
             self.due = now + settings.rescan_seconds
             self.why = self.ignored
             return Stability.IGNORE
+        return self._look_inside(folder, now, settings, trust_locks)
+
+    def _look_inside(self, folder: int, now: float, settings: Settings, trust_locks: bool) -> Stability:
         try:
             descriptor = open_regular(self.name, folder)
         except OSError as error:
@@ -195,55 +198,66 @@ class TrackedFile:
 
     def _judge(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> Stability:
         assert self.identity is not None
-        quiet = now - self.changed_at
-        settled = quiet >= settings.settle_seconds
-        timed_out = quiet >= settings.incomplete_timeout_seconds
-        settle_due = self.changed_at + settings.settle_seconds
-        writer = has_writer(descriptor) if trust_locks else None
-        self.open_for_writing = writer is True
-        if writer:
-            # Known to be open: a pause of any length proves nothing, so it is neither taken nor rejected.
-            return self._wait("Another program still has it open for writing.", now + min(1 + quiet / 4, 5))
-        closed = writer is False
-        if trust_locks and self.closed_at is not None and not closed:
-            closed = now - self.closed_at >= CLOSE_CONFIRM_SECONDS
-            settle_due = min(settle_due, self.closed_at + CLOSE_CONFIRM_SECONDS)
-        if not (closed or settled):
-            return self._wait(
-                f"It waits until it has not changed for {settings.settle_seconds:g} s.",
-                min(settle_due, now + max(0.25, settings.settle_seconds / 4)),
-            )
-        patience = self.changed_at + settings.incomplete_timeout_seconds
-        if self.identity.size == 0:
-            if timed_out:
+        size = self.identity.size
+        if not self._is_quiet(descriptor, now, settings, trust_locks):
+            return Stability.WAIT
+        if size == 0:
+            patience = self.changed_at + settings.incomplete_timeout_seconds
+            if now - self.changed_at >= settings.incomplete_timeout_seconds:
                 return self._reject(f"It is empty. {NOT_MP4_ADVICE}")
             return self._wait("It is empty so far.", min(patience, now + 5))
         if is_options_name(self.name):
             return Stability.WHOLE
         if not is_video_name(self.name):
             return self._reject(f"Its name does not end in .mp4. {NOT_MP4_ADVICE}")
-        if self.identity.size > settings.max_video_bytes:
+        if size > settings.max_video_bytes:
             return self._reject(
-                f"It has {self.identity.size} bytes, and at most {settings.max_video_bytes} are taken "
+                f"It has {size} bytes, and at most {settings.max_video_bytes} are taken "
                 "(setting max_video_bytes). Cut it into parts, or raise the limit."
             )
         if self.structure is None:
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                self.structure = check(file, self.identity.size)
-        structure = self.structure
+                self.structure = check(file, size)
+        return self._judge_structure(self.structure, now, settings)
+
+    def _is_quiet(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> bool:
+        """Tell whether nobody writes to it any more; if not, say until when it waits."""
+        quiet = now - self.changed_at
+        writer = has_writer(descriptor) if trust_locks else None
+        self.open_for_writing = writer is True
+        if writer:
+            # Known to be open: a pause of any length proves nothing, so it is neither taken nor rejected.
+            self._wait("Another program still has it open for writing.", now + min(1 + quiet / 4, 5))
+            return False
+        settle_due = self.changed_at + settings.settle_seconds
+        closed = writer is False
+        if trust_locks and self.closed_at is not None and not closed:
+            closed = now - self.closed_at >= CLOSE_CONFIRM_SECONDS
+            settle_due = min(settle_due, self.closed_at + CLOSE_CONFIRM_SECONDS)
+        if closed or quiet >= settings.settle_seconds:
+            return True
+        self._wait(
+            f"It waits until it has not changed for {settings.settle_seconds:g} s.",
+            min(settle_due, now + max(0.25, settings.settle_seconds / 4)),
+        )
+        return False
+
+    def _judge_structure(self, structure: Structure, now: float, settings: Settings) -> Stability:
+        quiet = now - self.changed_at
         if structure.completeness is Completeness.NOT_MP4:
             return self._reject(structure.reason)
         if structure.completeness is Completeness.INCOMPLETE:
-            if timed_out:
+            if quiet >= settings.incomplete_timeout_seconds:
                 minutes = settings.incomplete_timeout_seconds / 60
                 return self._reject(
                     f"{structure.reason} It is not a whole MP4 and has not grown for {minutes:g} minutes. "
                     "Copy it again, best under a name that ends in .part, renamed when it is done."
                 )
+            patience = self.changed_at + settings.incomplete_timeout_seconds
             return self._wait(
                 f"It is not complete yet: {structure.reason}", min(patience, now + min(0.5 + quiet / 4, 5))
             )
-        if structure.must_settle and not settled:
+        if structure.must_settle and quiet < settings.settle_seconds:
             return self._wait("It could still grow.", self.changed_at + settings.settle_seconds)
         return Stability.WHOLE
 
