@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -92,6 +93,15 @@ class Options:
                 raise BadOptions(f"Option {name} must be a whole number of 1 or more, not {value!r}.")
         return cls(**values)
 
+    @classmethod
+    def as_far_as_valid(cls, values: Mapping[str, Any]) -> Self:
+        """Take those values that are options; the others read as the default."""
+        options = cls()
+        for name, value in values.items():
+            with suppress(BadOptions):
+                options = replace(options, **{name: getattr(cls.from_mapping({name: value}), name)})
+        return options
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -125,6 +135,15 @@ class Claim:
 def timestamp(moment: datetime) -> str:
     """Return an aware moment as records hold it: ISO 8601, UTC, microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def normalized_timestamp(text: str) -> str | None:
+    """Return a moment that was written elsewhere as records hold it; None if it is not one, or has no time zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else timestamp(moment)
 
 
 def utc_now() -> str:

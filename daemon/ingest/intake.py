@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import threading
 import time
 from collections import defaultdict
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from daemon.errors import BadOptions, Interrupted, SourceChanged
 from daemon.failpoints import failpoint
-from daemon.fs.identity import identity_of, shown, to_claim
+from daemon.fs.identity import shown, to_claim
 from daemon.fs.space import TRANSIENT_DISK_ERRORS, DiskGuard
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import Claims, text_of
@@ -27,10 +26,11 @@ from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Ta
 from daemon.ingest.options_file import read_options
 from daemon.ingest.put_back import SourceKeeper
 from daemon.ingest.quarantine import quarantine
+from daemon.ingest.reconcile import reconcile
 from daemon.ingest.tickets import TicketIntake
 from daemon.ipc import spool
 from daemon.ipc.spool import Ticket
-from daemon.jobs import Claim, Job, JobSource, Options, input_key, is_job_id, new_job_id
+from daemon.jobs import Claim, Job, JobSource, Options, input_key, new_job_id
 from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
@@ -259,28 +259,7 @@ class Intake:
         Raises:
             StoreError: the job store cannot be written.
         """
-        lost = []
-        for path in sorted(self._storage.path(input_key("x")).parent.glob("*.mp4")):
-            job_id = path.stem
-            status = os.stat(path, follow_symlinks=False)
-            if not (is_job_id(job_id) and stat.S_ISREG(status.st_mode)) or self._store.find(job_id) is not None:
-                continue
-            lost.append(
-                Job(
-                    job_id,
-                    pipeline_id=self._settings.default_pipeline,
-                    input_path=input_key(job_id),
-                    source=JobSource.CLI,
-                    source_name=path.name,
-                    size_bytes=status.st_size,
-                    claim=Claim(path.name, identity_of(status)),
-                )
-            )
-        jobs = self._submitted.record(lost)
-        for job in jobs:
-            log.warning("Job %s was lost with the damage; it is run again as %s.", job.job_id, job.source_name)
-            self._submitted.enqueue(job)
-        return jobs
+        return reconcile(self._store, self._storage, self._submitted, self._settings.default_pipeline)
 
     def short_of_space(self) -> str | None:
         """Return why nothing is taken in at the moment, or None. Callable from any thread; a change is logged."""

@@ -20,18 +20,16 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from daemon.errors import BadOptions, StorageError
+from daemon.errors import StorageError
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.identity import shown
-from daemon.jobs import Job, JobSource, Options, input_key, new_job_id, timestamp, utc_now
+from daemon.jobs import Job, JobSource, Options, input_key, new_job_id, normalized_timestamp, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ class Ticket:
         An option that it cannot have reads as the default; whether they are right is checked when it is taken in. So is
         the time of acceptance, which is "" if it is not one.
         """
-        accepted = _moment(self.created_at)
+        accepted = normalized_timestamp(self.created_at) or ""
         return Job(
             self.job_id,
             pipeline_id=self.pipeline_id,
@@ -97,7 +95,7 @@ class Ticket:
             updated_at=accepted,
             source=self.source,
             source_name=self.source_name,
-            options=_possible(self.options),
+            options=Options.as_far_as_valid(self.options),
             size_bytes=self.size_bytes,
             sha256=self.sha256,
         )
@@ -335,24 +333,6 @@ def _write(spool_dir: Path, ticket: Ticket) -> None:
     with atomic_write(spool_dir / ticket.name) as file:
         file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
         _let_daemon_read(file.fileno(), spool_dir)
-
-
-def _moment(text: str) -> str:
-    """Return a time as records hold it, or "" if the text is not one."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return ""
-    return "" if moment.tzinfo is None else timestamp(moment)
-
-
-def _possible(asked: Mapping[str, Any]) -> Options:
-    """Return the options that were asked for, as far as there are such."""
-    options = Options()
-    for name, value in asked.items():
-        with contextlib.suppress(BadOptions):
-            options = replace(options, **{name: getattr(Options.from_mapping({name: value}), name)})
-    return options
 
 
 def _let_daemon_read(descriptor: int, folder: Path) -> None:
