@@ -166,7 +166,7 @@ class Inbox:
                     path=shown(tracked.path),
                     size_bytes=tracked.identity.size if tracked.identity else 0,
                     age_seconds=now - tracked.first_seen,
-                    why=tracked.why,
+                    why=tracked.explain(now),
                 )
                 for tracked in oldest
             ),

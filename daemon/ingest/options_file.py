@@ -18,7 +18,7 @@ from daemon.jobs import Options
 
 MAX_OPTIONS_BYTES = 65_536
 
-ADVICE = "Mend the options file, or leave it away, and drop both again."
+ADVICE = "Correct the options file, or remove it, and drop both again."
 
 
 def read_options(inbox: Path, path: str) -> Options:
@@ -40,7 +40,7 @@ def read_options(inbox: Path, path: str) -> Options:
     try:
         values: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadOptions(f"Its options file is no JSON ({error}). {ADVICE}") from error
+        raise BadOptions(f"Its options file is not JSON ({error}). {ADVICE}") from error
     if not isinstance(values, dict):
         raise BadOptions(f'Its options file must hold an object such as {{"frame_stride": 5}}. {ADVICE}')
     try:

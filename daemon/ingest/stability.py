@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import math
 import os
 import stat
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ LITTER = frozenset(
         "temporary items",
     }
 )
-"""What systems leave in folders, in lower case; names that start with "." are left alone anyhow."""
+"""What systems leave in folders, in lower case; names that start with "." are ignored anyhow."""
 
 CLOSE_CONFIRM_SECONDS = 0.2
 """A close event counts once size and mtime stayed the same this long after it: a writer may open it again."""
@@ -135,6 +136,16 @@ class TrackedFile:
     def waits(self) -> bool:
         """Whether it is known to be there and not a job yet."""
         return not self.handed_out or bool(self.blocked or self.ignored)
+
+    def explain(self, now: float) -> str:
+        """Say what it waits for, and in how many seconds it is tried again if something is in the way.
+
+        Args:
+            now: Monotonic time in seconds.
+        """
+        if not self.blocked or self.why != self.blocked:
+            return self.why
+        return f"{self.why} It is tried again in {max(1, math.ceil(self.offer_again - now))} s."
 
     def look(
         self, folder: int, now: float, settings: Settings, closed: bool = False, trust_locks: bool = True

@@ -1,7 +1,7 @@
 """Tickets: how another process submits, cancels or retries a job, while the daemon is up or down.
 
 The spool is a folder. A submission is a video ``<job_id>.mp4`` and then its ticket ``<job_id>.submit.json``;
-the ticket's appearance is the moment from which the job is promised. A wish about a job is a ticket
+the ticket's appearance is the moment from which the job is promised. A request about a job is a ticket
 ``<job_id>.cancel.json`` or ``<job_id>.retry.json``. All are written under a hidden name first.
 
 The daemon must be able to read what others put here. So a video is open to the group, as far as the umask lets it, and
@@ -54,7 +54,7 @@ class TicketKind(StrEnum):
 
 @dataclass(frozen=True)
 class Ticket:
-    """One wish of another process."""
+    """What another process asks for."""
 
     kind: TicketKind
     job_id: str

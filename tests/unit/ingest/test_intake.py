@@ -311,9 +311,9 @@ def test_an_options_file_sets_the_options_and_is_kept_with_the_video(bench: Benc
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
-        ("[" * 60_000, "no JSON"),
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[" * 60_000, "not JSON"),
         ("[1]", "must hold an object"),
         ('{"frame_strid": 2}', "'frame_strid' is unknown"),
         ('{"frame_stride": 0}', "1 or more"),
@@ -484,17 +484,19 @@ def test_submissions_keep_their_order(bench: Bench) -> None:
     assert bench.queued() == ids
 
 
-def test_wishes_are_handed_to_the_caller_and_stay_until_done(bench: Bench) -> None:
+def test_requests_about_jobs_are_handed_to_the_caller_and_stay_until_done(bench: Bench) -> None:
     job_id = submit(bench)
     spool.request(bench.intake.spool_dir, TicketKind.CANCEL, job_id)
-    [wish] = bench.intake.take_tickets()
-    assert (wish.kind, wish.job_id) == (TicketKind.CANCEL, job_id)
-    assert bench.intake.take_tickets() == [wish]
-    spool.done(bench.intake.spool_dir, wish)
+    [request] = bench.intake.take_tickets()
+    assert (request.kind, request.job_id) == (TicketKind.CANCEL, job_id)
+    assert bench.intake.take_tickets() == [request]
+    spool.done(bench.intake.spool_dir, request)
     assert bench.intake.take_tickets() == []
 
 
-def test_with_little_room_a_submission_and_wishes_about_it_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_little_room_a_submission_and_requests_about_it_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id, other = submit(bench), new_job_id()
     for wanted in (job_id, other):
         spool.request(bench.intake.spool_dir, TicketKind.CANCEL, wanted)
@@ -514,7 +516,7 @@ def test_a_submission_with_a_wrong_pipeline_ends_with_a_reason(bench: Bench) -> 
     assert bench.queue.size() == 0
 
 
-def test_a_submission_without_its_video_is_set_aside(bench: Bench) -> None:
+def test_a_submission_without_its_video_is_rejected(bench: Bench) -> None:
     job_id = submit(bench)
     (bench.intake.spool_dir / f"{job_id}.mp4").unlink()
     bench.intake.take_tickets()

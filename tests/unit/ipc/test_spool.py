@@ -193,7 +193,7 @@ GOOD = {"kind": "submit", "job_id": JOB_ID, "created_at": "2026-01-01T00:00:00.0
         (f"{JOB_ID}.submit.json", json.dumps(GOOD | {"size_bytes": "3"})),
     ],
 )
-def test_malformed_tickets_are_set_aside_with_one_line(
+def test_malformed_tickets_are_rejected_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -206,7 +206,7 @@ def test_malformed_tickets_are_set_aside_with_one_line(
     assert len(caplog.records) == 1
 
 
-def test_a_video_whose_ticket_was_set_aside_is_kept(tmp_path: Path) -> None:
+def test_a_video_whose_ticket_was_rejected_is_kept(tmp_path: Path) -> None:
     job_id = submit(tmp_path, io.BytesIO(b"video"))
     spool.reject_ticket(tmp_path, f"{job_id}.submit.json", "it could not be read")
     assert sweep(tmp_path, time.time() + 90_000) == 0
