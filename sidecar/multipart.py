@@ -53,10 +53,6 @@ class FormReader:
         """The file's name as the client gave it, once its part has begun."""
         self.complete = False
         """Whether the last boundary was seen."""
-        self._delimiter = b"\r\n--" + boundary
-        self._fed = b""
-        self._clear = False
-        """The parser is in the file and holds nothing back that could be the beginning of a boundary."""
         self._pieces: list[memoryview] = []
         self._parts = 0
         self._other_bytes = 0
@@ -86,22 +82,12 @@ class FormReader:
         Raises:
             Problem: 400 for a malformed form, 422 for a wrong field.
         """
-        if self._clear and not self._touches_boundary(data):
-            # All of it is video: many times faster than the parser, which looks at every line end.
-            return [memoryview(data)]
-        self._pieces, self._fed, self._clear = [], data, False
+        self._pieces = []
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise Problem(400, "The form is malformed: its parts do not fit its boundary.", "bad-form") from error
         return self._pieces
-
-    def _touches_boundary(self, data: bytes) -> bool:
-        """Tell whether a boundary is in these bytes or may begin at their end."""
-        if data.find(self._delimiter) >= 0:
-            return True
-        begin = data.rfind(b"\r", max(0, len(data) - len(self._delimiter)))
-        return begin >= 0 and self._delimiter.startswith(data[begin:])
 
     def given(self) -> dict[str, str]:
         """Return the fields that were filled in."""
@@ -155,7 +141,6 @@ class FormReader:
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._pieces.append(memoryview(data)[start:end])
-            self._clear = data is self._fed and end == len(data)
             return
         self._count(end - start)
         if self._name is not None:
