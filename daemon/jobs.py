@@ -14,6 +14,8 @@ from typing import Any, Self
 from daemon.errors import BadOptions, IllegalMove
 
 DEFAULT_PIPELINE = "yolo_ocr"
+MOST_FRAMES = 2**31 - 1
+"""Largest value of an option."""
 
 
 class JobStatus(StrEnum):
@@ -81,17 +83,27 @@ class Options:
         """Check values that came from a person.
 
         Raises:
-            BadOptions: a name is unknown, or a value is not a whole number of 1 or more.
+            BadOptions: a name is unknown, or a value is not a whole number of 1 or more; it says so of each.
         """
+        if wrong := cls.errors_in(values):
+            raise BadOptions(" ".join(wrong.values()))
+        return cls(**values)
+
+    @classmethod
+    def errors_in(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """Say what is wrong with values that came from a person, in a sentence for each option that is."""
         known = [f.name for f in fields(cls)]
+        wrong = {}
         for name, value in values.items():
             if name not in known:
-                raise BadOptions(f"Option {name!r} is unknown; the options are {' and '.join(known)}.")
-            if name == "max_frames" and value is None:
+                wrong[name] = f"Option {name!r} is unknown; the options are {' and '.join(known)}."
+            elif name == "max_frames" and value is None:
                 continue
-            if type(value) is not int or value < 1:
-                raise BadOptions(f"Option {name} must be a whole number of 1 or more, not {value!r}.")
-        return cls(**values)
+            elif type(value) is not int or value < 1:
+                wrong[name] = f"Option {name} must be a whole number of 1 or more, not {value!r:.100}."
+            elif value > MOST_FRAMES:
+                wrong[name] = f"Option {name} must be at most {MOST_FRAMES}."
+        return wrong
 
     @classmethod
     def as_far_as_valid(cls, values: Mapping[str, Any]) -> Self:

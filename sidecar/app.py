@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,11 +18,14 @@ from daemon.errors import MachineError
 from daemon.pipeline.pipelines import PIPELINES, Pipeline, all_pipelines
 from daemon.settings import Settings
 from sidecar.auth import Guard
+from sidecar.job_routes import JobEndpoints
 from sidecar.metrics import Metrics
-from sidecar.middleware import RequestMiddleware
+from sidecar.middleware import CrossOrigin, GuardMiddleware, RequestMiddleware
 from sidecar.openapi import describe
+from sidecar.pages import PageFiles
 from sidecar.problems import Problem, on_http_exception, on_problem
-from sidecar.routes import Endpoints
+from sidecar.result_routes import ResultEndpoints
+from sidecar.service_routes import ServiceEndpoints
 from sidecar.state import State
 from sidecar.submissions import Submissions
 
@@ -40,7 +43,8 @@ def make_app(settings: Settings) -> Starlette:
     """
     guard, metrics, state, pipelines = Guard(settings), Metrics(), State(settings), _pipelines()
     submissions = Submissions(settings, state, metrics, pipelines)
-    on = Endpoints(state, submissions, metrics, pipelines, describe(pipelines, settings))
+    jobs, results, page = JobEndpoints(state), ResultEndpoints(state), PageFiles()
+    service = ServiceEndpoints(state, metrics, pipelines, describe(pipelines, settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -59,31 +63,26 @@ def make_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/v1/video/status/{job_id}", on.status),
-            Route("/v1/video/submit", on.submit, methods=["POST"]),
-            Route("/v1/video/submit/{filename:path}", on.submit, methods=["PUT"]),
-            Route("/v1/video/results/{job_id}", on.results),
-            Route("/video/status/{job_id}", on.status),
-            Route("/video/submit", on.submit, methods=["POST"]),
-            Route("/video/submit/{filename:path}", on.submit, methods=["PUT"]),
-            Route("/video/results/{job_id}", on.results),
-            Route("/v1/jobs", on.jobs),
-            Route("/v1/jobs/retry-failed", on.retry_failed, methods=["POST"]),
-            Route("/v1/jobs/{job_id}", on.status),
-            Route("/v1/jobs/{job_id}/cancel", on.cancel, methods=["POST"]),
-            Route("/v1/jobs/{job_id}/retry", on.retry, methods=["POST"]),
-            Route("/v1/jobs/{job_id}/video", on.video),
-            Route("/v1/pipelines", on.pipelines),
-            Route("/healthz", on.healthz),
-            Route("/readyz", on.readyz),
-            Route("/metrics", on.metrics),
-            Route("/openapi.json", on.openapi),
-            Route("/docs", on.page),
-            Route("/", on.page),
-            Route("/page/{name}", on.page),
+            *(route for prefix in ("/v1", "") for route in _video_routes(prefix, submissions, jobs, results)),
+            Route("/v1/jobs", jobs.jobs),
+            Route("/v1/jobs/retry-failed", jobs.retry_failed, methods=["POST"]),
+            Route("/v1/jobs/{job_id}", jobs.status),
+            Route("/v1/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/video", results.video),
+            Route("/v1/pipelines", service.pipelines),
+            Route("/healthz", service.healthz),
+            Route("/readyz", service.readyz),
+            Route("/metrics", service.metrics),
+            Route("/openapi.json", service.openapi),
+            Route("/docs", page, methods=["GET"]),
+            Route("/", page, methods=["GET"]),
+            Route("/page/{name}", page, methods=["GET"]),
         ],
         middleware=[
-            Middleware(RequestMiddleware, guard=guard, metrics=metrics, max_requests=settings.max_requests),
+            Middleware(RequestMiddleware, metrics=metrics),
+            *([Middleware(CrossOrigin, origins=guard.origins)] if guard.origins else []),
+            Middleware(GuardMiddleware, guard=guard, metrics=metrics, max_requests=settings.max_requests),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=lifespan,
@@ -91,6 +90,15 @@ def make_app(settings: Settings) -> Starlette:
     app.router.redirect_slashes = False
     app.state.stop = state.stop
     return app
+
+
+def _video_routes(
+    prefix: str, submissions: Submissions, jobs: JobEndpoints, results: ResultEndpoints
+) -> Iterator[Route]:
+    yield Route(f"{prefix}/video/status/{{job_id}}", jobs.status)
+    yield Route(f"{prefix}/video/submit", submissions.receive, methods=["POST"])
+    yield Route(f"{prefix}/video/submit/{{filename:path}}", submissions.receive, methods=["PUT"])
+    yield Route(f"{prefix}/video/results/{{job_id}}", results.results)
 
 
 def _pipelines() -> Mapping[str, Pipeline]:

@@ -50,7 +50,7 @@ class Guard:
         self._hosts = frozenset(name.casefold() for name in names)
         # Whoever calls a public address by another name still needs the token, which no foreign page has.
         self._any_host = not loopback and not settings.allowed_hosts
-        self._origins = frozenset(origin.rstrip("/").casefold() for origin in settings.allowed_origins)
+        self.origins = frozenset(origin.rstrip("/").casefold() for origin in settings.allowed_origins)
 
     def check(self, method: str, headers: Mapping[bytes, bytes]) -> str:
         """Let a request pass; return the name of its token, or "" where none is needed.
@@ -76,11 +76,6 @@ class Guard:
             raise Problem(403, f"The token {token.name} may read only; this call needs one that may submit.", "rights")
         return token.name
 
-    def allowed_origin(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """Return the origin of a page of another site that the settings allow, or None."""
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        return origin if origin.casefold() in self._origins else None
-
     def _check_host(self, host: bytes) -> None:
         if self._any_host:
             return
@@ -101,12 +96,8 @@ class Guard:
             foreign = _authority(origin) != headers.get(b"host", b"").decode("latin-1").casefold()
         elif site in (b"cross-site", b"same-site"):
             foreign = method not in SAFE_METHODS
-        if foreign and self.allowed_origin(headers) is None:
-            raise Problem(
-                403,
-                "Pages of other web sites may not call Dropframe; add theirs to the setting allowed_origins.",
-                "foreign-origin",
-            )
+        if foreign and (origin or b"").decode("latin-1").casefold() not in self.origins:
+            raise foreign_origin()
 
     def _token(self, authorization: bytes) -> Token | None:
         scheme, _, credentials = authorization.partition(b" ")
@@ -119,6 +110,15 @@ class Guard:
         elif scheme.lower() != b"bearer":
             return None
         return find_token(self._tokens, secret)
+
+
+def foreign_origin() -> Problem:
+    """Return a 403 for a page of another site."""
+    return Problem(
+        403,
+        "Pages of other web sites may not call Dropframe; add their origins to the setting allowed_origins.",
+        "foreign-origin",
+    )
 
 
 def _authority(origin: bytes) -> str:

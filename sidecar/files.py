@@ -8,6 +8,8 @@ import os
 import re
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -116,9 +118,47 @@ def matches(header: str | None, tag: str) -> bool:
     return header.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in header.split(",")]
 
 
-def not_modified(tag: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a 304."""
-    return Response(status_code=304, headers={"etag": tag, "cache-control": "private, no-cache", **(headers or {})})
+def not_modified(headers: Mapping[str, str]) -> Response:
+    """Return a 304 with the headers that the 200 would have."""
+    return Response(status_code=304, headers={"cache-control": "private, no-cache", **headers})
+
+
+@dataclass(frozen=True)
+class Validators:
+    """By what a client tells whether its copy of a file is still good."""
+
+    etag: str
+    modified: float
+    """Seconds since 1970."""
+
+    @property
+    def last_modified(self) -> str:
+        """The time as HTTP writes it, in whole seconds."""
+        return formatdate(int(self.modified), usegmt=True)
+
+    def headers(self) -> dict[str, str]:
+        """Return both as headers."""
+        return {"etag": self.etag, "last-modified": self.last_modified, "cache-control": "private, no-cache"}
+
+    def unchanged(self, request: Request) -> bool:
+        """Tell whether a client has this already: by ETag, else by time (RFC 9110, 13.2.2)."""
+        tags = request.headers.get("if-none-match")
+        if tags is not None:
+            return matches(tags, self.etag)
+        since = _http_date(request.headers.get("if-modified-since"))
+        return since is not None and int(self.modified) <= since
+
+    def allow_range(self, request: Request) -> bool:
+        """Tell whether a range may be sent: If-Range must name exactly this (RFC 9110, 13.1.5)."""
+        wanted = request.headers.get("if-range", self.etag)
+        return wanted in (self.etag, self.last_modified)
+
+
+def _http_date(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def wants_gzip(request: Request) -> bool:
@@ -130,18 +170,16 @@ def wants_gzip(request: Request) -> bool:
     return False
 
 
-def one_range(request: Request, size: int, tag: str) -> Span | None:
-    """Return the part of a file that a request wants, or None for all of it.
+def one_range(request: Request, size: int, validators: Validators) -> Span | None:
+    """Return the part of a file that a request wants, or None for all of it: also where it wants several parts.
 
     Raises:
-        Problem: 416, the range is outside the file, or there is more than one.
+        Problem: 416, the range is outside the file, or malformed.
     """
     header = request.headers.get("range", "")
-    if not header.startswith("bytes=") or request.headers.get("if-range", tag) != tag:
+    if not header.startswith("bytes=") or "," in header or not validators.allow_range(request):
         return None
     unsatisfiable = {"content-range": f"bytes */{size}"}
-    if "," in header:
-        raise Problem(416, "Ask for one range at a time.", headers=unsatisfiable)
     found = _RANGE.fullmatch(header.replace(" ", ""))
     if found is None or not (found[1] or found[2]):
         raise Problem(416, "Ask for a range of bytes such as bytes=0-1023.", headers=unsatisfiable)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from sidecar.state import State
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 """Upper bounds of the answer times that are told apart, seconds."""
+OUTCOMES = ("accepted", "repeated", "refused", "cut", "failed")
 
-Sample = tuple[Mapping[str, str], float]
+Samples = Mapping[Any, float]
+"""By the values of the labels, a tuple."""
 
 
 class Metrics:
@@ -25,7 +32,7 @@ class Metrics:
         self.seconds = 0.0
         self.in_flight = 0
         self.uploads: Counter[str] = Counter()
-        """Ended uploads: accepted, repeated, refused, cut, failed."""
+        """Ended uploads by outcome."""
         self.upload_bytes = 0
         self.uploads_active = 0
 
@@ -44,84 +51,95 @@ class Metrics:
                 self.buckets[bound] += 1
                 return
 
-    def page(self, state: State) -> str:
-        """Return everything as text."""
-        lines: list[str] = []
-        for name, kind, text, samples in (*self._own(), *_jobs(state), *_daemon(state)):
-            lines += [f"# HELP dropframe_{name} {text}", f"# TYPE dropframe_{name} {kind}"]
-            for labels, value in samples:
-                inner = ",".join(f'{key}="{_escape(label)}"' for key, label in labels.items())
-                lines.append(f"dropframe_{name}{{{inner}}} {value:.17g}" if inner else f"dropframe_{name} {value:.17g}")
-        lines += self._histogram()
-        return "\n".join(lines) + "\n"
+    def count_upload_bytes(self, size: int) -> None:
+        """Count bytes of video that have come."""
+        self.upload_bytes += size
 
-    def _own(self) -> Iterable[tuple[str, str, str, list[Sample]]]:
-        requests: list[Sample] = [
-            ({"method": method, "status": str(status)}, count)
-            for (method, status), count in sorted(self.requests.items())
-        ]
-        yield "http_requests_total", "counter", "Answers of the sidecar.", requests
-        yield "http_requests_active", "gauge", "Requests being served.", [({}, self.in_flight)]
-        uploads: list[Sample] = [
-            ({"outcome": outcome}, self.uploads[outcome])
-            for outcome in ("accepted", "repeated", "refused", "cut", "failed")
-        ]
-        yield "uploads_total", "counter", "Ended uploads by outcome.", uploads
-        yield "uploads_active", "gauge", "Uploads being received.", [({}, self.uploads_active)]
-        yield "upload_bytes_total", "counter", "Bytes of video received.", [({}, self.upload_bytes)]
+    def page(self, state: State) -> bytes:
+        """Return everything as Prometheus reads it."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Scrape(self, state))
+        return generate_latest(registry)
 
-    def _histogram(self) -> list[str]:
-        name = "dropframe_http_request_seconds"
-        lines = [f"# HELP {name} Time to answer.", f"# TYPE {name} histogram"]
-        below = 0
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is counted here."""
+        requests = {(method, str(status)): count for (method, status), count in sorted(self.requests.items())}
+        yield _counter("http_requests_total", "Answers of the sidecar.", requests, ["method", "status"])
+        yield _gauge("http_requests_active", "Requests being served.", {(): self.in_flight})
+        uploads = {(outcome,): self.uploads[outcome] for outcome in OUTCOMES}
+        yield _counter("uploads_total", "Ended uploads by outcome.", uploads, ["outcome"])
+        yield _gauge("uploads_active", "Uploads being received.", {(): self.uploads_active})
+        yield _counter("upload_bytes_total", "Bytes of video received.", {(): self.upload_bytes})
+        yield self._request_seconds()
+
+    def _request_seconds(self) -> HistogramMetricFamily:
+        below, buckets = 0, []
         for bound in BUCKETS:
             below += self.buckets[bound]
-            lines.append(f'{name}_bucket{{le="{bound:g}"}} {below}')
-        count = self.requests.total()
-        return [
-            *lines,
-            f'{name}_bucket{{le="+Inf"}} {count}',
-            f"{name}_sum {self.seconds:.6f}",
-            f"{name}_count {count}",
-        ]
+            buckets.append((f"{bound:g}", float(below)))
+        buckets.append(("+Inf", float(self.requests.total())))
+        return HistogramMetricFamily(
+            "dropframe_http_request_seconds", "Time to answer.", buckets=buckets, sum_value=self.seconds
+        )
 
 
-def _jobs(state: State) -> Iterable[tuple[str, str, str, list[Sample]]]:
-    jobs: list[Sample] = [({"status": status}, count) for status, count in state.jobs.counts().items()]
-    yield "jobs", "gauge", "Jobs by status.", jobs
-    yield "queue_length", "gauge", "Jobs that wait.", [({}, state.jobs.queue_length())]
+class _Scrape:
+    """Everything at one moment, as a registry wants it."""
+
+    def __init__(self, metrics: Metrics, state: State) -> None:
+        self._metrics = metrics
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics.collect()
+        yield from _jobs(self._state)
+        yield from _daemon(self._state)
+
+
+def _gauge(name: str, text: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
+    family = GaugeMetricFamily(f"dropframe_{name}", text, labels=labels)
+    for values, value in samples.items():
+        family.add_metric(values, value)
+    return family
+
+
+def _counter(name: str, text: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
+    family = CounterMetricFamily(f"dropframe_{name}", text, labels=labels)
+    for values, value in samples.items():
+        family.add_metric(values, value)
+    return family
+
+
+def _jobs(state: State) -> Iterator[Metric]:
+    yield _gauge("jobs", "Jobs by status.", {(str(s),): count for s, count in state.jobs.counts().items()}, ["status"])
+    yield _gauge("queue_length", "Jobs waiting.", {(): state.jobs.queue_length()})
     first = state.jobs.oldest_pending()
     waited = 0.0
     if first:
         waited = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(first["created_at"])).total_seconds())
-    yield "queue_oldest_wait_seconds", "gauge", "How long the first job in the queue has waited.", [({}, waited)]
-    yield "store_readable", "gauge", "1 if the job store can be read.", [({}, state.store_problem is None)]
+    yield _gauge("queue_oldest_wait_seconds", "How long the first job in the queue has waited.", {(): waited})
+    yield _gauge("store_readable", "1 if the job store can be read.", {(): state.store_problem is None})
     free = state.disk.free()
-    yield "disk_free_bytes", "gauge", "Free space of the data disk.", [({}, free)] if free is not None else []
+    yield _gauge("disk_free_bytes", "Free space of the data disk.", {(): free} if free is not None else {})
 
 
-def _daemon(state: State) -> Iterable[tuple[str, str, str, list[Sample]]]:
-    health = state.health()
-    yield "ready", "gauge", "1 for each part that is well.", [({"part": name}, p.ok) for name, p in health.items()]
+def _daemon(state: State) -> Iterator[Metric]:
+    ready = {(name,): float(part.ok) for name, part in state.health().items()}
+    yield _gauge("ready", "1 for each part that works.", ready, ["part"])
     beat, now = state.beat, datetime.now(UTC)
     if beat is None:
         return
     age, scan = beat.age_seconds(now), beat.scan_age_seconds(now)
-    yield "daemon_sign_of_life_age_seconds", "gauge", "Age of the daemon's last sign of life.", [({}, age)]
+    yield _gauge("daemon_sign_of_life_age_seconds", "Age of the daemon's last heartbeat.", {(): age})
     if scan is not None:
-        yield "inbox_scan_age_seconds", "gauge", "Age of the last good scan of the inbox.", [({}, scan)]
-    waiting = beat.inbox.waiting_count
-    yield "inbox_waiting_files", "gauge", "Files in the inbox that are not whole yet.", [({}, waiting)]
-    yield "inbox_overflows_total", "counter", "Overflows of file events.", [({}, beat.inbox.overflows)]
-    yield "daemon_paused", "gauge", "1 while nothing is taken in or run.", [({}, beat.paused is not None)]
+        yield _gauge("inbox_scan_age_seconds", "Age of the last good scan of the inbox.", {(): scan})
+    waiting, overflows = beat.inbox.waiting_count, beat.inbox.overflows
+    yield _gauge("inbox_waiting_files", "Files in the inbox that are not complete yet.", {(): waiting})
+    yield _counter("inbox_overflows_total", "Overflows of file events.", {(): overflows})
+    yield _gauge("daemon_paused", "1 while no files are taken in and no job runs.", {(): beat.paused is not None})
     speed = beat.running.frames_per_second if beat.running else 0.0
-    yield "frames_per_second", "gauge", "Frames per second of the running job.", [({}, speed)]
-    stages: list[Sample] = [({"stage": name}, value) for name, value in sorted(beat.stage_seconds_total.items())]
-    yield "stage_seconds_total", "counter", "Seconds that each stage has worked.", stages
+    yield _gauge("frames_per_second", "Frames per second of the running job.", {(): speed})
+    stages = {(name,): value for name, value in sorted(beat.stage_seconds_total.items())}
+    yield _counter("stage_seconds_total", "Busy seconds of each stage.", stages, ["stage"])
     for name, value in sorted(beat.counters.items()):
-        total = name if name.endswith("_total") else f"{name}_total"
-        yield f"daemon_{total}", "counter", "Counted by the daemon since its start.", [({}, value)]
-
-
-def _escape(label: str) -> str:
-    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        yield _counter(f"daemon_{name}", "Counted by the daemon since its start.", {(): value})

@@ -1,4 +1,9 @@
-"""RequestMiddleware: every request gets an id, the guard, a limit, one log line and an answer, whatever happens."""
+"""The application's middleware: what each request gets, whatever happens to it.
+
+``RequestMiddleware`` is the outermost: an id, a log line, an entry in the metrics. ``GuardMiddleware`` decides who may
+pass and answers with a problem where an endpoint has failed. Where pages of other sites may call, ``CrossOrigin``
+stands between the two, so that such a page can read problems as well.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,13 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar.auth import Guard
+from sidecar.auth import Guard, foreign_origin
 from sidecar.client import ClientGone, ClientStalled
 from sidecar.logs import request_id
 from sidecar.metrics import Metrics
@@ -27,55 +34,44 @@ _FIXED = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range")
+TOLD_HEADERS = ("ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed")
 
 
 class RequestMiddleware:
-    """The outermost middleware.
+    """Gives every request an id, one log line and an entry in the metrics.
 
     Args:
         app: What is behind it.
-        guard: Says who may pass.
         metrics: Counts answers.
-        max_requests: Served at a time.
     """
 
-    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics, max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._guard = guard
         self._metrics = metrics
-        self._max_requests = max_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        own_id = headers.get(b"x-request-id", b"")
+        own_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         if not _ID.fullmatch(own_id):
             own_id = secrets.token_hex(8).encode()
         request_id.set(own_id.decode())
-        origin = self._guard.allowed_origin(headers) if b"origin" in headers else None
-        more = [(b"x-request-id", own_id), *_FIXED, *_allow_origin(origin)]
-        started, status = time.perf_counter(), 0
+        more = [(b"x-request-id", own_id), *_FIXED]
+        started, note = time.perf_counter(), ""
+        scope["answered"] = 0
 
         async def send_more(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                scope["answered"] = message["status"]
                 message["headers"] = [*message.get("headers", ()), *more]
             await send(message)
 
         self._metrics.in_flight += 1
-        note = ""
         try:
-            answer = self._answer_here(scope, headers, origin)
-            if answer is not None:
-                await answer.response()(scope, receive, send_more)
-            elif origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                await _preflight(send_more)
-            else:
-                await self._app(scope, receive, send_more)
+            await self._app(scope, receive, send_more)
         except ClientGone:
             note = "the client left"
         except ClientStalled:
@@ -83,55 +79,18 @@ class RequestMiddleware:
             raise
         except asyncio.CancelledError:
             note = "cut short at shutdown"
-            if not status:
-                problem = busy("Dropframe is stopping; try again in a moment.", "stopping", 10)
-                await problem.response()(scope, receive, send_more)
-        except Exception:
-            log.exception("a request failed")
-            if status:
-                raise  # too late for another answer: the server closes the connection
-            await internal_error().response()(scope, receive, send_more)
         finally:
             self._metrics.in_flight -= 1
-            seconds = time.perf_counter() - started
-            self._metrics.count(scope["method"], status, seconds)
-            # Pages, monitors and programs ask all the time; a line for each answer would bury the others.
-            usual = scope["method"] in ("GET", "HEAD") and 0 < status < 400 and not note
-            level = logging.DEBUG if usual else logging.INFO
-            if log.isEnabledFor(level):
-                _log(level, scope, status, seconds, note)
+            self._note(scope, time.perf_counter() - started, note)
 
-    def _answer_here(self, scope: Scope, headers: Mapping[bytes, bytes], origin: str | None) -> Problem | None:
-        """Let a request pass, or say why not."""
-        if origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-            return None  # a browser asks without credentials whether its page may call; nothing else is told
-        try:
-            scope["token_name"] = self._guard.check(scope["method"], headers)
-        except Problem as problem:
-            return problem
-        if self._metrics.in_flight > self._max_requests and scope["path"] not in HEALTH_PATHS:
-            return busy("Too many requests are being served; try again in a moment.", "requests", 2)
-        return None
-
-
-def _allow_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
-    if origin is None:
-        return [(b"vary", b"origin")]
-    return [
-        (b"vary", b"origin"),
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-expose-headers", b"etag, location, retry-after, x-request-id, idempotency-replayed"),
-    ]
-
-
-async def _preflight(send: Send) -> None:
-    headers = [
-        (b"access-control-allow-methods", b"GET, HEAD, POST, PUT"),
-        (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, if-none-match, range"),
-        (b"access-control-max-age", b"600"),
-    ]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    def _note(self, scope: Scope, seconds: float, note: str) -> None:
+        status = scope["answered"]
+        self._metrics.count(scope["method"], status, seconds)
+        # Pages, monitors and programs ask all the time; a line for each answer would bury the others.
+        usual = scope["method"] in ("GET", "HEAD") and 0 < status < 400 and not note
+        level = logging.DEBUG if usual else logging.INFO
+        if log.isEnabledFor(level):
+            _log(level, scope, status, seconds, note)
 
 
 def _log(level: int, scope: Scope, status: int, seconds: float, note: str) -> None:
@@ -148,3 +107,81 @@ def _log(level: int, scope: Scope, status: int, seconds: float, note: str) -> No
     if note:
         fields["note"] = note
     log.log(level, "answered", extra={"fields": fields})
+
+
+class CrossOrigin(CORSMiddleware):
+    """Starlette's, with refusals in the one error shape.
+
+    Args:
+        app: What is behind it.
+        origins: Of the sites whose pages may call.
+    """
+
+    def __init__(self, app: ASGIApp, origins: frozenset[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT"),
+            allow_headers=(
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-Modified-Since",
+                "If-None-Match",
+                "Range",
+            ),
+            expose_headers=("ETag", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"),
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Say whether a page may make a call; a browser asks without credentials, and nothing else is told."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            del response.headers["content-length"], response.headers["content-type"]
+            return Response(status_code=204, headers=dict(response.headers))
+        return foreign_origin().response()
+
+
+class GuardMiddleware:
+    """Lets pass who may call, while there is room, and answers where what is behind it has failed.
+
+    Args:
+        app: What is behind it.
+        guard: Says who may pass.
+        metrics: Knows how many requests are being served.
+        max_requests: Served at a time.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics, max_requests: int) -> None:
+        self._app = app
+        self._guard = guard
+        self._metrics = metrics
+        self._max_requests = max_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+            await self._app(scope, receive, send)
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+        except (ClientGone, ClientStalled):
+            raise
+        except asyncio.CancelledError:
+            if not scope["answered"]:
+                stopping = busy("Dropframe is stopping; try again in a moment.", "stopping", 10)
+                await stopping.response()(scope, receive, send)
+            raise
+        except Exception:
+            log.exception("a request failed")
+            if scope["answered"]:
+                raise  # too late for another answer: the server closes the connection
+            await internal_error().response()(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        scope["token_name"] = self._guard.check(scope["method"], dict(scope["headers"]))
+        if self._metrics.in_flight > self._max_requests and scope["path"] not in HEALTH_PATHS:
+            raise busy("Too many requests are being served; try again in a moment.", "requests", 2)

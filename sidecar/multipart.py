@@ -8,10 +8,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sidecar.problems import Problem, bad_field
+from sidecar.submit_options import FIELDS
 
 FILE_FIELD = "file"
-FIELDS = frozenset({"pipeline_id", "frame_stride", "max_frames"})
-"""What is kept; other fields are ignored."""
 MAX_PARTS = 100
 MAX_FIELD_BYTES = 4096
 """Of a field that is kept."""
@@ -51,6 +50,8 @@ class FormReader:
         self.fields: dict[str, str] = {}
         self.file_name: str | None = None
         """The file's name as the client gave it, once its part has begun."""
+        self.other_fields: list[str] = []
+        """Names of fields whose values are not kept."""
         self.complete = False
         """Whether the last boundary was seen."""
         self._pieces: list[memoryview] = []
@@ -90,8 +91,9 @@ class FormReader:
         return self._pieces
 
     def given(self) -> dict[str, str]:
-        """Return the fields that were filled in."""
-        return {name: value for name, value in self.fields.items() if value.strip()}
+        """Return the fields that were filled in, and those that are not known."""
+        filled = {name: value for name, value in self.fields.items() if value.strip()}
+        return filled | dict.fromkeys(self.other_fields, "")
 
     def check_complete(self) -> None:
         """Raise a Problem unless the form has ended as it should, with a file in it."""
@@ -137,6 +139,8 @@ class FormReader:
             self._in_file = True
         elif name in FIELDS:
             self._name = name
+        else:
+            self.other_fields.append(name)
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:

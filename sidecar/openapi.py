@@ -2,362 +2,278 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from daemon import __version__
-from daemon.jobs import ErrorKind, JobSource, JobStatus
+from daemon.jobs import MOST_FRAMES, JobSource, JobStatus
 from daemon.pipeline.pipelines import Pipeline
+from daemon.public_job import PublicJob
 from daemon.settings import Settings
 from sidecar.problems import MEDIA_TYPE
+from sidecar.query import MOST_JOBS, MOST_RESULTS
+from sidecar.schemas import (
+    AliveAnswer,
+    JobPage,
+    PipelineList,
+    PublicProblem,
+    PublicResult,
+    ReadyAnswer,
+    RequestedJob,
+    RetryAllAnswer,
+    SubmittedJob,
+    component_schemas,
+    ref,
+)
 
 Schema = dict[str, Any]
-
-NULL = {"type": "null"}
-TEXT = {"type": "string"}
-NUMBER = {"type": "number"}
-COUNT = {"type": "integer", "minimum": 0}
-TIME = {"type": "string", "format": "date-time"}
-JOB_ID = {"type": "string", "format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
-WHOLE = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, NULL]}
-
-
-def _object(properties: Mapping[str, Schema], required: list[str] | None = None) -> Schema:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties) if required is None else required,
-    }
-
-
-def _said(schema: Schema, description: str) -> Schema:
-    return {**schema, "description": description}
-
-
-JOB = _object(
-    {
-        "job_id": JOB_ID,
-        "status": {"type": "string", "enum": list(JobStatus)},
-        "progress": _said({"type": "number", "enum": [0.0, 0.5, 1.0]}, "0.0 pending, 0.5 running, 1.0 ended."),
-        "pipeline_id": TEXT,
-        "source": {"type": "string", "enum": list(JobSource)},
-        "source_name": _said(TEXT, "The file's original name."),
-        "options": _object({"frame_stride": WHOLE, "max_frames": _or_null(WHOLE)}),
-        "size_bytes": COUNT,
-        "sha256": _or_null(TEXT),
-        "created_at": TIME,
-        "updated_at": TIME,
-        "started_at": _or_null(TIME),
-        "finished_at": _or_null(TIME),
-        "source_removed_at": _said(_or_null(TIME), "Since when its video is not kept any more."),
-        "result_removed_at": _said(_or_null(TIME), "Since when its result is not kept any more."),
-        "attempts": COUNT,
-        "error_kind": _or_null({"type": "string", "enum": list(ErrorKind)}),
-        "error_message": _said(_or_null(TEXT), "A sentence to act on."),
-        "frames_processed": COUNT,
-        "frames_total": _said(_or_null(COUNT), "Frames to be analysed, as far as the video says."),
-        "frames_per_second": _said(_or_null(NUMBER), "While running."),
-        "eta_s": _said(_or_null(NUMBER), "Seconds left, while running."),
-        "queue_position": _said(_or_null(COUNT), "While pending: how many jobs come first; 0 is the next."),
-        "device": _or_null(TEXT),
-        "summary": _said(_or_null({"type": "object"}), "Counts of the result, once completed."),
-    }
-)
-BOX = _said({"type": "array", "items": NUMBER, "minItems": 4, "maxItems": 4}, "x1, y1, x2, y2 in pixels.")
-FRAME = _object(
-    {
-        "frame_index": COUNT,
-        "timestamp_s": NUMBER,
-        "result": _object(
-            {
-                "detections": {
-                    "type": "array",
-                    "items": _object(
-                        {"bbox": BOX, "class": TEXT, "class_id": COUNT, "confidence": NUMBER},
-                        ["bbox", "class", "confidence"],
-                    ),
-                },
-                "text": TEXT,
-                "text_blocks": {
-                    "type": "array",
-                    "items": _object({"bbox": BOX, "confidence": NUMBER, "text": TEXT}),
-                },
-                "text_unread": _said({"type": "array", "items": BOX}, "Where text could not be read, if so."),
-            },
-            ["detections", "text"],
-        ),
-    },
-    ["frame_index", "result"],
-)
-RESULT = _object(
-    {
-        "job_id": JOB_ID,
-        "created_at": TIME,
-        "updated_at": TIME,
-        "next_frame": _said(_or_null(COUNT), "Only in a part: where the next one begins; null at the end."),
-        "results": {"type": "array", "items": _ref("Frame")},
-        "models": {"type": "array", "items": {"type": "object"}},
-        "options": {"type": "object"},
-        "pipeline_id": TEXT,
-        "schema": TEXT,
-        "source": {"type": "object"},
-        "summary": {"type": "object"},
-        "video": {"type": "object"},
-    },
-    ["job_id", "created_at", "updated_at", "results"],
-)
-PROBLEM = _object(
-    {
-        "type": {"type": "string", "format": "uri", "pattern": "^urn:dropframe:problem:"},
-        "title": TEXT,
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": _said(TEXT, "One sentence to act on."),
-        "errors": {"type": "array", "items": _object({"field": TEXT, "message": TEXT})},
-    },
-    ["type", "title", "status", "detail"],
-)
-PART = _object({"ok": {"type": "boolean"}, "detail": TEXT})
-READY = _object({"status": {"const": "ready"}, "parts": {"type": "object", "additionalProperties": PART}})
-JOBS = _object(
-    {
-        "jobs": {"type": "array", "items": _ref("Job")},
-        "next_cursor": _said(_or_null(TEXT), "Ask with cursor=… for the page that follows; null at the end."),
-        "counts": _object(dict.fromkeys(JobStatus, COUNT)),
-    }
-)
-PIPELINES = _object(
-    {
-        "pipelines": {
-            "type": "array",
-            "items": _object(
-                {
-                    "pipeline_id": TEXT,
-                    "description": TEXT,
-                    "default": {"type": "boolean"},
-                    "problem": _said(_or_null(TEXT), "Why its jobs would fail just now."),
-                }
-            ),
-        }
-    }
-)
+Calls = dict[str, Schema]
+"""By path; then by method."""
 
 STATUSES = {
     400: "Malformed, or not an MP4 by its first bytes.",
     401: "A token is needed.",
-    403: "The token has not the right, or the page is of another site.",
-    404: "Unknown job, pipeline or address; or no result yet.",
-    405: "Wrong method.",
+    403: "The token does not have the right, or the page belongs to another site.",
+    404: "Unknown job, pipeline or address; or there is no result yet.",
     408: "Too slow.",
     409: "The job is in the wrong state, or the key is in use.",
     413: "Too large.",
     415: "Not a form.",
     416: "No such range.",
     421: "Unknown host name.",
-    422: "A field has a wrong value; errors names it.",
+    422: "A field is wrong or unknown; errors names each.",
     500: "A defect; the log has the reason.",
-    503: "Too busy, stopping, or not ready; Retry-After says when to come again.",
+    503: "Too busy, stopping, or not ready; Retry-After says when to try again.",
     507: "The disk is too full.",
 }
 """What the problems mean that the calls may answer with."""
 ALWAYS = (401, 403, 421, 500, 503)
+TAGS = {
+    "jobs": "Submit videos, follow their jobs, read the results.",
+    "health": "For monitors.",
+    "pages": "For people.",
+}
+
+TEXT = {"type": "string"}
+COUNT = {"type": "integer", "minimum": 0}
+TIME = {"type": "string", "format": "date-time"}
+FRAME_NUMBER = {"type": "integer", "minimum": 1, "maximum": MOST_FRAMES}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _parameter(place: str, name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
 
 
 def _query(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+    return _parameter("query", name, schema, description)
 
 
-def _path(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
-
-
-def _header(name: str, description: str, schema: Schema = TEXT) -> Schema:
-    return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
-
-
-RANGE = {"type": "string", "format": "byte-range"}
-CURSOR = {"type": "string", "format": "cursor"}
-PATH_ID = _path("job_id", TEXT, "From the answer to a submit.")
-IF_NONE_MATCH = _header("If-None-Match", "An ETag; the answer is 304 if nothing has changed.")
-KEY = _header(
-    "Idempotency-Key",
-    "Your own id of this submission: sent again, it gets the same job.",
-    {"type": "string", "pattern": "^[!-~]{1,255}$"},
+JOB_ID = _parameter("path", "job_id", TEXT, "From the answer to a submission.")
+IF_NONE_MATCH = _parameter("header", "If-None-Match", TEXT, "An ETag; the answer is 304 if nothing has changed.")
+IF_MODIFIED_SINCE = _parameter("header", "If-Modified-Since", TEXT, "The same by time; If-None-Match wins.")
+RANGE = _parameter(
+    "header", "Range", {"type": "string", "format": "byte-range"}, "One range, such as bytes=0-1023; more get it all."
 )
+KEY = _parameter(
+    "header",
+    "Idempotency-Key",
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "Your own id of this submission: sent again, it gets the same job.",
+)
+UNCHANGED = {"description": "Nothing has changed."}
+VALIDATED = {"ETag": "For If-None-Match."}
 
 
-def _json(schema: Schema, description: str, headers: Mapping[str, str] | None = None) -> Schema:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": schema}},
-        **({"headers": {n: {"schema": TEXT, "description": d} for n, d in headers.items()}} if headers else {}),
-    }
+def _answer(model: type[BaseModel], description: str, headers: Mapping[str, str] | None = None) -> Schema:
+    return _content({"application/json": {"schema": ref(model)}}, description, headers)
+
+
+def _content(content: Schema, description: str, headers: Mapping[str, str] | None = None) -> Schema:
+    more = {name: {"schema": TEXT, "description": text} for name, text in (headers or {}).items()}
+    return {"description": description, "content": content, **({"headers": more} if more else {})}
 
 
 def _call(
+    operation_id: str,
     summary: str,
     good: Mapping[int, Schema],
-    problems: tuple[int, ...] = (),
-    parameters: tuple[Schema, ...] = (),
+    problems: Iterable[int] = (),
+    parameters: Iterable[Schema] = (),
+    *,
     body: Schema | None = None,
     tag: str = "jobs",
+    description: str = "",
 ) -> Schema:
     responses: dict[str, Any] = {str(status): answer for status, answer in good.items()}
     for status in sorted({*ALWAYS, *problems}):
-        responses.setdefault(str(status), {"$ref": f"#/components/responses/{status}"})
-    call: Schema = {"summary": summary, "tags": [tag], "responses": responses}
-    if parameters:
-        call["parameters"] = list(parameters)
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    call: Schema = {
+        "operationId": operation_id,
+        "summary": summary,
+        "description": description or f"{summary}.",
+        "tags": [tag],
+        "responses": responses,
+    }
+    if parameters := list(parameters):
+        call["parameters"] = parameters
     if body:
-        call["requestBody"] = body
+        call["requestBody"] = {"required": True, "content": body}
     return call
 
 
-def _paths(pipeline_ids: list[str], max_wait_seconds: float) -> dict[str, Any]:
-    pipeline = _said({"type": "string"}, f"One of {', '.join(pipeline_ids)}.")
-    asked = (
-        _query("pipeline_id", pipeline, pipeline["description"]),
-        _query("frame_stride", WHOLE, "Analyse every n-th frame."),
-        _query("max_frames", WHOLE, "Stop after so many analysed frames."),
-    )
-    form = {
-        "type": "object",
-        "required": ["file"],
-        "properties": {
-            "file": {"type": "string", "format": "binary", "description": "The MP4."},
-            "pipeline_id": pipeline,
-            "frame_stride": WHOLE,
-            "max_frames": WHOLE,
+def _submit_calls(pipeline_ids: list[str]) -> Calls:
+    options: dict[str, tuple[Schema, str]] = {
+        "pipeline_id": (TEXT, f"One of {', '.join(pipeline_ids)}."),
+        "frame_stride": (FRAME_NUMBER, "Analyse every n-th frame."),
+        "max_frames": (FRAME_NUMBER, "Stop after this many analysed frames."),
+    }
+    fields: Schema = {"file": {**BINARY["schema"], "description": "The MP4."}}
+    fields |= {name: {**schema, "description": text} for name, (schema, text) in options.items()}
+    form = {"type": "object", "required": ["file"], "properties": fields}
+    queries = [_query(name, schema, text) for name, (schema, text) in options.items()]
+    created = {201: _answer(SubmittedJob, "Accepted: the job is safe from now on.", {"Location": "Its status."})}
+    problems = (400, 404, 408, 409, 413, 422, 507)
+    name = _parameter("path", "filename", TEXT, "The video's name.")
+    return {
+        "/v1/video/submit": {
+            "post": _call(
+                "submit_video",
+                "Submit a video as a form",
+                created,
+                (*problems, 415),
+                [*queries, KEY],
+                body={"multipart/form-data": {"schema": form}},
+            )
+        },
+        "/v1/video/submit/{filename}": {
+            "put": _call(
+                "put_video",
+                "Submit a video as the body itself (curl -T)",
+                created,
+                problems,
+                [name, *queries, KEY],
+                body={"video/mp4": BINARY},
+            )
         },
     }
-    created = {201: _json(_ref("Job"), "Taken: the job is safe from here on.", {"Location": "Where its status is."})}
-    upload = (400, 404, 408, 409, 413, 422, 507)
-    submit = _call(
-        "Submit a video as a form",
-        created,
-        (*upload, 415),
-        (*asked, KEY),
-        {"required": True, "content": {"multipart/form-data": {"schema": form}}},
-    )
-    put = _call(
-        "Submit a video as the body itself (curl -T)",
-        created,
-        upload,
-        (_path("filename", TEXT, "The video's name."), *asked, KEY),
-        {"required": True, "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-    )
-    unchanged = {"description": "Nothing has changed."}
-    wait = _query(
-        "wait",
-        {"type": "number", "minimum": 0, "maximum": max_wait_seconds},
-        "Answer when the job changes, at the latest after so many seconds.",
-    )
-    status = _call(
-        "How a job is",
-        {200: _json(_ref("Job"), "Whatever its state.", {"ETag": "For If-None-Match."}), 304: unchanged},
-        (404, 422),
-        (PATH_ID, wait, IF_NONE_MATCH),
-    )
-    results = _call(
-        "The result document, or some of its frames",
-        {200: _json(_ref("Result"), "The document.", {"ETag": "For If-None-Match."}), 304: unchanged},
-        (404, 422),
-        (
-            PATH_ID,
-            _query("from_frame", COUNT, "Only frames from this index on."),
-            _query("limit", {"type": "integer", "minimum": 1, "maximum": 100_000}, "At most so many frames."),
-            IF_NONE_MATCH,
-        ),
-    )
-    jobs = _call(
-        "The jobs, newest first, without their results",
-        {200: _json(JOBS, "A page.")},
+
+
+def _read_calls(max_wait_seconds: float) -> Calls:
+    wait = {"type": "number", "minimum": 0, "maximum": max_wait_seconds}
+    frames = {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS}
+    job = {200: _answer(PublicJob, "The job, whatever its state.", VALIDATED), 304: UNCHANGED}
+    validated = {**VALIDATED, "Last-Modified": "For If-Modified-Since."}
+    result = {200: _answer(PublicResult, "The document.", validated), 304: UNCHANGED}
+    waiting = _query("wait", wait, "Answer when the job changes, after this many seconds at the latest.")
+    status = ((404, 422), [JOB_ID, waiting, IF_NONE_MATCH])
+    return {
+        "/v1/video/status/{job_id}": {"get": _call("get_status", "Get a job's status", job, *status)},
+        "/v1/video/results/{job_id}": {
+            "get": _call(
+                "get_results",
+                "Get a job's result document, or some of its frames",
+                result,
+                (404, 422),
+                [
+                    JOB_ID,
+                    _query("from_frame", COUNT, "Only frames from this index on."),
+                    _query("limit", frames, "At most this many frames."),
+                    IF_NONE_MATCH,
+                    IF_MODIFIED_SINCE,
+                ],
+            )
+        },
+        "/v1/jobs": {"get": _list_call()},
+        "/v1/jobs/{job_id}": {"get": _call("get_job", "Get a job", job, *status)},
+    }
+
+
+def _list_call() -> Schema:
+    return _call(
+        "list_jobs",
+        "List jobs, newest first",
+        {200: _answer(JobPage, "A page.")},
         (422,),
-        (
+        [
             _query("status", {"type": "string", "enum": list(JobStatus)}, "Only jobs in this state."),
             _query("source", {"type": "string", "enum": list(JobSource)}, "Only jobs that came this way."),
             _query("pipeline_id", TEXT, "Only jobs of this pipeline."),
-            _query("name", TEXT, "Only jobs whose file name holds this."),
-            _query("created_after", TIME, "Only younger jobs."),
-            _query("created_before", TIME, "Only older jobs."),
-            _query("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "Jobs on a page; 50."),
-            _query("cursor", CURSOR, "next_cursor of the page before."),
-        ),
+            _query("name", TEXT, "Only jobs whose file name contains this."),
+            _query("created_after", TIME, "Only jobs created later."),
+            _query("created_before", TIME, "Only jobs created earlier."),
+            _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_JOBS}, "Jobs on a page; default 50."),
+            _query("cursor", {"type": "string", "format": "cursor"}, "The next_cursor of the page before."),
+        ],
     )
-    asked_job = _json(
-        {"allOf": [_ref("Job"), _object({"requested": TEXT})]}, "Asked for; the status shows when it is done."
-    )
-    video = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
-    page: dict[int, Schema] = {
-        200: {"description": "A page.", "content": {"text/html": {"schema": TEXT}}},
-        304: unchanged,
+
+
+def _job_calls() -> Calls:
+    requested = {
+        202: _answer(RequestedJob, "Requested; the status shows when it is done.", {"Location": "Its status."})
     }
-    calls: dict[str, Any] = {
-        "/v1/video/submit": {"post": submit},
-        "/v1/video/submit/{filename}": {"put": put},
-        "/v1/video/status/{job_id}": {"get": status},
-        "/v1/video/results/{job_id}": {"get": results},
-        "/v1/jobs": {"get": jobs},
-        "/v1/jobs/{job_id}": {"get": status},
-        "/v1/jobs/{job_id}/cancel": {
-            "post": _call("End a job", {202: asked_job}, (404, 409, 507), (PATH_ID,)),
-        },
-        "/v1/jobs/{job_id}/retry": {
-            "post": _call("Try a failed job again", {202: asked_job}, (404, 409, 507), (PATH_ID,)),
-        },
+    video = {"video/mp4": BINARY}
+    headers = {**VALIDATED, "Last-Modified": "For If-Modified-Since."}
+    change = ((404, 409, 507), [JOB_ID])
+    return {
+        "/v1/jobs/{job_id}/cancel": {"post": _call("cancel_job", "Cancel a job", requested, *change)},
+        "/v1/jobs/{job_id}/retry": {"post": _call("retry_job", "Retry a failed job", requested, *change)},
         "/v1/jobs/retry-failed": {
             "post": _call(
-                "Try all failed jobs again, but cancelled ones",
-                {202: _json(_object({"requested": COUNT}), "So many were asked for.")},
+                "retry_failed_jobs",
+                "Retry all failed jobs, except cancelled ones",
+                {202: _answer(RetryAllAnswer, "Requested for this many.")},
                 (507,),
-            ),
+            )
         },
         "/v1/jobs/{job_id}/video": {
             "get": _call(
-                "The video itself",
+                "get_video",
+                "Get a job's video",
                 {
-                    200: {"description": "All of it.", "content": video},
-                    206: {"description": "A range of it.", "content": video},
-                    304: unchanged,
+                    200: _content(video, "All of it.", headers),
+                    206: _content(video, "A range of it.", headers),
+                    304: UNCHANGED,
                 },
                 (404, 416),
-                (PATH_ID, _header("Range", "Such as bytes=0-1023.", RANGE), IF_NONE_MATCH),
-            ),
-        },
-        "/v1/pipelines": {"get": _call("The pipelines", {200: _json(PIPELINES, "All of them.")})},
-        "/healthz": {
-            "get": _call(
-                "Whether this process is alive",
-                {200: _json(_object({"status": {"const": "alive"}}), "It is.")},
-                tag="health",
+                [JOB_ID, RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE],
             )
         },
-        "/readyz": {
-            "get": _call("Whether everything works, part by part", {200: _json(READY, "It does.")}, tag="health")
-        },
-        "/metrics": {
-            "get": _call(
-                "Figures for Prometheus",
-                {200: {"description": "Text format 0.0.4.", "content": {"text/plain": {"schema": TEXT}}}},
-                tag="health",
-            )
-        },
-        "/openapi.json": {
-            "get": _call("This description", {200: _json({"type": "object"}, "OpenAPI 3.1.")}, tag="pages")
-        },
-        "/docs": {"get": _call("The calls, for people", page, tag="pages")},
-        "/": {"get": _call("The web page", page, tag="pages")},
     }
-    for path in [p for p in calls if p.startswith("/v1/video/")]:
-        calls[path.removeprefix("/v1")] = calls[path]
-    return calls
+
+
+def _service_calls() -> Calls:
+    plain, document = {"text/plain": {"schema": TEXT}}, {"application/json": {"schema": {"type": "object"}}}
+    page = {200: _content({"text/html": {"schema": TEXT}}, "A page."), 304: UNCHANGED}
+    pipelines = {200: _answer(PipelineList, "All of them.")}
+    alive = {200: _answer(AliveAnswer, "It is.")}
+    ready = {200: _answer(ReadyAnswer, "Everything works.")}
+    metrics = {200: _content(plain, "Text format 0.0.4.")}
+    described = {200: _content(document, "OpenAPI 3.1.")}
+    calls = {
+        "/v1/pipelines": _call("list_pipelines", "List the pipelines", pipelines),
+        "/healthz": _call("get_liveness", "Check that this process is alive", alive, tag="health"),
+        "/readyz": _call("get_readiness", "Check that everything works, part by part", ready, tag="health"),
+        "/metrics": _call("get_metrics", "Get the metrics for Prometheus", metrics, tag="health"),
+        "/openapi.json": _call("get_openapi", "Get this description", described, tag="pages"),
+        "/docs": _call("get_docs_page", "Read about the calls", page, tag="pages"),
+        "/": _call("get_page", "Open the web page", page, tag="pages"),
+    }
+    return {path: {"get": call} for path, call in calls.items()}
+
+
+def _unversioned(calls: Calls) -> Calls:
+    """Return the calls that answer without ``/v1`` as well; each needs an id of its own."""
+    found: Calls = {}
+    for path, methods in calls.items():
+        if path.startswith("/v1/video/"):
+            found[path.removeprefix("/v1")] = {
+                method: {**call, "operationId": f"{call['operationId']}_unversioned"}
+                for method, call in methods.items()
+            }
+    return found
 
 
 def describe(pipelines: Mapping[str, Pipeline], settings: Settings) -> dict[str, Any]:
@@ -367,19 +283,24 @@ def describe(pipelines: Mapping[str, Pipeline], settings: Settings) -> dict[str,
         pipelines: Those there are.
         settings: Limits, and whether a token is needed.
     """
-    problem = {MEDIA_TYPE: {"schema": _ref("Problem")}}
+    problem = {MEDIA_TYPE: {"schema": ref(PublicProblem)}}
+    calls = _submit_calls(sorted(pipelines)) | _read_calls(settings.max_wait_seconds) | _job_calls() | _service_calls()
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Dropframe",
             "version": __version__,
             "description": "Submit a video, follow its job, read what is in every frame.",
+            "license": {"name": "GNU Affero General Public License v3.0 only", "identifier": "AGPL-3.0-only"},
+            "contact": {"name": "The Dropframe contributors"},
         },
-        "paths": _paths(sorted(pipelines), settings.max_wait_seconds),
+        "servers": [{"url": "/", "description": "Where this document came from."}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": calls | _unversioned(calls),
         "components": {
-            "schemas": {"Job": JOB, "Frame": FRAME, "Result": RESULT, "Problem": PROBLEM},
+            "schemas": component_schemas(),
             "responses": {str(status): {"description": text, "content": problem} for status, text in STATUSES.items()},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if settings.tokens else {}),
         },
-        **({"security": [{"token": []}]} if settings.tokens else {}),
+        "security": [{"token": []}] if settings.tokens else [],
     }

@@ -13,35 +13,35 @@ from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 KINDS = {
-    "bad-request": (400, "It is no well-formed HTTP."),
+    "bad-request": (400, "It is not well-formed HTTP."),
     "bad-form": (400, "The form does not fit its boundary, ends early, or has too much besides its file."),
     "not-mp4": (400, "The file does not begin as an MP4 does."),
-    "no-token": (401, "A token is needed, and there is none or an unknown one."),
+    "no-token": (401, "A token is needed, and it is missing or unknown."),
     "rights": (403, "The token may read only."),
-    "foreign-origin": (403, "The page that calls is of another site."),
+    "foreign-origin": (403, "The page that calls belongs to another site."),
     "not-found": (404, "There is nothing at this address."),
     "unknown-job": (404, "No job has that id."),
     "unknown-pipeline": (404, "No pipeline has that id."),
     "no-result": (404, "The job is not completed; `job_status` says what it is."),
-    "file-gone": (404, "The video or the result is not kept any more."),
+    "file-gone": (404, "The video or the result has been deleted."),
     "method-not-allowed": (405, "The address does not answer to that method."),
     "request-timeout": (408, "The request came too slowly."),
-    "wrong-state": (409, "The job is in a state in which that cannot be done; `job_status` says in which."),
+    "wrong-state": (409, "That cannot be done to a job in this state; `job_status` says which it is."),
     "key-in-use": (409, "An upload with the same Idempotency-Key is under way."),
     "too-large": (413, "The video is larger than `max_video_bytes`."),
-    "unsupported-media-type": (415, "The body is no multipart form."),
-    "range-not-satisfiable": (416, "The range is outside the file, or there is more than one."),
-    "unknown-host": (421, "The Host header names none of ours."),
-    "bad-field": (422, "A field, query parameter or header has a wrong value; `errors` names each."),
+    "unsupported-media-type": (415, "The body is not a multipart form."),
+    "range-not-satisfiable": (416, "The range is outside the file, or malformed."),
+    "unknown-host": (421, "The Host header does not name this service."),
+    "bad-field": (422, "A field, query parameter or header is wrong or unknown; `errors` names each."),
     "internal-server-error": (500, "A defect of Dropframe; its log has the reason under the request id."),
     "damaged-result": (500, "The stored result cannot be read."),
     "not-ready": (503, "Of `/readyz`: a part is not well; `parts` says which."),
-    "queue-full": (503, "`max_queue` jobs wait."),
+    "queue-full": (503, "`max_queue` jobs are waiting."),
     "uploads": (503, "`max_uploads` uploads are under way."),
     "requests": (503, "`max_requests` requests are being served."),
     "connections": (503, "`max_connections` connections are open."),
-    "storage": (503, "The disk refuses for another reason than being full."),
-    "store": (503, "The job store cannot be read just now."),
+    "storage": (503, "The disk refuses the upload for another reason than being full."),
+    "store": (503, "The job store cannot be read at the moment."),
     "stopping": (503, "Dropframe is stopping."),
     "disk-full": (507, "The disk has no room for the video."),
 }
@@ -127,7 +127,7 @@ def unknown_job() -> Problem:
 
 
 def busy(detail: str, kind: str, seconds: int) -> Problem:
-    """Return a 503 that says when to come again."""
+    """Return a 503 that says when to try again."""
     return Problem(503, detail, kind, {"retry-after": str(seconds)})
 
 

@@ -1,4 +1,4 @@
-"""State: what the sidecar knows of jobs and the daemon, kept fresh by one task, and what it tells of a job."""
+"""State: what the sidecar knows of jobs and the daemon, kept fresh by one task, and the public view of a job."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from daemon.ipc import health
 from daemon.ipc.health import Heartbeat, Part, judge
 from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
+from daemon.public_job import RunningFacts, to_public
 from daemon.settings import Settings
 from sidecar.files import etag
 from sidecar.job_view import JobView
@@ -32,32 +33,6 @@ BEAT_SECONDS = 0.5
 """Time between two looks at the daemon's heartbeat."""
 MISS_SECONDS = 0.01
 """Least time between two extra looks for ids that are not known."""
-
-PROGRESS = {"pending": 0.0, "running": 0.5, "completed": 1.0, "failed": 1.0}
-TOLD = (
-    "job_id",
-    "status",
-    "pipeline_id",
-    "source",
-    "source_name",
-    "options",
-    "size_bytes",
-    "sha256",
-    "created_at",
-    "updated_at",
-    "started_at",
-    "finished_at",
-    "source_removed_at",
-    "result_removed_at",
-    "attempts",
-    "error_kind",
-    "error_message",
-    "frames_processed",
-    "frames_total",
-    "device",
-    "summary",
-)
-"""Fields of a record that callers are told as they are."""
 
 
 class State:
@@ -76,7 +51,7 @@ class State:
         self.store_problem: str | None = "The job store has not been read yet."
         self.stopping = False
         self._changed = asyncio.Event()
-        self._told: dict[str, tuple[bytes, str]] = {}
+        self._public: dict[str, tuple[bytes, str]] = {}
         self._beat_due = 0.0
         self._looked = 0.0
 
@@ -119,7 +94,7 @@ class State:
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
-        self._told.clear()
+        self._public.clear()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -138,7 +113,7 @@ class State:
         """Let go of the files."""
         self.jobs.close()
 
-    # Telling.
+    # Public view.
 
     def record(self, job_id: str) -> Mapping[str, Any]:
         """Return a job's record.
@@ -158,15 +133,15 @@ class State:
             raise busy(self.store_problem, "store", 5)
         raise unknown_job()
 
-    def tell(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a job as callers see it."""
-        told = {name: record.get(name) for name in TOLD}
-        told["progress"] = PROGRESS[record["status"]]
-        told["queue_position"] = self.jobs.queue_position(record)
-        told["frames_per_second"] = told["eta_s"] = None
-        if record["status"] == JobStatus.RUNNING:
-            self._add_speed(told)
-        return told
+    def to_public(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a job as callers see it: the members of a PublicJob."""
+        return to_public(record, self.jobs.queue_position(record), self._running_facts(record))
+
+    def _running_facts(self, record: Mapping[str, Any]) -> RunningFacts | None:
+        running = self.beat.running if self.beat else None
+        if record["status"] != JobStatus.RUNNING or running is None or running.job_id != record["job_id"]:
+            return None
+        return RunningFacts(running.frames_processed, running.frames_total, running.frames_per_second)
 
     def public_json(self, job_id: str) -> tuple[bytes, str]:
         """Return a job as callers see it, and an ETag of that; made once until something changes.
@@ -174,22 +149,11 @@ class State:
         Raises:
             Problem: 404 if there is none, 503 if that cannot be known.
         """
-        told = self._told.get(job_id)
-        if told is None:
-            body = json.dumps(self.tell(self.record(job_id)), separators=(",", ":")).encode()
-            told = self._told[job_id] = body, etag(body)
-        return told
-
-    def _add_speed(self, told: dict[str, Any]) -> None:
-        beat = self.beat
-        if beat is None or beat.running is None or beat.running.job_id != told["job_id"]:
-            return
-        told["frames_processed"] = max(told["frames_processed"], beat.running.frames_processed)
-        told["frames_total"] = told["frames_total"] or beat.running.frames_total
-        speed = beat.running.frames_per_second
-        told["frames_per_second"] = speed
-        if speed and told["frames_total"]:
-            told["eta_s"] = round(max(0, told["frames_total"] - told["frames_processed"]) / speed, 1)
+        known = self._public.get(job_id)
+        if known is None:
+            body = json.dumps(self.to_public(self.record(job_id)), separators=(",", ":")).encode()
+            known = self._public[job_id] = body, etag(body)
+        return known
 
     # Health.
 

@@ -31,11 +31,13 @@ HIDDEN = frozenset({"date", "x-request-id", "x-content-type-options", "referrer-
 INTRODUCTION = """# HTTP calls
 
 The sidecar answers on `127.0.0.1:8000` unless told otherwise (`dropframe run --host --port`, settings `host` and
-`port`). This page is written by `python -m tests.endpoints_doc` from exchanges really made, and a test holds it to
+`port`). `python -m tests.endpoints_doc` writes this page from real exchanges, and a test compares it with
 the application. The running sidecar shows the same at `/docs`, and for programs at `/openapi.json`.
 
 * The calls under `/v1/video/` answer under `/video/` as well.
-* Unknown fields and query parameters are ignored; a wrong value is 422 and named in `errors`.
+* A wrong value, and a field or query parameter that is not known, is 422; `errors` names each. Two fields that
+  clients of other services send, `plugin_id` and `tool`, are accepted without effect, as `warnings` in the answer
+  says.
 * Ids are given whole; only the command line takes their first characters.
 * Every answer has an `X-Request-Id`: yours, if you sent one of letters, digits, `.`, `_` and `-`. The log has it too.
 
@@ -47,7 +49,7 @@ On a loopback address no token is needed. Any other address is refused at start 
 dropframe token uploader --rights submit
 ```
 
-prints a token once, and the line for `dropframe.toml` that holds only its hash. Send it as
+prints a token once, and the line for `dropframe.toml`, which contains only its hash. Send it as
 `Authorization: Bearer TOKEN`; a browser asks for it (any name, the token as the password). A `read` token may use the
 GET calls, a `submit` token all. Without one every call answers 401, `/healthz` too.
 
@@ -60,15 +62,15 @@ Every error is `application/problem+json` (RFC 9457), from unknown addresses to 
 
 EXAMPLE:error
 
-`type` is what a program looks at; it does not change. All there are (after `urn:dropframe:problem:`):
+Programs look at `type`, which does not change. These are all (after `urn:dropframe:problem:`):
 
 KINDS
 
 ## Submitting
 
-A 201 means that the video is on the disk and that the job survives anything from then on; until then nothing of an
-upload is kept. A 503 carries `Retry-After`. The first bytes are looked at before the rest is taken; what is wrong
-further in ends the job as `failed` with a reason. Fields may also be query parameters; the form wins.
+A 201 means that the video is on the disk and that the job survives anything from then on; before it, nothing of an
+upload is kept. A 503 carries `Retry-After`. The first bytes are checked before the rest is accepted; a video that is
+damaged further in makes the job `failed` with a reason. Fields may also be query parameters; the form wins.
 
 With an `Idempotency-Key` of your own a submission can be sent again after a broken connection: the same key with the
 same video and options gets the same job, with `Idempotency-Replayed: true`. Keys are remembered for 7 days
@@ -76,11 +78,17 @@ same video and options gets the same job, with `Idempotency-Replayed: true`. Key
 
 ## Following a job
 
-`status` is `pending`, `running`, `completed` or `failed`; `progress` is coarse: 0.0, 0.5 or 1.0. For a progress bar
-use `frames_processed` and `frames_total`. `queue_position` is 0 for the job that is next. A cancelled job is `failed`
-with `error_kind` `cancelled`. `summary.warnings` of a completed job are sentences on what its result lacks, such as
-frames that the video lists and does not hold. Instead of asking again and again, send the `ETag` as `If-None-Match`
-with `?wait=20`: the answer comes when the job has changed, or is 304 after 20 seconds (at most `max_wait_seconds`).
+`status` is `pending`, `running`, `completed` or `failed`; `progress` is a number, for now 0.0, 0.5 or 1.0. For a
+progress bar use `frames_processed` and `frames_total`. `queue_position` is 0 for the job that is next. A cancelled
+job is `failed` with `error_kind` `cancelled`. `summary.warnings` of a completed job are sentences on what its result
+lacks, such as frames that the video lists and does not contain. Instead of polling, send the `ETag` as
+`If-None-Match` with `?wait=20`: the answer comes when the job has changed, or is 304 after 20 seconds (at most
+`max_wait_seconds`).
+
+## Files
+
+Results and videos carry `ETag` and `Last-Modified` for `If-None-Match`, `If-Modified-Since` and `If-Range`. A request
+for several ranges of a video gets all of it.
 
 ## The calls
 """
@@ -90,6 +98,7 @@ def normal(text: str) -> str:
     """Replace what differs from run to run."""
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "6f1c1f0e-5d0b-4b56-9c58-0a4f3c1d2e7b", text)
     text = re.sub(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00", "2026-01-31T12:00:00.000000+00:00", text)
+    text = re.sub(r"last-modified: .*", "last-modified: Sat, 31 Jan 2026 12:00:00 GMT", text)
     text = re.sub(r'"[0-9a-f]{32}"', '"5f2b…"', text)
     text = re.sub(r"\d+ bytes are free", "79000000000 bytes are free", text)
     text = re.sub(r"(?<=is )\d+\.\d s old", "0.6 s old", text)

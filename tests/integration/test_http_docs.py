@@ -45,4 +45,5 @@ def test_every_problem_that_is_raised_is_on_the_page_and_no_other() -> None:
     files = (Path(endpoints_doc.__file__).parents[1] / "sidecar").glob("*.py")
     made = set().union(*map(raised, files)) - {("kind", 503), ("None", 503)}
     # What Starlette itself answers with has its kind by its status.
-    assert made | {("method-not-allowed", 405)} == {(kind, status) for kind, (status, _) in KINDS.items()}
+    starlettes = {("not-found", 404), ("method-not-allowed", 405)}
+    assert made | starlettes == {(kind, status) for kind, (status, _) in KINDS.items()}

@@ -57,7 +57,7 @@ def ticket_of(sidecar: Sidecar, job_id: str) -> spool.Ticket:
 
 def test_an_upload_as_a_form_or_as_a_body_is_a_ticket_and_the_very_bytes(tmp_path: Path) -> None:
     with running_sidecar(tmp_path) as sidecar, httpx.Client(base_url=sidecar.url) as client:
-        fields = {"frame_stride": "5", "max_frames": "100", "pipeline_id": "ocr_only", "colour": "blue"}
+        fields = {"frame_stride": "5", "max_frames": "100", "pipeline_id": "ocr_only"}
         posted = client.post("/v1/video/submit", data=fields, files={"file": ('Ä "1".mp4', VIDEO)})
         put = client.put("/video/submit/b%20c.mp4?frame_stride=2&max_frames=", content=iter([VIDEO[:9], VIDEO[9:]]))
         for response in (posted, put):

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,9 +20,11 @@ from starlette.routing import Route
 
 from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
+from daemon.public_job import PublicJob
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
+from sidecar import schemas
 from sidecar.app import make_app
 from tests.unit.sidecar.test_document import frame, write_document
 
@@ -111,6 +115,9 @@ def test_every_route_answers_a_wrong_method_in_the_one_error_shape(tmp_path: Pat
         ("GET", "/v1/jobs?cursor=%C3%A9", 422),
         ("GET", "/v1/jobs?created_after=yesterday", 422),
         ("GET", "/v1/jobs?created_before=99999-01-01", 422),
+        ("GET", "/v1/jobs?skip=10", 422),
+        ("GET", f"/v1/video/results/{new_job_id()}?frame=1", 404),
+        ("PUT", "/v1/video/submit/a.mp4?pipeline=yolo", 422),
         ("POST", "/v1/video/submit", 415),
         ("POST", "/v1/video/submit?frame_stride=0", 422),
         ("PUT", "/v1/video/submit/a.mp4?max_frames=1.5", 422),
@@ -134,7 +141,44 @@ def test_a_wrong_field_is_named(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         form = {"frame_stride": "0", "max_frames": "many", "colour": "blue"}
         response = await client.post("/v1/video/submit", data=form, files={"file": ("a.mp4", HEAD)})
-        assert [error["field"] for error in check_problem(response)["errors"]] == ["frame_stride", "max_frames"]
+        named = [error["field"] for error in check_problem(response)["errors"]]
+        assert named == ["frame_stride", "max_frames", "colour"]
+        response = await client.get("/v1/jobs?limit=0&status=done&source=mail&cursor=x&created_after=y&skip=10")
+        named = [error["field"] for error in check_problem(response)["errors"]]
+        assert sorted(named) == ["created_after", "cursor", "limit", "skip", "source", "status"]
+
+    call(tmp_path, work)
+
+
+def test_an_unknown_field_is_refused_with_the_name_that_was_probably_meant(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        for given, meant in (("pipeline", "pipeline_id"), ("stride", "frame_stride"), ("max_frame", "max_frames")):
+            for sent in ({"data": {given: "5"}}, {"params": {given: "5"}}):
+                response = await client.post("/v1/video/submit", files={"file": ("a.mp4", HEAD)}, **sent)
+                assert check_problem(response)["errors"] == [
+                    {"field": given, "message": f"There is no field {given} (did you mean {meant}?)."}
+                ]
+        response = await client.get("/v1/jobs?skip=10")
+        assert "there are limit, status, source, pipeline_id, name, created_" in check_problem(response)["detail"]
+        response = await client.get("/v1/jobs?" + "&".join(f"a{i}{'x' * 500}=1" for i in range(100)))
+        assert len(check_problem(response)["errors"]) == 10
+        assert len(response.content) < 10_000
+        assert (await client.get("/v1/jobs")).json()["counts"]["pending"] == 0
+
+    call(tmp_path, work)
+
+
+def test_fields_of_other_services_are_accepted_with_a_warning(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        form = {"plugin_id": "ocr", "tool": "", "pipeline_id": "yolo"}
+        response = await client.post("/v1/video/submit", data=form, files={"file": ("a.mp4", HEAD)})
+        assert response.status_code == 201
+        assert [text.split()[0] for text in response.json()["warnings"]] == ["plugin_id", "tool"]
+        assert response.json()["pipeline_id"] == "yolo"
+        response = await client.put("/v1/video/submit/a.mp4?tool=x", content=HEAD)
+        assert len(response.json()["warnings"]) == 1
+        response = await client.put("/v1/video/submit/a.mp4", content=HEAD)
+        assert response.json()["warnings"] == []
 
     call(tmp_path, work)
 
@@ -202,6 +246,19 @@ def test_a_request_id_is_kept_if_it_is_plain_and_replaced_if_not(tmp_path: Path)
     call(tmp_path, work)
 
 
+def check_public(model: type[BaseModel], response: httpx.Response) -> None:
+    """An answer has the members of its model, of their types, and no others."""
+
+    def members(kind: Any, value: Any) -> None:
+        assert set(value) <= {field.alias or name for name, field in kind.model_fields.items()}
+        assert {f.alias or name for name, f in kind.model_fields.items() if f.is_required()} <= set(value)
+
+    members(model, response.json())
+    for job in response.json().get("jobs", ()):
+        members(PublicJob, job)
+    model.model_validate_json(response.content, strict=True)
+
+
 # Reading.
 
 
@@ -214,6 +271,7 @@ def test_a_job_is_told_in_every_state(tmp_path: Path) -> None:
                 await asyncio.sleep(0.15)
                 response = await client.get(f"/video/status/{job.job_id}")
                 assert response.status_code == 200
+                check_public(PublicJob, response)
                 assert (await client.get(f"/v1/jobs/{job.job_id}")).json() == response.json()
                 body: dict[str, Any] = response.json()
                 return body
@@ -297,6 +355,7 @@ def test_an_unchanged_status_is_304_and_waiting_ends_at_once_when_it_changes(tmp
             assert (await client.get(path + "?wait=30")).json()["status"] == "failed"
             for wrong in ("x", "-1", "61", "nan", "1e3"):
                 assert (await client.get(f"{path}?wait={wrong}")).status_code == 422
+            assert (await client.get(f"{path}?timeout=1")).status_code == 422
 
         call(tmp_path, work)
 
@@ -331,12 +390,13 @@ def test_a_result_is_the_document_with_the_jobs_id_and_times(tmp_path: Path) -> 
             assert (again.status_code, again.content) == (304, b"")
             head = await client.head(path, headers={"accept-encoding": "identity"})
             assert (head.headers["content-length"], head.content) == (plain.headers["content-length"], b"")
+            await check_modified_since(client, path, plain)
             part = (await client.get(path + "?from_frame=10&limit=5")).json()
             assert part == {**document, **added, "results": document["results"][10:15], "next_frame": 15}
-            last = (await client.get(path + "?from_frame=299&colour=blue")).json()
+            last = (await client.get(path + "?from_frame=299")).json()
             assert (last["results"], last["next_frame"]) == (document["results"][299:], None)
             assert (await client.get(path + "?from_frame=900")).json()["results"] == []
-            for wrong in ("from_frame=-1", "limit=0", "limit=x", "from_frame=1e3"):
+            for wrong in ("from_frame=-1", "limit=0", "limit=x", "from_frame=1e3", "colour=blue"):
                 assert (await client.get(f"{path}?{wrong}")).status_code == 422
 
         call(tmp_path, work)
@@ -421,7 +481,7 @@ def test_a_list_is_filtered(tmp_path: Path) -> None:
             assert await listed(name="STRASSE 4") == [4]
             assert await listed(created_after=jobs[9].created_at) == []
             assert await listed(created_before=jobs[9].created_at, status="pending") == [8, 7, 6, 5, 4, 2, 1, 0]
-            assert await listed(created_after="2001-01-01", colour="blue") == list(range(9, -1, -1))
+            assert await listed(created_after="2001-01-01") == list(range(9, -1, -1))
 
         call(tmp_path, work)
 
@@ -492,7 +552,11 @@ def test_a_video_is_sent_whole_or_in_one_range(tmp_path: Path) -> None:
                 assert response.content == content[start:end]
                 assert response.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
             thousand = ",".join(f"{i}-{i}" for i in range(1000))
-            for wanted in (f"{size}-", "5-4", "-0", "-", "a-b", "0-1,3-4", thousand):
+            for wanted in ("0-1,3-4", f"0-1,{size}-", thousand):
+                response = await client.get(path, headers={"range": f"bytes={wanted}"})
+                assert (response.status_code, response.content) == (200, content)
+                assert "content-range" not in response.headers
+            for wanted in (f"{size}-", "5-4", "-0", "-", "a-b"):
                 response = await client.get(path, headers={"range": f"bytes={wanted}"})
                 assert response.status_code == 416
                 assert response.headers["content-range"] == f"bytes */{size}"
@@ -503,8 +567,28 @@ def test_a_video_is_sent_whole_or_in_one_range(tmp_path: Path) -> None:
             assert (await client.get(path, headers={**both, "if-range": tag})).status_code == 206
             assert (await client.get(path, headers={"if-none-match": tag})).status_code == 304
             assert (await client.get(path, headers={"range": "lines=0-1"})).status_code == 200
+            modified = whole.headers["last-modified"]
+            assert (await client.get(path, headers={**both, "if-range": modified})).status_code == 206
+            assert (await client.get(path, headers={**both, "if-range": BEFORE})).status_code == 200
+            assert (await client.get(path, headers={**both, "if-range": f"W/{tag}"})).status_code == 200
+            await check_modified_since(client, path, whole)
 
         call(tmp_path, work)
+
+
+BEFORE = "Sun, 06 Nov 1994 08:49:37 GMT"
+AFTER = "Fri, 06 Nov 2099 08:49:37 GMT"
+
+
+async def check_modified_since(client: Client, path: str, whole: httpx.Response) -> None:
+    """A client that knows the time has it answered by time, and one that knows an ETag by ETag (RFC 9110, 13.2.2)."""
+    for since, status in ((whole.headers["last-modified"], 304), (AFTER, 304), (BEFORE, 200), ("never", 200)):
+        response = await client.get(path, headers={"if-modified-since": since, "accept-encoding": "identity"})
+        assert response.status_code == status
+        assert response.headers["etag"] == whole.headers["etag"]
+        assert response.headers["last-modified"] == whole.headers["last-modified"]
+    other = await client.get(path, headers={"if-modified-since": AFTER, "if-none-match": '"other"'})
+    assert other.status_code == 200
 
 
 # About itself.
@@ -582,19 +666,72 @@ def test_the_figures_are_in_the_form_that_prometheus_reads(tmp_path: Path) -> No
             await client.get("/nope")
             response = await client.get("/metrics")
             assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-            line = re.compile(r'dropframe_[a-z_]+(\{([a-z]+="[^"\n]*",?)+\})? -?[0-9.e+-]+')
-            lines = response.text.splitlines()
-            assert all(text.startswith("# ") or line.fullmatch(text) for text in lines)
-            assert 'dropframe_jobs{status="pending"} 1' in lines
-            assert 'dropframe_http_requests_total{method="GET",status="404"} 1' in lines
-            assert 'dropframe_stage_seconds_total{stage="decode"} 1.5' in lines
-            assert 'dropframe_http_request_seconds_bucket{le="+Inf"} 1' in lines
-            names = [text.split()[2] for text in lines if text.startswith("# TYPE")]
+            families = {family.name: family for family in text_string_to_metric_families(response.text)}
+            values = {
+                (sample.name, *sorted(sample.labels.items())): sample.value
+                for family in families.values()
+                for sample in family.samples
+            }
+            assert values["dropframe_jobs", ("status", "pending")] == 1
+            assert values["dropframe_http_requests_total", ("method", "GET"), ("status", "404")] == 1
+            assert values["dropframe_stage_seconds_total", ("stage", "decode")] == 1.5
+            assert values["dropframe_daemon_frames_total",] == 5
+            assert values["dropframe_http_request_seconds_bucket", ("le", "+Inf")] == 1
+            assert values["dropframe_http_request_seconds_count",] == 1
+            bounds = [key[1][1] for key in values if key[0] == "dropframe_http_request_seconds_bucket"]
+            assert bounds == ["0.001", "0.005", "0.02", "0.1", "0.5", "2", "10", "+Inf"]
+            names = [text.split()[2] for text in response.text.splitlines() if text.startswith("# TYPE")]
             assert len(names) == len(set(names))
+            assert not [name for name in values if name[0].endswith("_created")]
             for wanted in ("queue_length", "queue_oldest_wait_seconds", "frames_per_second", "inbox_scan_age_seconds"):
                 assert f"dropframe_{wanted}" in names
 
+    call(tmp_path, work)
+
+
+def test_each_answer_has_the_members_of_its_model(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        done, _ = complete(store, tmp_path, 3)
+        waiting, failed = store.create([Job(new_job_id(), input_path="x") for _ in range(2)])
+        store.move(failed.job_id, JobStatus.FAILED, error_message="No.", error_kind=ErrorKind.CANCELLED)
+        health.write(tmp_path / "data", beat("2100-01-01T00:00:00+00:00"))
+
+        async def work(client: Client) -> None:
+            for method, path, model in [
+                ("PUT", "/v1/video/submit/a.mp4", schemas.SubmittedJob),
+                ("GET", f"/v1/video/status/{done.job_id}", PublicJob),
+                ("GET", f"/v1/video/results/{done.job_id}", schemas.PublicResult),
+                ("GET", f"/v1/video/results/{done.job_id}?limit=1", schemas.PublicResult),
+                ("GET", "/v1/jobs?limit=2", schemas.JobPage),
+                ("POST", f"/v1/jobs/{waiting.job_id}/cancel", schemas.RequestedJob),
+                ("POST", f"/v1/jobs/{failed.job_id}/retry", schemas.RequestedJob),
+                ("POST", "/v1/jobs/retry-failed", schemas.RetryAllAnswer),
+                ("GET", "/v1/pipelines", schemas.PipelineList),
+                ("GET", "/healthz", schemas.AliveAnswer),
+                ("GET", "/readyz", schemas.ReadyAnswer),
+                ("POST", f"/v1/jobs/{done.job_id}/cancel", schemas.PublicProblem),
+                ("GET", "/v1/jobs?limit=0", schemas.PublicProblem),
+            ]:
+                response = await client.request(method, path, content=HEAD if method == "PUT" else None)
+                check_public(model, response)
+
         call(tmp_path, work)
+
+
+def test_a_description_for_programs_names_what_they_are_made_from(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        described = (await client.get("/openapi.json")).json()
+        calls = [call for methods in described["paths"].values() for call in methods.values()]
+        ids = [call["operationId"] for call in calls]
+        assert len(ids) == len(set(ids))
+        tags = {tag["name"] for tag in described["tags"]}
+        assert all(set(call["tags"]) <= tags for call in calls)
+        assert {"license", "contact"} <= set(described["info"])
+        assert described["servers"]
+        assert described["components"]["schemas"]["Job"]["properties"]["progress"]["type"] == "number"
+        assert "enum" not in described["components"]["schemas"]["Job"]["properties"]["progress"]
+
+    call(tmp_path, work)
 
 
 def test_the_description_is_valid_and_names_every_route(tmp_path: Path) -> None:

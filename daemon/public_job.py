@@ -1,0 +1,106 @@
+"""PublicJob: what callers and users are told of a job; the one list of those fields and of what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daemon.jobs import MOST_FRAMES, ErrorKind, JobSource, JobStatus
+
+PROGRESS: Mapping[str, float] = {
+    JobStatus.PENDING: 0.0,
+    JobStatus.RUNNING: 0.5,
+    JobStatus.COMPLETED: 1.0,
+    JobStatus.FAILED: 1.0,
+}
+
+JobId = Annotated[
+    str,
+    Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"}),
+]
+Count = Annotated[int, Field(ge=0)]
+FrameNumber = Annotated[int, Field(ge=1, le=MOST_FRAMES)]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""ISO 8601, UTC, microseconds."""
+
+
+class PublicModel(BaseModel):
+    """A model that is published under its name without the ``Public``."""
+
+    model_config = ConfigDict(model_title_generator=lambda model: model.__name__.removeprefix("Public"))
+
+
+class PublicOptions(PublicModel):
+    """How a video is sampled."""
+
+    frame_stride: FrameNumber = Field(description="Analyse every n-th frame.")
+    max_frames: FrameNumber | None = Field(description="Stop after this many analysed frames; null means all.")
+
+
+class PublicJob(PublicModel):
+    """One video and what became of it."""
+
+    job_id: JobId
+    status: JobStatus
+    progress: float = Field(ge=0, le=1, description="0.0 while pending, 0.5 while running, 1.0 once ended.")
+    pipeline_id: str
+    source: JobSource
+    source_name: str = Field(description="The file's original name.")
+    options: PublicOptions
+    size_bytes: Count
+    sha256: str | None = Field(description="Of the video, once known.")
+    created_at: Time
+    updated_at: Time
+    started_at: Time | None = Field(description="When the latest attempt started.")
+    finished_at: Time | None
+    source_removed_at: Time | None = Field(description="When its video was deleted.")
+    result_removed_at: Time | None = Field(description="When its result was deleted.")
+    attempts: Count
+    error_kind: ErrorKind | None
+    error_message: str | None = Field(description="What went wrong, in a sentence to act on.")
+    frames_processed: Count
+    frames_total: Count | None = Field(description="Frames to analyse, as far as the video says.")
+    frames_per_second: float | None = Field(description="While running.")
+    eta_s: float | None = Field(description="Seconds left, while running.")
+    queue_position: Count | None = Field(description="How many jobs come first, while pending; 0 is the next.")
+    device: str | None = Field(description="What the models ran on: cpu or cuda:N.")
+    summary: dict[str, Any] | None = Field(description="Counts of the result, once completed.")
+
+
+COMPUTED = frozenset({"progress", "frames_per_second", "eta_s", "queue_position"})
+STORED = tuple(name for name in PublicJob.model_fields if name not in COMPUTED)
+
+
+@dataclass(frozen=True)
+class RunningFacts:
+    """What the daemon's heartbeat says of the job that runs; fresher than its record."""
+
+    frames_processed: int
+    frames_total: int | None
+    frames_per_second: float | None
+
+
+def to_public(
+    record: Mapping[str, Any], queue_position: int | None = None, running: RunningFacts | None = None
+) -> dict[str, Any]:
+    """Return a job as callers see it: the members of a PublicJob, not validated anew.
+
+    Args:
+        record: As the store keeps it.
+        queue_position: How many jobs come before it; None unless it is pending.
+        running: What the heartbeat says of it; None unless it runs.
+    """
+    public = {name: record.get(name) for name in STORED}
+    public["progress"] = PROGRESS[record["status"]]
+    public["queue_position"] = queue_position
+    public["frames_per_second"] = public["eta_s"] = None
+    if running is not None:
+        public["frames_processed"] = done = max(record["frames_processed"], running.frames_processed)
+        public["frames_total"] = total = record["frames_total"] or running.frames_total
+        public["frames_per_second"] = speed = running.frames_per_second
+        if speed and total:
+            public["eta_s"] = round(max(0, total - done) / speed, 1)
+    return public

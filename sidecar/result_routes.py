@@ -1,0 +1,166 @@
+"""ResultEndpoints: what a job leaves: its result document and its video."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from daemon.errors import StorageError
+from daemon.jobs import JobStatus, output_key
+from sidecar.document import ResultDocument, Span
+from sidecar.files import SplicedFileResponse, Validators, etag, not_modified, one_range, wants_gzip
+from sidecar.job_routes import job_id_of
+from sidecar.problems import Problem
+from sidecar.query import MOST_RESULTS, Query
+from sidecar.state import State
+
+log = logging.getLogger(__name__)
+
+RETENTION = "was removed by retention (the keep settings)"
+
+
+@dataclass(frozen=True)
+class WantedPart:
+    """Which frames of a result a client wants."""
+
+    whole: bool
+    from_frame: int
+    limit: int | None
+    """Most frames; None means all that follow."""
+
+
+class ResultEndpoints:
+    """Endpoints for files: each takes a request, and returns a response or raises a Problem.
+
+    Args:
+        state: What is known of jobs, and where their files are.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def results(self, request: Request) -> Response:
+        """Send a completed job's result document, or some of its frames."""
+        record = self._state.record(job_id_of(request))
+        wanted = _wanted_part(request)
+        if record["status"] != JobStatus.COMPLETED:
+            raise _no_result(record)
+        key = record["output_path"] or output_key(record["job_id"])
+        descriptor = self._open(key, record.get("result_removed_at"))
+        try:
+            zipped = wants_gzip(request)
+            validators = _of_result(record, os.fstat(descriptor), wanted, zipped)
+            headers = {"vary": "accept-encoding", **validators.headers()}
+            if validators.unchanged(request):
+                os.close(descriptor)
+                return not_modified(headers)
+            first = {name: record[name] for name in ("job_id", "created_at", "updated_at")}
+            pieces = await asyncio.to_thread(_result_pieces, descriptor, first, wanted)
+        except StorageError as error:
+            os.close(descriptor)
+            log.error("job %s: %s", record["job_id"], error)
+            raise Problem(500, "The stored result is damaged; run the job again.", "damaged-result") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        headers["content-type"] = "application/json"
+        return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
+
+    async def video(self, request: Request) -> Response:
+        """Send a job's video, or a range of it."""
+        record = self._state.record(job_id_of(request))
+        descriptor = self._open_video(record)
+        try:
+            status = os.fstat(descriptor)
+            tag = etag(record["job_id"], status.st_size, status.st_mtime_ns)
+            validators = Validators(tag, status.st_mtime)
+            if validators.unchanged(request):
+                os.close(descriptor)
+                return not_modified(validators.headers())
+            span = one_range(request, status.st_size, validators)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        headers = {
+            **validators.headers(),
+            "accept-ranges": "bytes",
+            "content-type": "video/mp4",
+            "content-disposition": "inline",
+        }
+        code = 200
+        if span is None:
+            span = Span(0, status.st_size)
+        else:
+            code = 206
+            headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{status.st_size}"
+        return SplicedFileResponse(descriptor, [span], self._state.settings.upload_stall_seconds, code, headers)
+
+    def _open_video(self, record: Mapping[str, Any]) -> int:
+        # While its ticket waits, the video is where the upload left it; the daemon may move it between two looks.
+        for key in (record["input_path"], f"spool/{record['job_id']}.mp4"):
+            with contextlib.suppress(Problem):
+                return self._open(key)
+        return self._open(record["input_path"], record.get("source_removed_at"))
+
+    def _open(self, key: str, removed_at: str | None = None) -> int:
+        try:
+            return os.open(self._state.storage.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (OSError, StorageError) as error:
+            why = f"That file {RETENTION} at {removed_at}." if removed_at else "That file has been deleted."
+            raise Problem(404, why, "file-gone") from error
+
+
+def _wanted_part(request: Request) -> WantedPart:
+    query = Query(request)
+    from_frame = query.whole("from_frame", 0, 2**53, 0)
+    limit = query.whole("limit", 1, MOST_RESULTS, 0) or None
+    query.check()
+    return WantedPart(not request.query_params, from_frame, limit)
+
+
+def _no_result(record: Mapping[str, Any]) -> Problem:
+    because = f": {record['error_message']}" if record["error_message"] else "."
+    return Problem(
+        404,
+        f"The job is {record['status']}, so there is no result{because}",
+        "no-result",
+        job_id=record["job_id"],
+        job_status=record["status"],
+    )
+
+
+def _of_result(record: Mapping[str, Any], status: os.stat_result, wanted: WantedPart, zipped: bool) -> Validators:
+    """The answer holds the record's time as well as the file, so it changes with either."""
+    tag = etag(record["job_id"], record["updated_at"], status.st_size, status.st_mtime_ns, wanted, zipped)
+    return Validators(tag, max(status.st_mtime, datetime.fromisoformat(record["updated_at"]).timestamp()))
+
+
+def _result_pieces(descriptor: int, first: Mapping[str, Any], wanted: WantedPart) -> list[bytes | Span]:
+    """Return the document with some keys before its own, or a part of it."""
+    document = ResultDocument(descriptor)
+    if wanted.whole:
+        return [_members(first), Span(1, document.size)]
+    excerpt = document.excerpt(wanted.from_frame, wanted.limit)
+    frames: list[bytes | Span] = [excerpt.frames] if excerpt.frames.end > excerpt.frames.start else []
+    return [
+        _members({**first, "next_frame": excerpt.next_frame}),
+        excerpt.head,
+        b"\n" if frames else b"",
+        *frames,
+        b"\n",
+        excerpt.tail,
+    ]
+
+
+def _members(values: Mapping[str, Any]) -> bytes:
+    return b"{\n" + b"".join(f"{json.dumps(name)}: {json.dumps(value)},\n".encode() for name, value in values.items())

@@ -1,0 +1,195 @@
+"""What the sidecar's answers hold, as pydantic models: the source of the schemas in the OpenAPI document.
+
+They describe; nothing is validated against them while serving. Tests hold the answers to them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from daemon.jobs import JobStatus
+from daemon.public_job import Count, JobId, PublicJob, PublicModel, Time
+
+Box = Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels.")]
+Confidence = Annotated[float, Field(ge=0, le=1)]
+
+
+class SubmittedJob(PublicJob):
+    """The answer to a submission."""
+
+    warnings: list[str] = Field(description="What was accepted and has no effect.")
+
+
+class RequestedJob(PublicJob):
+    """The job, and what was requested for it; its status shows when that is done."""
+
+    requested: Literal["cancel", "retry"]
+
+
+class RetryAllAnswer(PublicModel):
+    """How many retries were requested."""
+
+    requested: Count
+
+
+class JobPage(PublicModel):
+    """A page of a list."""
+
+    jobs: list[PublicJob]
+    next_cursor: str | None = Field(description="Send it as cursor to get the next page; null on the last page.")
+    counts: dict[JobStatus, Count] = Field(description="How many jobs there are in each status, on all pages.")
+
+
+class PublicDetection(PublicModel):
+    """One object."""
+
+    bbox: Box
+    class_name: str = Field(alias="class")
+    class_id: Count = 0
+    confidence: Confidence
+
+
+class PublicTextBlock(PublicModel):
+    """One line of text."""
+
+    bbox: Box
+    confidence: Confidence
+    text: str
+
+
+class FrameResult(PublicModel):
+    """What is in one frame."""
+
+    detections: list[PublicDetection]
+    text: str
+    text_blocks: list[PublicTextBlock] = Field(default_factory=list)
+    text_unread: list[Box] = Field(default_factory=list, description="Where there is text that could not be read.")
+
+
+class PublicFrame(PublicModel):
+    """One analysed frame."""
+
+    frame_index: Count
+    timestamp_s: float = Field(0.0, description="Seconds from the start of the video.")
+    result: FrameResult
+
+
+class PublicResult(PublicModel):
+    """The result document, or some of its frames."""
+
+    job_id: JobId
+    created_at: Time
+    updated_at: Time
+    next_frame: Count | None = Field(
+        None, description="Only where some frames were asked for: the first that follows; null at the end."
+    )
+    results: list[PublicFrame]
+    models: list[dict[str, Any]] = Field(default_factory=list)
+    options: dict[str, Any] = Field(default_factory=dict)
+    pipeline_id: str = ""
+    document_schema: str = Field("", alias="schema")
+    source: dict[str, Any] = Field(default_factory=dict)
+    summary: dict[str, Any] = Field(default_factory=dict)
+    video: dict[str, Any] = Field(default_factory=dict)
+
+
+class FieldError(PublicModel):
+    """What is wrong with one field, query parameter or header."""
+
+    field: str
+    message: str
+
+
+class ReadyPart(PublicModel):
+    """One thing that must be well for Dropframe to work."""
+
+    ok: bool
+    detail: str = Field(description="A sentence.")
+
+
+class ReadyAnswer(PublicModel):
+    """Everything is well."""
+
+    status: Literal["ready"]
+    parts: dict[str, ReadyPart]
+
+
+class AliveAnswer(PublicModel):
+    """This process is alive."""
+
+    status: Literal["alive"]
+
+
+class ListedPipeline(PublicModel):
+    """What may be asked for as pipeline_id."""
+
+    pipeline_id: str
+    description: str
+    default: bool
+    problem: str | None = Field(description="Why its jobs would fail at the moment.")
+
+
+class PipelineList(PublicModel):
+    """All pipelines."""
+
+    pipelines: list[ListedPipeline]
+
+
+class PublicProblem(PublicModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(pattern="^urn:dropframe:problem:", json_schema_extra={"format": "uri"})
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="One sentence to act on.")
+    errors: list[FieldError] = Field(default_factory=list, description="Each wrong field, where the kind is bad-field.")
+    job_id: JobId = Field("", description="Where a job is in the wrong state.")
+    job_status: JobStatus = Field(JobStatus.PENDING, description="Where a job is in the wrong state: which it is in.")
+    parts: dict[str, ReadyPart] = Field(default_factory=dict, description="Of /readyz: each part.")
+
+
+PUBLISHED: tuple[type[BaseModel], ...] = (
+    PublicJob,
+    SubmittedJob,
+    RequestedJob,
+    RetryAllAnswer,
+    JobPage,
+    PublicResult,
+    ReadyAnswer,
+    AliveAnswer,
+    PipelineList,
+    PublicProblem,
+)
+
+
+class _PublishedSchema(GenerateJsonSchema):
+    """Names components as published; leaves out titles that repeat a name, and defaults: such a member is absent."""
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name).removeprefix("Public")
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        return self.generate_inner(schema["schema"])
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    """Return a reference to a model's schema in the OpenAPI document."""
+    return {"$ref": f"#/components/schemas/{model.__name__.removeprefix('Public')}"}
+
+
+def component_schemas() -> dict[str, Any]:
+    """Return the schemas of all models by their published names."""
+    mode: JsonSchemaMode = "serialization"
+    _, schemas = models_json_schema(
+        [(model, mode) for model in PUBLISHED],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_PublishedSchema,
+    )
+    published: dict[str, Any] = schemas["$defs"]
+    return published

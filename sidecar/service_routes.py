@@ -1,0 +1,77 @@
+"""ServiceEndpoints: what Dropframe says of itself: pipelines, health, metrics and the description of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from daemon.pipeline.pipelines import Pipeline
+from sidecar.metrics import CONTENT_TYPE, Metrics
+from sidecar.problems import Problem
+from sidecar.state import State
+
+NO_STORE = {"cache-control": "no-store"}
+LACKS_WEIGHTS = (
+    "It needs object weights and there are none, so its jobs fail: put an Ultralytics .pt into data/models/ and start "
+    "Dropframe again."
+)
+
+
+class ServiceEndpoints:
+    """Endpoints for monitors and programs.
+
+    Args:
+        state: What is known of the daemon.
+        metrics: Counts.
+        pipelines: Those there are.
+        openapi: Body of ``/openapi.json``.
+    """
+
+    def __init__(
+        self, state: State, metrics: Metrics, pipelines: Mapping[str, Pipeline], openapi: Mapping[str, Any]
+    ) -> None:
+        self._state = state
+        self._metrics = metrics
+        self._pipelines = pipelines
+        self._openapi = openapi
+
+    async def pipelines(self, request: Request) -> Response:
+        """List the pipelines."""
+        default = self._state.settings.default_pipeline
+        beat = self._state.beat
+        lacking = beat is not None and beat.lacks_object_weights(datetime.now(UTC))
+        listed = [
+            {
+                "pipeline_id": name,
+                "description": p.description,
+                "default": name == default,
+                "problem": LACKS_WEIGHTS if p.needs_objects and lacking else None,
+            }
+            for name, p in self._pipelines.items()
+        ]
+        return JSONResponse({"pipelines": listed}, headers=NO_STORE)
+
+    async def healthz(self, request: Request) -> Response:
+        """Say that this process is alive."""
+        return JSONResponse({"status": "alive"}, headers=NO_STORE)
+
+    async def readyz(self, request: Request) -> Response:
+        """Say whether everything works, and what does not."""
+        health = self._state.health()
+        parts = {name: asdict(part) for name, part in health.items()}
+        if all(part.ok for part in health.values()):
+            return JSONResponse({"status": "ready", "parts": parts}, headers=NO_STORE)
+        problems = " ".join(part.detail for part in health.values() if not part.ok)
+        raise Problem(503, problems, "not-ready", {"retry-after": "5"}, parts=parts)
+
+    async def metrics(self, request: Request) -> Response:
+        """Send the metrics that Prometheus reads."""
+        return PlainTextResponse(self._metrics.page(self._state), headers=NO_STORE, media_type=CONTENT_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        """Describe the calls for programs."""
+        return JSONResponse(self._openapi, headers={"cache-control": "private, no-cache"})
