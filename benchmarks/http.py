@@ -192,17 +192,39 @@ def list_pages(sidecar: Sidecar) -> None:
     line(f"list page of 50, first / last of {len(pages) * 500}", f"{first * 1000:.1f} / {last * 1000:.1f} ms", "alike")
 
 
+def make_video(path: Path, megabytes: int) -> Path:
+    """Write what looks like a video by its first bytes."""
+    with path.open("wb") as file:
+        file.write(HEAD)
+        block = random.Random(1).randbytes(1 << 20)
+        for _ in range(megabytes):
+            file.write(block)
+    return path
+
+
+def send_video(sidecar: Sidecar, video: Path, form: bool) -> None:
+    """Upload a video, as a form or as the body itself."""
+    before = PART_HEAD if form else b""
+    after = f"\r\n--{BOUNDARY}--\r\n".encode() if form else b""
+    length = len(before) + video.stat().st_size + len(after)
+    first = "POST /v1/video/submit" if form else "PUT /v1/video/submit/a.mp4"
+    kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n" if form else ""
+    head = f"{first} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n".encode()
+    with sidecar.connect() as connection, video.open("rb") as file:
+        connection.settimeout(600)
+        connection.sendall(head + before)
+        connection.sendfile(file)
+        connection.sendall(after)
+        answer = connection.recv(100)
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
+
+
 def upload(sidecar: Sidecar, home: Path, megabytes: int, rounds: int = 4) -> None:
     """Compare uploads with copying the file, both made durable: the best of a few rounds, by turns.
 
     A plain client sends the file with ``sendfile``, so that it takes as little as it can from what it measures.
     """
-    video = home / "big.mp4"
-    with video.open("wb") as file:
-        file.write(HEAD)
-        block = random.Random(1).randbytes(1 << 20)
-        for _ in range(megabytes):
-            file.write(block)
+    video = make_video(home / "big.mp4", megabytes)
     size = video.stat().st_size
 
     def copy() -> None:
@@ -211,25 +233,14 @@ def upload(sidecar: Sidecar, home: Path, megabytes: int, rounds: int = 4) -> Non
         with target.open("rb") as copied:
             os.fsync(copied.fileno())
 
-    def send(form: bool) -> None:
-        before = PART_HEAD if form else b""
-        after = f"\r\n--{BOUNDARY}--\r\n".encode() if form else b""
-        length = len(before) + size + len(after)
-        first = "POST /v1/video/submit" if form else "PUT /v1/video/submit/a.mp4"
-        kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n" if form else ""
-        head = f"{first} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n".encode()
-        with sidecar.connect() as connection, video.open("rb") as file:
-            connection.settimeout(600)
-            connection.sendall(head + before)
-            connection.sendfile(file)
-            connection.sendall(after)
-            answer = connection.recv(100)
-        assert answer.startswith(b"HTTP/1.1 201 "), answer
-
     def spent() -> float:
         return cpu_seconds(sidecar.process.pid) + time.process_time()
 
-    ways = {"copy": copy, "form": lambda: send(True), "body": lambda: send(False)}
+    ways = {
+        "copy": copy,
+        "form": lambda: send_video(sidecar, video, True),
+        "body": lambda: send_video(sidecar, video, False),
+    }
     best = dict.fromkeys(ways, float("inf"))
     processor = dict.fromkeys(ways, float("inf"))
     peak, done = [sidecar.rss_bytes()], threading.Event()

@@ -20,7 +20,7 @@ from sidecar.server import make_server
 CANNOT_RUN = 1
 WRONG_SETTINGS = 2
 MACHINE = 5
-"""The address cannot be had; starting again changes nothing."""
+"""The address cannot be used; starting again changes nothing."""
 
 log = logging.getLogger("sidecar")
 
@@ -44,7 +44,7 @@ def main() -> int:
     """Serve until a signal comes; return the exit code."""
     keep_standard_files_open()
     parser = argparse.ArgumentParser(prog="sidecar", description="Submit, status and results over HTTP.")
-    parser.add_argument("--home", type=Path, help="folder of inbox, outbox and data (default: the current one)")
+    parser.add_argument("--home", type=Path, help="folder with inbox, outbox and data (default: the current one)")
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
     flags = parser.parse_args()

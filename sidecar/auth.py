@@ -73,7 +73,7 @@ class Guard:
             )
         needed = Rights.READ if method in SAFE_METHODS else Rights.SUBMIT
         if not token.allows(needed):
-            raise Problem(403, f"The token {token.name} may read only; this call needs one that may submit.", "rights")
+            raise Problem(403, f"The token {token.name} may only read; this call needs one that may submit.", "rights")
         return token.name
 
     def _check_host(self, host: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a client may do while it is served: leave, or stand still."""
+"""What a client may do while it is being served: leave, or stop reading."""
 
 from __future__ import annotations
 

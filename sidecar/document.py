@@ -14,7 +14,7 @@ from daemon.errors import StorageError
 
 START = b'"results": ['
 HEAD_BYTES = 1 << 20
-"""The frames begin within so many bytes."""
+"""The frames begin within this many bytes."""
 SCAN_BYTES = 256 << 10
 _FRAME = re.compile(rb'\{"frame_index": ?([0-9]+)')
 
@@ -115,7 +115,7 @@ class ResultDocument:
         return int(found[1]) if found else None
 
     def _skip(self, position: int, end: int, lines: int) -> int:
-        """Return where so many lines further begins, at most ``end``."""
+        """Return where the line begins that many lines further on, at most ``end``."""
         while position < end and lines > 0:
             data = os.pread(self._descriptor, min(SCAN_BYTES, end - position), position)
             if not data:

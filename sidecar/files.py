@@ -30,7 +30,7 @@ class SplicedFileResponse(Response):
     Args:
         descriptor: The open file; closed at the end, however that comes.
         pieces: Bytes, and spans of the file.
-        stall_seconds: A client that takes nothing for so long is let go.
+        stall_seconds: A client that reads nothing for this long is disconnected.
         status_code: Of the answer.
         headers: Of the answer; the length is added.
         zipped: Compress on the way.
@@ -62,8 +62,8 @@ class SplicedFileResponse(Response):
         """Send everything.
 
         Raises:
-            ClientGone: the client has left.
-            ClientStalled: it takes nothing.
+            ClientGone: the client has disconnected.
+            ClientStalled: it reads nothing.
             EOFError: the file has become shorter.
         """
         gone = asyncio.ensure_future(until_gone(receive))
@@ -125,7 +125,7 @@ def not_modified(headers: Mapping[str, str]) -> Response:
 
 @dataclass(frozen=True)
 class Validators:
-    """By what a client tells whether its copy of a file is still good."""
+    """What a client compares to know whether its copy of a file is still good."""
 
     etag: str
     modified: float

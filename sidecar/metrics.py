@@ -15,7 +15,7 @@ from sidecar.state import State
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
-"""Upper bounds of the answer times that are told apart, seconds."""
+"""Upper bounds of the histogram of answer times, seconds."""
 OUTCOMES = ("accepted", "repeated", "refused", "cut", "failed")
 
 Samples = Mapping[Any, float]
@@ -118,7 +118,7 @@ def _jobs(state: State) -> Iterator[Metric]:
     if first:
         waited = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(first["created_at"])).total_seconds())
     yield _gauge("queue_oldest_wait_seconds", "How long the first job in the queue has waited.", {(): waited})
-    yield _gauge("store_readable", "1 if the job store can be read.", {(): state.store_problem is None})
+    yield _gauge("store_readable", "1 if the job store is readable.", {(): state.store_problem is None})
     free = state.disk.free()
     yield _gauge("disk_free_bytes", "Free space of the data disk.", {(): free} if free is not None else {})
 
@@ -136,7 +136,7 @@ def _daemon(state: State) -> Iterator[Metric]:
     waiting, overflows = beat.inbox.waiting_count, beat.inbox.overflows
     yield _gauge("inbox_waiting_files", "Files in the inbox that are not complete yet.", {(): waiting})
     yield _counter("inbox_overflows_total", "Overflows of file events.", {(): overflows})
-    yield _gauge("daemon_paused", "1 while no files are taken in and no job runs.", {(): beat.paused is not None})
+    yield _gauge("daemon_paused", "1 while neither intake nor jobs run.", {(): beat.paused is not None})
     speed = beat.running.frames_per_second if beat.running else 0.0
     yield _gauge("frames_per_second", "Frames per second of the running job.", {(): speed})
     stages = {(name,): value for name, value in sorted(beat.stage_seconds_total.items())}

@@ -13,7 +13,7 @@ from daemon.pipeline.pipelines import Pipeline
 from daemon.public_job import PublicJob
 from daemon.settings import Settings
 from sidecar.problems import MEDIA_TYPE
-from sidecar.query import MOST_JOBS, MOST_RESULTS
+from sidecar.query import MOST_FRAME_INDEX, MOST_JOBS, MOST_RESULTS
 from sidecar.schemas import (
     AliveAnswer,
     JobPage,
@@ -27,6 +27,7 @@ from sidecar.schemas import (
     component_schemas,
     ref,
 )
+from sidecar.submit_options import TOLERATED
 
 Schema = dict[str, Any]
 Calls = dict[str, Schema]
@@ -132,7 +133,8 @@ def _submit_calls(pipeline_ids: list[str]) -> Calls:
     }
     fields: Schema = {"file": {**BINARY["schema"], "description": "The MP4."}}
     fields |= {name: {**schema, "description": text} for name, (schema, text) in options.items()}
-    form = {"type": "object", "required": ["file"], "properties": fields}
+    fields |= {name: {**TEXT, "deprecated": True, "description": "Has no effect."} for name in TOLERATED}
+    form = {"type": "object", "required": ["file"], "properties": fields, "additionalProperties": False}
     queries = [_query(name, schema, text) for name, (schema, text) in options.items()]
     created = {201: _answer(SubmittedJob, "Accepted: the job is safe from now on.", {"Location": "Its status."})}
     problems = (400, 404, 408, 409, 413, 422, 507)
@@ -155,7 +157,7 @@ def _submit_calls(pipeline_ids: list[str]) -> Calls:
                 created,
                 problems,
                 [name, *queries, KEY],
-                body={"video/mp4": BINARY},
+                body={"video/mp4": BINARY, "application/octet-stream": BINARY},
             )
         },
     }
@@ -179,7 +181,7 @@ def _read_calls(max_wait_seconds: float) -> Calls:
                 (404, 422),
                 [
                     JOB_ID,
-                    _query("from_frame", COUNT, "Only frames from this index on."),
+                    _query("from_frame", {**COUNT, "maximum": MOST_FRAME_INDEX}, "Only frames from this index on."),
                     _query("limit", frames, "At most this many frames."),
                     IF_NONE_MATCH,
                     IF_MODIFIED_SINCE,

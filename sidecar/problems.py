@@ -123,7 +123,7 @@ def bad_fields(errors: Mapping[str, str]) -> Problem:
 
 def unknown_job() -> Problem:
     """Return a 404 for an id that no job has."""
-    return Problem(404, "There is no job with that id; ids come from the answer to a submit.", "unknown-job")
+    return Problem(404, "There is no job with that id; ids come from the answer to a submission.", "unknown-job")
 
 
 def busy(detail: str, kind: str, seconds: int) -> Problem:

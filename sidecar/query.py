@@ -18,6 +18,8 @@ MOST_JOBS = 500
 """On a page of a list."""
 MOST_RESULTS = 100_000
 """Frames in a part of a result."""
+MOST_FRAME_INDEX = 2**53
+"""Above it, programs that keep numbers as floats lose the last digits."""
 NAME_LENGTH, MOST_NAMED = 100, 10
 """Of unknown fields: no more is repeated in an answer."""
 

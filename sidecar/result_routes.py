@@ -21,7 +21,7 @@ from sidecar.document import ResultDocument, Span
 from sidecar.files import SplicedFileResponse, Validators, etag, not_modified, one_range, wants_gzip
 from sidecar.job_routes import job_id_of
 from sidecar.problems import Problem
-from sidecar.query import MOST_RESULTS, Query
+from sidecar.query import MOST_FRAME_INDEX, MOST_RESULTS, Query
 from sidecar.state import State
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class ResultEndpoints:
 
 def _wanted_part(request: Request) -> WantedPart:
     query = Query(request)
-    from_frame = query.whole("from_frame", 0, 2**53, 0)
+    from_frame = query.whole("from_frame", 0, MOST_FRAME_INDEX, 0)
     limit = query.whole("limit", 1, MOST_RESULTS, 0) or None
     query.check()
     return WantedPart(not request.query_params, from_frame, limit)

@@ -28,7 +28,7 @@ from sidecar.problems import busy, unknown_job
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""Time between two looks at the job store and the spool: how late news can be."""
+"""Time between two looks at the job store and the spool: how late a change can be seen."""
 BEAT_SECONDS = 0.5
 """Time between two looks at the daemon's heartbeat."""
 MISS_SECONDS = 0.01
@@ -58,7 +58,7 @@ class State:
     # Keeping up.
 
     def step(self, now: float, force: bool = False) -> None:
-        """Look once at what may have changed, and wake those who wait for it.
+        """Look once for changes, and wake those who wait for them.
 
         Args:
             now: Monotonic time in seconds.
@@ -93,7 +93,7 @@ class State:
             await asyncio.sleep(POLL_SECONDS)
 
     def wake(self) -> None:
-        """Let everybody who waits look again."""
+        """Wake everybody who waits, to look again."""
         self._public.clear()
         self._changed.set()
         self._changed = asyncio.Event()
@@ -105,12 +105,12 @@ class State:
                 await self._changed.wait()
 
     def stop(self) -> None:
-        """Let everybody who waits go."""
+        """Wake everybody who waits, for the last time."""
         self.stopping = True
         self.wake()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.jobs.close()
 
     # Public view.

@@ -1,4 +1,4 @@
-"""UploadBody: a video's bytes on their way out of a request, no slower, no longer and no more than the limits allow."""
+"""UploadBody: the bytes of a video as they arrive in a request, held to the limits on size and pace."""
 
 from __future__ import annotations
 

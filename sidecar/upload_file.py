@@ -17,7 +17,7 @@ from sidecar.problems import Problem, busy
 BLOCK_BYTES = 2 << 20
 """Handed to the disk at a time; two blocks are in memory at most."""
 START_BYTES = 16 << 20
-"""The disk is told to begin each time so much has come, so that little is left to wait for at the end."""
+"""Writing to the disk begins each time this much has arrived, so that little is left to wait for at the end."""
 CHECK_BYTES = 64 << 20
 """Written between two looks at the free space."""
 
@@ -31,7 +31,7 @@ def storage_problem(error: OSError) -> Problem:
     """Return what a failed write means for the caller: 507 or 503."""
     if error.errno in FULL:
         return disk_full()
-    return busy("The upload cannot be stored just now; try again later.", "storage", 30)
+    return busy("The upload cannot be stored at the moment; try again later.", "storage", 30)
 
 
 class UploadFile:

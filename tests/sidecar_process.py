@@ -107,7 +107,7 @@ def running_sidecar(home: Path, *flags: str, **settings: Any) -> Iterator[Sideca
             stderr=log,
         )
     try:
-        yield Sidecar(process, _wait_for_port(process, log_path), log_path, home)
+        yield Sidecar(process, wait_for_port(process, log_path), log_path, home)
     finally:
         process.terminate()
         try:
@@ -118,7 +118,8 @@ def running_sidecar(home: Path, *flags: str, **settings: Any) -> Iterator[Sideca
             raise
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], log_path: Path) -> int:
+def wait_for_port(process: subprocess.Popen[bytes], log_path: Path) -> int:
+    """Return the port that a started sidecar has logged."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         for line in log_path.read_text().splitlines():

@@ -44,7 +44,7 @@ let uploading = Promise.resolve();
 function submit(files) {
   for (const file of files) {
     const bar = make("progress", { max: 1, value: 0 });
-    const note = make("span", { class: "small soft" }, "waits");
+    const note = make("span", { class: "small soft" }, "waiting");
     const line = make("div", {}, make("div", { class: "row" }, make("span", { class: "name" }, file.name), note), bar);
     at("uploads").append(line);
     uploading = uploading.then(() => send(file, bar, note, line));
@@ -57,13 +57,13 @@ function send(file, bar, note, line) {
     form.append("pipeline_id", at("pipeline").value);
     form.append("frame_stride", at("stride").value);
     form.append("file", file);
-    const request = new XMLHttpRequest(); // fetch tells no progress of what it sends
+    const request = new XMLHttpRequest(); // fetch reports no progress of what it sends
     request.open("POST", "/v1/video/submit");
     request.upload.onprogress = (event) => {
       bar.value = event.loaded / event.total;
       note.textContent = `${bytes(event.loaded)} of ${bytes(event.total)}`;
     };
-    request.onerror = () => { note.className = "small failed"; note.textContent = "the connection broke; drop it again"; done(); };
+    request.onerror = () => { note.className = "small failed"; note.textContent = "the connection broke; drop the file again"; done(); };
     request.onload = () => {
       if (request.status === 201) {
         line.remove();
@@ -97,7 +97,7 @@ document.addEventListener("drop", (event) => { event.preventDefault(); submit(ev
 function jobLine(job) {
   const doing = job.status === "running" && job.frames_total
     ? `${Math.floor(percent(job))} %${job.frames_per_second ? `, ${job.frames_per_second.toFixed(1)} frames/s` : ""}`
-    : job.status === "pending" ? (job.queue_position ? `${job.queue_position} before it` : "next")
+    : job.status === "pending" ? (job.queue_position ? `${job.queue_position} ahead of it` : "next")
     : job.status === "failed" ? job.error_message || "" : job.summary ? `${job.summary.frame_count} frames` : "";
   const warned = warnings(job).join(" ");
   const button = make("button", { class: "job" + (job.job_id === chosen.id ? " chosen" : ""), onclick: () => { choose(job.job_id); if (NARROW.matches) at("detail").scrollIntoView({ behavior: "smooth" }); } },
@@ -118,7 +118,7 @@ async function refresh() {
     const page = await ask("/v1/jobs?" + query);
     at("jobs").replaceChildren(...page.jobs.map(jobLine));
     const filtered = at("status").value || at("name").value;
-    if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, filtered ? "No job fits." : "No videos yet."));
+    if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, filtered ? "No job matches." : "No videos yet."));
     at("more").hidden = page.next_cursor === null || shown >= 500;
     at("counts").textContent = Object.entries(page.counts).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(" · ");
     at("problem").hidden = true;
@@ -189,7 +189,7 @@ async function follow(id, going) {
         tag = response.headers.get("ETag");
         show(job, going);
         if (job.status === "completed") return;
-        if (job.status !== "failed") pause = 0; // a failed one is told at once, however often it is asked for
+        if (job.status !== "failed") pause = 0; // a failed job is answered at once, however often it is asked for
       } else if (response.status === 304) {
         pause = at("detail").dataset.status === "failed" ? pause : 0;
       } else if (response.status < 500) {
@@ -197,7 +197,7 @@ async function follow(id, going) {
         return;
       }
     } catch (error) {
-      // It does not answer just now; the health line says so.
+      // It does not answer at the moment; the health line says so.
     }
     await new Promise((wake) => setTimeout(wake, pause));
   }
@@ -220,7 +220,7 @@ function show(job, going) {
   if (job.summary) rows.push(["Detections", String(job.summary.detection_count)]);
   const buttons = make("div", { class: "row" });
   if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
-  if (job.status === "failed") buttons.append(make("button", { onclick: () => want(job, "retry") }, "Try again"));
+  if (job.status === "failed") buttons.append(make("button", { onclick: () => want(job, "retry") }, "Retry"));
   if (job.status === "completed") buttons.append(make("a", { class: "button", href: `/v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
   const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const classes = job.summary ? Object.entries(job.summary.classes || {}).sort((a, b) => b[1] - a[1]) : [];
@@ -258,7 +258,7 @@ async function showResult(job, going) {
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(tick);
   };
   video.addEventListener("error", () => {
-    video.parentElement.replaceWith(make("p", { class: "soft" }, "The video is not kept any more, or this browser cannot play it."));
+    video.parentElement.replaceWith(make("p", { class: "soft" }, "The video has been deleted, or this browser cannot play it."));
   });
   video.addEventListener("loadeddata", tick);
   video.addEventListener("seeked", () => found.want(video.currentTime).then(paint, () => {}));
