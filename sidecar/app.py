@@ -7,7 +7,8 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -46,21 +47,6 @@ def make_app(settings: Settings) -> Starlette:
     jobs, results, page = JobEndpoints(state), ResultEndpoints(state), PageFiles()
     service = ServiceEndpoints(state, metrics, pipelines, describe(pipelines, settings))
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        state.step(time.monotonic(), force=True)
-        # A hundred thousand records live as long as the process; looking through them for garbage takes long.
-        gc.freeze()
-        tasks = [asyncio.create_task(state.main_loop()), asyncio.create_task(submissions.sweep_loop())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            submissions.close()
-            state.close()
-
     app = Starlette(
         routes=[
             *(route for prefix in ("/v1", "") for route in _video_routes(prefix, submissions, jobs, results)),
@@ -85,11 +71,30 @@ def make_app(settings: Settings) -> Starlette:
             Middleware(GuardMiddleware, guard=guard, metrics=metrics, max_requests=settings.max_requests),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
-        lifespan=lifespan,
+        lifespan=_lifespan(state, submissions),
     )
     app.router.redirect_slashes = False
     app.state.stop = state.stop
     return app
+
+
+def _lifespan(state: State, submissions: Submissions) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        state.step(time.monotonic(), force=True)
+        # A hundred thousand records live as long as the process; looking through them for garbage takes long.
+        gc.freeze()
+        tasks = [asyncio.create_task(state.main_loop()), asyncio.create_task(submissions.sweep_loop())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            submissions.close()
+            state.close()
+
+    return lifespan
 
 
 def _video_routes(

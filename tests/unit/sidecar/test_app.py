@@ -237,6 +237,35 @@ def test_a_page_of_an_allowed_site_may_ask_and_call(tmp_path: Path) -> None:
     call(tmp_path, work, **settings)
 
 
+def test_a_page_of_an_allowed_site_can_read_problems_and_is_told_what_it_may_not_send(tmp_path: Path) -> None:
+    _, token = new_token("page", Rights.SUBMIT)
+    settings = {"allowed_origins": ["https://OK.example/"], "tokens": [str(token)]}
+    ok = {"origin": "https://ok.example"}
+
+    async def work(client: Client) -> None:
+        for path, status in (("/v1/jobs", 401), ("/nope", 401)):
+            response = await client.get(path, headers=ok)
+            assert response.status_code == status
+            check_problem(response)
+            assert response.headers["access-control-allow-origin"] == ok["origin"]
+            assert "location" in response.headers["access-control-expose-headers"].lower()
+            assert "origin" in response.headers["vary"].lower()
+        for asks in (
+            {"access-control-request-method": "DELETE"},
+            {"access-control-request-method": "POST", "access-control-request-headers": "x-other"},
+        ):
+            response = await client.options("/v1/jobs", headers={**ok, **asks})
+            assert response.status_code == 403
+            check_problem(response)
+        asks = {"access-control-request-method": "PUT", "access-control-request-headers": "authorization,range"}
+        response = await client.options("/v1/jobs", headers={**ok, **asks})
+        assert (response.status_code, response.content) == (204, b"")
+        assert response.headers["x-request-id"]
+        assert "PUT" in response.headers["access-control-allow-methods"]
+
+    call(tmp_path, work, **settings)
+
+
 def test_a_request_id_is_kept_if_it_is_plain_and_replaced_if_not(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         for sent, kept in (("abc-1", True), ("a b", False), ("x" * 65, False), ('"}', False)):
@@ -764,6 +793,24 @@ def test_the_pages_load_nothing_from_elsewhere(tmp_path: Path) -> None:
             for asset in re.findall(r'(?:src|href)="([^"#]+)"', response.text):
                 assert asset.startswith("/"), asset
                 assert (await client.get(asset)).status_code == 200
+
+    call(tmp_path, work)
+
+
+def test_a_page_file_is_sent_once_and_always_whole(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        for path in ("/", "/docs", "/page/app.js"):
+            whole = await client.get(path)
+            assert whole.headers["cache-control"] == "private, no-cache"
+            tag, modified = whole.headers["etag"], whole.headers["last-modified"]
+            for known in ({"if-none-match": tag}, {"if-modified-since": modified}):
+                again = await client.get(path, headers=known)
+                assert (again.status_code, again.content) == (304, b"")
+            for wanted in ("bytes=0-1", "bytes=x", "bytes=99999999-", "lines=1"):
+                ranged = await client.get(path, headers={"range": wanted})
+                assert (ranged.status_code, ranged.content) == (200, whole.content)
+            head = await client.head(path)
+            assert (head.headers["content-length"], head.content) == (str(len(whole.content)), b"")
 
     call(tmp_path, work)
 
