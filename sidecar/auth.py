@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from daemon.tokens import Rights, Token, find_token, parse_token
 from sidecar.problems import Problem
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]*\]|[^\s:/?#@,\\\[\]]*)(?::[0-9]{0,5})?")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -56,9 +58,12 @@ class Guard:
         """Let a request pass; return the name of its token, or "" where none is needed.
 
         Raises:
-            Problem: 421 for a wrong host, 403 for a foreign page or a token without the right, 401 without a
-                token.
+            Problem: 400 for a malformed host and for two lengths, 421 for a wrong host, 403 for a foreign page or a
+                token without the right, 401 without a token.
         """
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # What comes behind such a request could be meant to be taken for another (RFC 9112, 6.1).
+            raise Problem(400, "Send Content-Length or Transfer-Encoding, not both.", headers={"connection": "close"})
         self._check_host(headers.get(b"host", b""))
         self._check_origin(method, headers)
         if not self._tokens:
@@ -77,11 +82,10 @@ class Guard:
         return token.name
 
     def _check_host(self, host: bytes) -> None:
-        if self._any_host:
-            return
-        name = host.decode("latin-1").casefold()
-        name = name[: name.rindex("]") + 1] if "]" in name else name.partition(":")[0]
-        if name not in self._hosts:
+        found = _HOST.fullmatch(host.decode("latin-1").casefold())
+        if found is None:
+            raise Problem(400, "The Host header is malformed: send a name or an address, and a port.")
+        if not self._any_host and found[1] not in self._hosts:
             raise Problem(
                 421,
                 "Dropframe is not known under that host name; add it to the setting allowed_hosts.",

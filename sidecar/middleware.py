@@ -49,6 +49,8 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._health_status: dict[str, int] = {}
+        """The last answer of each health path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -87,10 +89,18 @@ class RequestMiddleware:
         status = scope["answered"]
         self._metrics.count(scope["method"], status, seconds)
         # Pages, monitors and programs ask all the time; a line for each answer would bury the others.
-        usual = scope["method"] in ("GET", "HEAD") and 0 < status < 400 and not note
+        known = self._is_known(scope["path"], status)
+        usual = scope["method"] in ("GET", "HEAD") and (0 < status < 400 or known) and not note
         level = logging.DEBUG if usual else logging.INFO
         if log.isEnabledFor(level):
             _log(level, scope, status, seconds, note)
+
+    def _is_known(self, path: str, status: int) -> bool:
+        """Tell whether a health path answers as it did before."""
+        if path not in HEALTH_PATHS:
+            return False
+        before, self._health_status[path] = self._health_status.get(path), status
+        return before == status
 
 
 def _log(level: int, scope: Scope, status: int, seconds: float, note: str) -> None:

@@ -19,6 +19,7 @@ from daemon.ipc import health
 from daemon.ipc.health import Heartbeat, Part, judge
 from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
+from daemon.logs import LogOnce
 from daemon.public_job import RunningFacts, to_public
 from daemon.settings import Settings
 from sidecar.files import etag
@@ -50,6 +51,7 @@ class State:
         self.beat: Heartbeat | None = None
         self.store_problem: str | None = "The job store has not been read yet."
         self.stopping = False
+        self._log_problem = LogOnce(log, logging.ERROR)
         self._changed = asyncio.Event()
         self._public: dict[str, tuple[bytes, str]] = {}
         self._beat_due = 0.0
@@ -74,11 +76,11 @@ class State:
         try:
             news |= self.jobs.refresh(force)
         except StoreError as error:
-            if self.store_problem is None:
-                log.error("the job store cannot be read: %s", error)
+            self._log_problem(f"the job store cannot be read: {error}")
             self.store_problem = "The job store cannot be read; the log of the sidecar says why."
         else:
             self.store_problem = None
+            self._log_problem.solved()
         if news:
             self.wake()
 

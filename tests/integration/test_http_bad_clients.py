@@ -83,6 +83,11 @@ BAD = {
     "two lengths": (get("/v1/video/submit/a", "Content-Length: 5", "Content-Length: 6", method="PUT") + b"12345", 400),
     "a length far too large": (get("/v1/video/submit/a", f"Content-Length: {10**15}", method="PUT"), 413),
     "a length too small": (post(form()).replace(b"Content-Length: 3", b"Content-Length: 2"), 400),
+    "a length and chunks": (
+        get("/v1/video/submit/a", "Content-Length: 5", "Transfer-Encoding: chunked", method="PUT") + b"0\r\n\r\n",
+        400,
+    ),
+    "a host with more behind it": (b"GET / HTTP/1.1\r\nHost: localhost:1@evil.example\r\n\r\n", 400),
     "a broken chunk": (get("/v1/video/submit/a", "Transfer-Encoding: chunked", method="PUT") + b"zz\r\n", 400),
     "an upwards name": (post(form(VIDEO, "../../etc/x.mp4")), 422),
     "an upwards name of Windows": (post(form(VIDEO, "..\\\\x.mp4")), 422),

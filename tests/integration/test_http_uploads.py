@@ -333,6 +333,20 @@ def test_names_cannot_forge_a_log_line(tmp_path: Path) -> None:
         assert all(line["request_id"] for line in answered)
 
 
+def test_a_monitor_that_is_told_the_same_again_is_logged_once(tmp_path: Path) -> None:
+    with running_sidecar(tmp_path) as sidecar:
+        for _ in range(5):
+            assert httpx.get(sidecar.url + "/readyz").status_code == 503
+        for _ in range(2):
+            httpx.get(sidecar.url + "/nope")
+
+        def logged() -> list[str]:
+            return [line["path"] for line in sidecar.log() if line["event"] == "answered"]
+
+        wait_until(lambda: logged().count("/nope") == 2)  # a line is written after its answer
+        assert logged() == ["/readyz", "/nope", "/nope"]
+
+
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_a_request_that_only_read_and_was_answered_is_logged_at_debug(tmp_path: Path, level: str) -> None:
     usual = [("GET", "/healthz", 200), ("HEAD", "/v1/jobs", 200)]

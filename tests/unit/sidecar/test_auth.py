@@ -92,6 +92,19 @@ def test_a_foreign_host_name_is_refused_on_loopback(host: str) -> None:
     assert status_of(Guard(Settings(allowed_hosts=["cam.example"])), host="CAM.example:80") == 200
 
 
+@pytest.mark.parametrize("host", ["localhost:evil", "[::1]evil.example", "a@localhost", "localhost/x", "localhost:1:2"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_malformed_host_is_refused(address: str, host: str) -> None:
+    assert status_of(Guard(Settings(host=address, tokens=[str(READ)])), host=host) == 400
+
+
+def test_a_request_with_two_lengths_is_refused_and_its_connection_closed() -> None:
+    sent = {b"host": b"localhost", b"content-length": b"5", b"transfer-encoding": b"chunked"}
+    with pytest.raises(Problem) as caught:
+        Guard(Settings()).check("PUT", sent)
+    assert (caught.value.status, caught.value.headers["connection"]) == (400, "close")
+
+
 def test_pages_of_other_sites_may_not_call_unless_allowed() -> None:
     guard = Guard(Settings(allowed_origins=["https://ok.example"]))
     assert status_of(guard, "POST", origin="http://localhost:8000") == 200
