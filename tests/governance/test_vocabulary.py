@@ -36,7 +36,7 @@ def test_the_scanner_exits_1_on_a_hit_and_says_where(tmp_path: Path) -> None:
     (tmp_path / "sidecar").mkdir()
     (tmp_path / "sidecar" / "app.py").write_text("# a WebSocket\n")
     done = run(tmp_path)
-    assert (done.returncode, done.stdout) == (1, "sidecar/app.py:1:websocket\n")
+    assert (done.returncode, done.stdout) == (1, "sidecar/app.py:1:web_socket\n")
 
 
 def test_the_scanner_exits_0_when_clean(tmp_path: Path) -> None:
