@@ -175,7 +175,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_the_counters_of_the_sample_are_those_of_the_daemon() -> None:
-    source = (ROOT / "daemon" / "worker" / "worker.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "daemon").rglob("*.py"))
     for name in ("jobs_completed", "jobs_failed", "frames"):
         assert f'"{name}"' in source
 

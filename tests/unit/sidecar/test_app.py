@@ -431,6 +431,7 @@ def test_a_result_is_the_document_with_the_jobs_id_and_times(tmp_path: Path) -> 
         call(tmp_path, work)
 
 
+@pytest.mark.expects_error_log
 def test_a_damaged_or_vanished_result_is_a_problem(tmp_path: Path) -> None:
     with JobStore.open(tmp_path / "data") as store:
         job, _ = complete(store, tmp_path, 3)
@@ -623,6 +624,7 @@ async def check_modified_since(client: Client, path: str, whole: httpx.Response)
 # About itself.
 
 
+@pytest.mark.expects_error_log
 def test_readiness_says_which_part_is_not_ready(tmp_path: Path) -> None:
     def now(seconds_ago: float = 0.0) -> str:
         from datetime import UTC, datetime, timedelta

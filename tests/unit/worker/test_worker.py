@@ -401,6 +401,7 @@ def test_cancelling_comes_too_late_once_publishing_has_begun(bench: Bench, monke
     assert not bench.worker.cancel(job_id)
 
 
+@pytest.mark.expects_error_log
 @pytest.mark.parametrize("error", [PipelineDied("It died."), ResourceUnavailable("Full."), RuntimeError("bug")])
 def test_a_cancelled_job_stays_cancelled_whatever_else_happens(bench: Bench, error: Exception) -> None:
     def cancel(_: RunRequest) -> None:
@@ -859,6 +860,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.expects_error_log
 def test_the_loop_goes_on_after_an_unexpected_error(bench: Bench, forever: threading.Thread) -> None:
     bench.pipeline.next = [RuntimeError("a bug")]
     bench.add("a"), bench.add("b")
