@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Processes that run tests: more than cores, since tests that start Dropframe wait more than they compute.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run governance lint types registry check test storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
 	release clean
 
 help: ## List the commands
@@ -37,8 +39,11 @@ registry: install ## Check that the stages of each registered pipeline fit each 
 
 check: governance lint types registry ## All checks that run nothing for long
 
-test: install ## Run the whole test suite (ARGS="-k name" for a part)
-	$(BIN)/pytest $(ARGS)
+test: install ## Run the tests that take no more than some seconds each (ARGS="-k name" for a part)
+	$(BIN)/pytest -m "not slow" -n $(JOBS) $(ARGS)
+
+test-all: install ## Run every test; .ci/run packages installs what they need
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 gpu: install ## Run the tests that need a CUDA GPU, then measure it (clips and weights in ../shared)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gpu]'
@@ -46,7 +51,7 @@ gpu: install ## Run the tests that need a CUDA GPU, then measure it (clips and w
 	$(BIN)/python -m benchmarks.gpu
 
 storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
-	STORM_FILES=20000 STORM_SECONDS=60 $(BIN)/pytest -s tests/system/test_intake_storm.py -k every_file $(ARGS)
+	STORM_FILES=20000 STORM_SECONDS=60 STORM_TIMES=50 $(BIN)/pytest -s tests/system/test_intake_storm.py $(ARGS)
 
 hostile: install ## 3,000 damaged videos through the daemon, 20,000 through the decoder (an hour)
 	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
@@ -57,13 +62,15 @@ soak: install ## Run as people do with one random fault a minute (MINUTES=15)
 
 crash-long: install ## Kill everything 1,000 times, at random and at every crash point (an hour; ARGS="--seed 7")
 	$(BIN)/python -m tests.system.crash --cycles 1000 $(ARGS)
+	ANSWER_KILLS=500 ORDER_JOBS=200 STORE_KILLS=110 $(BIN)/pytest -s -k "answer or order or kill_9" \
+		tests/system/faults/test_worker.py tests/system/crash/test_order.py tests/system/test_store_crash.py
 
 stopping: install ## End Dropframe 20 times with a job running and an upload open
 	STOPPING_TRIES=20 $(BIN)/pytest -s tests/system/test_stopping.py $(ARGS)
 
 coverage: install ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
 smoke: install ## Ask a Dropframe for a real clip (ARGS="--base-url http://… --token …" for one that runs)
 	$(BIN)/python -m tests.system.smoke $(ARGS)

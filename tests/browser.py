@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests import programs
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -136,7 +136,8 @@ def browsing(profile: Path, size: tuple[int, int] = (1280, 900)) -> Iterator[Bro
     to_browser, commands = os.pipe()[::-1]
     answers, from_browser = os.pipe()[::-1]
     flags = [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "about:blank"]
-    command = [sys.executable, "-c", START, str(commands), str(answers), str(CHROMIUM), *FLAGS, *flags]
+    chromium = str(programs.find("chromium"))
+    command = [sys.executable, "-c", START, str(commands), str(answers), chromium, *FLAGS, *flags]
     with (profile.parent / "browser.log").open("wb") as log:
         process = subprocess.Popen(command, pass_fds=(commands, answers), stdout=log, stderr=log)
     os.close(commands)

@@ -24,8 +24,6 @@ from tests import programs
 # Taken out of the environment, where our own settings would refuse it as unknown.
 NO_SKIPS = os.environ.pop("DROPFRAME_NO_SKIPS", "") not in ("", "0")
 
-os.environ["COLUMNS"] = "200"  # what is printed does not depend on the terminal
-
 SHARED = Path(__file__).parents[2] / "shared"
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ROOMS = ["system", "integration", "unit", "governance"]
@@ -139,6 +137,12 @@ def _exports(root: Path, weights: Path) -> Path:
         given = models.Weights(weights, weights.stem, models.file_sha256(weights))
         models.export(given, Settings.load(home=kept))
     return models.models_dir(Settings.load(home=kept)) / "exported"
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command prints does not depend on the terminal that tests run in."""
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 @pytest.fixture(autouse=True)

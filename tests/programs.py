@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +12,20 @@ MISSING = "needs "
 """How the reason of such a skip begins."""
 ADVICE = "`.ci/run packages` installs the Debian packages, and `make test-all` runs every test."
 OTHER_NAMES = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
-FILES = {"systemd": Path("/lib/systemd/systemd")}
-"""Programs that are not on the search path."""
+FILES = {
+    "systemd": "/lib/systemd/systemd",
+    "python3-venv": "/usr/lib/python3*/ensurepip",
+    "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",
+    "fonts-lato": "/usr/share/fonts/truetype/lato",
+    "fonts-open-sans": "/usr/share/fonts/truetype/open-sans",
+}
+"""Where to look for what is not on the search path."""
 
 
 def find(name: str) -> str | None:
-    """Return the path of a program, or None if it is not installed."""
+    """Return the path of a program or package, or None if it is not installed."""
     if name in FILES:
-        return str(FILES[name]) if FILES[name].exists() else None
+        return next(glob.iglob(FILES[name]), None)
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     return next((found for other in OTHER_NAMES.get(name, (name,)) if (found := shutil.which(other, path=path))), None)
 
@@ -28,7 +34,7 @@ def skip_without(*names: str) -> None:
     """Skip the test that runs where something is missing.
 
     Args:
-        names: Of programs, or ``root`` for a user who may mount and act as others.
+        names: Of programs and packages, or ``root`` for a user who may mount and act as others.
     """
     missing = [name for name in names if not (os.geteuid() == 0 if name == "root" else find(name))]
     if missing:

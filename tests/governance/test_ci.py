@@ -74,6 +74,7 @@ def test_configuration_is_valid(command: list[object]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.needs("shellcheck")
 def test_each_shell_script_passes_shellcheck() -> None:
     scripts = [
         path

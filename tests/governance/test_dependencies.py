@@ -52,10 +52,17 @@ def test_what_is_installed_is_what_is_pinned() -> None:
     assert needed() == pins()
 
 
+def test_each_dependency_has_a_lower_bound_and_one_of_private_names_an_upper() -> None:
+    bounds = {line.name: {bound.operator for bound in line.specifier} for line in map(Requirement, DIRECT)}
+    assert [name for name, operators in bounds.items() if ">=" not in operators] == []
+    private = {"h11", "openvino", "rapidocr", "tinydb", "torch", "ultralytics-opencv-headless", "uvicorn", "watchdog"}
+    assert [name for name in private & set(bounds) if "<" not in bounds[name]] == []
+
+
 def test_each_dependency_is_accounted_for() -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \| (.+) \| (.+) \| (.+) \|$", page, re.MULTILINE)
-    assert sorted(name for name, *_ in rows) == sorted(DIRECT)
+    assert sorted(name for name, *_ in rows) == sorted(Requirement(line).name for line in DIRECT)
     assert [name for name, *cells in rows if not all(cell.strip() for cell in cells)] == []
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tests import programs
+
 CALLS = "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,link,linkat,sendfile"
 WHOLE = re.compile(r"^(\d+) +(\w+)\((.*)\) += (-?\d+)")
 BEGUN = re.compile(r"^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
@@ -37,6 +39,7 @@ class Operation:
 
 def traced(command: Sequence[object], trace: Path) -> list[str]:
     """Return the command that runs another and writes its system calls, and those of its children, to a file."""
+    programs.skip_without("strace")
     strace = ["strace", "-f", "-qq", "-y", "-xx", "-s", "100000000", "--seccomp-bpf", "-e", "signal=none"]
     return [*strace, "-e", f"trace={CALLS}", "-o", str(trace), *map(str, command)]
 

@@ -73,6 +73,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.needs("curl")
 @pytest.mark.timeout(600)
 def test_what_curl_and_httpx_submit_comes_out_as_in_the_outbox(home: Path) -> None:
     clip = make_clip(home / "clip.mp4", frames=6, size=(320, 240), text="HOME 2 - 1 AWAY")

@@ -15,16 +15,13 @@ import pytest
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.store.job_store import JobStore
-from tests.browser import CHROMIUM, browsing
+from tests.browser import browsing
 from tests.clips import make_clip
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
 from tests.sidecar_process import running_sidecar
 from tests.unit.sidecar.test_document import write_document
 
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
 SENTENCE = "HOME 2 - 1 AWAY"
 PAINTED = """(() => {

@@ -16,6 +16,8 @@ from tools.text_detector.dataset import Stream, held_out
 from tools.text_detector.detector import TextDetector
 from tools.text_detector.evaluate import average_precision, matches, measure
 
+pytestmark = pytest.mark.needs("fc-list", "fonts-dejavu-core", "fonts-lato", "fonts-open-sans")
+
 SPLITS = ("train", "val", "test")
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.system.running import children, wait_for
 
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--mount-proc", "--kill-child"]
 UNITS = ("dropframe.service", "dropframe-sidecar.service")
-SYSTEMD = Path("/lib/systemd/systemd")
 
 DROP_IN = """[Unit]
 DefaultDependencies=no
@@ -109,8 +109,7 @@ def booted(root: Path, port: int, watchdog_seconds: int = 20) -> Iterator[Booted
         port: For the sidecar.
         watchdog_seconds: Shorter than the shipped ones, so that a test need not wait for minutes.
     """
-    if not SYSTEMD.exists() or os.geteuid() != 0:
-        pytest.skip("there is no systemd here, or we are not root")
+    programs.skip_without("systemd", "root")
     units = root / "etc" / "systemd" / "system"
     wants = " ".join(UNITS)
     (units / "dropframe-test.target").write_text(f"[Unit]\nDefaultDependencies=no\nWants={wants}\nAfter={wants}\n")

@@ -10,6 +10,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+from tests import programs
+
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -58,15 +60,13 @@ class MovedClock:
 
     Args:
         folder: For the library and the file that holds the difference.
-
-    Raises:
-        FileNotFoundError: there is no C compiler.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
         library = folder / "clock.so"
         self.move(0)
+        programs.skip_without("gcc")
         command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), "-x", "c", "-"]
         subprocess.run(command, input=SOURCE, text=True, check=True, capture_output=True)
         self.environment = {"LD_PRELOAD": str(library), "MOVED_CLOCK": str(self._file)}

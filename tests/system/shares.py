@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.system.running import wait_for
 
 SMB_CONF = """
@@ -44,15 +44,6 @@ SMB_CONF = """
 """
 
 
-def needed(*programs: str) -> None:
-    """Skip where programs are missing or we are not root."""
-    for program in programs:
-        if shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"the program {program} is not installed")
-    if os.geteuid() != 0:
-        pytest.skip("a server and mounts need root")
-
-
 class Samba:
     """A Samba server that shares an inbox and an outbox, and its client."""
 
@@ -80,7 +71,7 @@ class Samba:
 @contextmanager
 def samba(folder: Path, inbox: Path, outbox: Path) -> Iterator[Samba]:
     """Share two folders on the loopback address."""
-    needed("smbd", "smbclient")
+    programs.skip_without("smbd", "smbclient", "root")
     state = folder / "samba"
     (state / "ncalrpc").mkdir(parents=True)
     for path in (inbox, outbox):
@@ -91,7 +82,7 @@ def samba(folder: Path, inbox: Path, outbox: Path) -> Iterator[Samba]:
     config.write_text(SMB_CONF.format(port=port, state=state, inbox=inbox, outbox=outbox))
     with (state / "stdout").open("wb") as log:
         server = subprocess.Popen(
-            [shutil.which("smbd", path="/usr/sbin:/sbin:/usr/bin") or "smbd", "-F", "--no-process-group", "-s", config],
+            [str(programs.find("smbd")), "-F", "--no-process-group", "-s", config],
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -108,7 +99,7 @@ def samba(folder: Path, inbox: Path, outbox: Path) -> Iterator[Samba]:
 @contextmanager
 def mounted(point: Path, *arguments: object) -> Iterator[None]:
     """Mount something; unmount it at the end if it still is."""
-    needed("mount")
+    programs.skip_without("root")
     point.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", *map(str, arguments), str(point)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -142,7 +133,7 @@ class FuseShare:
 @contextmanager
 def fuse_share(behind: Path, point: Path, read_rate: str | None = None) -> Iterator[FuseShare]:
     """Mount the folder ``behind`` on ``point`` with bindfs; read from it with so many bytes a second at most."""
-    needed("bindfs")
+    programs.skip_without("bindfs", "root")
     for path in (behind, point):
         path.mkdir(parents=True, exist_ok=True)
     # No caches, so that what is written behind is seen at once.

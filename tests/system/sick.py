@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 
 from daemon.jobs import Job, JobStatus
+from tests import programs
 
 GOES_ON_SECONDS = 30.0
 """From when a disk is well again until all that it held up has been begun."""
@@ -163,15 +164,13 @@ class SickDisk:
 
     Args:
         folder: For the library and the file that says what is sick.
-
-    Raises:
-        FileNotFoundError: there is no C compiler.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "sick"
         self._file.write_bytes(bytes(4096))
         library = folder / "sick.so"
+        programs.skip_without("gcc")
         command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), "-x", "c", "-", "-ldl"]
         subprocess.run(command, input=SOURCE, text=True, check=True, capture_output=True)
         self.environment = {"LD_PRELOAD": str(library), "SICK_DISK": str(self._file)}

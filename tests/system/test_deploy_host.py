@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tarfile
 import tomllib
 import urllib.request
 import zipfile
@@ -19,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from daemon import __version__
+from tests import programs
 from tests.clips import make_clip
 from tests.system.booted import UNITS, Booted, booted
+from tests.system.releases import Release, make_release
 from tests.system.running import FAST, ROOT, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -45,32 +45,9 @@ def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str
     return done
 
 
-@dataclass(frozen=True)
-class Release:
-    """What `make release` makes."""
-
-    wheel: Path
-    archive: Path
-    source: Path
-    """The archive, unpacked."""
-
-
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    folder = tmp_path_factory.mktemp("release")
-    tree = folder / "tree"
-    litter = shutil.ignore_patterns(".*_cache", ".git", ".venv", ".hypothesis", "__pycache__", "*.egg-info", "data")
-    shutil.copytree(ROOT, tree, ignore=litter)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", tree],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    (wheel,), (archive,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder / "source", filter="tar")
-    return Release(wheel, archive, folder / "source" / f"dropframe-{__version__}")
+    return make_release(tmp_path_factory.mktemp("release"))
 
 
 @dataclass(frozen=True)
@@ -96,8 +73,7 @@ class Host:
 
 @pytest.fixture(scope="module")
 def host(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Host:
-    if os.geteuid() != 0:
-        pytest.skip("installing needs root")
+    programs.skip_without("python3-venv", "root")
     made = Host(tmp_path_factory.mktemp("root"), release)
     made.install("--wheel", release.wheel)
     return made

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from daemon.settings import Settings
+from tests import programs
 from tests.clips import make_clip
 from tests.system.running import FAST, ROOT, children, environment, wait_for
 
@@ -179,6 +180,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @contextmanager
 def contained(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Start the daemon restricted as in a container; yield the outer process and its log."""
+    programs.skip_without("tini", "root")
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

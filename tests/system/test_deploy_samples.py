@@ -29,6 +29,7 @@ import yaml
 from daemon.ipc import health
 from daemon.ipc.health import Heartbeat, InboxBeat, OutboxBeat
 from daemon.settings import Settings
+from tests import programs
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.booted import UNITS
@@ -40,6 +41,7 @@ SITE = "dropframe.example.org"
 
 def run(*command: object) -> str:
     """Run a command, which must end well; return all it says."""
+    programs.skip_without(str(command[0]))
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -48,6 +50,7 @@ def run(*command: object) -> str:
 # systemd
 
 
+@pytest.mark.needs("systemd-analyze", "systemd")
 def test_systemd_finds_nothing_to_say_about_the_units(tmp_path: Path) -> None:
     """The program is put where the units look for it in a root of its own."""
     root = tmp_path / "root"
@@ -169,6 +172,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
                 return str(answer.read().decode())
 
         text = wait_for(lambda: page() if "dropframe_stage_seconds_total" in page() else "", 30)
+    programs.skip_without("promtool")
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert checked.returncode in (0, 3), checked.stderr  # 3: it would name some differently
     return set(re.findall(r"^(dropframe_\w+)", text, re.MULTILINE))

@@ -1,6 +1,7 @@
 """A storm of files, dropped events and restarts: each file is exactly one job, and none is taken half written.
 
-``STORM_FILES`` sets the number of files of the storm, 3,000 if not given; ``make storm`` runs 20,000.
+``STORM_FILES`` sets the number of files of the storm and ``STORM_TIMES`` how often each way of writing is tried;
+``make storm`` runs 20,000 files and 50 times.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, running, wait_for
 
-STORM_FILES = int(os.environ.get("STORM_FILES", "3000"))
+STORM_FILES = int(os.environ.get("STORM_FILES", "1000"))
 STORM_SECONDS = float(os.environ.get("STORM_SECONDS", "240"))
 """From the last file until all are jobs. ``make storm`` asks for 60; here the machine may be shared."""
 EVENT_LIMIT = Path("/proc/sys/fs/inotify/max_queued_events")
-TIMES = 50
+TIMES = int(os.environ.get("STORM_TIMES", "20"))
 """How often a file is written in each of the ways."""
 
 

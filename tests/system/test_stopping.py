@@ -14,7 +14,7 @@ from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, alive, children, wait_for
 
-TRIES = int(os.environ.get("STOPPING_TRIES", "5"))
+TRIES = int(os.environ.get("STOPPING_TRIES", "2"))
 MOST_SECONDS = 10.0
 
 

@@ -17,7 +17,8 @@ from daemon.jobs import JobStatus
 from daemon.store.job_reader import JobReader
 from daemon.store.job_store import JobStore
 
-KILLS = 110
+KILLS = int(os.environ.get("STORE_KILLS", "60"))
+"""``make crash-long`` asks for 110."""
 
 WRITER = """
 import os, random, signal, sys, time

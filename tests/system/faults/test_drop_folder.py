@@ -18,7 +18,7 @@ from daemon.ipc.health import InboxBeat
 from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, cpu_seconds, running, wait_for
-from tests.system.shares import mounted, needed
+from tests.system.shares import mounted
 
 SETTINGS = {"DROPFRAME_DEFAULT_PIPELINE": "ocr_only", "DROPFRAME_SETTLE_SECONDS": "0.5"}
 POLLING = {**SETTINGS, "DROPFRAME_WATCH": "polling", "DROPFRAME_POLL_SECONDS": "0.5"}
@@ -187,9 +187,9 @@ def test_a_tree_that_is_copied_in_is_taken_whole_and_the_rest_by_the_rule(
     assert len(list((daemon.inbox / "ocr_only").rglob("Thumbs.db"))) == 120
 
 
+@pytest.mark.needs("strace")
 def test_a_share_with_stale_handles_is_asked_again_with_one_line_in_the_log(tmp_path: Path, clip: Path) -> None:
     """What an NFS client says for a minute after its server was changed; strace says it here."""
-    needed("strace")
     with running(tmp_path, **POLLING) as daemon:
         waiting = (daemon.inbox / "waiting.mp4").open("wb")  # known before, and not to be forgotten
         waiting.write(clip.read_bytes())

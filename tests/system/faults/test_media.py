@@ -19,7 +19,6 @@ from daemon.pipeline.engines import TesseractReader
 from daemon.pipeline.video import Video
 from tests.clips import draw_frame, make_clip
 from tests.system.running import running, wait_for
-from tests.system.shares import needed
 
 
 def program(folder: Path, name: str, text: str) -> Path:
@@ -31,9 +30,9 @@ def program(folder: Path, name: str, text: str) -> Path:
     return path
 
 
+@pytest.mark.needs("tesseract")
 def test_each_process_that_reads_text_has_one_thread(tmp_path: Path) -> None:
     """Tesseract by default starts a thread a core for each crop, and is then slower by far."""
-    needed("tesseract")
     said = tmp_path / "said"
     real = next(p for p in os.environ["PATH"].split(":") if (Path(p) / "tesseract").exists())
     program(tmp_path / "bin", "tesseract", f'echo "$OMP_THREAD_LIMIT" >> {said}\nexec {real}/tesseract "$@"')
@@ -58,7 +57,6 @@ def hanging_on_wide_pictures(folder: Path) -> str:
     Returns:
         The PATH with which it is found.
     """
-    needed("tesseract")
     real = next(p for p in os.environ["PATH"].split(":") if (Path(p) / "tesseract").exists())
     width = 'od -An -j16 -N4 -tu4 --endian=big "$picture"'  # as a PNG says it
     program(
@@ -71,6 +69,7 @@ def hanging_on_wide_pictures(folder: Path) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+@pytest.mark.needs("tesseract")
 def test_text_reading_that_never_returns_is_given_up_and_the_job_goes_on(tmp_path: Path) -> None:
     """The frames are marked; other text of the same batch, before and behind, is read."""
     settings = {

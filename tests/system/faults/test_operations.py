@@ -99,6 +99,7 @@ def test_too_few_open_files_are_named_at_the_start(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.needs("root")
 def test_too_few_threads_are_named_at_the_start() -> None:
     # The limit counts per user and not for root, so another user asks, who may still read this Python.
     another_user = ["setpriv", "--reuid=54321", "--clear-groups", "--inh-caps=-all,+dac_override"]
@@ -119,6 +120,7 @@ def test_too_few_threads_are_named_at_the_start() -> None:
 # A13: no watches left.
 
 
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("limit", ["max_inotify_instances", "max_inotify_watches"])
 def test_without_inotify_the_inbox_is_polled_and_that_is_said(tmp_path: Path, clip: Path, limit: str) -> None:
     shell = f'echo 0 > /proc/sys/user/{limit} && exec "$@"'

@@ -80,7 +80,7 @@ def test_g6_no_secret_and_no_path_is_told(tmp_path: Path) -> None:
     assert all(str(tmp_path) not in text for text in told[:-1])  # the command line names the home
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.needs("root")
 def test_g10_whoever_may_write_to_the_inbox_cannot_touch_what_was_taken_in(open_home: Path) -> None:
     clip = make_clip(open_home / "clip.mp4", frames=3)
     with running(open_home) as daemon:

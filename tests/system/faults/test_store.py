@@ -18,6 +18,7 @@ import pytest
 
 from daemon.jobs import Job, JobStatus
 from daemon.store.job_store import JobStore
+from tests import programs
 from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
 from tests.system.running import ROOT, Daemon, as_json, dropframe, environment, running, wait_for
@@ -33,6 +34,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def injected(pid: int, *faults: str, path: Path | None = None) -> Iterator[None]:
     """Have system calls of a process and its threads fail, as strace's --inject says (strace(1))."""
+    programs.skip_without("strace")
     arguments = ["strace", "-f", "-qq", "-o", os.devnull, "-p", str(pid)]
     for fault in faults:
         arguments += ["-e", f"inject={fault}"]
@@ -154,6 +156,7 @@ def test_a_store_of_which_nothing_is_left_is_refused_and_nothing_touched(tmp_pat
 # B5: who may use a home.
 
 
+@pytest.mark.needs("bindfs", "root")
 def test_a_data_folder_on_a_fuse_mount_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data").mkdir()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -206,12 +205,11 @@ def test_other_formats_are_refused_by_name(aftermath: Aftermath) -> None:
         assert said in (rejected / f"{name}.mp4.reason.txt").read_text()
 
 
+@pytest.mark.needs("strace")
 def test_no_file_outside_is_opened_and_no_connection_is_made(
     tmp_path: Path, crafted: dict[str, bytes], canary: Path
 ) -> None:
     """Every open and every connect of the daemon and its children, as the kernel sees them."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
     home, trace = tmp_path / "home", tmp_path / "trace"
     home.mkdir()
     wanted = re.compile("reference|ffconcat|m3u8|sdp|dash|svg|picture|index only|descriptions|late|fragment|good|sound")

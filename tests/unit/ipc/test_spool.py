@@ -99,7 +99,7 @@ def test_a_file_is_copied_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "a.mp4").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.needs("root")
 def test_what_root_submits_belongs_to_the_owner_of_the_spool(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     os.chown(tmp_path / "spool", 12345, 23456)

@@ -20,6 +20,7 @@ from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
 from daemon.pipeline.regions import RapidOcrRegions, with_room
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
+from tests import programs
 from tests.clips import draw_frame, make_clip
 
 SIZE = (640, 360)
@@ -255,10 +256,8 @@ def test_what_is_read_of_a_batch_is_counted_while_it_is_read(
 
 @pytest.fixture(scope="module")
 def tesseract() -> TesseractReader:
-    try:
-        return TesseractReader()
-    except MachineError as error:
-        pytest.skip(str(error))
+    programs.skip_without("tesseract")
+    return TesseractReader()
 
 
 def test_tesseract_reads_a_batch_in_one_process(
