@@ -60,7 +60,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
     """Say in the last line how many tests were skipped, what is missing, and how to run them all."""
     result = yield
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [report for report in reporter.stats.get("skipped", ()) if not hasattr(report, "wasxfail")]
     if skipped:
         reporter.write_line(programs.sentence([_reason(report) for report in skipped]), yellow=True)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ def test_a_forbidden_word_appears_nowhere(term: str) -> None:
 @pytest.mark.parametrize(
     "spelling", [str, str.upper, str.title, lambda t: t.replace("_", "-"), lambda t: t.replace("_", "")]
 )
-def test_a_planted_word_is_found_with_file_and_line(tmp_path: Path, term: str, line: str, spelling) -> None:
+def test_a_planted_word_is_found_with_file_and_line(
+    tmp_path: Path, term: str, line: str, spelling: Callable[[str], str]
+) -> None:
     (tmp_path / "daemon" / "deep").mkdir(parents=True)
     (tmp_path / "daemon" / "deep" / "planted.py").write_text("\n" + line.format(spelling(term)) + "\n")
     assert list(scan.scan(tmp_path)) == [(Path("daemon/deep/planted.py"), 2, term)]

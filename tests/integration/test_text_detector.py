@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_line_is_matched_once() -> None:
 
 
 def test_the_weights_in_the_box_find_most_lines_of_the_held_out_set() -> None:
-    result = measure(TextDetector(bundled_weights().path, confidence=0.01), "test", 24, 0.3)
+    result: dict[str, Any] = measure(TextDetector(bundled_weights().path, confidence=0.01), "test", 24, 0.3)
     assert result["map50"] > 0.75
     assert result["precision"] > 0.8
 

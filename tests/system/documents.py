@@ -53,7 +53,8 @@ def pages() -> list[Path]:
 def blocks(page: Path, languages: tuple[str, ...] = ("sh",)) -> list[Block]:
     """Return a page's blocks of commands in order."""
     found = []
-    section, reason, fence, body = "", None, None, []
+    section, reason, fence = "", None, None
+    body: list[str] = []
     for number, line in enumerate(page.read_text().splitlines(), 1):
         if fence is not None:
             if line.strip() == "```":
@@ -127,7 +128,8 @@ class Session:
 
     def run(self, block: Block) -> str:
         """Run a block as a reader would; return what its commands print."""
-        ends, serves = [], None
+        serves = None
+        ends: list[str] = []
         for line in block.commands.splitlines():
             if line.startswith(STOP):
                 assert not ends, f"{block}: the stop is not its first line"

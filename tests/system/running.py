@@ -38,7 +38,7 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **FAST, **(settings or {})}
 
 
-def wait_for(what: Callable[[], T], seconds: float = 30.0, why: str = "it did not happen") -> T:
+def wait_for(what: Callable[[], T | None], seconds: float = 30.0, why: str = "it did not happen") -> T:
     """Return the first true answer, asked for every 10 ms; fail after the deadline."""
     deadline = time.monotonic() + seconds
     while not (answer := what()):

@@ -250,7 +250,7 @@ def test_the_heartbeat_says_how_it_goes(daemon: Daemon) -> None:
     beat = daemon.wait_ready()
     assert (beat.device, beat.paused, beat.inbox.mode, beat.inbox.online) == ("cpu", None, "events", True)
     assert {model["role"] for model in beat.models} == {"text_regions", "text"}
-    later = wait_for(lambda: (b := daemon.beat()) and b.updated_at > beat.updated_at and b, 3)
+    later = wait_for(lambda: b if (b := daemon.beat()) and b.updated_at > beat.updated_at else None, 3)
     assert later.counters["jobs_completed"] >= 0
 
 

@@ -41,7 +41,7 @@ def run(program: Path, tmp_path: Path) -> Callable[..., str]:
         command = [program, *map(str, arguments)]
         done = subprocess.run(command, cwd=tmp_path, env=clean(), capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return str(done.stdout)
 
     return run_it
 

@@ -166,7 +166,7 @@ def test_a_video_that_is_edited_while_it_is_decoded_has_a_result_of_its_last_con
     with running(tmp_path) as daemon:
         daemon.drop(first, "clip.mp4")
         running_job = daemon.wait_job(
-            "clip.mp4", JobStatus.RUNNING, when=lambda job: 0 < job.frames_processed < job.frames_total
+            "clip.mp4", JobStatus.RUNNING, when=lambda job: 0 < job.frames_processed < (job.frames_total or 0)
         )
         with (daemon.data / running_job.input_path).open("r+b", buffering=0) as stored:
             stored.write(last.read_bytes())

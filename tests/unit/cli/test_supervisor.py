@@ -50,7 +50,8 @@ def test_an_exit_that_another_start_would_not_change_ends_it(started: list[Super
 
 def test_one_that_dies_is_started_again_after_a_wait_that_doubles(started: list[Supervised]) -> None:
     process = a_process(started, "raise SystemExit(1)")
-    now, waits = 100.0, []
+    now = 100.0
+    waits: list[float] = []
     for _ in range(7):
         assert process.step(now) is None
         assert process._process is not None

@@ -604,7 +604,7 @@ def test_stopping_while_a_result_is_published_keeps_it_for_the_next_start(bench:
         bench.worker.stop()
         return real(job, document, stopping)
 
-    bench.outbox.publish = publish  # type: ignore[method-assign]
+    bench.outbox.publish = publish  # type: ignore[assignment, method-assign]
     bench.step()
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error_message) == (PENDING, 0, None)
