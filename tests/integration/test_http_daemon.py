@@ -115,6 +115,7 @@ CUTS = 100
 """In each round."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_answered_jobs_complete_through_kills_of_both_and_500_cut_uploads_leave_nothing(home: Path) -> None:
     clip = make_clip(home / "clip.mp4", frames=3, size=(160, 120)).read_bytes()

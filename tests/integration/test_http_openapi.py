@@ -58,6 +58,7 @@ checks.negative_data_rejection.expected-statuses = ["2xx", "4xx", "503", "507"]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("phases", "guarded"), [("single calls", False), ("single calls", True), ("chains of calls", False)]

@@ -59,6 +59,7 @@ def choose(name: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_person_submits_follows_and_watches(home: Path) -> None:
     chosen = make_clip(home / "match.mp4", frames=40, size=(320, 240), text=SENTENCE)
     dropped = make_clip(home / "<b>fat<b>.mp4", frames=5, size=(160, 120))

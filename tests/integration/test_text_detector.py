@@ -92,6 +92,7 @@ def test_the_weights_in_the_box_find_most_lines_of_the_held_out_set() -> None:
     assert result["precision"] > 0.8
 
 
+@pytest.mark.slow
 def test_training_runs_goes_on_after_a_stop_and_leaves_weights_that_load(tmp_path: Path) -> None:
     def train(*flags: object) -> str:
         command = [sys.executable, "-m", "tools.text_detector.train", "--out", tmp_path, "--batch", 2, "--workers", 1]

@@ -23,7 +23,7 @@ from tests.system.booted import UNITS, Booted, booted
 from tests.system.releases import Release, make_release
 from tests.system.running import FAST, ROOT, wait_for
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """As on a plain host: the services may see no home folder, so a Python that somebody keeps in theirs will not do."""

@@ -205,6 +205,7 @@ def contained(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_the_daemon_works_as_a_foreign_user_on_a_read_only_root_and_ends_on_term(folder: Path) -> None:
     clip = make_clip(folder / "home" / "inbox" / "a.mp4", frames=8, size=(640, 360), text="GOAL 42")
     os.chown(clip, 12345, 12345)
@@ -230,6 +231,7 @@ def test_the_daemon_works_as_a_foreign_user_on_a_read_only_root_and_ends_on_term
         assert process.wait(30) == 0, log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data", "inbox", "outbox"])
 def test_a_folder_of_another_user_is_named_with_what_to_do(folder: Path, name: str) -> None:
     os.chown(folder / "home" / name, 0, 0)

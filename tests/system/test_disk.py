@@ -21,6 +21,8 @@ from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.running import Daemon, dropframe, running, wait_for
 from tests.system.sick import check_went_on, places
 
+pytestmark = pytest.mark.slow
+
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 
 

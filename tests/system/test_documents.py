@@ -68,6 +68,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"](docs/{page.name})" not in text] == []
 
 
+@pytest.mark.slow
 @pytest.mark.needs("curl")
 def test_the_readme_does_what_it_says(terminal: Session) -> None:
     said = {block.line: terminal.run(block) for block in of("README.md")}
@@ -83,6 +84,7 @@ def test_the_readme_does_what_it_says(terminal: Session) -> None:
     assert f"The web page is on http://127.0.0.1:{terminal.port}" in terminal.log()
 
 
+@pytest.mark.slow
 def test_the_migration_page_brings_an_old_table_over(terminal: Session) -> None:
     old = terminal.home / "old"
     shutil.copytree(ROOT / "tests" / "samples", old)
@@ -107,6 +109,7 @@ def test_the_migration_page_brings_an_old_table_over(terminal: Session) -> None:
         terminal.run(of("docs/migration.md")[1])
 
 
+@pytest.mark.slow
 @pytest.mark.needs("curl")
 def test_the_operations_page_backs_up_and_restores_every_job(terminal: Session) -> None:
     for block in of("docs/operations.md"):

@@ -23,6 +23,7 @@ def squeezed(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
+@pytest.mark.slow
 def test_dropped_clips_come_out_in_order_with_their_objects_and_texts(
     tmp_path: Path, warm_home: Path, weights: Path, shared_media: Path, truth: dict[str, Any]
 ) -> None:

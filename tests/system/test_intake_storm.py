@@ -24,6 +24,8 @@ from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, running, wait_for
 
+pytestmark = pytest.mark.slow
+
 STORM_FILES = int(os.environ.get("STORM_FILES", "1000"))
 STORM_SECONDS = float(os.environ.get("STORM_SECONDS", "240"))
 """From the last file until all are jobs. ``make storm`` asks for 60; here the machine may be shared."""

@@ -11,6 +11,8 @@ from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import running
 
+pytestmark = pytest.mark.slow
+
 FRAMES, SEGMENT, INTERRUPTIONS = 300, 30, 3
 KEPT = re.compile(r"(\d+) frames are kept from an earlier attempt")
 

@@ -16,6 +16,8 @@ from tests.clips import make_clip
 from tests.system.documents import Session, blocks, session
 from tests.system.running import ROOT, wait_for
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "rollback.md"
 
 

@@ -29,6 +29,8 @@ from tests.sidecar_process import running_sidecar
 from tests.system.running import Daemon, dropframe, running, wait_for
 from tests.system.shares import fuse_share, mounted, samba
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "DROPFRAME_DEFAULT_PIPELINE": "ocr_only",
     "DROPFRAME_POLL_SECONDS": "0.5",

@@ -63,6 +63,7 @@ def test_a_signal_ends_it_in_time_and_the_job_goes_on_at_the_next_start(
         assert undisturbed(daemon, long_clip, name) == disturbed
 
 
+@pytest.mark.slow
 def test_the_whole_group_may_be_signalled_at_once(tmp_path: Path, long_clip: Path) -> None:
     """As service managers do; the job is not to blame for it."""
     with running(tmp_path) as daemon:
@@ -84,6 +85,7 @@ def test_it_ends_in_time_while_models_are_loaded(tmp_path: Path, short_clip: Pat
         assert "ERROR" not in daemon.log()
 
 
+@pytest.mark.slow
 def test_each_crash_point_is_survived_with_one_result(tmp_path: Path, short_clip: Path) -> None:
     (tmp_path / "inbox").mkdir()
     with running(tmp_path, ready=False) as daemon:
@@ -163,6 +165,7 @@ def test_a_killed_pipeline_is_tried_again_and_the_next_job_is_fine(
         assert undisturbed(daemon, long_clip, "long.mp4") == disturbed
 
 
+@pytest.mark.slow
 def test_a_video_that_always_kills_the_pipeline_fails_after_three_attempts(
     tmp_path: Path, long_clip: Path, short_clip: Path
 ) -> None:
@@ -184,6 +187,7 @@ def test_a_video_that_always_kills_the_pipeline_fails_after_three_attempts(
         assert daemon.wait_job("short.mp4").status is COMPLETED
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_hangs_is_ended_and_tried_again(tmp_path: Path, long_clip: Path) -> None:
     with running(tmp_path, DROPFRAME_STALL_SECONDS="2") as daemon:
         daemon.drop(long_clip)
@@ -195,6 +199,7 @@ def test_a_pipeline_that_hangs_is_ended_and_tried_again(tmp_path: Path, long_cli
         assert (done.status, done.attempts) == (COMPLETED, 2)
 
 
+@pytest.mark.slow
 def test_cancelling_ends_a_running_job_and_outlives_a_kill(tmp_path: Path, long_clip: Path, short_clip: Path) -> None:
     with running(tmp_path) as daemon:
         daemon.drop(long_clip)

@@ -19,6 +19,8 @@ from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.running import ROOT, Daemon, running, wait_for
 from tests.system.sick import SickDisk, Sickness, check_went_on, places
 
+pytestmark = pytest.mark.slow
+
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 DEAD, UNSYNCED, READ_ONLY = Sickness
 

@@ -14,6 +14,8 @@ from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, alive, children, wait_for
 
+pytestmark = pytest.mark.slow
+
 TRIES = int(os.environ.get("STOPPING_TRIES", "2"))
 MOST_SECONDS = 10.0
 

@@ -13,9 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from daemon.jobs import JobStatus
 from daemon.store.job_reader import JobReader
 from daemon.store.job_store import JobStore
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("STORE_KILLS", "60"))
 """``make crash-long`` asks for 110."""

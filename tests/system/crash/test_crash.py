@@ -9,7 +9,8 @@ import pytest
 
 from tests.system.crash.harness import POINTS, Harness, points_in_code
 
-CYCLES = 60
+CYCLES = int(os.environ.get("CRASH_CYCLES", "42"))
+"""``make crash-long`` runs 1,000."""
 SEED = int(os.environ.get("CRASH_SEED", "20261121"))
 """The same in every run, so that a failure can be looked into; the long run takes a new one each time."""
 
@@ -18,6 +19,7 @@ def test_every_crash_point_in_the_code_is_one_at_which_the_harness_kills() -> No
     assert points_in_code() == set(POINTS)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_kills_of_everything_lose_double_and_damage_nothing(tmp_path: Path) -> None:
     report = Harness(tmp_path, SEED, print).run(CYCLES)

@@ -20,6 +20,8 @@ from tests.clips import make_clip
 from tests.system.clock import MovedClock
 from tests.system.running import Daemon, alive, wait_for
 
+pytestmark = pytest.mark.slow
+
 COUNT = int(os.environ.get("ORDER_JOBS", "60"))
 """``make crash-long`` asks for 200."""
 KILLS = COUNT // 10

@@ -20,6 +20,8 @@ from tests.clips import make_clip
 from tests.system.running import Daemon, cpu_seconds, running, wait_for
 from tests.system.shares import mounted
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"DROPFRAME_DEFAULT_PIPELINE": "ocr_only", "DROPFRAME_SETTLE_SECONDS": "0.5"}
 POLLING = {**SETTINGS, "DROPFRAME_WATCH": "polling", "DROPFRAME_POLL_SECONDS": "0.5"}
 

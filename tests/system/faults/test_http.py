@@ -17,6 +17,8 @@ from tests.sidecar_process import running_sidecar
 from tests.system.faults.test_store import injected
 from tests.system.test_disk import mounted
 
+pytestmark = pytest.mark.slow
+
 VIDEO = HEAD + bytes(5_000_000)
 
 

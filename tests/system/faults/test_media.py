@@ -20,6 +20,8 @@ from daemon.pipeline.video import Video
 from tests.clips import draw_frame, make_clip
 from tests.system.running import running, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 def program(folder: Path, name: str, text: str) -> Path:
     """Write a shell script that stands in the way of a program."""

@@ -26,6 +26,8 @@ from tests.system.running import ROOT, Daemon, alive, children, dropframe, envir
 from tests.system.soak import Soak
 from tests.system.test_disk import fill, mounted
 
+pytestmark = pytest.mark.slow
+
 COMPLETED = JobStatus.COMPLETED
 DAY = 86_400
 

@@ -16,6 +16,8 @@ from tests.clips import make_clip
 from tests.sidecar_process import running_sidecar
 from tests.system.running import running, wait_for
 
+pytestmark = pytest.mark.slow
+
 COMPLETED = JobStatus.COMPLETED
 
 

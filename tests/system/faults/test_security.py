@@ -28,6 +28,8 @@ from tests.sidecar_process import running_sidecar
 from tests.system.running import dropframe, environment, running
 from tests.unit.sidecar.test_document import frame, write_document
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 12_345
 
 

@@ -22,6 +22,8 @@ from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.system.running import Daemon, alive, dropframe, running, wait_for
 
+pytestmark = pytest.mark.slow
+
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 
 

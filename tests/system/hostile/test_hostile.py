@@ -41,7 +41,7 @@ SETTINGS = {
     "DROPFRAME_MEMORY_LIMIT_BYTES": str(MEMORY_BYTES),
     "DROPFRAME_MAX_JOB_SECONDS": str(JOB_SECONDS),
 }
-pytestmark = pytest.mark.timeout(3 * ALL_SECONDS)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * ALL_SECONDS)]
 
 
 @pytest.fixture(scope="module")
