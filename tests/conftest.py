@@ -24,12 +24,13 @@ from tests import programs
 # Taken out of the environment, where our own settings would refuse it as unknown.
 NO_SKIPS = os.environ.pop("DROPFRAME_NO_SKIPS", "") not in ("", "0")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["COLUMNS"] = "200"  # such a process has no terminal of which a command could learn its width
+
 SHARED = Path(__file__).parents[2] / "shared"
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ROOMS = ["system", "integration", "unit", "governance"]
 """Folders of tests, those with the longest tests first."""
-NAMELESS = "ThreadPoolExecutor-"
-"""How threads of executors without a name are called. Ours have names; these OpenVINO keeps for its telemetry."""
 THREAD_SECONDS = 5.0
 """How long a thread may take to end after its test, on a busy machine."""
 
@@ -139,19 +140,19 @@ def _exports(root: Path, weights: Path) -> Path:
     return models.models_dir(Settings.load(home=kept)) / "exported"
 
 
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command prints does not depend on the terminal that tests run in."""
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.fixture(scope="module")
+def shared_threads() -> frozenset[str]:
+    """Names of threads that belong to what the tests of a file share; such a file overrides this fixture."""
+    return frozenset()
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_is_left(shared_threads: frozenset[str]) -> Iterator[None]:
     """Every thread that a test has started ends with it."""
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + THREAD_SECONDS
-    while left := [t for t in threading.enumerate() if t not in before and not t.name.startswith(NAMELESS)]:
+    while left := [t for t in threading.enumerate() if t not in before and t.name not in shared_threads]:
         assert time.monotonic() < deadline, f"threads were left: {left}"
         time.sleep(0.01)
 

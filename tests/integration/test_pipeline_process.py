@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -175,6 +176,12 @@ def warm(home: Path, plugins: Path) -> Iterator[PipelineProcess]:
     pipeline = PipelineProcess(Settings.load(home=home, stall_seconds=4))
     yield pipeline
     pipeline.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "pipeline-answers"] == []
+
+
+@pytest.fixture(scope="module")
+def shared_threads() -> frozenset[str]:
+    return frozenset({"pipeline-answers"})
 
 
 Run = Callable[..., Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +12,15 @@ import pytest
 from tests.clips import make_clip
 from tests.system.running import environment
 
-STRACE = shutil.which("strace")
+pytestmark = pytest.mark.slow
+
 OUTWARD = re.compile(r"\bAF_INET6?\b")
 ADDRESS = re.compile(r'htons\((\d+)\).*?(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)')
 
 
+@pytest.mark.needs("strace")
 def test_no_name_is_looked_up_and_nobody_outside_is_called(tmp_path: Path, weights: Path) -> None:
     """From the first start with new weights to the end of a job, without the isolation of the pipeline process."""
-    if STRACE is None:
-        pytest.skip("strace is not installed")
     home, trace = tmp_path / "home", tmp_path / "trace"
     (home / "inbox").mkdir(parents=True)
     (home / "data" / "models").mkdir(parents=True)
@@ -29,7 +28,7 @@ def test_no_name_is_looked_up_and_nobody_outside_is_called(tmp_path: Path, weigh
     clip = make_clip(tmp_path / "clip.mp4", frames=8)
     variables = {**environment(), "HOME": str(tmp_path), "DROPFRAME_RETRY_SECONDS": "60"}
     variables.pop("CI", None)  # some libraries hold their tongue where they take the machine for a CI's
-    strace = [STRACE, "-f", "-qq", "-o", str(trace), "-e", "trace=connect,sendto,sendmsg,sendmmsg,unshare"]
+    strace = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=connect,sendto,sendmsg,sendmmsg,unshare"]
     strace += ["-e", "inject=unshare:error=EPERM"]
     dropframe = [sys.executable, "-m", "daemon"]
     with subprocess.Popen(
