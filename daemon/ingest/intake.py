@@ -28,7 +28,6 @@ from daemon.ingest.put_back import SourceKeeper
 from daemon.ingest.quarantine import quarantine
 from daemon.ingest.reconcile import reconcile
 from daemon.ingest.tickets import TicketIntake
-from daemon.ipc import spool
 from daemon.ipc.spool import Ticket
 from daemon.jobs import Claim, Job, JobSource, Options, input_key, new_job_id
 from daemon.logs import LogOnce
