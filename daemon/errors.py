@@ -10,7 +10,6 @@ DropframeError
 │   └── IllegalMove           a job cannot go from its status to that one
 ├── StorageError              a stored file cannot be read, written or named
 │   └── StoredFileMissing     nothing is stored under that key; a FileNotFoundError too
-├── Rejected                  a dropped file will never become a job; the message is its reason
 ├── MachineError              the machine cannot run Dropframe as set: a folder, a device, a library
 └── JobError                  a job ended without a result; ``kind`` says whether to try again
     ├── PermanentError        trying again would end the same way
@@ -67,10 +66,6 @@ class StorageError(DropframeError):
 
 class StoredFileMissing(StorageError, FileNotFoundError):
     """Nothing is stored under that key."""
-
-
-class Rejected(DropframeError):
-    """A dropped file will never become a job; the message is the reason its owner reads."""
 
 
 class MachineError(DropframeError):

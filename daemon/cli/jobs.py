@@ -26,7 +26,7 @@ from daemon.cli.common import (
     writing_output,
 )
 from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
-from daemon.errors import IllegalMove, Rejected, SettingsError
+from daemon.errors import IllegalMove, BadVideo, SettingsError
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, spool
@@ -88,12 +88,12 @@ def refuse_other_files(files: list[Path]) -> None:
     """Look at the first bytes of each file.
 
     Raises:
-        Rejected: one is not an MP4.
+        BadVideo: one is not an MP4.
     """
     for file in files:
         with file.open("rb") as opened:
             if problem := submission_problem(opened.read(HEAD_BYTES)):
-                raise Rejected(f"{shown(file.name)} was not submitted. {problem}")
+                raise BadVideo(f"{shown(file.name)} was not submitted. {problem}")
 
 
 def show_ends(settings: Settings, ids: list[str], as_json: bool) -> None:

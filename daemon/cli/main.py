@@ -32,6 +32,7 @@ from daemon.cli.common import (
 )
 from daemon.errors import (
     BadOptions,
+    BadVideo,
     DropframeError,
     IllegalMove,
     MachineError,

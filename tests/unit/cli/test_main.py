@@ -14,10 +14,10 @@ from daemon import __version__, preflight
 from daemon.cli import jobs, lookup, main
 from daemon.errors import (
     BadOptions,
+    BadVideo,
     IllegalMove,
     MachineError,
     ModelError,
-    Rejected,
     SettingsError,
     StoreLocked,
     UnknownJob,
@@ -168,7 +168,7 @@ def test_a_wrong_call_of_submit_submits_nothing(
 def test_what_is_no_mp4_is_not_submitted_and_neither_are_the_others(home: Path) -> None:
     (home / "a.mp4").write_bytes(BEGINNING)
     (home / "b.mp4").write_text("not a video")
-    with pytest.raises(Rejected, match=r"b\.mp4 was not submitted\. It is text, not an MP4\. .* and submit it again"):
+    with pytest.raises(BadVideo, match=r"b\.mp4 was not submitted\. It is text, not an MP4\. .* and submit it again"):
         run("submit", home / "a.mp4", home / "b.mp4", "--home", home)
     assert not (home / "data").exists()
 
