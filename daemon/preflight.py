@@ -232,7 +232,7 @@ def check_models(settings: Settings, exports: Path | None = None) -> Iterator[Ch
         yield Check(
             "objects",
             True,
-            f"no weights, so only text is detected; put an Ultralytics .pt into {settings.data_dir / 'models'}, "
+            f"no weights, so only text is detected; put an Ultralytics .pt into {settings.models_dir}, "
             "or run dropframe models pull yolo11n.",
         )
     for model in models:

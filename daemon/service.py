@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
 from daemon.fs import mounts
@@ -132,7 +131,7 @@ class DaemonService:
         self._stop_copying = self.intake.stop
         if self._asked_to_stop:
             self.intake.stop()
-        sweep_leftovers(settings.data_dir)
+        sweep_leftovers(settings)
         self.pipeline = PipelineProcess(settings)
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
@@ -294,11 +293,11 @@ def pipeline_ids(settings: Settings) -> frozenset[str]:
     return found
 
 
-def sweep_leftovers(data_dir: Path) -> None:
-    """Remove what killed processes left in the data folder; the spool is intake's, the outbox the worker thread's."""
-    for folder in (data_dir, data_dir / "video_jobs", data_dir / OWED):
+def sweep_leftovers(settings: Settings) -> None:
+    """Remove what killed processes left in the data folder, but for the spool; the worker's thread does the outbox."""
+    for folder in (settings.data_dir, settings.videos_dir, settings.data_dir / OWED):
         sweep(folder, LEFTOVER_SECONDS)
-    sweep(data_dir / "models" / "exported", EXPORT_SECONDS, re.compile(r"\.export-.*"))
+    sweep(settings.models_dir / "exported", EXPORT_SECONDS, re.compile(r"\.export-.*"))
 
 
 def force_exit() -> None:
