@@ -254,6 +254,22 @@ def test_the_heartbeat_says_how_it_goes(daemon: Daemon) -> None:
     assert later.counters["jobs_completed"] >= 0
 
 
+def test_an_outbox_that_is_gone_is_told_until_it_is_back(daemon: Daemon) -> None:
+    daemon.wait_ready()
+    wait_for(lambda: dropframe(daemon.home, "health").returncode == 0, 60)
+    daemon.outbox.rename(daemon.home / "elsewhere")
+    try:
+        wait_for(lambda: (beat := daemon.beat()) and beat.outbox.online is False, 30)
+        for command in ("health", "doctor"):
+            done = dropframe(daemon.home, command)
+            assert done.returncode == main.FAILED
+            assert "The outbox cannot be reached or written; results wait until it can." in done.stdout
+            assert f"The outbox {daemon.outbox} cannot be used: No such file or directory." in done.stdout
+    finally:
+        (daemon.home / "elsewhere").rename(daemon.outbox)
+    wait_for(lambda: dropframe(daemon.home, "health").returncode == 0, 30)
+
+
 # Starting.
 
 
@@ -322,6 +338,7 @@ def test_doctor_finds_nothing_wrong_with_a_good_home(tmp_path: Path) -> None:
     assert all(line.startswith("ok") for line in lines)
     for name in ("inbox", "outbox", "data", "disk", "jobs", "library cv2", "device", "objects", "text"):
         assert any(f" {name}: " in line for line in lines), name
+    assert list(tmp_path.iterdir()) == [], "it looks, and makes nothing"
 
 
 def test_doctor_says_what_is_wrong_and_goes_on(tmp_path: Path) -> None:
