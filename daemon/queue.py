@@ -14,12 +14,13 @@ from typing import Protocol
 class QueueService(Protocol):
     """First in, first out by sequence, among the entries that are due."""
 
-    def enqueue(self, job_id: str, sequence: int, due: float = 0.0) -> None:
-        """Add a job, or move it if it is in already.
+    def enqueue(self, job_id: str, sequence: int | None = None, due: float = 0.0) -> None:
+        """Add a job, or change when it is due if it is in already.
 
         Args:
             job_id: Which job.
-            sequence: Its place: of the jobs that are due the lowest leaves first.
+            sequence: Its place: of the jobs that are due the lowest leaves first. None keeps the place of a job
+                that is in already, and puts another one behind all that ever were.
             due: Monotonic time in seconds before which it stays.
         """
 
@@ -35,9 +36,6 @@ class QueueService(Protocol):
 
     def next_due(self) -> float | None:
         """Return the monotonic time at which the first entry is due, or None when empty."""
-
-    def first(self) -> str | None:
-        """Return the job with the lowest sequence, due or not, without taking it."""
 
     def size(self) -> int:
         """Return the number of jobs in the queue, due or not."""
@@ -55,10 +53,15 @@ class InMemoryQueueService:
         self._entries: dict[str, tuple[int, float]] = {}
         self._waiting: list[tuple[float, int, str]] = []
         self._due: list[tuple[int, float, str]] = []
+        self._last = 0
+        """The highest sequence so far."""
 
-    def enqueue(self, job_id: str, sequence: int, due: float = 0.0) -> None:
+    def enqueue(self, job_id: str, sequence: int | None = None, due: float = 0.0) -> None:
         """See QueueService.enqueue."""
         with self._lock:
+            if sequence is None:
+                sequence, _ = self._entries.get(job_id, (self._last + 1, due))
+            self._last = max(self._last, sequence)
             self._entries[job_id] = (sequence, due)
             heapq.heappush(self._waiting, (due, sequence, job_id))
 
@@ -85,11 +88,6 @@ class InMemoryQueueService:
         """See QueueService.next_due."""
         with self._lock:
             return min((due for _, due in self._entries.values()), default=None)
-
-    def first(self) -> str | None:
-        """See QueueService.first."""
-        with self._lock:
-            return min(self._entries, key=lambda job_id: self._entries[job_id][0], default=None)
 
     def size(self) -> int:
         """See QueueService.size."""

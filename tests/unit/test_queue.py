@@ -30,20 +30,42 @@ def drain(queue: InMemoryQueueService, now: float = 0.0) -> list[str]:
 def test_an_empty_queue_gives_nothing(queue: InMemoryQueueService) -> None:
     assert queue.dequeue(0.0) is None
     assert queue.dequeue() is None
-    assert (queue.size(), queue.first(), queue.next_due()) == (0, None, None)
+    assert (queue.size(), queue.next_due()) == (0, None)
 
 
 def test_the_lowest_sequence_leaves_first_whatever_came_first(queue: InMemoryQueueService) -> None:
     for sequence in (3, 1, 2):
         queue.enqueue(f"job{sequence}", sequence)
-    assert (queue.first(), queue.size()) == ("job1", 3)
+    assert queue.size() == 3
     assert drain(queue) == ["job1", "job2", "job3"]
+
+
+def test_jobs_without_a_sequence_leave_in_the_order_of_their_arrival(queue: InMemoryQueueService) -> None:
+    for job_id in "cab":
+        queue.enqueue(job_id)
+    assert drain(queue) == ["c", "a", "b"]
+
+
+def test_a_job_without_a_sequence_comes_after_all_that_had_one(queue: InMemoryQueueService) -> None:
+    queue.enqueue("seventh", 7)
+    queue.enqueue("eighth")
+    queue.enqueue("third", 3)
+    queue.enqueue("ninth")
+    assert drain(queue) == ["third", "seventh", "eighth", "ninth"]
+
+
+def test_a_job_keeps_its_place_when_only_its_wait_changes(queue: InMemoryQueueService) -> None:
+    queue.enqueue("a")
+    queue.enqueue("b")
+    queue.enqueue("a", due=10.0)
+    assert drain(queue, 9.0) == ["b"]
+    queue.enqueue("c")
+    assert drain(queue, 10.0) == ["a", "c"]
 
 
 def test_a_job_that_waits_for_its_next_attempt_does_not_hold_up_the_others(queue: InMemoryQueueService) -> None:
     queue.enqueue("early", 1, due=10.0)
     queue.enqueue("late", 2)
-    assert queue.first() == "early"
     assert queue.dequeue(9.9) == "late"
     assert queue.dequeue(9.9) is None
     assert queue.next_due() == 10.0
@@ -77,7 +99,7 @@ def test_a_removed_job_does_not_come_back_as_a_ghost(queue: InMemoryQueueService
     queue.enqueue("b", 2)
     assert queue.remove("a")
     assert not queue.remove("a")
-    assert (queue.size(), queue.first()) == (1, "b")
+    assert queue.size() == 1
     queue.enqueue("a", 1, due=5.0)
     assert drain(queue, 4.0) == ["b"]
     assert drain(queue, 5.0) == ["a"]
@@ -119,7 +141,6 @@ def test_it_does_what_a_plain_list_would(steps: list[tuple[str, int, int]]) -> N
             model.pop(wanted, None)  # type: ignore[arg-type]
         assert queue.size() == len(model)
         assert queue.next_due() == min(model.values(), default=None)
-        assert queue.first() == (str(min(model)) if model else None)
 
 
 def test_threads_lose_nothing_and_get_nothing_twice(queue: InMemoryQueueService) -> None:
