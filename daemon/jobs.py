@@ -185,7 +185,7 @@ def output_key(job_id: str) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One video and what became of it. A record in the job store; see docs/architecture.md for each field."""
+    """One video and what became of it: a record in the job store."""
 
     job_id: str
     """UUID4, the primary key."""
@@ -208,8 +208,10 @@ class Job:
     """The original name; for a dropped file its path below the inbox. Undecodable bytes are escaped."""
     options: Options = field(default_factory=Options)
     attempts: int = 0
-    """How often it was started, failures of the machine's surroundings not counted."""
+    """How often it was started, failures of its environment not counted."""
     error_kind: ErrorKind | None = None
+    unpublished_error: bool = False
+    """It has failed and the outbox does not have its error yet. Set with ``failed``, cleared once it is published."""
     frames_processed: int = 0
     frames_total: int | None = None
     """Frames to be analysed, as far as the container says; None when it does not."""

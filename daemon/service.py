@@ -32,7 +32,7 @@ from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
-from daemon.worker.worker import OWED, JobWorker
+from daemon.worker.worker import JobWorker
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ def pipeline_ids(settings: Settings) -> frozenset[str]:
 
 def sweep_leftovers(settings: Settings) -> None:
     """Remove what killed processes left in the data folder, but for the spool; the worker's thread does the outbox."""
-    for folder in (settings.data_dir, settings.videos_dir, settings.data_dir / OWED):
+    for folder in (settings.data_dir, settings.videos_dir):
         sweep(folder, LEFTOVER_SECONDS)
     sweep(settings.models_dir / "exported", EXPORT_SECONDS, re.compile(r"\.export-.*"))
 

@@ -26,7 +26,7 @@ from daemon.cli.common import (
     writing_output,
 )
 from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
-from daemon.errors import IllegalMove, BadVideo, SettingsError
+from daemon.errors import BadVideo, IllegalMove, SettingsError
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, spool

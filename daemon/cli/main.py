@@ -32,7 +32,6 @@ from daemon.cli.common import (
 )
 from daemon.errors import (
     BadOptions,
-    BadVideo,
     DropframeError,
     IllegalMove,
     MachineError,

@@ -35,9 +35,9 @@ from daemon.jobs import Claim, JobStatus, input_key
 from daemon.pipeline.client import PipelineProcess, RunRequest
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
-from daemon.worker.worker import UNAVAILABLE_SECONDS
+from daemon.worker.outcomes import UNAVAILABLE_SECONDS
 from tests.clips import make_clip
-from tests.unit.worker.test_worker import Bench
+from tests.unit.worker.bench import Bench
 
 FAULTY = '''
 """Pipelines that go wrong, each in its own way."""

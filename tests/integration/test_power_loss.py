@@ -246,7 +246,7 @@ class Restarts:
                 assert (self._home / "outbox" / f"{name}.json").exists()
             else:
                 told = (self._home / "outbox" / f"{name}.error.json").exists()
-                assert told or (self._home / "data" / "owed_errors" / job_id).exists(), "its error is forgotten"
+                assert told or job.unpublished_error, "its error is forgotten"
 
 
 @pytest.fixture(scope="module")

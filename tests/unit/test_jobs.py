@@ -92,6 +92,7 @@ jobs = st.builds(
     options=st.builds(Options, st.integers(1, 9), st.none() | st.integers(1, 9)),
     attempts=counts,
     error_kind=st.none() | st.sampled_from(ErrorKind),
+    unpublished_error=st.booleans(),
     frames_total=st.none() | counts,
     summary=st.none() | st.dictionaries(texts, counts, max_size=3),
     claim=st.none() | st.builds(Claim, texts, identities, st.booleans(), st.booleans()),
@@ -107,6 +108,12 @@ def test_a_record_goes_through_json_and_comes_back_the_same(job: Job) -> None:
 
 def test_a_record_of_another_version_can_be_read() -> None:
     assert Job.from_record({"job_id": "a", "status": "failed", "colour": "red"}) == Job("a", status=FAILED)
+
+
+def test_a_failed_job_recorded_before_errors_were_noted_has_published_its_own() -> None:
+    record = Job("a", status=FAILED).to_record()
+    del record["unpublished_error"]
+    assert Job.from_record(record).unpublished_error is False
 
 
 def test_a_record_with_an_unknown_state_is_refused() -> None:

@@ -108,9 +108,9 @@ def test_unfinished_files_in_the_data_folder_are_swept_at_start(
         raise MachineError("This is as far as the test goes.")
 
     data = tmp_path / "data"
-    for folder in ("video_jobs", "owed_errors", "models/exported/.export-ab"):
+    for folder in ("video_jobs", "models/exported/.export-ab"):
         (data / folder).mkdir(parents=True)
-    left = [data / folder / ".7-abcdef012345.tmp" for folder in ("", "video_jobs", "owed_errors")]
+    left = [data / folder / ".7-abcdef012345.tmp" for folder in ("", "video_jobs")]
     for path in left:
         path.write_bytes(b"half")
     for path in (*left, data / "models/exported/.export-ab"):

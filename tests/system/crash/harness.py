@@ -42,6 +42,7 @@ POINTS = {
     "worker.analysed": "segments",
     "worker.published": "segments",
     "worker.completed": "segments",
+    "worker.failed": "sound",
     "put_back.options": "change",
     "put_back.moved": "change",
     "results.saved": "segments",
@@ -292,7 +293,8 @@ class Harness:
         """Put a video into the inbox in one of the ways that people and programs do."""
         inbox = self._home / "inbox"
         all_names = list(self._ledger.recipes)
-        names = {"options": ["stride"], "segments": ["segments"], "drop": all_names}.get(how, ["short"])
+        only = {"options": ["stride"], "segments": ["segments"], "sound": ["sound"], "drop": all_names}
+        names = only.get(how, ["short"])
         entry = self._ledger.add(self._ledger.recipes[chance.choice(names)], JobSource.INBOX)
         target = inbox / entry.name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -79,6 +80,22 @@ def test_a_wish_to_cancel_meets_a_kill_at_each_step_and_gives_one_end(tmp_path: 
         elif point == "worker.running":
             assert (ended.status, ended.error_kind) == (FAILED, ErrorKind.CANCELLED)
     assert list(daemon.results()) == [expected], "there is a result of a cancelled job"
+
+
+def test_a_kill_between_a_failure_and_its_error_file_leaves_the_file_to_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    daemon = Daemon(tmp_path)
+    daemon.drop(make_clip(tmp_path / "sound.mp4", frames=8, audio=True, video=False))
+    daemon.start(DROPFRAME_FAULT="worker.failed")
+    daemon.wait_killed()
+    job = daemon.job("sound.mp4")
+    assert job is not None
+    assert (job.status, job.unpublished_error) == (FAILED, True)
+    assert daemon.results() == {}
+    with running(tmp_path) as daemon:
+        error = wait_for(lambda: daemon.results().get("sound.mp4.error.json"), why="the error was not published")
+        assert json.loads(error)["error_message"] == job.error_message
+        wait_for(lambda: not daemon.wait_job("sound.mp4").unpublished_error, why="it is still to be published")
 
 
 # C3, C7: nothing outlives a kill.

@@ -17,7 +17,6 @@ import pytest
 from daemon.errors import (
     BadVideo,
     DropframeError,
-    Interrupted,
     MachineError,
     PipelineDied,
     ResourceUnavailable,
@@ -25,132 +24,20 @@ from daemon.errors import (
     StoreError,
     UnknownJob,
 )
-from daemon.fs.identity import identity_of
-from daemon.fs.storage import LocalStorageService
-from daemon.ingest.intake import Intake
-from daemon.jobs import Claim, ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key
+from daemon.fs import space
+from daemon.fs.space import DiskGuard
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, input_key, output_key
 from daemon.pipeline.client import RunRequest
-from daemon.pipeline.records import Progress, RunReport
-from daemon.queue import InMemoryQueueService
-from daemon.settings import Settings
+from daemon.pipeline.records import Progress
 from daemon.store.job_store import JobStore
-from daemon.store.tinydb_table import MemoryStorage
+from daemon.worker import attempt as attempt_module
+from daemon.worker import recorder as recorder_module
 from daemon.worker import worker as worker_module
-from daemon.worker.outbox import Outbox
-from daemon.worker.worker import UNAVAILABLE_SECONDS, JobWorker
+from daemon.worker.job_files import PARTIAL_ENDINGS
+from daemon.worker.outcomes import UNAVAILABLE_SECONDS
+from tests.unit.worker.bench import SUMMARY, Bench, document
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
-Act = Callable[[RunRequest], object] | Exception
-SUMMARY = {"frame_count": 10, "frames_expected": 10}
-
-
-class Played:
-    """A pipeline that writes a document, or does what it is told to do instead."""
-
-    def __init__(self) -> None:
-        self.requests: list[RunRequest] = []
-        self.next: list[Act] = []
-        """What the next runs do instead of ending well."""
-        self.should_stop: Callable[[], bool] = lambda: False
-        self.on_progress: Callable[[Progress], None] = lambda progress: None
-
-    def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Be ready."""
-
-    def run(
-        self,
-        request: RunRequest,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> RunReport:
-        self.requests.append(request)
-        self.on_progress, self.should_stop = on_progress, should_stop
-        act = self.next.pop(0) if self.next else None
-        if isinstance(act, Exception):
-            raise act
-        if act is not None:
-            act(request)
-        if should_stop():
-            raise Interrupted("The run was stopped.")
-        request.output_path.write_bytes(document(request.source_name))
-        return RunReport(10, 10, "abc", 5, "cpu", dict(SUMMARY), {"text": 0.5}, 1.0)
-
-
-def document(name: str, device: str = "cpu") -> bytes:
-    """Return a small result document."""
-    head = f'"models": [{{"device": "{device}"}}],\n"options": {{}},\n"results": [\n]'
-    source = json.dumps({"name": name, "sha256": "abc", "size_bytes": 5})
-    summary = json.dumps({**SUMMARY, "texts": []})
-    return f'{{\n{head},\n"source": {source},\n"summary": {summary},\n"video": {{}}\n}}\n'.encode()
-
-
-class Bench:
-    """A worker over an in-memory store, with a clock that is moved by hand."""
-
-    def __init__(self, home: Path) -> None:
-        self.settings = Settings(home=home, min_free_bytes=0, retry_seconds=5)
-        for folder in (self.settings.inbox_dir, self.settings.outbox_dir):
-            folder.mkdir()
-        self.outbox_dir = self.settings.outbox_dir
-        self.store = JobStore(MemoryStorage())
-        self.storage = LocalStorageService(self.settings.data_dir)
-        self.pipeline = Played()
-        self.now = 1000.0
-        self.start()
-
-    def start(self) -> None:
-        """As after a restart."""
-        self.queue = InMemoryQueueService()
-        self.intake = Intake(self.settings, self.store, self.queue, self.storage, frozenset({"yolo_ocr"}))
-        self.intake.recover()
-        self.outbox = Outbox(self.outbox_dir, self.store.jobs(COMPLETED))
-        self.worker = JobWorker(
-            self.store,
-            self.queue,
-            self.storage,
-            self.intake,
-            self.pipeline,
-            self.outbox,
-            self.settings,
-            clock=lambda: self.now,
-        )
-        for job in self.store.jobs(RUNNING):
-            self.store.move(job.job_id, PENDING)
-        for job in self.store.jobs(PENDING):
-            self.queue.enqueue(job.job_id, job.sequence)
-
-    def add(self, name: str = "a.mp4", source: JobSource = JobSource.INBOX) -> str:
-        job_id = new_job_id()
-        path = self.storage.path(input_key(job_id))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"video")
-        claim = Claim(name, identity_of(path.stat()))
-        [job] = self.store.create(
-            [Job(job_id, input_path=input_key(job_id), source=source, source_name=name, claim=claim)]
-        )
-        self.queue.enqueue(job_id, job.sequence)
-        return job_id
-
-    def step(self, seconds: float = 0.0) -> bool:
-        self.now += seconds
-        return self.worker.run_once(self.now)
-
-    def job(self, job_id: str) -> Job:
-        return self.store.get(job_id)
-
-    def published(self) -> dict[str, bytes]:
-        return {str(p.relative_to(self.outbox_dir)): p.read_bytes() for p in self.outbox_dir.rglob("*") if p.is_file()}
-
-    def kept(self) -> list[str]:
-        return sorted(p.name.partition("_results")[2] for p in self.settings.data_dir.rglob("*_results*"))
-
-    def runs(self) -> int:
-        return len(self.pipeline.requests)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
 
 
 def test_a_job_is_run_published_and_completed(bench: Bench) -> None:
@@ -280,7 +167,7 @@ def test_a_job_that_waits_does_not_hold_up_the_next(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [ResourceUnavailable("The disk is full."), MachineError("No library.")])
-def test_surroundings_are_waited_for_without_counting(bench: Bench, error: DropframeError) -> None:
+def test_the_environment_is_waited_for_without_counting(bench: Bench, error: DropframeError) -> None:
     job_id = bench.add()
     bench.pipeline.next = [error] * 10
     for _ in range(10):
@@ -296,25 +183,32 @@ def test_surroundings_are_waited_for_without_counting(bench: Bench, error: Dropf
 
 def test_a_full_disk_pauses_running_and_keeps_the_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = bench.add("first"), bench.add("second")
-    bench.worker._settings = bench.settings.model_copy(update={"min_free_bytes": 100})
-    monkeypatch.setattr(worker_module, "free_bytes", lambda path: 99)
+    bench.worker._disk = DiskGuard(bench.settings.data_dir, 100)
+    monkeypatch.setattr(space, "free_bytes", lambda path: 99)
     assert not bench.step()
-    assert "less than 100 bytes are free" in (bench.worker.short_of_space() or "")
     assert (bench.job(first).status, bench.job(first).attempts, bench.queue.size()) == (PENDING, 0, 2)
-    monkeypatch.setattr(worker_module, "free_bytes", lambda path: 100)
-    assert bench.worker.short_of_space() is None
+    monkeypatch.setattr(space, "free_bytes", lambda path: 100)
     bench.step()
     assert (bench.job(first).status, bench.job(second).status) == (COMPLETED, PENDING)
+
+
+def test_the_worker_keeps_as_much_free_as_the_settings_say(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, min_free_bytes=1 << 62)
+    job_id = bench.add()
+    assert not bench.step()
+    assert (bench.job(job_id).status, bench.queue.size()) == (PENDING, 1)
 
 
 def test_a_data_folder_that_is_away_pauses_running(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(path: Path) -> int:
         raise OSError(5, "Input/output error")
 
-    bench.add()
-    monkeypatch.setattr(worker_module, "free_bytes", away)
-    assert not bench.step()
-    assert "cannot be used" in (bench.worker.short_of_space() or "")
+    job_id = bench.add()
+    with monkeypatch.context() as patch:
+        patch.setattr(space, "free_bytes", away)
+        assert not bench.step()
+    assert (bench.job(job_id).status, bench.queue.size()) == (PENDING, 1)
+    assert bench.step()
 
 
 # Stopping and cancelling.
@@ -515,87 +409,6 @@ def test_an_outbox_that_is_away_gets_the_result_later_without_a_second_run(bench
     assert bench.published() == {"a.mp4.json": document("a.mp4")}
 
 
-def owed(bench: Bench) -> list[str]:
-    folder = bench.settings.data_dir / worker_module.OWED
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-def test_an_error_that_cannot_be_published_ends_the_job_and_is_published_later(bench: Bench, restarted: bool) -> None:
-    bench.outbox_dir.rmdir()
-    job_id = bench.add()
-    bench.pipeline.next = [BadVideo("No.")]
-    bench.step()
-    assert bench.job(job_id).status is FAILED
-    assert owed(bench) == [job_id]
-    bench.outbox_dir.mkdir()
-    if restarted:
-        bench.start()
-    else:
-        bench.step(UNAVAILABLE_SECONDS / 2)
-        assert bench.published() == {}
-    bench.step(UNAVAILABLE_SECONDS)
-    assert list(bench.published()) == ["a.mp4.error.json"]
-    assert owed(bench) == []
-    (bench.outbox_dir / "a.mp4.error.json").unlink()  # as a person does who has read it
-    bench.start()
-    bench.step(UNAVAILABLE_SECONDS)
-    assert bench.published() == {}
-
-
-def test_a_kill_before_an_error_is_published_does_not_lose_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = bench.add()
-    bench.pipeline.next = [BadVideo("No.")]
-    monkeypatch.setattr(bench.worker, "_publish_errors", lambda now: None)
-    bench.step()
-    assert bench.job(job_id).status is FAILED
-    assert bench.published() == {}
-    bench.start()
-    bench.step()
-    assert list(bench.published()) == ["a.mp4.error.json"]
-
-
-def test_an_error_that_cannot_be_published_does_not_hold_up_others(bench: Bench) -> None:
-    (bench.outbox_dir / "bad").write_text("a file in a folder's place")
-    jobs = [bench.add("bad/a.mp4"), bench.add("b.mp4")]
-    bench.pipeline.next = [BadVideo("No."), BadVideo("No.")]
-    bench.step()
-    bench.step()
-    assert sorted(bench.published()) == ["b.mp4.error.json", "bad"]
-    assert owed(bench) == [jobs[0]]
-
-
-def test_an_owed_error_is_forgotten_when_the_job_is_run_again(bench: Bench) -> None:
-    bench.outbox_dir.rmdir()
-    job_id = bench.add()
-    bench.pipeline.next = [BadVideo("No."), ResourceUnavailable("Full.")]
-    bench.step()
-    assert bench.worker.retry(job_id)
-    bench.outbox_dir.mkdir()
-    bench.step(UNAVAILABLE_SECONDS)
-    assert bench.published() == {}
-    bench.step(UNAVAILABLE_SECONDS)
-    assert list(bench.published()) == ["a.mp4.json"]
-    assert owed(bench) == []
-
-
-def test_cancelling_does_not_wait_for_the_outbox(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: list[str] = []
-    publish_error = bench.outbox.publish_error
-
-    def publish(job: Job) -> Path | None:
-        threads.append("asked")
-        return publish_error(job)
-
-    monkeypatch.setattr(bench.outbox, "publish_error", publish)
-    job_id = bench.add()
-    assert bench.worker.cancel(job_id)
-    assert threads == []
-    bench.step()
-    assert threads == ["asked"]
-    assert list(bench.published()) == ["a.mp4.error.json"]
-
-
 def test_stopping_while_a_result_is_published_keeps_it_for_the_next_start(bench: Bench) -> None:
     job_id = bench.add()
     real = bench.outbox.publish
@@ -758,7 +571,7 @@ def test_a_partial_result_makes_room_for_the_record_and_a_whole_one_never(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(request: RunRequest) -> None:
-        for ending in worker_module.PARTIAL_ENDINGS:
+        for ending in PARTIAL_ENDINGS:
             Path(f"{request.output_path}{ending}").write_bytes(b"much")
         raise ResourceUnavailable("The disk is full.")
 
@@ -885,7 +698,7 @@ def test_the_loop_goes_on_when_the_queue_itself_fails(
     bench.add()
     forever.start()
     wait_until(lambda: bool(bench.published()))
-    assert "the worker goes on after an error" in caplog.text
+    assert "The worker goes on after an unexpected error" in caplog.text
 
 
 def test_a_wake_starts_a_job_at_once(bench: Bench, forever: threading.Thread) -> None:
@@ -909,7 +722,7 @@ def test_a_pause_costs_next_to_no_time(
     bench: Bench, forever: threading.Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
-    monkeypatch.setattr(worker_module, "free_bytes", lambda path: looks.append(time.monotonic()) or -1)
+    monkeypatch.setattr(space, "free_bytes", lambda path: looks.append(time.monotonic()) or -1)
     bench.add()
     forever.start()
     time.sleep(0.5)
@@ -928,10 +741,16 @@ def test_a_job_that_was_waited_for_is_logged_once_and_not_as_an_error(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_every_crash_point_is_passed_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_failpoint_is_passed_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[str] = []
-    monkeypatch.setattr(worker_module, "failpoint", passed.append)
+    for module in (worker_module, attempt_module, recorder_module):
+        monkeypatch.setattr(module, "failpoint", passed.append)
     bench.add()
     bench.step()
     assert passed == ["worker.running", "worker.analysed", "worker.published", "worker.completed"]
+    passed.clear()
+    bench.add()
+    bench.pipeline.next = [BadVideo("No.")]
+    bench.step()
+    assert passed == ["worker.running", "worker.failed"]
     assert os.environ.get("DROPFRAME_FAULT") is None
