@@ -130,42 +130,26 @@ class PipelineProcess:
         self.start(should_stop)
         child = self._child
         assert child is not None
-        begun = moved = time.monotonic()
-        steps = -1
-        stopping: float | None = None
+        patience = _Patience(self._settings)
         child.send(kind="run", **request.to_record())
         try:
             while True:
-                before = time.monotonic()
                 answer = child.answer(LOOK_SECONDS)
-                now = time.monotonic()
-                if now - before > FROZEN_SECONDS:  # the child most likely stood still too
-                    begun, moved = begun + now - before, moved + now - before
+                patience.looked()
                 if answer is None:
                     self._check_memory(child)
                 elif answer["kind"] == "progress":
                     progress = Progress(answer["frames_processed"], answer["frames_total"], answer["steps"])
-                    if progress.steps != steps:
-                        steps, moved = progress.steps, now
+                    patience.progressed(progress.steps)
                     on_progress(progress)
                 elif answer["kind"] == "done":
                     return RunReport(**answer["report"])
                 else:
                     raise _error(answer)
-                if stopping is None and should_stop():
-                    stopping = now
+                if not patience.stopping and should_stop():
+                    patience.stopping = True
                     child.send(kind="stop")
-                if stopping is not None and now - stopping > STOP_SECONDS:
-                    raise Interrupted("The pipeline did not stop in time and was ended.")
-                if now - moved > self._settings.stall_seconds:
-                    raise PipelineStalled(
-                        f"No frame came for {self._settings.stall_seconds:.0f} s, so the pipeline was ended "
-                        "(stall_seconds)."
-                    )
-                if now - begun > self._settings.max_job_seconds:
-                    raise errors.PermanentError(
-                        f"The job took longer than {self._settings.max_job_seconds:.0f} s (max_job_seconds)."
-                    )
+                patience.check()
         except BaseException as error:  # also what on_progress raises
             if not child.answered_last or isinstance(error, PipelineDied):  # it is still at work, or dead
                 self.close()
@@ -188,6 +172,53 @@ class PipelineProcess:
             self._child.kill()
             self._child = None
             self.ready = None
+
+
+class _Patience:
+    """How long a run may take, stand still, and go on after it was asked to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._begun = self._moved = self._now = time.monotonic()
+        self._steps = -1
+        self._stopping_since: float | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._stopping_since is not None
+
+    @stopping.setter
+    def stopping(self, _: bool) -> None:
+        self._stopping_since = self._now
+
+    def looked(self) -> None:
+        """Note that the child was looked at."""
+        before, self._now = self._now, time.monotonic()
+        gap = self._now - before
+        if gap > FROZEN_SECONDS:  # this process stood still, and the child most likely too
+            self._begun, self._moved = self._begun + gap, self._moved + gap
+
+    def progressed(self, steps: int) -> None:
+        """Note how far the run has come."""
+        if steps != self._steps:
+            self._steps, self._moved = steps, self._now
+
+    def check(self) -> None:
+        """Raise what ends a run that takes too long.
+
+        Raises:
+            Interrupted: it was asked to stop and did not.
+            PipelineStalled: no frame came.
+            PermanentError: the whole took too long.
+        """
+        if self._stopping_since is not None and self._now - self._stopping_since > STOP_SECONDS:
+            raise Interrupted("The pipeline did not stop in time and was ended.")
+        stall, most = self._settings.stall_seconds, self._settings.max_job_seconds
+        if self._now - self._moved > stall:
+            raise PipelineStalled(f"No frame came for {stall:.0f} s, so the pipeline was ended (stall_seconds).")
+        if self._now - self._begun > most:
+            raise errors.PermanentError(f"The job took longer than {most:.0f} s (max_job_seconds).")
 
 
 class _Child:

@@ -7,11 +7,11 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -32,45 +32,50 @@ def overlap(items: Iterable[T], ahead: int) -> Iterator[Iterator[T]]:
         items: What to make; it must be used nowhere else.
         ahead: Items made and not yet taken, at most.
     """
-    made: queue.Queue[object] = queue.Queue(ahead)
-    stopped = threading.Event()
+    maker = _Maker(items, ahead)
+    thread = threading.Thread(target=maker.make, name="pipeline-step", daemon=True)
+    thread.start()
+    try:
+        yield maker.taken()
+    finally:
+        maker.stopped.set()
+        thread.join()
 
-    def put(item: object) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
 
-    def make() -> None:
+class _Maker(Generic[T]):
+    def __init__(self, items: Iterable[T], ahead: int) -> None:
+        self._items = items
+        self._made: queue.Queue[object] = queue.Queue(ahead)
+        self.stopped = threading.Event()
+
+    def make(self) -> None:
         try:
-            for item in items:
-                if not put(item):
+            for item in self._items:
+                if not self._put(item):
                     return
         except BaseException as error:
-            put(_Failure(error))
+            self._put(_Failure(error))
         else:
-            put(END)
+            self._put(END)
         finally:
-            close = getattr(items, "close", None)
+            close = getattr(self._items, "close", None)
             if close is not None:
                 close()
 
-    def taken() -> Iterator[T]:
-        while (item := made.get()) is not END:
+    def taken(self) -> Iterator[T]:
+        while (item := self._made.get()) is not END:
             if isinstance(item, _Failure):
                 raise item.error
             yield item  # type: ignore[misc]
 
-    thread = threading.Thread(target=make, name="pipeline-step", daemon=True)
-    thread.start()
-    try:
-        yield taken()
-    finally:
-        stopped.set()
-        thread.join()
+    def _put(self, item: object) -> bool:
+        while not self.stopped.is_set():
+            try:
+                self._made.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
 
 
 class _Failure:
@@ -78,7 +83,7 @@ class _Failure:
         self.error = error
 
 
-def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> Iterator[U]:
+def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> Generator[U]:
     """Yield what a function makes of each item, in order, working on as many items at once as there are threads.
 
     An error in the making of the items is raised after what was made of those before it.

@@ -48,7 +48,7 @@ class PipelineRunner(Protocol):
         """Run one request; see ``PipelineProcess.run``."""
 
 
-class SourceKeeper(Protocol):
+class Sources(Protocol):
     """What the worker needs of those who took the videos in."""
 
     def unchanged(self, job: Job) -> bool:
@@ -90,7 +90,7 @@ class Attempt:
         self,
         store: JobStore,
         files: JobFiles,
-        sources: SourceKeeper,
+        sources: Sources,
         pipeline: PipelineRunner,
         outbox: Outbox,
         control: RunControl,

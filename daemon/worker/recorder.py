@@ -15,7 +15,7 @@ from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
-from daemon.worker.attempt import SourceKeeper
+from daemon.worker.attempt import Sources
 from daemon.worker.control import RunControl
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
@@ -56,7 +56,7 @@ class OutcomeRecorder:
         store: JobStore,
         queue: QueueService,
         files: JobFiles,
-        sources: SourceKeeper,
+        sources: Sources,
         outbox: Outbox,
         unpublished: UnpublishedErrors,
         control: RunControl,

@@ -17,7 +17,7 @@ from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
-from daemon.worker.attempt import Attempt, PipelineRunner, SourceKeeper
+from daemon.worker.attempt import Attempt, PipelineRunner, Sources
 from daemon.worker.control import RunControl
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
@@ -55,7 +55,7 @@ class JobWorker:
         store: JobStore,
         queue: QueueService,
         storage: StorageService,
-        sources: SourceKeeper,
+        sources: Sources,
         pipeline: PipelineRunner,
         outbox: Outbox,
         settings: Settings,

@@ -135,7 +135,7 @@ def test_without_inotify_the_inbox_is_polled_and_that_is_said(tmp_path: Path, cl
         beat = daemon.beat()
         assert beat is not None
         assert beat.inbox.mode == "polling"
-        assert "so the inbox is polled" in beat.inbox.problem
+        assert "so the inbox is polled" in (beat.inbox.problem or "")
         daemon.stop()
     finally:
         daemon.kill()

@@ -82,7 +82,7 @@ def test_a_copy_that_goes_on_is_no_silence_and_makes_no_scan_late(taking_in: Inb
 
 def test_outcomes_are_acknowledged_and_new_jobs_are_told(taking_in: InboxConsumer, clock: Clock) -> None:
     acknowledged: list[Outcome] = []
-    taking_in.inbox.acknowledge = acknowledged.extend  # type: ignore[method-assign]
+    taking_in.inbox.acknowledge = acknowledged.extend  # type: ignore[method-assign, assignment]
     told: list[str] = []
     ignored, taken = Ignored(DROPPED, "why"), Taken(DROPPED, Job("1", source_name="a\n.mp4"))
     taking_in.step(clock.now, intake(lambda _: [ignored]), lambda: told.append("told"))
@@ -93,7 +93,7 @@ def test_outcomes_are_acknowledged_and_new_jobs_are_told(taking_in: InboxConsume
 
 def test_what_an_error_kept_from_being_taken_in_says_so(taking_in: InboxConsumer, clock: Clock) -> None:
     acknowledged: list[Outcome] = []
-    taking_in.inbox.acknowledge = acknowledged.extend  # type: ignore[method-assign]
+    taking_in.inbox.acknowledge = acknowledged.extend  # type: ignore[method-assign, assignment]
 
     def take(_: Any) -> list[Outcome]:
         raise StoreError("The disk is sick.")

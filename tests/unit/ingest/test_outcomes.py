@@ -14,9 +14,10 @@ import pytest
 from daemon.errors import StoreError
 from daemon.fs import moves, space
 from daemon.fs.storage import LocalStorageService
-from daemon.ingest import claims, inbox, intake, options_file, quarantine
+from daemon.ingest import claims, intake, options_file, quarantine
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
+from daemon.ingest.model import Dropped, Outcome
 from daemon.jobs import Job, JobStatus
 from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
@@ -175,7 +176,7 @@ def test_a_blocked_file_is_tried_again_when_its_time_has_come_and_not_before(
     tried: list[float] = []
     real = bench.intake.take
 
-    def take(batch: list[inbox.Dropped]) -> list[inbox.Outcome]:
+    def take(batch: list[Dropped]) -> list[Outcome]:
         if batch:
             tried.append(bench.now)
         return real(batch)

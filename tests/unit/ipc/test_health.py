@@ -89,11 +89,17 @@ def test_what_an_earlier_version_reads_is_still_there(tmp_path: Path) -> None:
     }
 
 
+WRONG: tuple[dict[str, object], ...] = (
+    {"updated_at": "yesterday"},
+    {"updated_at": "2026-11-21T09:00:10"},
+    {"inbox": 5},
+    {"running": {}},
+)
 NOT_HEARTBEATS = [
     *("", "{", "[]", "null", "{}", '{"pid": 1}', "\0\0", "\xff"),
     *(
         json.dumps({"pid": 1, "state": "running", "updated_at": "2026-11-21T09:00:10+00:00", **wrong})
-        for wrong in ({"updated_at": "yesterday"}, {"updated_at": "2026-11-21T09:00:10"}, {"inbox": 5}, {"running": {}})
+        for wrong in WRONG
     ),
 ]
 

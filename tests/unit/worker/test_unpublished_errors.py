@@ -196,7 +196,9 @@ class Released(Bench):
         record = job.to_record()
         del record["unpublished_error"]
         self.store.table.update(lambda document: document.clear() or document.update(record), doc_ids=[job.sequence])
-        assert "unpublished_error" not in self.store.table.get(doc_id=job.sequence)
+        document = self.store.table.get(doc_id=job.sequence)
+        assert isinstance(document, dict)
+        assert "unpublished_error" not in document
         if noted:
             self.note(job_id)
         return job_id
