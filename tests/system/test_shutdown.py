@@ -20,7 +20,7 @@ PENDING, RUNNING, COMPLETED, FAILED = JobStatus
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip on which the pipeline works for some seconds."""
-    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=400, text="HOME 2")
+    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=250, text="HOME 2")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def undisturbed(daemon: Daemon, clip: Path, name: str) -> bytes:
     return daemon.results()[f"{name}.json"]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_in_time_and_the_job_goes_on_at_the_next_start(
     tmp_path: Path, long_clip: Path, short_clip: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_boxes_that_are_no_numbers_are_dropped() -> None:
     assert [d.box for d in found] == [(1, 1, 9, 9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end_to_end", [True, False])
 def test_yolo26_works_with_and_without_suppression_of_doubles(tmp_path: Path, end_to_end: bool) -> None:
     """It has a branch that needs none; a checkpoint may hold that one alone. Made here with random weights."""

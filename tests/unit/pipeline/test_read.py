@@ -147,6 +147,7 @@ def found_share(lines: list[list[str]], truth: dict[str, Any], stride: int) -> d
     return shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stride"), [("street.mp4", 4), ("bunny_cam.mp4", 2)])
 def test_known_lines_are_found_on_their_frames(
     stage: TextStage, counted: Counted, shared_media: Path, truth: dict[str, Any], name: str, stride: int
