@@ -97,7 +97,7 @@ def weights() -> Path:
     """YOLOv8n with the COCO classes."""
     path = SHARED / "models" / "yolov8n-coco.pt"
     if not path.is_file():
-        pytest.skip(f"the weights {path} are not there")
+        pytest.skip(programs.MISSING + f"../shared/models/{path.name}")
     return path
 
 
@@ -106,7 +106,7 @@ def shared_media() -> Path:
     """The folder of the clips with known truth: street.mp4, bunny_cam.mp4 and truth.json."""
     folder = SHARED / "media"
     if not (folder / "truth.json").is_file():
-        pytest.skip(f"the clips with known truth in {folder} are not there")
+        pytest.skip(programs.MISSING + "../shared/media")
     return folder
 
 
