@@ -42,6 +42,7 @@ class UnpublishedErrors:
         self._stopping = stopping
         self._lock = threading.Lock()
         self._due = 0.0
+        self._not_taken_over = LogOnce(log)
         self._waiting = {job.job_id: LogOnce(log) for job in store.jobs(JobStatus.FAILED) if job.unpublished_error}
 
     def fail(self, job_id: str, kind: ErrorKind, message: str) -> Job:
@@ -75,7 +76,7 @@ class UnpublishedErrors:
         try:
             self._take_over_old_notes()
         except (OSError, StoreError) as error:
-            log.warning("Unpublished errors that an earlier version noted cannot be taken over yet: %s", error)
+            self._not_taken_over(f"The unpublished errors of an earlier version cannot be taken over yet: {error}")
         for job_id, log_once in list(self._waiting.items()):
             if self._stopping():
                 return

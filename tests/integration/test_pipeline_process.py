@@ -388,7 +388,7 @@ def test_a_run_that_should_stop_does_and_the_child_stays(warm: PipelineProcess, 
     done: list[Progress] = []
     with pytest.raises(Interrupted):
         run(warm, "slow", on_progress=done.append, should_stop=lambda: bool(done))
-    assert run(warm).frames_processed == 24  # and the wish to stop was for that run alone
+    assert run(warm).frames_processed == 24  # and the request to stop was for that run alone
     assert pid_of(warm) == before
 
 
