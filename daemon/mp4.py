@@ -1,14 +1,19 @@
 """Is a file a whole MP4? Answered from its top-level boxes, so a few small reads do, however large it is.
 
+Where the boxes do not fit the file, or could be there before the pictures are, the index is asked where the
+pictures lie (``mp4_index``): what a player can show whole is whole, whatever a camera appended to it.
+
 A box (ISO/IEC 14496-12, section 4.2) starts with a 4-byte big-endian size and a 4-byte type. Size 1 means
 that an 8-byte size follows the type; size 0 means that the box reaches to the end of the file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO
+
+from daemon.mp4_index import ZERO_BYTES, Span, holds_every_sample, is_zero, samples_are_zeros
 
 MAX_BOXES = 250_000
 """Most boxes looked at: a day of one-second fragments fits, and a hostile file costs under a second."""
@@ -43,7 +48,9 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 )
 """Offset, bytes and plain name of what is often found under an MP4 name."""
 
-QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+FIRST_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid", b"junk"})
+"""What a file may begin with instead of ``ftyp``: QuickTime files do, and some cameras write room first."""
+MEDIA_BOXES = frozenset({b"moov", b"moof", b"mdat"})
 PICTURE_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"jp2 ", b"jpx ", b"crx "})
 
 
@@ -51,7 +58,7 @@ class Completeness(StrEnum):
     """What the boxes say of a file."""
 
     WHOLE = "whole"
-    """Every box ends where it should, and the index and the media data are there."""
+    """Every box ends where it should, or every picture of the index is there, and none is unwritten."""
 
     INCOMPLETE = "incomplete"
     """It begins as an MP4 does, or has not begun yet, and more must come."""
@@ -69,7 +76,41 @@ class Structure:
     """A sentence about what is missing or wrong; empty when whole."""
     must_settle: bool = False
     """Whole as far as it goes, but it could go on: being closed proves nothing, only time does. True for
-    fragmented files, a last box without a size, and trailing zeros."""
+    fragmented files, a last box without a size, trailing zeros, and bytes after it that are not part of it."""
+    usable: bool = False
+    """Incomplete, but its index and some of its pictures are there. A file that stays so was cut, by a loss of
+    power perhaps: once nothing more can be expected it is worth taking, and the result says what is missing."""
+    boxes: frozenset[bytes] = frozenset()
+    """The types of the boxes that it holds whole."""
+    moov: Span | None = None
+    """Where the content of its index is."""
+
+
+@dataclass
+class _Walk:
+    """What has been seen of a file, box by box."""
+
+    brand: bytes
+    seen: set[bytes] = field(default_factory=set)
+    """Types of the boxes that end within the file."""
+    moov: Span | None = None
+    fragment: Span | None = None
+    """Content of the media data after the last fragment's header, as far as it goes."""
+    media_begun: bool = False
+    """Whether some of the media data is there, be it cut."""
+    endless: bool = False
+    """Whether the last box has no size of its own."""
+
+    def add(self, kind: bytes, content: Span, size: int) -> None:
+        """Note a box, which may go on after the end of the file."""
+        self.media_begun |= kind == b"mdat" and content.start < size
+        if kind == b"moof":
+            self.fragment = None
+        elif kind == b"mdat" and b"moof" in self.seen:
+            self.fragment = content
+        if content.end <= size:
+            self.seen.add(kind)
+            self.moov = content if kind == b"moov" else self.moov
 
 
 def first_bytes_problem(head: bytes) -> str | None:
@@ -88,8 +129,8 @@ def first_bytes_problem(head: bytes) -> str | None:
     for offset, signature, name in SIGNATURES:
         if head[offset:].startswith(signature):
             return f"It is {name}, not an MP4. {NOT_MP4_ADVICE}"
-    if kind in QUICKTIME_BOXES:
-        return f"It is a QuickTime file of an older kind, without a file type box. {NOT_MP4_ADVICE}"
+    if kind in FIRST_BOXES and (size == 0 or size == 1 or size >= 8):
+        return None
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
         return f"It is text, not an MP4. {NOT_MP4_ADVICE}"
     return f"It does not begin as an MP4 does. {NOT_MP4_ADVICE}"
@@ -119,64 +160,97 @@ def check(file: BinaryIO, size: int) -> Structure:
     problem = first_bytes_problem(head)
     if problem:
         return Structure(Completeness.NOT_MP4, problem)
-    return _walk(file, size, brand=head[8:12])
+    return _walk(file, size, _Walk(brand=head[8:12] if head[4:8] == b"ftyp" else b""))
 
 
-def _walk(file: BinaryIO, size: int, brand: bytes) -> Structure:
-    seen: set[bytes] = set()
-    position, endless = 0, False
+def _walk(file: BinaryIO, size: int, walk: _Walk) -> Structure:
+    position = 0
     for _ in range(MAX_BOXES):
         if position == size:
-            return _judge(seen, brand, must_settle=endless or b"moof" in seen)
+            return _judge(file, size, walk, must_settle=walk.endless or b"moof" in walk.seen)
         head = _read(file, position, 16)
-        if len(head) < 8:
-            return _incomplete(f"It ends in the middle of a box, at byte {size}.")
         length, kind, least = int.from_bytes(head[:4], "big"), head[4:8], 8
         if length == 1:
-            if len(head) < 16:
-                return _incomplete(f"It ends in the middle of a box, at byte {size}.")
             length, least = int.from_bytes(head[8:16], "big"), 16
+        if len(head) < least:
+            return _judge_cut(file, size, walk, f"It ends in the middle of a box, at byte {size}.")
         if not any(head[:8]):
-            return _padding(file, position, size, seen, brand)
-        if not all(32 <= byte < 127 or byte == 0xA9 for byte in kind) or 0 < length < least:
-            return _incomplete(f"What follows byte {position} is not part of an MP4.")
-        seen.add(kind)
+            return _padding(file, position, size, walk)
         if length == 0:
-            length, endless = size - position, True
-        if position + length > size:
-            return _incomplete(f"{position + length - size} bytes are missing at its end.")
+            length, walk.endless = size - position, True
+        named = all(32 <= byte < 127 or byte == 0xA9 for byte in kind)
+        if length < least or (not named and (walk.endless or position + length > size)):
+            return _judge_cut(file, size, walk, f"What follows byte {position} is not part of an MP4.", trailer=True)
+        walk.add(kind, Span(position + least, position + length), size)
         position += length
+        if position > size:
+            missing = f"{position - size} bytes are missing at its end."
+            return _judge_cut(file, size, walk, missing, trailer=kind not in MEDIA_BOXES)
     return Structure(Completeness.NOT_MP4, f"It has more than {MAX_BOXES} parts. {NOT_MP4_ADVICE}")
 
 
-def _judge(seen: set[bytes], brand: bytes, must_settle: bool) -> Structure:
-    if b"moov" not in seen:
-        if brand in PICTURE_BRANDS:
+def _judge(file: BinaryIO, size: int, walk: _Walk, must_settle: bool) -> Structure:
+    """Judge a file whose boxes end where it does."""
+    if walk.moov is None:
+        if walk.brand in PICTURE_BRANDS:
             return Structure(Completeness.NOT_MP4, f"It is a picture, not a video. {NOT_MP4_ADVICE}")
         return _incomplete("Its index (moov) is not there.")
-    if b"mdat" not in seen:
+    if b"mdat" not in walk.seen and not holds_every_sample(file, walk.moov, size):
         return _incomplete("It has an index but no pictures or sound (mdat).")
-    return Structure(Completeness.WHOLE, must_settle=must_settle)
+    if _is_unwritten(file, walk):
+        return _incomplete("Pictures that its index lists have not been written.", walk)
+    return _whole(walk, must_settle)
 
 
-def _padding(file: BinaryIO, position: int, size: int, seen: set[bytes], brand: bytes) -> Structure:
+def _judge_cut(file: BinaryIO, size: int, walk: _Walk, fault: str, trailer: bool = False) -> Structure:
+    """Judge a file that ends before its last box does, or goes on with what is not a box.
+
+    Args:
+        trailer: The fault cannot be the next piece of a film that is cut into fragments.
+    """
+    if walk.moov is None:
+        return _incomplete(fault)
+    fragments = b"moof" in walk.seen
+    whole = trailer and walk.fragment is not None if fragments else holds_every_sample(file, walk.moov, size)
+    if whole and not _is_unwritten(file, walk):
+        return _whole(walk, must_settle=True)
+    return _incomplete(fault, walk)
+
+
+def _is_unwritten(file: BinaryIO, walk: _Walk) -> bool:
+    """Tell whether room was made for pictures that have not been written, so that the boxes prove nothing."""
+    if walk.fragment is not None:
+        start, end = walk.fragment.start, walk.fragment.end
+        return end - start >= ZERO_BYTES and is_zero(file, Span(end - ZERO_BYTES, end))
+    return walk.moov is not None and samples_are_zeros(file, walk.moov)
+
+
+def _padding(file: BinaryIO, position: int, size: int, walk: _Walk) -> Structure:
     """Judge a file that goes on with zeros.
 
     A writer that reserves room first leaves them behind, and players do not mind. They are taken for padding
     only after the index and the media data, and then only time can tell that nothing more is written there.
     """
+    unwritten = f"What follows byte {position} has not been written yet."
     first = _read(file, position, min(ZERO_PROBE_BYTES, size - position))
     last = _read(file, max(position, size - ZERO_PROBE_BYTES), ZERO_PROBE_BYTES)
     if any(first) or any(last):
-        return _incomplete(f"What follows byte {position} has not been written yet.")
-    whole = _judge(seen, brand, must_settle=True)
+        return _judge_cut(file, size, walk, unwritten)
+    whole = _judge(file, size, walk, must_settle=True)
     if whole.completeness is Completeness.INCOMPLETE:
-        return _incomplete(f"What follows byte {position} has not been written yet.")
+        return _incomplete(unwritten, walk)
     return whole
 
 
-def _incomplete(reason: str) -> Structure:
-    return Structure(Completeness.INCOMPLETE, reason)
+def _whole(walk: _Walk, must_settle: bool) -> Structure:
+    return Structure(Completeness.WHOLE, must_settle=must_settle, boxes=frozenset(walk.seen), moov=walk.moov)
+
+
+def _incomplete(reason: str, walk: _Walk | None = None) -> Structure:
+    if walk is None or walk.moov is None:
+        return Structure(Completeness.INCOMPLETE, reason)
+    usable = walk.media_begun
+    return Structure(Completeness.INCOMPLETE, reason, usable=usable, boxes=frozenset(walk.seen), moov=walk.moov)
 
 
 def _read(file: BinaryIO, position: int, count: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -16,18 +16,33 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says of its first video track, checked against the limits but not trusted."""
+    """What the container says of the track that is analysed, checked against the limits but not trusted."""
 
     codec: str
+    """The codec's common name, such as ``h264`` or ``av1``."""
     width: int
-    """Pixels, after rotation."""
+    """Pixels, upright and square: the grid of every box."""
     height: int
-    """Pixels, after rotation."""
+    """Pixels, upright and square."""
     fps: float | None
     """Average frames a second; None when the container does not say."""
     duration_s: float | None
     frame_count: int | None
-    """Frames that the container lists; None when it does not say."""
+    """Frames to be shown that the container lists; None when it does not say."""
+    sample_aspect_ratio: str = "1:1"
+    """Width and height of a stored pixel."""
+    rotation: int = 0
+    """Degrees clockwise that stored pictures were turned, after they were mirrored left to right if they were."""
+    mirrored: bool = False
+    interlaced: bool = False
+    """Whether there were interlaced frames, whose fields were taken apart."""
+    hdr: str | None = None
+    """``pq`` or ``hlg`` if pictures of such range were brought to that of a common screen."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form: what is as in most videos (the fields with defaults) is not said."""
+        usual = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class ResultsSerializer:
         whole = {**self.summary.to_record(), **summary}
         tail = (
             f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(dict(source))},\n"summary": {dumps(whole)},\n'
-            f'"video": {dumps(asdict(video))}\n}}\n'
+            f'"video": {dumps(video.to_record())}\n}}\n'
         )
         self._file.write(tail.encode())
         self._file.flush()

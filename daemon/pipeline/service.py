@@ -23,7 +23,9 @@ from daemon.pipeline.overlap import overlap
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
 from daemon.pipeline.records import Analysis, Frame, Progress, RunReport, Stage, VideoInfo
 from daemon.pipeline.results import ResultsSerializer, analysed_total
-from daemon.pipeline.video import DecodeCount, Limits, Video
+from daemon.pipeline.video import Video
+from daemon.pipeline.video_account import DecodeCount
+from daemon.pipeline.video_limits import Limits
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -140,14 +142,13 @@ class VideoFilePipelineService:
         )
         if serializer.frames_written:
             log.info("%s: %d frames are kept from an earlier attempt", file_path.name, serializer.frames_written)
-        total = analysed_total(video.count.expected, options)
         hashed = Hashing(should_stop)
         clocks = {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
 
         def report() -> None:
-            steps = video.count.packets + hashed.steps + sum(clock.steps for clock in clocks.values())
+            steps = video.count.read + hashed.steps + sum(clock.steps for clock in clocks.values())
             steps += sum(getattr(stage, "steps", 0) for stage in stages)
-            on_progress(Progress(serializer.frames_written, total, steps))
+            on_progress(Progress(serializer.frames_written, analysed_total(video.count.expected, options), steps))
 
         with ExitStack() as stack:
             stack.callback(serializer.close)
@@ -180,7 +181,7 @@ class VideoFilePipelineService:
         report()
         return RunReport(
             frames_processed=summary["frame_count"],
-            frames_total=total,
+            frames_total=analysed_total(video.count.expected, options),
             sha256=sha256,
             size_bytes=stat.st_size,
             device=self.loaded.device,
@@ -301,17 +302,10 @@ def _of_unread(frames: int) -> Iterator[str]:
 
 def _frame_account(count: DecodeCount, warnings: Sequence[str]) -> dict[str, object]:
     """Return what the summary says of frames that were expected, decoded and lost."""
-    said = list(warnings)
-    if count.missing:
-        said.append(
-            f"The video is cut short: its container lists {count.expected} frames, the file holds {count.packets}."
-        )
-    if count.failed:
-        said.append(f"The video is damaged: {count.failed} of its coded frames could not be decoded.")
     return {
         "frames_decoded": count.decoded,
         "frames_expected": count.expected,
         "frames_failed": count.failed,
         "frames_missing": count.missing,
-        "warnings": said,
+        "warnings": [*warnings, *count.warnings()],
     }

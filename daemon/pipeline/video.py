@@ -8,60 +8,36 @@ size memory or to end a loop.
 from __future__ import annotations
 
 import errno
-import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
-import cv2
+import av.filter
 import numpy as np
+from av.container import InputContainer
 
-from daemon import mp4
 from daemon.errors import BadVideo, TransientError
 from daemon.pipeline.overlap import in_threads
-from daemon.pipeline.records import Frame, Image, VideoInfo
+from daemon.pipeline.records import Frame, VideoInfo
+from daemon.pipeline.video_account import DecodeCount
+from daemon.pipeline.video_hdr import HLG, PQ
+from daemon.pipeline.video_limits import DECODERS, Limits, check_codec
+from daemon.pipeline.video_picture import Orientation, Renderer
+from daemon.pipeline.video_tracks import film_of, listed_frames, stored_size, structure_of
 
-DECODERS = "h264,hevc,libdav1d,av1,vp9,mpeg4,mpeg2video,mjpeg,prores"
-TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
-"""What brings a picture upright, by the counterclockwise angle of its display matrix in degrees."""
+PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
+"""Codecs that have a picture in every coded frame. In the others one may say that the picture before stays."""
+USUAL = Limits()
+HDR = {PQ: "pq", HLG: "hlg"}
 
 MACHINE = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE})
 """Errors of reading that say nothing of the video."""
 BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a header may claim before the video is refused."""
-
-    frame_pixels: int = 36_000_000
-    fps: float = 1000.0
-    seconds: float = 172_800.0
-    frames: int = 20_000_000
-
-
-@dataclass
-class DecodeCount:
-    """What happened to a video's frames; filled while it is decoded."""
-
-    expected: int | None = None
-    """Frames that the container lists, or that its duration and rate imply."""
-    packets: int = 0
-    """Coded frames read from the file."""
-    decoded: int = 0
-    failed: int = 0
-    """Coded frames that could not be decoded."""
-    reached_end: bool = False
-    """Whether decoding went to the end of the file and was not stopped by ``max_frames``."""
-
-    @property
-    def missing(self) -> int:
-        """Frames that the container lists and the file does not hold."""
-        if self.expected is None or not self.reached_end:
-            return 0
-        return max(0, self.expected - self.packets)
 
 
 class Video:
@@ -72,32 +48,23 @@ class Video:
         limits: What is refused.
 
     Raises:
-        BadVideo: it is no MP4, holds no video, uses an unknown codec, or is over a limit.
+        BadVideo: it is no MP4, holds no video, uses an unknown codec, is encrypted, or is over a limit; from
+            ``frames()``, too, if most of it cannot be decoded.
         OSError: it cannot be read, and not for what is in it; ``frames()`` may raise this, too.
         TransientError: the same, but it can be read again now.
     """
 
-    def __init__(self, path: Path, limits: Limits = Limits()) -> None:
+    def __init__(self, path: Path, limits: Limits = USUAL) -> None:
         self._path, self._limits = path, limits
+        self.count = DecodeCount()
+        self._container = _open(path, limits)
         try:
-            self._container = av.open(
-                f"file:{path}",  # a colon in the name would be taken for a protocol
-                format="mov",
-                metadata_errors="replace",  # titles are in any encoding, and not used
-                options={
-                    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",
-                    "protocol_whitelist": "file",
-                    "codec_whitelist": DECODERS,
-                    "max_pixels": str(limits.frame_pixels),
-                },
-            )
-        except (av.FFmpegError, ValueError) as error:
-            _blame_the_disk(path, error)
-            reason = _what_is_missing(path)
-            said = f". {reason}" if reason else f" ({_words(error)})."
-            raise BadVideo(f"The video cannot be opened{said}") from error
-        try:
-            self.count = DecodeCount()
+            self._structure, self._tracks = structure_of(path)
+            self._choose()
+            if self.count.expected == 0 and len(self._stream.index_entries):
+                self._container.close()
+                self._container = _open(path, limits, ignore_editlist="1")  # it would hide every frame
+                self._choose()
             self.info = self._probe()
         except BaseException:
             self.close()
@@ -107,87 +74,114 @@ class Video:
         """Close the file."""
         self._container.close()
 
-    def _probe(self) -> VideoInfo:
-        tracks = [s for s in self._container.streams.video if not s.disposition & s.disposition.attached_pic]
-        if not tracks:
-            has_audio = bool(self._container.streams.audio)
-            raise BadVideo("The file has sound but no video track." if has_audio else "The file has no video track.")
-        stream = self._stream = tracks[0]
+    @property
+    def _is_fragmented(self) -> bool:
+        return b"moof" in self._structure.boxes
+
+    def _choose(self) -> None:
+        """Find the film among the tracks and count its frames."""
+        streams = self._container.streams
+        self._stream, left_out = film_of(streams.video, self._tracks, has_sound=bool(streams.audio))
+        stream, count, track = self._stream, self.count, self._tracks.get(self._stream.id)
+        count.left_out = [stored_size(other, self._tracks) for other in left_out]
+        if track is not None and track.encrypted:
+            raise BadVideo("The video is encrypted (DRM); Dropframe can analyse only a copy without protection.")
         context = stream.codec_context
-        if context is None:
-            raise BadVideo("The video's codec is not one that Dropframe decodes (H.264, HEVC, AV1, VP9, MPEG-4).")
-        if context.width < 1 or context.height < 1:
-            raise BadVideo("The video's frames have no size.")
-        if context.width * context.height > self._limits.frame_pixels:
-            raise BadVideo(
-                f"The video's frames are {context.width}x{context.height}, over the limit of "
-                f"{self._limits.frame_pixels} pixels (setting max_frame_pixels)."
-            )
-        fps = float(stream.average_rate) if stream.average_rate else None
-        if fps is not None and fps > self._limits.fps:
-            raise BadVideo(f"The video claims {fps:.0f} frames/s, over the limit of {self._limits.fps:.0f} (max_fps).")
+        check_codec(context.codec.canonical_name if context else track.entry if track else None)
+        self._limits.check_frames(stream.frames)
+        self._limits.check_held(len(stream.index_entries))
+        count.expected = listed_frames(stream)
+        if self._is_fragmented:
+            count.cut = self._structure.reason
+            # Where there is a table of segments (sidx), FFmpeg reads each when it comes to it.
+            count.expected = None if b"sidx" in self._structure.boxes else count.expected
+        elif stream.frames:
+            count.expected = min(stream.frames, count.expected)
+
+    def _probe(self) -> VideoInfo:
+        stream, limits = self._stream, self._limits
+        context = stream.codec_context
+        limits.check_size(context.width, context.height)
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-        if duration is not None and not 0 <= duration <= self._limits.seconds:
-            raise BadVideo(
-                f"The video claims to last {duration:.0f} s, over the limit of {self._limits.seconds:.0f} s "
-                "(max_video_seconds)."
-            )
-        frame_count = stream.frames if stream.frames > 0 else None
-        implied = round(duration * fps) if duration and fps else None
-        self.count.expected = frame_count or implied
-        if (self.count.expected or 0) > self._limits.frames:
-            raise BadVideo(
-                f"The video claims {self.count.expected} frames, over the limit of {self._limits.frames} "
-                "(max_video_frames)."
-            )
+        fps = self._rate(duration)
+        if duration is not None:
+            limits.check_duration(duration)
         first = self._first_frame()
-        self._turn = TURNS.get(round(first.rotation) % 360)
-        width, height = first.width, first.height
-        self._size = (width, height)
-        if self._turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE):
-            width, height = height, width
+        orientation = _orientation(first)
+        aspect = stream.sample_aspect_ratio
+        self._stored = (first.width, first.height)
+        self._orientation = orientation
+        self._renderer = Renderer(self._stored, aspect, orientation, limits.frame_pixels)
+        width, height = self._renderer.size
         return VideoInfo(
-            codec=stream.codec_context.name,
+            codec=context.codec.canonical_name,
             width=width,
             height=height,
             fps=None if fps is None else round(fps, 6),
             duration_s=None if duration is None else round(duration, 6),
-            frame_count=frame_count,
+            frame_count=self.count.expected,
+            sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1",
+            rotation=orientation.rotation,
+            mirrored=orientation.mirrored,
+            interlaced=self.count.interlaced > 0,
+            hdr=HDR.get(first.color_trc),
         )
 
+    def _rate(self, duration: float | None) -> float | None:
+        """Return the average frames a second; a single frame, or a track of ticks, has none."""
+        rate = self._stream.average_rate
+        of_ticks = duration is not None and duration * self._limits.fps < 2
+        if not rate or self.count.expected == 1 or (rate > self._limits.fps and of_ticks):
+            return None
+        self._limits.check_fps(float(rate))
+        return float(rate)
+
     def _first_frame(self) -> av.VideoFrame:
-        self._stream.codec_context.options = {"max_pixels": str(self._limits.frame_pixels)}
+        context = self._stream.codec_context
+        context.options = {"max_pixels": str(self._limits.frame_pixels), "codec_whitelist": DECODERS}
         # One thread: with more, frames near damage are lost, and how many depends on the number of cores.
-        self._stream.codec_context.thread_count = 1
-        self._decoded = self._decode()
-        first = next(self._decoded, None)
+        context.thread_count = 1
+        shown = _progressive(self._decode())
+        first = next(shown, None)
         if first is None:
             raise BadVideo("No frame of the video could be decoded.")
-        self._pending: av.VideoFrame | None = first
-        return first
+        self._shown = chain([first], shown)
+        return first[0]
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield every frame that can be decoded; a coded frame that fails is counted and passed over."""
         packets = self._container.demux(self._stream)
         due = 0
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, ValueError) as error:  # the file ends in the middle of something
-                _blame_the_disk(self._path, error)
-                packet = None
-            if packet is None:
-                self.count.failed = max(self.count.failed, due)  # a decoder drops frames without a word, too
-                return
+        while (packet := self._next(packets)) is not None:
+            if not packet.size and packet.dts is not None:
+                continue  # an empty sample: the picture before stays
+            shown = not packet.is_discard  # what an edit list cuts away comes without a picture
             if packet.size:
-                self.count.packets += 1
-                due += not packet.is_discard  # what an edit list cuts away comes without a picture
+                self.count.read += 1
+                self.count.packets += shown
+                due += shown
             try:
                 for frame in packet.decode():
                     due -= 1
+                    self.count.interlaced += frame.interlaced_frame
                     yield frame
             except (av.FFmpegError, ValueError):
-                self.count.failed += 1
+                self.count.failed += shown
+        self._settle(due)
+
+    def _next(self, packets: Iterator[av.Packet]) -> av.Packet | None:
+        try:
+            return next(packets, None)
+        except (av.FFmpegError, ValueError) as error:  # the file ends in the middle of something
+            _blame_the_disk(self._path, error)
+            return None
+
+    def _settle(self, due: int) -> None:
+        """Set the counts right at the end of the file, with so many coded frames without a picture."""
+        if self._is_fragmented:
+            self.count.expected = listed_frames(self._stream)
+        if self._stream.codec_context.codec.canonical_name in PICTURE_A_SAMPLE:
+            self.count.add_lost(due)
 
     def frames(
         self, stride: int = 1, max_frames: int | None = None, skip: int = 0, threads: int = 1
@@ -209,15 +203,12 @@ class Video:
         wanted = 0
         index = 0
         while max_frames is None or wanted < max_frames:
-            decoded = self._pending if self._pending is not None else next(self._decoded, None)
-            self._pending = None
+            decoded, time = next(self._shown, (None, None))
             if decoded is None:
-                self.count.reached_end = True
+                self.count.end()
                 return
-            self.count.decoded += 1
-            if index >= self._limits.frames:
-                raise BadVideo(f"The video holds more than {self._limits.frames} frames (max_video_frames).")
-            timestamp = decoded.time if decoded.time is not None else timestamp + interval
+            self._note(decoded, index)
+            timestamp = time if time is not None else timestamp + interval
             if index % stride == 0:
                 wanted += 1
                 if wanted > skip:
@@ -226,15 +217,107 @@ class Video:
 
     def _frame(self, wanted: tuple[int, float, av.VideoFrame]) -> Frame:
         index, timestamp, decoded = wanted
-        return Frame(index, round(timestamp, 6), self._upright(decoded))
+        return Frame(index, round(timestamp, 6), self._renderer.render(decoded))
 
-    def _upright(self, decoded: av.VideoFrame) -> Image:
-        # The size is given so that a change in mid-stream is scaled to the size at the start.
-        width, height = self._size
-        image: Image = decoded.to_ndarray(format="bgr24", width=width, height=height)
-        if self._turn is not None:
-            image = np.ascontiguousarray(cv2.rotate(image, self._turn))
-        return image
+    def _note(self, decoded: av.VideoFrame, index: int) -> None:
+        """Count a frame, and remember what is special about it."""
+        count = self.count
+        count.add_decoded()
+        self._limits.check_held(count.decoded)
+        size = decoded.width, decoded.height
+        if size != self._stored and count.resized is None:
+            count.resized = index, self._orientation.size(size), self._renderer.size
+        if count.interlaced and not self.info.interlaced:
+            self.info = replace(self.info, interlaced=True)
+
+
+class _Fields:
+    """Takes the two fields of interlaced frames apart, one picture a frame; other frames pass as they are.
+
+    Args:
+        frame: The first frame; all must have its size and format.
+
+    Raises:
+        FFmpegError, ValueError: it cannot be done with such frames.
+    """
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self.kind = _kind(frame)
+        self._times: deque[float | None] = deque()
+        self._graph = graph = av.filter.Graph()
+        graph.threads = 1
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+        )
+        fields = graph.add("yadif", mode="send_frame", parity="auto", deint="interlaced")
+        graph.link_nodes(source, fields, graph.add("buffersink")).configure()
+
+    def push(self, frame: av.VideoFrame | None) -> Iterator[tuple[av.VideoFrame, float | None]]:
+        """Take a frame in, or None at the end; yield those that are done, with their times in seconds."""
+        if frame is not None:
+            self._times.append(frame.time)
+        self._graph.vpush(frame)
+        while True:
+            try:
+                done = self._graph.vpull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            yield done, self._times.popleft()
+
+
+def _progressive(frames: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float | None]]:
+    """Yield frames and their times; from the first interlaced one on, with the fields taken apart."""
+    fields: _Fields | None = None
+    for frame in frames:
+        if fields is not None and fields.kind != _kind(frame):
+            yield from fields.push(None)
+            fields = None
+        if fields is None and frame.interlaced_frame:
+            fields = _fields(frame)
+        if fields is None:
+            yield frame, frame.time
+        else:
+            yield from fields.push(frame)
+    if fields is not None:
+        yield from fields.push(None)
+
+
+def _fields(frame: av.VideoFrame) -> _Fields | None:
+    try:
+        return _Fields(frame)
+    except (av.FFmpegError, ValueError):  # too small, or of a format that the filter does not take
+        return None
+
+
+def _kind(frame: av.VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
+
+
+def _open(path: Path, limits: Limits, **options: str) -> InputContainer:
+    try:
+        container: InputContainer = av.open(
+            f"file:{path}",  # a colon in the name would be taken for a protocol
+            format="mov",
+            metadata_errors="replace",  # titles are in any encoding, and not used
+            options={
+                "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",
+                "protocol_whitelist": "file",
+                "codec_whitelist": DECODERS,
+                "max_pixels": str(limits.frame_pixels),
+                **options,
+            },
+        )
+    except (av.FFmpegError, ValueError) as error:
+        _blame_the_disk(path, error)
+        reason = _what_is_missing(path)
+        said = f". {reason}" if reason else f" ({_words(error)})."
+        raise BadVideo(f"The video cannot be opened{said}") from error
+    return container
+
+
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.from_matrix(np.frombuffer(matrix, np.int32).tolist())
 
 
 def _blame_the_disk(path: Path, error: Exception) -> None:
@@ -255,8 +338,7 @@ def _blame_the_disk(path: Path, error: Exception) -> None:
 def _what_is_missing(path: Path) -> str | None:
     """Return a sentence if a file's boxes already say why it cannot be opened."""
     try:
-        with path.open("rb", buffering=0) as file:
-            return mp4.check(file, os.fstat(file.fileno()).st_size).reason or None
+        return structure_of(path)[0].reason or None
     except OSError:
         return None
 

@@ -249,7 +249,7 @@ async function showResult(job, going) {
   const found = new Frames(job.job_id);
   const paint = () => {
     const frame = found.at(video.currentTime);
-    draw(canvas, video, frame ? frame.result : null);
+    draw(canvas, video, frame ? frame.result : null, found.size);
   };
   const tick = () => {
     if (!going()) { video.pause(); return; }
@@ -289,6 +289,7 @@ class Frames {
     if (!this.blocks.has(from)) {
       const block = ask(`/v1/video/results/${this.id}?from_frame=${from}&limit=${FRAMES_AT_ONCE}`).then((part) => {
         this.perSecond = (part.video && part.video.fps) || this.perSecond;
+        this.size = part.video || {};
         block.frames = part.results;
         return part;
       });
@@ -312,7 +313,7 @@ class Frames {
   }
 }
 
-function draw(canvas, video, result) {
+function draw(canvas, video, result, size) {
   const ratio = window.devicePixelRatio || 1;
   const width = canvas.clientWidth, height = canvas.clientHeight;
   canvas.width = width * ratio;
@@ -320,6 +321,9 @@ function draw(canvas, video, result) {
   if (!result || !video.videoWidth) return;
   const scale = Math.min(width / video.videoWidth, height / video.videoHeight);
   const left = (width - video.videoWidth * scale) / 2, top = (height - video.videoHeight * scale) / 2;
+  // Boxes are in pixels of the document, which need not be as many as the browser counts.
+  const across = (video.videoWidth / ((size && size.width) || video.videoWidth)) * scale;
+  const down = (video.videoHeight / ((size && size.height) || video.videoHeight)) * scale;
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   pen.font = "12px system-ui, sans-serif";
@@ -327,14 +331,14 @@ function draw(canvas, video, result) {
     pen.strokeStyle = colour;
     pen.lineWidth = 2;
     pen.setLineDash(dashed ? [4, 3] : []);
-    pen.strokeRect(left + x1 * scale, top + y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+    pen.strokeRect(left + x1 * across, top + y1 * down, (x2 - x1) * across, (y2 - y1) * down);
     if (!label) return;
     const wide = pen.measureText(label).width + 8;
-    const above = Math.max(0, top + y1 * scale - 17);
+    const above = Math.max(0, top + y1 * down - 17);
     pen.fillStyle = colour;
-    pen.fillRect(left + x1 * scale - 1, above, wide, 17);
+    pen.fillRect(left + x1 * across - 1, above, wide, 17);
     pen.fillStyle = "#000";
-    pen.fillText(label, left + x1 * scale + 3, above + 12.5);
+    pen.fillText(label, left + x1 * across + 3, above + 12.5);
   };
   // A region of text that was read has its text where its own label would be.
   const read = new Set((result.text_blocks || []).map((one) => String(one.bbox)));

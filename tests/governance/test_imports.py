@@ -23,7 +23,7 @@ HOMES = {
     "pytesseract": {"daemon/pipeline/engines.py"},
 }
 FLOORS = (
-    {"", "errors", "failpoints", "jobs", "logs", "mp4", "public_job", "queue", "settings", "tokens"},
+    {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"},
     {"fs"},
     {"ipc"},
     {"store"},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import random
 from pathlib import Path
 
 import pytest
 
-from daemon.mp4 import MAX_BOXES, Completeness, check, first_bytes_problem
+from daemon.mp4 import MAX_BOXES, Completeness, Structure, check, first_bytes_problem, submission_problem
 from tests.clips import make_clip
 
 
@@ -100,7 +101,6 @@ def test_other_bytes_after_a_whole_file_are_incomplete() -> None:
         (b"<html><body>not found", "text"),
         (b"these are my notes, not a video", "text"),
         (b"hi", "text"),
-        (MOOV + MDAT, "QuickTime"),
         (bytes(range(128, 160)), "does not begin"),
         (box(b"ftyp", b"isom", size=0xFFFFFF) + MOOV, "claims"),
         (box(b"ftyp", b"heic\0\0\0\0") + box(b"meta", b"x" * 20), "picture"),
@@ -144,3 +144,136 @@ def test_a_huge_file_costs_a_handful_of_reads(tmp_path: Path) -> None:
     with Counting(path) as counting:
         assert check(counting, path.stat().st_size).completeness is Completeness.WHOLE  # type: ignore[arg-type]
     assert Counting.reads <= 5
+
+
+# What is whole to a player, though its boxes do not fit the file.
+
+
+def structure(data: bytes) -> Structure:
+    return check(io.BytesIO(data), len(data))
+
+
+TRAILERS = {
+    "3 bytes": b"\1\2\3",
+    "3 zeros": bytes(3),
+    "a short text": b"VENDOR",
+    "what is not a box": b"\x00\x01\x02\x03\x04\x05\x06\x07" + b"\x9f" * 900,
+    "a box of a binary type": (40).to_bytes(4, "big") + b"\x01\xf7\x80\x02" + b"q" * 32,
+    "a box that claims too much": box(b"free", b"x" * 50, size=4096),
+    "camera data with its length at the end": b"\xde\xad\xbe\xef" * 200 + b"8db42d694ccc418790edff439fe026bf",
+}
+
+
+@pytest.mark.parametrize("form", [{"faststart": True}, {"faststart": False}])
+@pytest.mark.parametrize("name", TRAILERS)
+def test_what_a_camera_appends_does_not_make_a_clip_incomplete(
+    tmp_path: Path, name: str, form: dict[str, bool]
+) -> None:
+    data = make_clip(tmp_path / "a.mp4", audio=True, **form).read_bytes() + TRAILERS[name]
+    assert judge(data) == (Completeness.WHOLE, "", name != "a box of a binary type")  # which ends where the file does
+
+
+@pytest.mark.parametrize("name", ["what is not a box", "a box that claims too much", "a box of a binary type"])
+def test_what_is_appended_to_a_clip_of_fragments_does_not_make_it_incomplete(tmp_path: Path, name: str) -> None:
+    data = make_clip(tmp_path / "a.mp4", fragmented=True, frames=30).read_bytes() + TRAILERS[name]
+    assert judge(data) == (Completeness.WHOLE, "", True)
+
+
+def test_media_data_that_claims_too_much_is_whole_once_every_sample_is_there(tmp_path: Path) -> None:
+    data = bytearray(make_clip(tmp_path / "a.mp4", faststart=True).read_bytes())
+    at = data.index(b"mdat") - 4
+    data[at : at + 4] = (len(data) * 3).to_bytes(4, "big")
+    assert judge(bytes(data)) == (Completeness.WHOLE, "", True)
+    assert judge(bytes(data[:-1]))[0] is Completeness.INCOMPLETE
+
+
+def test_pictures_outside_of_media_data_are_found_by_the_index(tmp_path: Path) -> None:
+    data = make_clip(tmp_path / "a.mp4").read_bytes()
+    assert judge(data.replace(b"mdat", b"free", 1))[0] is Completeness.WHOLE
+
+
+# QuickTime files, and others that do not begin with ftyp.
+
+
+@pytest.mark.parametrize(
+    "first", [b"", box(b"wide"), box(b"free", b"x" * 20), box(b"skip", b""), box(b"pnot", b"\0" * 12), MDAT, MOOV]
+)
+def test_a_film_without_a_file_type_box_is_taken(tmp_path: Path, first: bytes) -> None:
+    data = make_clip(tmp_path / "a.mp4").read_bytes()
+    length = int.from_bytes(data[:4], "big")
+    bare = box(b"free", b"\0" * (length - 8)) + data[length:]  # the samples stay where the index says
+    assert judge(bare)[0] is Completeness.WHOLE
+    film = first + MOOV + MDAT
+    assert first_bytes_problem(film[:512]) is submission_problem(film[:512]) is None
+    assert judge(film)[0] is Completeness.WHOLE
+    assert judge(first + MDAT)[0] is (Completeness.WHOLE if first == MOOV else Completeness.INCOMPLETE)
+
+
+def test_a_file_type_box_may_come_after_free_room(tmp_path: Path) -> None:
+    data = box(b"free", b"\0" * 24) + FTYP + MDAT + MOOV
+    assert judge(data) == (Completeness.WHOLE, "", False)
+    assert first_bytes_problem(data[:16]) is None
+
+
+# What was cut, and will not get better.
+
+
+@pytest.mark.parametrize("form", [{"faststart": True}, {"fragmented": True}])
+def test_a_clip_that_was_cut_among_its_pictures_is_incomplete_and_usable(tmp_path: Path, form: dict[str, bool]) -> None:
+    data = make_clip(tmp_path / "a.mp4", frames=60, **form).read_bytes()
+    found = structure(data[: len(data) * 6 // 10])
+    assert (found.completeness, found.usable) == (Completeness.INCOMPLETE, True)
+    assert found.reason
+
+
+def test_a_clip_that_lost_its_index_or_all_its_pictures_is_not_usable(tmp_path: Path) -> None:
+    data = make_clip(tmp_path / "a.mp4", frames=60).read_bytes()
+    assert not structure(data[: len(data) * 6 // 10]).usable
+    data = make_clip(tmp_path / "a.mp4", frames=60, faststart=True).read_bytes()
+    assert not structure(data[: data.index(b"mdat") - 4]).usable
+    assert not structure(FTYP + MOOV + b"\0" * 5000).usable
+    assert structure(FTYP + MOOV + MDAT).usable is False  # whole: it need not wait for that
+
+
+@pytest.mark.parametrize("written", [0.1, 0.5, 0.9])
+def test_room_made_for_pictures_that_have_not_come_is_incomplete(tmp_path: Path, written: float) -> None:
+    """A copy into a file that has its full size from the start: the index comes first, zeros where pictures will be."""
+    data = make_clip(tmp_path / "a.mp4", frames=60, faststart=True, audio=True).read_bytes()
+    media = data.index(b"mdat") + 4
+    there = media + int((len(data) - media) * written)
+    found = structure(data[:there] + bytes(len(data) - there))
+    assert (found.completeness, found.usable) == (Completeness.INCOMPLETE, True)
+    assert "have not been written" in found.reason
+
+
+def test_a_hole_among_the_pictures_is_incomplete(tmp_path: Path) -> None:
+    """Some programs fetch the parts of a file out of order."""
+    data = bytearray(make_clip(tmp_path / "a.mp4", frames=250, faststart=True, audio=True, crf=1).read_bytes())
+    third = len(data) // 3
+    data[third : 2 * third] = bytes(third)
+    assert structure(bytes(data)).completeness is Completeness.INCOMPLETE
+
+
+def test_a_last_fragment_of_zeros_is_incomplete_and_usable(tmp_path: Path) -> None:
+    data = make_clip(tmp_path / "a.mp4", fragmented=True, frames=60).read_bytes()
+    end = data.rindex(b"mfra") - 4
+    for padding in (0, 50_000):
+        found = structure(data[: end - 700] + bytes(700 + padding))
+        assert (found.completeness, found.usable) == (Completeness.INCOMPLETE, True)
+
+
+def test_sound_that_falls_silent_is_not_unwritten(tmp_path: Path) -> None:
+    """Uncompressed silence is zeros; a last picture never is."""
+    data = bytearray(make_clip(tmp_path / "a.mp4", frames=30, audio=True).read_bytes())
+    sound = data.rindex(b"moov") - 4
+    data[sound - 80 : sound] = bytes(80)  # the last bytes of the media data are sound
+    assert structure(bytes(data)).completeness is Completeness.WHOLE
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_index_is_judged_without_a_crash(tmp_path: Path, seed: int) -> None:
+    data = bytearray(make_clip(tmp_path / "a.mp4", frames=12, faststart=True).read_bytes())
+    start = data.index(b"moov")
+    for place in random.Random(seed).sample(range(start, data.index(b"mdat")), 12):
+        data[place] = 0xFF if seed % 2 else 0
+    assert structure(bytes(data) + b"\1\2\3").completeness in Completeness

@@ -23,7 +23,14 @@ ACCOUNT = {"frames_decoded": 1, "frames_expected": 1, "frames_failed": 0, "frame
 
 
 @pytest.mark.parametrize("analysis", [FULL, Analysis(FRAME), replace(FULL, text_unread=((1, 2, 3, 4),))])
-@pytest.mark.parametrize("info", [INFO, replace(INFO, fps=None, duration_s=None, frame_count=None)])
+@pytest.mark.parametrize(
+    "info",
+    [
+        INFO,
+        replace(INFO, fps=None, duration_s=None, frame_count=None),
+        replace(INFO, sample_aspect_ratio="64:45", rotation=90, mirrored=True, interlaced=True, hdr="hlg"),
+    ],
+)
 @pytest.mark.parametrize("model", [MODEL, replace(MODEL, imgsz=None, sha256=None, runtime="tesseract")])
 def test_a_document_fits_the_published_schema(
     tmp_path: Path, analysis: Analysis, info: VideoInfo, model: ModelInfo

@@ -1,0 +1,66 @@
+"""Which of a file's tracks is the film."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon import mp4
+from daemon.errors import BadVideo
+from daemon.mp4_index import Track, tracks
+
+ENABLED, COVER, THUMBNAILS = 0x1, 0x400, 0x800
+"""Flags of FFmpeg's ``AV_DISPOSITION``."""
+
+Stream = Any
+"""A video stream of PyAV."""
+
+
+def structure_of(path: Path) -> tuple[mp4.Structure, dict[int, Track]]:
+    """Return what the boxes say of a file, and its tracks by their ids.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        structure = mp4.check(file, os.fstat(file.fileno()).st_size)
+        found = tracks(file, structure.moov) if structure.moov else []
+    return structure, {track.track_id: track for track in found}
+
+
+def film_of(streams: Sequence[Stream], known: Mapping[int, Track], has_sound: bool) -> tuple[Stream, list[Stream]]:
+    """Return the stream that a player shows, and the other streams of pictures.
+
+    Covers are left out. Of the others those come first that are enabled, then those of more than one picture,
+    then the largest.
+
+    Raises:
+        BadVideo: there is none.
+    """
+    films = [stream for stream in streams if not stream.disposition & (COVER | THUMBNAILS)]
+    if not films:
+        raise BadVideo("The file has sound but no video track." if has_sound else "The file has no video track.")
+
+    def rank(stream: Stream) -> tuple[bool, bool, int]:
+        pictures = stream.frames or len(stream.index_entries)
+        return bool(stream.disposition & ENABLED), pictures != 1, math.prod(stored_size(stream, known))
+
+    film = max(films, key=rank)
+    return film, [stream for stream in films if stream is not film]
+
+
+def stored_size(stream: Stream, known: Mapping[int, Track]) -> tuple[int, int]:
+    """Return width and height of a stream's stored pictures in pixels, 0 where they are not told."""
+    context = stream.codec_context
+    if context is not None and context.width:
+        return context.width, context.height
+    track = known.get(stream.id)
+    return (track.width, track.height) if track else (0, 0)
+
+
+def listed_frames(stream: Stream) -> int:
+    """Count the coded frames to be shown: FFmpeg's index leaves out or marks what an edit list cuts away."""
+    return sum(1 for entry in stream.index_entries if entry.size and not entry.is_discard)
