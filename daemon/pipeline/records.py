@@ -30,7 +30,7 @@ class VideoInfo:
     frame_count: int | None
     """Frames to be shown that the container lists; None when it does not say."""
     sample_aspect_ratio: str = "1:1"
-    """Width and height of a stored pixel."""
+    """Width and height of a stored pixel, as far as it was made square."""
     rotation: int = 0
     """Degrees clockwise that stored pictures were turned, after they were mirrored left to right if they were."""
     mirrored: bool = False

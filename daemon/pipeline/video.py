@@ -27,7 +27,7 @@ from daemon.pipeline.records import Frame, VideoInfo
 from daemon.pipeline.video_account import DecodeCount
 from daemon.pipeline.video_hdr import HLG, PQ
 from daemon.pipeline.video_limits import DECODERS, Limits, check_codec
-from daemon.pipeline.video_picture import Orientation, Renderer
+from daemon.pipeline.video_picture import Orientation, Renderer, believed_aspect
 from daemon.pipeline.video_tracks import film_of, listed_frames, stored_size, structure_of
 
 PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
@@ -108,7 +108,7 @@ class Video:
             limits.check_duration(duration)
         first = self._first_frame()
         orientation = _orientation(first)
-        aspect = stream.sample_aspect_ratio
+        aspect = believed_aspect(stream.sample_aspect_ratio)
         self._stored = (first.width, first.height)
         self._orientation = orientation
         self._renderer = Renderer(self._stored, aspect, orientation, limits.frame_pixels)
@@ -120,7 +120,7 @@ class Video:
             fps=None if fps is None else round(fps, 6),
             duration_s=None if duration is None else round(duration, 6),
             frame_count=self.count.expected,
-            sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1",
+            sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}",
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
             interlaced=self.count.interlaced > 0,

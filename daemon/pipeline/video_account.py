@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from daemon.errors import BadVideo
 
+FIELD_PAIRS = 0.9
+"""Share of the frames of two fields that came as two coded frames, from which on all are taken to have done so."""
+
 
 @dataclass
 class DecodeCount:
@@ -49,9 +52,10 @@ class DecodeCount:
         """Count what a decoder dropped without a word, at the end of the file.
 
         Args:
-            due: Coded frames from which no picture has come. Two of them may be the fields of one frame.
+            due: Coded frames from which no picture has come. If there are as many as frames of two fields, each
+                of these was coded as two.
         """
-        pairs = max(0, min(due, self.interlaced))
+        pairs = min(due, self.interlaced) if due >= FIELD_PAIRS * self.interlaced > 0 else 0
         self.packets -= pairs
         if self.expected is not None:
             self.expected -= pairs

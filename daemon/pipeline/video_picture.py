@@ -91,23 +91,28 @@ _CODES: dict[tuple[bool, bool, bool], tuple[Any, ...]] = {
 }
 
 
-def square_pixels(size: Size, aspect: Fraction | None, most_pixels: int) -> Size:
+def believed_aspect(aspect: Fraction | None) -> Fraction:
+    """Return width by height of a stored pixel; 1 for what is not told, is rounding, or makes no sense."""
+    if not aspect or not Fraction(1, MOST_ASPECT) <= aspect <= MOST_ASPECT or abs(aspect - 1) < LEAST_ASPECT:
+        return Fraction(1)
+    return aspect
+
+
+def square_pixels(size: Size, aspect: Fraction, most_pixels: int) -> Size:
     """Return the size that a stored picture has in square pixels, as browsers do it.
 
     The shorter side of a pixel grows, so no detail is lost; if that is over the limit, the other one shrinks.
 
     Args:
         size: Stored width and height.
-        aspect: Width of a pixel by its height; None if it is not told.
+        aspect: Width of a pixel by its height.
         most_pixels: Limit of a picture.
     """
-    if not aspect or not Fraction(1, MOST_ASPECT) <= aspect <= MOST_ASPECT or abs(aspect - 1) < LEAST_ASPECT:
-        return size
     width, height = size
-    larger = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    larger = (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
     if larger[0] * larger[1] <= most_pixels:
         return larger
-    smaller = (width, round(height / aspect)) if aspect > 1 else (round(width * aspect), height)
+    smaller = (width, round(height / aspect)) if aspect >= 1 else (round(width * aspect), height)
     return max(1, smaller[0]), max(1, smaller[1])
 
 
@@ -116,12 +121,12 @@ class Renderer:
 
     Args:
         stored: Width and height of the first decoded frame.
-        aspect: Pixel aspect of the track; None if it is not told.
+        aspect: Width of a stored pixel by its height.
         orientation: How its pictures are brought upright.
         most_pixels: Limit of a picture.
     """
 
-    def __init__(self, stored: Size, aspect: Fraction | None, orientation: Orientation, most_pixels: int) -> None:
+    def __init__(self, stored: Size, aspect: Fraction, orientation: Orientation, most_pixels: int) -> None:
         self._stored, self._aspect, self._most_pixels = stored, aspect, most_pixels
         self._orientation = orientation
         self._shown = square_pixels(stored, aspect, most_pixels)

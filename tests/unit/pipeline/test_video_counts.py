@@ -190,6 +190,42 @@ def test_the_fields_of_a_frame_may_be_coded_apart() -> None:
     count = DecodeCount(expected=40, packets=40, decoded=20, interlaced=20)
     count.add_lost(due=20)
     assert (count.expected, count.packets, count.failed) == (20, 20, 0)
-    count = DecodeCount(expected=40, packets=40, decoded=30)
-    count.add_lost(due=10)
-    assert (count.expected, count.packets, count.failed) == (40, 40, 10)
+    for interlaced in (0, 30):  # too few: they are lost
+        count = DecodeCount(expected=40, packets=40, decoded=30, interlaced=interlaced)
+        count.add_lost(due=10)
+        assert (count.expected, count.packets, count.failed) == (40, 40, 10)
+
+
+# What was always right, and stays so.
+
+
+def test_times_are_the_containers_with_negative_offsets_and_with_a_late_beginning(tmp_path: Path) -> None:
+    packets, stream, container = packets_of(make_clip(tmp_path / "s.mp4", frames=30, b_frames=3))
+    clip = remuxed(tmp_path / "a.mp4", packets, stream, "+negative_cts_offsets")
+    container.close()
+    video, frames = decode(clip)
+    assert [frame.timestamp_s for frame in frames] == pytest.approx([index / 25 for index in range(30)], abs=1e-6)
+    assert account(video) == (30, 0, 0, [])
+    late = set_edits(make_clip(tmp_path / "b.mp4", frames=20, b_frames=2), (500, -1), (800, 1024))
+    video, frames = decode(late)
+    assert [frame.timestamp_s for frame in frames] == pytest.approx([0.5 + index / 25 for index in range(20)], abs=1e-3)
+    assert account(video) == (20, 0, 0, [])
+
+
+def test_a_cut_at_an_open_group_of_pictures_loses_none_without_a_word(tmp_path: Path) -> None:
+    parameters = {"x265-params": "log-level=none:open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"}
+    source = encode(tmp_path / "s.mp4", moving(48), codecs=["libx265"], options=parameters)
+    packets, stream, container = packets_of(source)
+    second = [index for index, packet in enumerate(packets) if packet.is_keyframe][1]
+    clip = remuxed(tmp_path / "a.mp4", packets[second:], stream)
+    container.close()
+    video, frames = decode(clip)
+    expected, failed, missing, _ = account(video)
+    assert expected == len(frames) + failed
+    assert (len(frames), missing) == (36, 0)
+
+
+def test_sound_that_is_longer_and_data_beside_it_change_nothing(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=20, audio=True)
+    video, frames = decode(set_edits(clip, (480, 1024)))  # the first list is the film's
+    assert (len(frames), account(video)) == (12, (12, 0, 0, []))

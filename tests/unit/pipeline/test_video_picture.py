@@ -9,12 +9,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from daemon.pipeline.records import Frame, Image
 from daemon.pipeline.video import Video
-from daemon.pipeline.video_picture import Orientation, square_pixels
+from daemon.pipeline.video_hdr import HLG, PQ, ToneMap
+from daemon.pipeline.video_picture import Orientation, believed_aspect, square_pixels
 from tests.clips import draw_frame, make_clip
 from tests.odd_clips import PATCHES, encode, hdr, interlaced, moving, patches, set_matrix
 
@@ -114,11 +116,14 @@ def test_square_pixels_are_those_of_ffmpeg(tmp_path: Path) -> None:
     assert max(np.abs(shown[f.index].astype(int) - f.image).mean() for f in decode(clip)[1]) < 1
 
 
-def test_an_aspect_that_is_rounding_or_nonsense_changes_nothing_and_no_limit_is_passed() -> None:
-    assert square_pixels((640, 360), None, 10**9) == (640, 360)
-    assert square_pixels((640, 360), Fraction(1001, 1000), 10**9) == (640, 360)
-    assert square_pixels((640, 360), Fraction(1, 60_000), 10**9) == (640, 360)
-    assert square_pixels((640, 360), Fraction(60_000, 1), 10**9) == (640, 360)
+def test_an_aspect_that_is_rounding_or_nonsense_changes_nothing() -> None:
+    for told in (None, Fraction(0), Fraction(5121, 5120), Fraction(1, 60_000), Fraction(60_000)):
+        assert believed_aspect(told) == 1
+    assert believed_aspect(Fraction(64, 45)) == Fraction(64, 45)
+    assert square_pixels((640, 360), Fraction(1), 1) == (640, 360)
+
+
+def test_pixels_made_square_pass_no_limit() -> None:
     assert square_pixels((100, 100), Fraction(2), 20_000) == (200, 100)
     assert square_pixels((100, 100), Fraction(2), 19_999) == (100, 50)
     assert square_pixels((100, 100), Fraction(1, 2), 19_999) == (50, 100)
@@ -136,8 +141,6 @@ def test_high_dynamic_range_comes_in_the_colours_that_were_drawn(tmp_path: Path,
 
 
 def test_light_above_white_is_white_and_black_stays_black() -> None:
-    from daemon.pipeline.video_hdr import HLG, PQ, ToneMap
-
     for transfer in (PQ, HLG):
         tone_map = ToneMap(transfer, 9)
         assert tone_map(np.full((3, 70, 3), 65_535, np.uint16)).tolist() == [[[255] * 3] * 70] * 3
@@ -164,13 +167,32 @@ def test_tones_are_those_of_zscale(tmp_path: Path, transfer: str, tag: str) -> N
 
 @pytest.mark.parametrize("size", [(320, 240), (1280, 720)])
 def test_colours_of_an_ordinary_clip_are_as_they_were(tmp_path: Path, size: tuple[int, int]) -> None:
-    import av
-
     clip = make_clip(tmp_path / "a.mp4", frames=4, size=size)
     with av.open(str(clip)) as container:
         plain = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     for frame in decode(clip)[1]:
         assert np.array_equal(frame.image, plain[frame.index])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("matrix", "full", "pix_fmt"), [(1, 2, "yuv420p"), (1, 1, "yuv444p"), (5, 2, "yuvj420p")])
+def test_ranges_and_matrices_are_those_that_the_film_names(
+    tmp_path: Path, matrix: int, full: int, pix_fmt: str
+) -> None:
+    clip = tmp_path / "a.mp4"
+    with av.open(str(clip), "w", format="mp4") as output:
+        stream = output.add_stream("libx264", rate=25, options={"crf": "8"})
+        stream.height, stream.width = patches().shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.color_range, stream.codec_context.colorspace = full, matrix
+        frame = av.VideoFrame.from_ndarray(patches(), format="rgb24")
+        output.mux(stream.encode(frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=full)))
+        output.mux(stream.encode(None))
+    (frame_,) = decode(clip)[1]
+    assert np.abs(rendered(clip, "null", (448, 96))[0].astype(int) - frame_.image).mean() < 1
+    for index, colour in enumerate(PATCHES):
+        found = frame_.image[48, round((index + 0.5) * 64), ::-1]
+        assert np.abs(found.astype(int) - colour).max() <= 6, (colour, found)
 
 
 def combing(image: Image) -> float:
@@ -180,8 +202,6 @@ def combing(image: Image) -> float:
 
 
 def test_fields_are_taken_apart_and_count_and_times_stay(tmp_path: Path) -> None:
-    import av
-
     clip = interlaced(tmp_path / "a.mp4")
     with av.open(str(clip)) as container:
         woven = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
@@ -229,8 +249,6 @@ def test_a_picture_that_changes_its_shape_is_fitted_in_whole_and_told(tmp_path: 
 
 def two_shapes(path: Path) -> Path:
     """Write ten frames of 240x320 and ten of 320x240 into one track."""
-    import av
-
     parts = []
     for number, (size, first) in enumerate((((240, 320), 0), ((320, 240), 10))):
         part = path.with_name(f"part{number}.mp4")
