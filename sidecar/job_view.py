@@ -6,18 +6,17 @@ cost the same with ten jobs and with a hundred thousand; ``JobReader.jobs`` buil
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from daemon.errors import StoreError
-from daemon.ipc.spool import MAX_TICKET_BYTES, Ticket, TicketKind
-from daemon.jobs import Job, JobSource, JobStatus, Options, input_key
+from daemon.ipc.spool import Ticket, read_ticket
+from daemon.jobs import JobStatus
 from daemon.store.job_index import JobIndex
 from daemon.store.journal_reader import JournalReader
 from daemon.store.migrations import JOBS, new_tables
@@ -25,7 +24,6 @@ from daemon.store.migrations import JOBS, new_tables
 SUBMIT_ENDING = ".submit.json"
 FRESH_SECONDS = 0.1
 """A folder changed so lately may change again without another time stamp."""
-_TICKET_FIELDS = frozenset(f.name for f in fields(Ticket))
 
 
 class SpooledSubmissions:
@@ -66,7 +64,7 @@ class SpooledSubmissions:
 
     def add(self, ticket: Ticket) -> None:
         """Know of a ticket that this process has written, before the folder is looked at again."""
-        self._keep([*self.records.values(), _record(ticket)])
+        self._keep([*self.records.values(), ticket.to_job().to_record()])
 
     def _keep(self, records: Iterable[dict[str, Any]]) -> None:
         ordered = sorted(records, key=lambda record: (record["created_at"], record["job_id"]))
@@ -75,33 +73,9 @@ class SpooledSubmissions:
 
     def _read(self, job_id: str) -> dict[str, Any] | None:
         try:
-            path = self._spool_dir / f"{job_id}{SUBMIT_ENDING}"
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
-                values = json.loads(file.read(MAX_TICKET_BYTES))
-            known = {name: values[name] for name in values if name in _TICKET_FIELDS}
-            ticket = Ticket(**{**known, "kind": TicketKind.SUBMIT, "source": JobSource(values["source"])})
-            return _record(ticket) if ticket.job_id == job_id else None
-        except (OSError, ValueError, TypeError, KeyError):  # acted on meanwhile, or not a ticket: the daemon's to say
+            return read_ticket(self._spool_dir / f"{job_id}{SUBMIT_ENDING}").to_job().to_record()
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # acted on meanwhile, or the daemon's to say
             return None
-
-
-def _record(ticket: Ticket) -> dict[str, Any]:
-    try:
-        options = Options(**ticket.options)
-    except TypeError:
-        options = Options()
-    return Job(
-        ticket.job_id,
-        pipeline_id=ticket.pipeline_id,
-        input_path=input_key(ticket.job_id),
-        created_at=ticket.created_at,
-        updated_at=ticket.created_at,
-        source=ticket.source,
-        source_name=ticket.source_name,
-        options=options,
-        size_bytes=ticket.size_bytes,
-        sha256=ticket.sha256,
-    ).to_record()
 
 
 @dataclass(frozen=True)

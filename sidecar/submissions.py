@@ -16,10 +16,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from daemon.fs.space import DiskGuard
 from daemon.ipc import spool
 from daemon.ipc.spool import Ticket, TicketKind
-from daemon.jobs import JobSource, Options, new_job_id, utc_now
+from daemon.jobs import JobSource, new_job_id, utc_now
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
 from sidecar.client import ClientGone
@@ -146,7 +145,7 @@ class Submissions:
             await body.store(part, self._metrics.count_upload_bytes)
             asked = self._read_options(body.values)
             ticket = _ticket(job_id, source_name(body.name), asked, part.size)
-            commit = partial(self._commit, ticket, asked.options, key, holder)
+            commit = partial(self._commit, ticket, key, holder)
             other = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, commit))
         except OSError as error:
             log.error("an upload cannot be stored: %s", error.strerror)
@@ -164,18 +163,11 @@ class Submissions:
         log.info("submitted", extra={"fields": {"job_id": job_id, "name": ticket.source_name, "bytes": part.size}})
         return self._created(self._state.jobs.waiting.records[job_id], asked)
 
-    def _commit(self, ticket: Ticket, options: Options, key: Path | None, holder: str | None) -> str:
+    def _commit(self, ticket: Ticket, key: Path | None, holder: str | None) -> str:
         if key is not None and (other := self._keys.keep(key, ticket.job_id, holder)) != ticket.job_id:
             return other
         # Should this fail, the key stays: a sick disk may keep the ticket all the same, and then the job has its key.
-        return spool.commit(
-            self._state.spool_dir,
-            ticket.job_id,
-            source=ticket.source,
-            source_name=ticket.source_name,
-            pipeline_id=ticket.pipeline_id,
-            options=options,
-        )
+        return spool.commit(self._state.spool_dir, ticket)
 
     def _check_room(self, announced: int) -> None:
         """Refuse what cannot be taken, before any of it is read.
@@ -193,7 +185,7 @@ class Submissions:
         if self._state.jobs.queue_length() >= settings.max_queue:
             raise busy(f"{settings.max_queue} jobs are waiting; submit when some have ended.", "queue-full", 60)
         try:
-            room = DiskGuard(self._state.on_data_disk, settings.min_free_bytes).room()
+            room = self._state.disk.room()
         except OSError as error:
             raise storage_problem(error) from error
         if room < announced:

@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -137,6 +137,8 @@ def submit(
         OSError: it cannot be read, or the spool cannot be written.
     """
     job_id = job_id or new_job_id()
+    asked = asdict(options)
+    ticket = Ticket(TicketKind.SUBMIT, job_id, utc_now(), source, source_name, pipeline_id, asked, sha256=sha256)
     spool_dir.mkdir(parents=True, exist_ok=True)
     part = part_path(spool_dir, job_id)
     try:
@@ -148,74 +150,38 @@ def submit(
             else:
                 shutil.copyfileobj(video, target, 4 << 20)
             target.flush()
-            return commit(
-                spool_dir,
-                job_id,
-                source=source,
-                source_name=source_name,
-                pipeline_id=pipeline_id,
-                options=options,
-                sha256=sha256,
-            )
+            return commit(spool_dir, ticket)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def commit(
-    spool_dir: Path,
-    job_id: str,
-    *,
-    source: JobSource,
-    source_name: str,
-    pipeline_id: str,
-    options: Options,
-    sha256: str | None = None,
-    created_at: str | None = None,
-) -> str:
+def commit(spool_dir: Path, ticket: Ticket) -> str:
     """Turn a complete ``part_path`` into a submission: fsync, rename, ticket.
 
-    Other arguments as for ``submit``.
-
     Args:
-        created_at: When it was accepted, if its submitter has said so already; the present if not given.
+        spool_dir: The spool.
+        ticket: What is asked; its size is taken from the file, and its name is made fit for JSON.
+
+    Returns:
+        The job's id. From here on the job survives anything.
 
     Raises:
         OSError: the spool cannot be written; nothing of the submission is left that can be removed.
     """
-    part = part_path(spool_dir, job_id)
-    video = spool_dir / f"{job_id}.mp4"
+    part, video = part_path(spool_dir, ticket.job_id), spool_dir / ticket.video_name
+    name = os.fsencode(ticket.source_name).decode("utf-8", "backslashreplace")
     try:
-        descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            _let_daemon_read(descriptor, spool_dir)
-            os.fsync(descriptor)
-            size = os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
+        size = _make_durable(part, spool_dir)
         part.rename(video)
         failpoint("spool.renamed")
         fsync_folder(spool_dir)
-        _write(
-            spool_dir,
-            Ticket(
-                TicketKind.SUBMIT,
-                job_id,
-                created_at or utc_now(),
-                source,
-                os.fsencode(source_name).decode("utf-8", "backslashreplace"),
-                pipeline_id,
-                asdict(options),
-                size,
-                sha256,
-            ),
-        )
+        _write(spool_dir, replace(ticket, source_name=name, size_bytes=size))
     except BaseException:
-        (spool_dir / f"{job_id}.submit.json").unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
-        video.unlink(missing_ok=True)
+        for path in (spool_dir / ticket.name, part, video):
+            path.unlink(missing_ok=True)
         raise
-    return job_id
+    return ticket.job_id
 
 
 def request(spool_dir: Path, kind: TicketKind, job_id: str) -> None:
@@ -281,7 +247,7 @@ def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
         if name.startswith(".") or not name.endswith(".json"):
             continue
         try:
-            found.append(_read(spool_dir / name))
+            found.append(read_ticket(spool_dir / name))
         except FileNotFoundError:  # acted on meanwhile
             continue
         except RecursionError:
@@ -301,7 +267,13 @@ def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
     return sorted(found, key=lambda ticket: (ticket.created_at, ticket.name))
 
 
-def _read(path: Path) -> Ticket:
+def read_ticket(path: Path) -> Ticket:
+    """Read a ticket.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: it is not one, for the reason given.
+        OSError: it cannot be read.
+    """
     named = _TICKET_NAME.fullmatch(path.name)
     if named is None:
         raise ValueError("its name is not that of a ticket")
@@ -333,6 +305,17 @@ def _write(spool_dir: Path, ticket: Ticket) -> None:
     with atomic_write(spool_dir / ticket.name) as file:
         file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
         _let_daemon_read(file.fileno(), spool_dir)
+
+
+def _make_durable(part: Path, spool_dir: Path) -> int:
+    """Sync a file that the daemon may read from now on; return its size in bytes."""
+    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        _let_daemon_read(descriptor, spool_dir)
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def _let_daemon_read(descriptor: int, folder: Path) -> None:

@@ -80,15 +80,7 @@ def test_a_time_of_acceptance_that_is_not_one_is_left_to_the_store(said: str, ke
 def test_a_submitter_may_say_when_it_accepted_a_video(tmp_path: Path) -> None:
     job_id, friday = new_job_id(), "2026-11-20T18:00:00.000000+00:00"
     spool.part_path(tmp_path, job_id).write_bytes(b"video")
-    spool.commit(
-        tmp_path,
-        job_id,
-        source=JobSource.HTTP,
-        source_name="a.mp4",
-        pipeline_id="yolo",
-        options=Options(),
-        created_at=friday,
-    )
+    spool.commit(tmp_path, Ticket(TicketKind.SUBMIT, job_id, friday, JobSource.HTTP, "a.mp4", "yolo"))
     assert [ticket.created_at for ticket in spool.tickets(tmp_path)] == [friday]
 
 

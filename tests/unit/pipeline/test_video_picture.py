@@ -46,7 +46,7 @@ def difference(image: Image, rgb: Image) -> float:
 
 def rendered(path: Path, filters: str, size: tuple[int, int]) -> Image:
     """Return the frames that the command ffmpeg makes, BGR."""
-    command = ["ffmpeg", "-v", "error", "-i", path, "-vf", filters, "-fps_mode", "passthrough"]
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-vf", filters, "-fps_mode", "passthrough"]
     raw = subprocess.check_output([*command, "-f", "rawvideo", "-pix_fmt", "bgr24", "-"])
     return np.frombuffer(raw, np.uint8).reshape(-1, size[1], size[0], 3)
 
@@ -145,7 +145,7 @@ def test_light_above_white_is_white_and_black_stays_black() -> None:
         tone_map = ToneMap(transfer, 9)
         assert tone_map(np.full((3, 70, 3), 65_535, np.uint16)).tolist() == [[[255] * 3] * 70] * 3
         assert tone_map(np.zeros((130, 3, 3), np.uint16)).max() == 0
-        grey = tone_map(np.arange(0, 65_536, 256, np.uint16).repeat(3).reshape(1, -1, 3))
+        grey = tone_map(np.arange(0, 65_536, 256, dtype=np.uint16).repeat(3).reshape(1, -1, 3))
         assert np.ptp(grey.astype(int), axis=2).max() <= 1  # grey stays grey
         assert (np.diff(grey[0, :, 0].astype(int)) >= 0).all()
 

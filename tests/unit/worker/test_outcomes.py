@@ -226,6 +226,7 @@ def test_a_failure_that_cannot_be_recorded_is_recorded_later_and_the_job_is_not_
     assert list(bench.published()) == ["a.mp4.error.json"]
 
 
+@pytest.mark.expects_error_log
 def test_putting_a_video_back_with_a_bug_counts_as_an_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object) -> None:
         raise RuntimeError("a bug")
