@@ -20,7 +20,7 @@ _FRAME = re.compile(rb'\{"frame_index": ?([0-9]+)')
 
 
 @dataclass(frozen=True)
-class Span:
+class ByteRange:
     """Some bytes of the file."""
 
     start: int
@@ -31,11 +31,11 @@ class Span:
 class Excerpt:
     """Some frames of a document."""
 
-    head: Span
+    head: ByteRange
     """From after the first brace to the bracket that opens the frames."""
-    frames: Span
+    frames: ByteRange
     """Without the last frame's comma."""
-    tail: Span
+    tail: ByteRange
     """From the bracket that closes the frames to the end."""
     next_frame: int | None
     """Index of the frame that follows, or None."""
@@ -74,11 +74,11 @@ class ResultDocument:
         start = self._find(from_frame)
         stop = end if limit is None else self._skip(start, end, limit)
         following = self._index(stop)
-        frames = Span(start, start)
+        frames = ByteRange(start, start)
         if stop > start:
             last = os.pread(self._descriptor, 2, stop - 2)
-            frames = Span(start, stop - (2 if last == b",\n" else 1))
-        return Excerpt(Span(1, self._frames_start), frames, Span(end, self.size), following)
+            frames = ByteRange(start, stop - (2 if last == b",\n" else 1))
+        return Excerpt(ByteRange(1, self._frames_start), frames, ByteRange(end, self.size), following)
 
     def _find(self, wanted: int | None) -> int:
         """Return where the first line is that has at least that frame index; None finds the line after all."""

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sidecar.client import ClientGone, ClientStalled, until_gone
-from sidecar.document import Span
+from sidecar.document import ByteRange
 from sidecar.problems import Problem
 
 CHUNK_BYTES = 256 << 10
@@ -39,7 +39,7 @@ class SplicedFileResponse(Response):
     def __init__(
         self,
         descriptor: int,
-        pieces: Sequence[bytes | Span],
+        pieces: Sequence[bytes | ByteRange],
         stall_seconds: float,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
@@ -170,7 +170,7 @@ def wants_gzip(request: Request) -> bool:
     return False
 
 
-def one_range(request: Request, size: int, validators: Validators) -> Span | None:
+def one_range(request: Request, size: int, validators: Validators) -> ByteRange | None:
     """Return the part of a file that a request wants, or None for all of it: also where it wants several parts.
 
     Raises:
@@ -189,4 +189,4 @@ def one_range(request: Request, size: int, validators: Validators) -> Span | Non
         start, end = int(found[1]), min(size, int(found[2] or size) + 1)
     if start >= end:
         raise Problem(416, f"That range is outside the file, which has {size} bytes.", headers=unsatisfiable)
-    return Span(start, end)
+    return ByteRange(start, end)

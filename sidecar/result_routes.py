@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from daemon.errors import StorageError
 from daemon.jobs import JobStatus, output_key
-from sidecar.document import ResultDocument, Span
+from sidecar.document import ByteRange, ResultDocument
 from sidecar.files import SplicedFileResponse, Validators, etag, not_modified, one_range, wants_gzip
 from sidecar.job_routes import job_id_of
 from sidecar.problems import Problem
@@ -99,7 +99,7 @@ class ResultEndpoints:
         }
         code = 200
         if span is None:
-            span = Span(0, status.st_size)
+            span = ByteRange(0, status.st_size)
         else:
             code = 206
             headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{status.st_size}"
@@ -145,13 +145,13 @@ def _of_result(record: Mapping[str, Any], status: os.stat_result, wanted: Wanted
     return Validators(tag, max(status.st_mtime, datetime.fromisoformat(record["updated_at"]).timestamp()))
 
 
-def _result_pieces(descriptor: int, first: Mapping[str, Any], wanted: WantedPart) -> list[bytes | Span]:
+def _result_pieces(descriptor: int, first: Mapping[str, Any], wanted: WantedPart) -> list[bytes | ByteRange]:
     """Return the document with some keys before its own, or a part of it."""
     document = ResultDocument(descriptor)
     if wanted.whole:
-        return [_members(first), Span(1, document.size)]
+        return [_members(first), ByteRange(1, document.size)]
     excerpt = document.excerpt(wanted.from_frame, wanted.limit)
-    frames: list[bytes | Span] = [excerpt.frames] if excerpt.frames.end > excerpt.frames.start else []
+    frames: list[bytes | ByteRange] = [excerpt.frames] if excerpt.frames.end > excerpt.frames.start else []
     return [
         _members({**first, "next_frame": excerpt.next_frame}),
         excerpt.head,
