@@ -1,4 +1,4 @@
-"""SourceKeeper: whether a stored video is still what was taken in, and the way back for one that is not."""
+"""ClaimedSources: whether a stored video is still what was taken in, and the way back for one that is not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SourceKeeper:
+class ClaimedSources:
     """Watches over the stored videos of jobs that run. Callable from any thread.
 
     Args:
