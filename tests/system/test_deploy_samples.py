@@ -425,10 +425,13 @@ def far_away(port: int, seconds: float) -> Iterator[int]:
             while True:
                 threading.Thread(target=relay, args=(server.accept()[0],), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     try:
         yield server.getsockname()[1]
     finally:
+        server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, as closing does not
+        accepting.join()
         server.close()
 
 
