@@ -143,7 +143,7 @@ def test_several_threads_give_in_order_and_an_error_comes_where_it_belongs(threa
 
 def test_few_items_are_made_ahead_in_several_threads() -> None:
     taken: list[int] = []
-    with closing(in_threads(int, (taken.append(n) or n for n in range(99)), 2)) as made:
+    with closing(in_threads(int, (taken.append(n) or n for n in range(99)), 2)) as made:  # type: ignore[type-var]
         assert next(made) == 0
         assert len(taken) == 3
     assert len(taken) == 3
