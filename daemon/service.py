@@ -16,6 +16,7 @@ from daemon.fs.atomic import sweep
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
+from daemon.ingest.put_back import ClaimedSources
 from daemon.ipc import spool
 from daemon.ipc.health import longest_scan_age_seconds
 from daemon.ipc.spool import Ticket, TicketKind
@@ -136,9 +137,8 @@ class DaemonService:
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)
-        self.worker = JobWorker(
-            self.store, self.queue, self._storage, self.intake, self.pipeline, self._outbox, settings
-        )
+        sources = ClaimedSources(settings, self.store, self._storage)
+        self.worker = JobWorker(self.store, self.queue, self._storage, sources, self.pipeline, self._outbox, settings)
         self.retention = Retention(settings, self.store, self._outbox)
         self.status = Status(
             settings,

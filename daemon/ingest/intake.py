@@ -24,7 +24,6 @@ from daemon.fs.storage import StorageService
 from daemon.ingest.claims import Claims, text_of
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
 from daemon.ingest.options_file import read_options
-from daemon.ingest.put_back import ClaimedSources
 from daemon.ingest.quarantine import quarantine
 from daemon.ingest.reconcile import reconcile
 from daemon.ingest.tickets import TicketIntake
@@ -47,7 +46,7 @@ class Intake:
     """Takes files in.
 
     One thread calls ``take``, another may call ``take_tickets``: an inbox on a share that hangs holds up no
-    submission. ``stop``, ``unchanged`` and ``put_back`` are called by any; all else before those threads start.
+    submission. ``stop`` is called by any; all else before those threads start.
 
     Args:
         settings: Folders and limits.
@@ -90,8 +89,6 @@ class Intake:
         self._dropped = Claims(settings.inbox_dir, True, store, queue, storage, self._end_copy, monotonic)
         self._submitted = Claims(self.spool_dir, False, store, queue, storage, stopping, monotonic)
         self._tickets = TicketIntake(settings, store, storage, self._submitted, known_pipelines)
-        sources = ClaimedSources(settings, store, storage)
-        self.unchanged, self.put_back = sources.unchanged, sources.put_back
 
     def stop(self) -> None:
         """End a copy that is going on; what it copied stays in the inbox."""

@@ -19,6 +19,7 @@ import pytest
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Intake
+from daemon.ingest.put_back import ClaimedSources
 from daemon.ipc import spool, spool_sweep
 from daemon.jobs import Job, JobSource, Options
 from daemon.queue import InMemoryQueueService
@@ -38,6 +39,7 @@ class Taker:
         self.queue = InMemoryQueueService()
         self.storage = LocalStorageService(self.settings.data_dir)
         self.intake = Intake(self.settings, self.store, self.queue, self.storage, PIPELINES)
+        self.sources = ClaimedSources(self.settings, self.store, self.storage)
         self.woken = threading.Event()
         self.inbox = Inbox(self.settings, self.woken.set)
         self.folder = self.settings.inbox_dir
@@ -199,8 +201,8 @@ def test_a_file_written_to_after_it_was_taken_is_noticed(taker: Taker, clip: Pat
     [job] = takes_exactly(taker, 1)
     with taker.storage.path(job.input_path).open("ab") as file:
         file.write(b"more")
-    assert not taker.intake.unchanged(job)
-    assert taker.intake.put_back(job, "It was written to.") is None
+    assert not taker.sources.unchanged(job)
+    assert taker.sources.put_back(job, "It was written to.") is None
     assert (taker.folder / "a.mp4").exists() or len(taker.jobs()) == 2
 
 

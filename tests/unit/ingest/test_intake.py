@@ -21,6 +21,7 @@ from daemon.ingest import claims, options_file, quarantine
 from daemon.ingest.claims import Claims
 from daemon.ingest.intake import Intake
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
+from daemon.ingest.put_back import ClaimedSources
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, utc_now
@@ -61,6 +62,7 @@ class Bench:
         self.intake = Intake(
             self.settings, self.store, self.queue, self.storage, PIPELINES, clock=lambda: 1_800_000_000.0
         )
+        self.sources = ClaimedSources(self.settings, self.store, self.storage)
         return self.intake.recover() + list(self.take().jobs)
 
     def drop(self, name: str, content: bytes = b"video", options: str | None = None) -> Dropped:
@@ -113,7 +115,7 @@ def test_a_dropped_file_becomes_a_stored_video_a_job_and_a_queue_entry(bench: Be
     assert bench.stored(job) == b"video"
     assert bench.queued() == [job.job_id]
     assert bench.dropped_files() == []
-    assert bench.intake.unchanged(job)
+    assert bench.sources.unchanged(job)
 
 
 def test_a_batch_keeps_its_order_and_is_one_commit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,14 +199,14 @@ def test_a_file_with_another_name_elsewhere_becomes_a_private_copy(bench: Bench)
     [job] = bench.take(dropped).jobs
     (bench.inbox.parent / "other.mp4").write_bytes(b"changed")
     assert bench.stored(job) == b"video"
-    assert bench.intake.unchanged(job)
+    assert bench.sources.unchanged(job)
 
 
 def test_from_another_disk_a_file_is_copied_and_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     another_disk(monkeypatch)
     [job] = bench.take(bench.drop("a.mp4", options='{"frame_stride": 2}')).jobs
     assert bench.stored(job) == b"video"
-    assert bench.intake.unchanged(job)
+    assert bench.sources.unchanged(job)
     assert bench.dropped_files() == []
 
 
@@ -542,9 +544,9 @@ def test_writing_to_a_stored_video_is_noticed(bench: Bench) -> None:
     dropped = bench.drop("a.mp4")
     with (bench.inbox / "a.mp4").open("ab") as writer:
         [job] = bench.take(dropped).jobs
-        assert bench.intake.unchanged(job)
+        assert bench.sources.unchanged(job)
         writer.write(b" and more")
-    assert not bench.intake.unchanged(job)
+    assert not bench.sources.unchanged(job)
 
 
 def test_options_survive_a_share_that_fails_between_them_and_their_video(
@@ -576,7 +578,7 @@ def test_options_survive_a_share_that_fails_between_them_and_their_video(
 def test_a_dropped_video_is_put_back_with_its_options(bench: Bench) -> None:
     [job] = bench.take(bench.drop("yolo/a.mp4", options='{"frame_stride": 2}')).jobs
     bench.storage.path(job.input_path).write_bytes(b"video and more")
-    assert bench.intake.put_back(job, "It was written to.") is None
+    assert bench.sources.put_back(job, "It was written to.") is None
     assert bench.dropped_files() == ["yolo/a.mp4", "yolo/a.mp4.options.json"]
     assert (bench.inbox / "yolo/a.mp4").read_bytes() == b"video and more"
 
@@ -587,7 +589,7 @@ def test_a_video_is_not_put_back_into_an_inbox_that_is_away(bench: Bench) -> Non
     away = bench.inbox.with_name("away")
     bench.inbox.rename(away)
     with pytest.raises(FileNotFoundError):
-        bench.intake.put_back(job, "It was written to.")
+        bench.sources.put_back(job, "It was written to.")
     assert not bench.inbox.exists()
     assert bench.stored(job) == b"video and more"
 
@@ -598,14 +600,14 @@ def test_a_video_is_not_put_back_onto_the_mount_point_of_a_share_that_is_away(be
     known = {str(bench.inbox): {"kind": "cifs", "point": str(bench.inbox)}}
     (bench.settings.data_dir / mounts.NAME).write_text(json.dumps(known))
     with pytest.raises(OSError, match="the inbox is offline"):
-        bench.intake.put_back(job, "It was written to.")
+        bench.sources.put_back(job, "It was written to.")
     assert bench.dropped_files() == []
 
 
 def test_a_video_is_put_back_beside_one_of_the_same_name(bench: Bench) -> None:
     [job] = bench.take(bench.drop("a.mp4")).jobs
     bench.drop("a.mp4", b"a new one")
-    bench.intake.put_back(job, "It was written to.")
+    bench.sources.put_back(job, "It was written to.")
     assert bench.dropped_files() == ["a (2).mp4", "a.mp4"]
 
 
@@ -613,7 +615,7 @@ def test_a_video_put_back_before_a_crash_leaves_no_record(bench: Bench) -> None:
     [job] = bench.take(bench.drop("a.mp4")).jobs
     bench.store.move(job.job_id, JobStatus.RUNNING)
     bench.storage.path(job.input_path).write_bytes(b"video and more")
-    bench.intake.put_back(job, "It was written to.")
+    bench.sources.put_back(job, "It was written to.")
     bench.restart()
     assert bench.store.jobs() == []
     assert bench.dropped_files() == ["a.mp4"]
@@ -624,10 +626,10 @@ def test_an_upload_that_was_written_to_keeps_its_promised_id(bench: Bench) -> No
     bench.intake.take_tickets()
     job = bench.store.get(job_id)
     bench.storage.path(job.input_path).write_bytes(b"video and more")
-    again = bench.intake.put_back(job, "It was written to.")
+    again = bench.sources.put_back(job, "It was written to.")
     assert again is not None
     assert again.job_id == job_id
-    assert bench.intake.unchanged(again)
+    assert bench.sources.unchanged(again)
 
 
 # Recovery; the kills themselves are in the integration tests.
@@ -837,7 +839,7 @@ def test_a_stored_video_whose_record_was_lost_becomes_a_job_again(bench: Bench) 
     [job] = bench.intake.reconcile()
     assert (job.job_id, job.status, job.source) == (job_id, JobStatus.PENDING, JobSource.CLI)
     assert (job.source_name, job.pipeline_id, job.size_bytes) == (f"{job_id}.mp4", "yolo_ocr", 5)
-    assert bench.intake.unchanged(job)
+    assert bench.sources.unchanged(job)
     assert bench.queued() == [job_id]
     assert {j.job_id for j in bench.store.jobs()} == {job_id, kept}
     assert bench.intake.reconcile() == []

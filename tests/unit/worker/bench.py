@@ -10,6 +10,7 @@ from daemon.errors import Interrupted
 from daemon.fs.identity import identity_of
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.intake import Intake
+from daemon.ingest.put_back import ClaimedSources
 from daemon.jobs import Claim, Job, JobSource, JobStatus, input_key, new_job_id
 from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
@@ -83,13 +84,14 @@ class Bench:
         """As after a restart."""
         self.queue = InMemoryQueueService()
         self.intake = Intake(self.settings, self.store, self.queue, self.storage, frozenset({"yolo_ocr"}))
+        self.sources = ClaimedSources(self.settings, self.store, self.storage)
         self.intake.recover()
         self.outbox = Outbox(self.outbox_dir, self.store.jobs(COMPLETED))
         self.worker = JobWorker(
             self.store,
             self.queue,
             self.storage,
-            self.intake,
+            self.sources,
             self.pipeline,
             self.outbox,
             self.settings,

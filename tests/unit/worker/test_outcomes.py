@@ -106,13 +106,13 @@ class Alone(Bench):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self.sources = Sources()
+        self.played = Sources()
         self.control = RunControl()
         self.totals: defaultdict[str, float] = defaultdict(float)
         self.attempt = Attempt(
             self.store,
             JobFiles(self.storage),
-            self.sources,
+            self.played,
             self.pipeline,
             self.outbox,
             self.control,
@@ -150,7 +150,7 @@ def test_the_wait_doubles_with_each_attempt_that_counts(alone: Alone, attempts: 
 
 def test_a_video_that_was_written_to_before_or_while_it_was_analysed_is_put_back(alone: Alone) -> None:
     for answers in ([False], [True, False]):
-        alone.sources.answers = list(answers)
+        alone.played.answers = list(answers)
         outcome = alone.attempt.run(alone.running())
         assert isinstance(outcome, PutBack)
         assert "written to" in outcome.text
@@ -162,7 +162,7 @@ def test_a_video_that_was_written_to_before_or_while_it_was_analysed_is_put_back
     ("error", "kind"), [(FileNotFoundError(errno.ENOENT, "No such file"), Failed), (OSError(errno.EIO, "Bad"), Retry)]
 )
 def test_a_video_that_cannot_be_looked_at_is_not_analysed(alone: Alone, error: OSError, kind: type[Outcome]) -> None:
-    alone.sources.answers = [error]
+    alone.played.answers = [error]
     assert isinstance(alone.attempt.run(alone.running()), kind)
     assert alone.runs() == 0
 
@@ -232,8 +232,8 @@ def test_putting_a_video_back_with_a_bug_counts_as_an_attempt(bench: Bench, monk
         raise RuntimeError("a bug")
 
     job_id = bench.add()
-    monkeypatch.setattr(bench.intake, "put_back", bug)
-    monkeypatch.setattr(bench.intake, "unchanged", lambda job: False)
+    monkeypatch.setattr(bench.sources, "put_back", bug)
+    monkeypatch.setattr(bench.sources, "unchanged", lambda job: False)
     bench.step()
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error_kind) == (PENDING, 1, ErrorKind.TRANSIENT)

@@ -267,7 +267,7 @@ def test_a_running_job_can_be_cancelled_and_the_next_runs(bench: Bench) -> None:
 
 def test_cancelling_in_the_last_moment_before_publishing_still_counts(bench: Bench) -> None:
     job_id = bench.add()
-    real = bench.intake.unchanged
+    real = bench.sources.unchanged
     calls: list[Job] = []
 
     def unchanged(job: Job) -> bool:
@@ -276,7 +276,7 @@ def test_cancelling_in_the_last_moment_before_publishing_still_counts(bench: Ben
             assert bench.worker.cancel(job_id)
         return real(job)
 
-    bench.intake.unchanged = unchanged  # type: ignore[method-assign]
+    bench.sources.unchanged = unchanged  # type: ignore[method-assign]
     bench.step()
     assert bench.job(job_id).error_kind is ErrorKind.CANCELLED
     assert list(bench.published()) == ["a.mp4.error.json"]
@@ -480,7 +480,7 @@ def test_a_video_that_cannot_be_put_back_yet_waits(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.intake, "put_back", refusing)
+        patch.setattr(bench.sources, "put_back", refusing)
         bench.step()
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error_kind) == (PENDING, 0, ErrorKind.TRANSIENT)
