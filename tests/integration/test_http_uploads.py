@@ -87,6 +87,14 @@ def test_a_file_that_is_no_mp4_is_refused_before_the_rest_is_taken(tmp_path: Pat
         assert sidecar.left_in_spool() == []
 
 
+@pytest.mark.parametrize("first", [b"wide", b"free", b"skip", b"mdat", b"moov", b"pnot"])
+def test_a_quicktime_film_without_a_file_type_box_is_taken(tmp_path: Path, first: bytes) -> None:
+    film = (8).to_bytes(4, "big") + first + random.Random(2).randbytes(5000)
+    with running_sidecar(tmp_path) as sidecar, httpx.Client(base_url=sidecar.url) as client:
+        posted = client.post("/v1/video/submit", files={"file": ("phone.mov", film)})
+        assert posted.status_code == 201
+
+
 def test_what_cannot_be_taken_is_refused_before_any_of_it_is_sent(tmp_path: Path) -> None:
     with running_sidecar(tmp_path, max_video_bytes=1_000_000) as sidecar:
         answer = sidecar.exchange(head_of(10**9, "Expect: 100-continue\r\nConnection: close\r\n"))
