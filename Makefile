@@ -75,7 +75,7 @@ coverage: install ## Run the whole test suite; at least 90 % of daemon/ and side
 smoke: install ## Ask a Dropframe for a real clip (ARGS="--base-url http://… --token …" for one that runs)
 	$(BIN)/python -m tests.system.smoke $(ARGS)
 
-audit: install ## Look for known weaknesses in what is pinned; says so where the database cannot be reached
+audit: install ## Look for known vulnerabilities in what is pinned; says so where the database cannot be reached
 	$(BIN)/python -m tools.audit
 
 format: install ## Put the code in the project's format

@@ -26,7 +26,7 @@ from ultralytics.utils.ops import scale_boxes
 
 
 class PlainDetector:
-    """Ultralytics' predict as a loop of its own functions: letterbox, torch, suppression of doubles."""
+    """Ultralytics' predict as a loop of its own functions: letterbox, torch, non-maximum suppression."""
 
     def __init__(self, weights: str) -> None:
         self._model, _ = load_checkpoint(weights, device="cpu", fuse=True)

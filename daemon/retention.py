@@ -62,7 +62,7 @@ class Expired:
 
 
 def limits(settings: Settings, kind: Kind) -> tuple[float, int]:
-    """Return the days and the bytes that are kept of a kind; 0 is no limit."""
+    """Return the days and the bytes that are kept of a kind; 0 means no limit."""
     return {
         Kind.SOURCE: (settings.keep_source_days, settings.keep_source_bytes),
         Kind.RESULT: (settings.keep_result_days, settings.keep_result_bytes),

@@ -142,20 +142,20 @@ class Settings(BaseSettings):
     )
     keep_source_bytes: Bytes = Field(
         0,
-        description="While the stored videos of ended jobs take more than this, the oldest is removed; 0 is no limit.",
+        description="While stored videos of ended jobs take more than this, the oldest is removed; 0 means no limit.",
     )
     keep_result_days: Days = Field(
         0.0,
         description="Results of jobs that completed longer ago are removed, in the outbox too; 0 keeps them for ever.",
     )
     keep_result_bytes: Bytes = Field(
-        0, description="While results take more than this, the oldest is removed, in the outbox too; 0 is no limit."
+        0, description="While results take more than this, the oldest is removed, in the outbox too; 0 means no limit."
     )
     keep_rejected_days: Days = Field(
         0.0, description="Files rejected longer ago are removed with their reasons; 0 keeps them for ever."
     )
     keep_rejected_bytes: Bytes = Field(
-        0, description="While rejected files take more than this, the oldest is removed; 0 is no limit."
+        0, description="While rejected files take more than this, the oldest is removed; 0 means no limit."
     )
 
     host: str = Field(

@@ -46,7 +46,7 @@ class State:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.storage = LocalStorageService(settings.data_dir)
-        self.spool_dir = settings.data_dir / "spool"
+        self.spool_dir = settings.spool_dir
         self.jobs = JobView(settings.data_dir, self.spool_dir)
         self.beat: Heartbeat | None = None
         self.store_problem: str | None = "The job store has not been read yet."

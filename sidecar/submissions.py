@@ -166,7 +166,7 @@ class Submissions:
     def _commit(self, ticket: Ticket, key: Path | None, holder: str | None) -> str:
         if key is not None and (other := self._keys.keep(key, ticket.job_id, holder)) != ticket.job_id:
             return other
-        # Should this fail, the key stays: a sick disk may keep the ticket all the same, and then the job has its key.
+        # Should this fail, the key stays: a failing disk may keep the ticket after all, and then the job has its key.
         return spool.commit(self._state.spool_dir, ticket)
 
     def _check_room(self, announced: int) -> None:

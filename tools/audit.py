@@ -1,7 +1,7 @@
-"""Look for known weaknesses in what constraints.txt pins: ``python -m tools.audit`` (``make audit``).
+"""Look for known vulnerabilities in what constraints.txt pins: ``python -m tools.audit`` (``make audit``).
 
 pip-audit asks a database on the network. Where that cannot be reached, or knows none of the packages, this says so
-and ends with exit code 0: nothing was found because nothing was looked at. Exit code 1: there are weaknesses.
+and ends with exit code 0: nothing was found because nothing was looked at. Exit code 1: there are vulnerabilities.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 SECONDS = 600
-SKIPPED = "SKIPPED: the database of weaknesses cannot be used from here"
+SKIPPED = "SKIPPED: the database of vulnerabilities cannot be used from here"
 
 
 def report(output: str) -> tuple[int, list[str]]:
@@ -34,7 +34,7 @@ def report(output: str) -> tuple[int, list[str]]:
         for found in package["vulns"]
     ]
     unknown = [package["name"] for package in packages if "skip_reason" in package]
-    summary = f"{len(looked_at)} packages were looked at, {len(lines)} weaknesses found"
+    summary = f"{len(looked_at)} packages were looked at, {len(lines)} vulnerabilities found"
     return int(bool(lines)), [*lines, summary + (f"; not known: {', '.join(unknown)}." if unknown else ".")]
 
 

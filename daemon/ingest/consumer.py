@@ -2,7 +2,7 @@
 
 The inbox may be on a share that hangs, so that a call into it comes back minutes later or never, and a large file
 from another disk takes minutes to copy. Both hold up this thread and nothing else: submissions, running jobs and
-the sign of life go on, and since when the folder has not answered can be told from outside.
+the heartbeat go on, and since when the folder has not answered can be told from outside.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ class Inbox:
             now: Monotonic time in seconds.
 
         Returns:
-            What can be acted on, in order of readiness, then mtime, then name. What becomes of each is told to
-            ``acknowledge``.
+            What can be acted on, in the order in which it became stable, then by mtime, then by name. What becomes of
+            each is told to ``acknowledge``.
         """
         is_new = self._root.attach()
         if not self._root.online:

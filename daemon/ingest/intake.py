@@ -78,7 +78,7 @@ class Intake:
         self._while_copying = while_copying
         self._monotonic = monotonic
         self._stopping = threading.Event()
-        self.spool_dir = settings.data_dir / "spool"
+        self.spool_dir = settings.spool_dir
         self._device = os.stat(settings.data_dir).st_dev
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._announcing = threading.Lock()

@@ -133,7 +133,7 @@ class Scanner:
                                 yield Sighting(path, identity_of(entry.stat(follow_symlinks=False)))
                 except (FileNotFoundError, NotADirectoryError):
                     good = good and folder != ""
-                except OSError as error:  # a folder that is not ours to read is no bad scan, one on a sick disk is
+                except OSError as error:  # a folder that is not ours to read does not spoil a scan, a failing disk does
                     good = good and folder != "" and error.errno != errno.EIO
                     unreadable[folder] = error.strerror or str(error)
         self._report(unreadable, everything=not start)

@@ -45,7 +45,7 @@ class TicketIntake:
         claims: Claims,
         known_pipelines: frozenset[str],
     ) -> None:
-        self._spool_dir = settings.data_dir / "spool"
+        self._spool_dir = settings.spool_dir
         self._default_pipeline = settings.default_pipeline
         self._store = store
         self._storage = storage

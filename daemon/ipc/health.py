@@ -181,7 +181,7 @@ def longest_scan_age_seconds(settings: Settings) -> float:
     return 3 * max(settings.rescan_seconds, settings.poll_seconds) + 10
 
 
-# The verdict.
+# The judgement.
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def judge(
     disk: DiskGuard | None = None,
     store_problem: str | None = None,
 ) -> dict[str, Part]:
-    """Say of each part of Dropframe whether it is well: the one verdict, told at every door.
+    """Say of each part of Dropframe whether it is well: the one judgement, shown at every door.
 
     Args:
         heartbeat: The last one; None if there is none.

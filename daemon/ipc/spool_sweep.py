@@ -18,7 +18,7 @@ def sweep(spool_dir: Path, now: float) -> int:
     """Remove what submitters that died left behind: parts nobody holds, and videos that never got a ticket.
 
     The daemon does this, now and then; nobody else has to. A submitter holds its file's lock until the ticket is
-    written, and nobody was promised anything about a file without one: a video whose ticket was set aside stays.
+    written, and nobody was promised anything about a file without one: a video whose ticket was rejected stays.
 
     Args:
         spool_dir: The spool.
@@ -60,7 +60,7 @@ def _in_use(path: str) -> bool:
 
 
 def _is_orphan(spool_dir: Path, name: str) -> bool:
-    """Tell whether a file of the spool is a video without a ticket; one that was set aside is a ticket, too."""
+    """Tell whether a file of the spool is a video without a ticket; a rejected one is a ticket, too."""
     if name.startswith(".") or not name.endswith(".mp4"):
         return False
     tickets = (folder / f"{name[:-4]}.submit.json" for folder in (spool_dir, spool_dir / BAD_FOLDER))

@@ -250,7 +250,7 @@ def _session(path: Path, device: torch.device, stream: Any) -> Any:
 
 
 def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.Tensor]:
-    """Return the boxes that a batch of pictures holds, doubles suppressed as Ultralytics' ``non_max_suppression`` does.
+    """Return the boxes that a batch of pictures holds, non-maximum suppression done as Ultralytics' does it.
 
     Args:
         output: What a YOLO gives, shape (pictures, 4 + classes, candidates): centre, width and height in pixels, then
@@ -272,12 +272,12 @@ def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.
     apart = boxes + classes[..., None] * CLASS_SHIFT
     at_once = max(1, MOST_PAIRS // max(1, count * count))
     parts = (slice(start, start + at_once) for start in range(0, len(apart), at_once))
-    kept = torch.cat([_not_doubled(apart[part], good[part], iou) for part in parts])
+    kept = torch.cat([_suppress(apart[part], good[part], iou) for part in parts])
     rows = torch.cat([boxes, scores[..., None].float(), classes[..., None], kept[..., None].float()], 2).cpu()
     return [row[row[:, 6] > 0][:MOST_BOXES, :6] for row in rows]
 
 
-def _not_doubled(boxes: torch.Tensor, good: torch.Tensor, iou: float) -> torch.Tensor:
+def _suppress(boxes: torch.Tensor, good: torch.Tensor, iou: float) -> torch.Tensor:
     """Tell which boxes stay, going from the strongest to the weakest, for many pictures at once.
 
     Args:
@@ -289,10 +289,10 @@ def _not_doubled(boxes: torch.Tensor, good: torch.Tensor, iou: float) -> torch.T
     sides = (torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])).clamp_(0)
     both = sides.prod(3)
     areas = (boxes[..., 2:] - boxes[..., :2]).prod(2)
-    doubles = (both / (areas[:, :, None] + areas[:, None] - both) > iou).triu_(1)
+    overlapping = (both / (areas[:, :, None] + areas[:, None] - both) > iou).triu_(1)
     kept = good
     while True:  # each round settles at least the strongest box that is not settled yet
-        now = good & ~(doubles & kept[:, :, None]).any(1)
+        now = good & ~(overlapping & kept[:, :, None]).any(1)
         if torch.equal(now, kept):
             return now
         kept = now

@@ -47,7 +47,7 @@ class Exported:
     stride: int
     """Input sides are multiples of this, pixels."""
     end_to_end: bool
-    """Whether it gives final boxes, so that no suppression of doubles is needed."""
+    """Whether it gives final boxes, so that it needs no non-maximum suppression."""
 
 
 def models_dir(settings: Settings) -> Path:

@@ -30,8 +30,8 @@ from daemon.pipeline.libraries import missing_library
 from daemon.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-SURROUNDINGS = TRANSIENT_DISK_ERRORS | {errno.EMFILE, errno.ENFILE}
-"""Errors of the machine's surroundings: not the video's fault, so they do not count as attempts."""
+UNAVAILABLE = TRANSIENT_DISK_ERRORS | {errno.EMFILE, errno.ENFILE}
+"""Errors of the machine, not of the video, so they do not count as attempts."""
 
 
 class Answers:
@@ -113,7 +113,7 @@ def _listen(requests: BinaryIO, work: queue.Queue[Mapping[str, Any]], stop: thre
 def _refusal(error: Exception) -> dict[str, str]:
     if isinstance(error, DropframeError):
         return {"error": type(error).__name__, "message": str(error)}
-    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+    if isinstance(error, OSError) and error.errno in UNAVAILABLE:
         return {"error": "ResourceUnavailable", "message": f"The models cannot be prepared: {error.strerror}."}
     if type(error).__name__ == "OutOfMemoryError":  # another program may hold the GPU only for now
         return {"error": "ResourceUnavailable", "message": f"The models do not fit into the GPU's memory: {error}."}
@@ -126,7 +126,7 @@ def _refusal(error: Exception) -> dict[str, str]:
 def _described(error: Exception) -> dict[str, str]:
     if isinstance(error, DropframeError):
         return {"error": type(error).__name__, "message": str(error)}
-    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+    if isinstance(error, OSError) and error.errno in UNAVAILABLE:
         return {"error": "ResourceUnavailable", "message": f"The data folder cannot be used: {error.strerror}."}
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return {"error": "PipelineDied", "message": "The pipeline ran out of memory on this video."}

@@ -80,7 +80,7 @@ class OpenVinoDetector:
 
 
 class CudaDetector:
-    """A Detector on a GPU, in half precision, a batch at a time; doubles are suppressed there, too.
+    """A Detector on a GPU, in half precision, a batch at a time; non-maximum suppression is done there, too.
 
     Args:
         weights: The checkpoint.
@@ -162,7 +162,7 @@ class Yolo:
         """
         detector: Detector
         if device == "cpu":
-            torch.set_num_threads(1)  # torch only suppresses doubles here; its threads would fight OpenVINO's
+            torch.set_num_threads(1)  # torch only does non-maximum suppression here; its threads would fight OpenVINO's
             detector = OpenVinoDetector(weights, settings)
         else:
             detector = CudaDetector(weights, device, confidence=confidence, iou=iou)

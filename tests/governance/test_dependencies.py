@@ -90,4 +90,4 @@ def test_an_audit_that_finds_a_weakness_fails_and_names_it() -> None:
         {"name": "c", "skip_reason": "not found"}]}"""
     code, lines = audit.report(found)
     assert code == 1
-    assert lines == ["a 1: CVE-1, mended in 2", "2 packages were looked at, 1 weaknesses found; not known: c."]
+    assert lines == ["a 1: CVE-1, mended in 2", "2 packages were looked at, 1 vulnerabilities found; not known: c."]
