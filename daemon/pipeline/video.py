@@ -7,7 +7,6 @@ size memory or to end a loop.
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,10 +20,11 @@ import av.filter
 import numpy as np
 from av.container import InputContainer
 
-from daemon.errors import BadVideo, TransientError
+from daemon.errors import BadVideo
 from daemon.pipeline.overlap import in_threads
 from daemon.pipeline.records import Frame, VideoInfo
 from daemon.pipeline.video_account import DecodeCount
+from daemon.pipeline.video_errors import ENCRYPTED, blame_the_disk, why_it_cannot_be_opened
 from daemon.pipeline.video_hdr import HLG, PQ
 from daemon.pipeline.video_limits import DECODERS, Limits, check_codec
 from daemon.pipeline.video_picture import Orientation, Renderer, believed_aspect
@@ -34,10 +34,6 @@ PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
 """Codecs that have a picture in every coded frame. In the others one may say that the picture before stays."""
 USUAL = Limits()
 HDR = {PQ: "pq", HLG: "hlg"}
-
-MACHINE = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE})
-"""Errors of reading that say nothing of the video."""
-BLOCK_BYTES = 1 << 20
 
 
 class Video:
@@ -85,7 +81,7 @@ class Video:
         stream, count, track = self._stream, self.count, self._tracks.get(self._stream.id)
         count.left_out = [stored_size(other, self._tracks) for other in left_out]
         if track is not None and track.encrypted:
-            raise BadVideo("The video is encrypted (DRM); Dropframe can analyse only a copy without protection.")
+            raise BadVideo(ENCRYPTED)
         context = stream.codec_context
         check_codec(context.codec.canonical_name if context else track.entry if track else None)
         self._limits.check_frames(stream.frames)
@@ -173,7 +169,7 @@ class Video:
         try:
             return next(packets, None)
         except (av.FFmpegError, ValueError) as error:  # the file ends in the middle of something
-            _blame_the_disk(self._path, error)
+            blame_the_disk(self._path, error)
             return None
 
     def _settle(self, due: int) -> None:
@@ -308,41 +304,11 @@ def _open(path: Path, limits: Limits, **options: str) -> InputContainer:
             },
         )
     except (av.FFmpegError, ValueError) as error:
-        _blame_the_disk(path, error)
-        reason = _what_is_missing(path)
-        said = f". {reason}" if reason else f" ({_words(error)})."
-        raise BadVideo(f"The video cannot be opened{said}") from error
+        blame_the_disk(path, error)
+        raise BadVideo(why_it_cannot_be_opened(path, error)) from error
     return container
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return Orientation() if matrix is None else Orientation.from_matrix(np.frombuffer(matrix, np.int32).tolist())
-
-
-def _blame_the_disk(path: Path, error: Exception) -> None:
-    """Raise if a video could not be read for a reason that is not the video's.
-
-    Raises:
-        OSError: it cannot be read just now.
-        TransientError: it could not be read a moment ago.
-    """
-    if getattr(error, "errno", None) not in MACHINE:
-        return
-    with path.open("rb") as file:  # asked of the disk itself, for FFmpeg may say so of a damaged video, too
-        while file.read(BLOCK_BYTES):
-            pass
-    raise TransientError(f"The video could not be read ({_words(error)}).") from error
-
-
-def _what_is_missing(path: Path) -> str | None:
-    """Return a sentence if a file's boxes already say why it cannot be opened."""
-    try:
-        return structure_of(path)[0].reason or None
-    except OSError:
-        return None
-
-
-def _words(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text[0].lower() + text[1:]

@@ -71,8 +71,10 @@ def test_a_cover_is_not_a_track_and_not_worth_a_word(tmp_path: Path) -> None:
     assert list(video.count.warnings()) == []
 
 
-def test_an_encrypted_film_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("movflags", ["", "+frag_keyframe+empty_moov"])
+def test_an_encrypted_film_says_so(tmp_path: Path, movflags: str) -> None:
     scheme = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00" * 16, "encryption_kid": "11" * 16}
+    scheme |= {"movflags": movflags} if movflags else {}
     with pytest.raises(BadVideo, match=r"^The video is encrypted \(DRM\); "):
         Video(encode(tmp_path / "a.mp4", moving(10), container=scheme))
     shop = make_clip(tmp_path / "b.m4v")
