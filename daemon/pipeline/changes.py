@@ -14,19 +14,15 @@ from daemon.pipeline.records import Box, Image
 THUMBNAIL_SIDE = 360
 """Shorter side, in pixels, of the small picture in which changes are looked for."""
 
-
 LEAST_THUMBNAIL = 1 / 3
 """Smallest scale of that picture, so that a letter of a large frame still covers some of its pixels."""
-
 
 CHANGE_THRESHOLD = 8
 """Difference of a thumbnail's pixels (0 to 255, any colour) that counts as a change where the picture is quiet: a digit
 of low contrast, or one that differs in colour alone, is above it."""
 
-
 NOISY_THRESHOLD = 24
 """The same where everything moves a little: coding noise on still text stays below it."""
-
 
 NOISE_FACTOR = 12
 """Between the two, more than so many times the median difference (and half a level, as differences are whole) is a

@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 CROPS_AT_ONCE = 32
 """Crops that an engine takes at most before it gives their readings, so that much text is seen to be worked on."""
 
-
 LEAST_SECONDS = 5.0
 """What Tesseract gets at least to start and to read one crop before that is given up."""
 

@@ -16,7 +16,6 @@ SYSTEM_PACKAGES = {
 }
 """Debian packages by the shared library that they hold."""
 
-
 LIBRARIES = (
     "av",
     "cv2",
