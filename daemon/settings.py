@@ -76,7 +76,9 @@ class Settings(BaseSettings):
         description="A file not known to be closed is whole once its size and mtime have not changed for this long.",
     )
     incomplete_timeout_seconds: Seconds = Field(
-        600.0, gt=0, description="An incomplete file that has stopped growing is rejected after this long."
+        600.0,
+        gt=0,
+        description="An incomplete file that has not grown for so long is taken if it holds pictures, else rejected.",
     )
     ignore: list[str] = Field(
         default_factory=list,

@@ -258,6 +258,8 @@ class TrackedFile:
         if structure.completeness is Completeness.NOT_MP4:
             return self._reject(structure.reason)
         if structure.completeness is Completeness.INCOMPLETE:
+            if quiet >= settings.incomplete_timeout_seconds and structure.usable:
+                return Stability.WHOLE  # a recorder that lost its power, say; the result tells what is missing
             if quiet >= settings.incomplete_timeout_seconds:
                 minutes = settings.incomplete_timeout_seconds / 60
                 return self._reject(
