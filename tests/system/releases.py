@@ -26,7 +26,9 @@ class Release:
 def make_release(folder: Path) -> Release:
     """Build wheel and source archive from a copy of this checkout."""
     tree = folder / "tree"
-    litter = shutil.ignore_patterns(".*_cache", ".git", ".venv", ".hypothesis", "__pycache__", "*.egg-info", "data")
+    # .coverage.* come and go while other tests run.
+    caches = (".*_cache", ".hypothesis", "__pycache__", ".coverage*", "build", "dist", "*.egg-info")
+    litter = shutil.ignore_patterns(*caches, ".git", ".venv", "data")
     shutil.copytree(ROOT, tree, ignore=litter)
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", tree],
