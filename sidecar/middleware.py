@@ -34,8 +34,8 @@ _FIXED = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range")
-TOLD_HEADERS = ("ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed")
+ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range")
+EXPOSED_HEADERS = ("ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed")
 
 
 class RequestMiddleware:
@@ -132,15 +132,8 @@ class CrossOrigin(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", "POST", "PUT"),
-            allow_headers=(
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-                "If-Modified-Since",
-                "If-None-Match",
-                "Range",
-            ),
-            expose_headers=("ETag", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"),
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -248,7 +248,9 @@ def test_a_page_of_an_allowed_site_can_read_problems_and_is_told_what_it_may_not
             assert response.status_code == status
             check_problem(response)
             assert response.headers["access-control-allow-origin"] == ok["origin"]
-            assert "location" in response.headers["access-control-expose-headers"].lower()
+            exposed = response.headers["access-control-expose-headers"].lower()
+            assert "location" in exposed
+            assert "last-modified" in exposed
             assert "origin" in response.headers["vary"].lower()
         for asks in (
             {"access-control-request-method": "DELETE"},
