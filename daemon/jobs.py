@@ -16,6 +16,8 @@ from daemon.errors import BadOptions, IllegalMove
 DEFAULT_PIPELINE = "yolo_ocr"
 MOST_FRAMES = 2**31 - 1
 """Largest value of an option."""
+JOB_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""Pattern of the ids that ``new_job_id`` makes."""
 
 
 class JobStatus(StrEnum):
@@ -170,7 +172,7 @@ def new_job_id() -> str:
 
 def is_job_id(text: str) -> bool:
     """Tell whether a text is written as ``new_job_id`` writes ids."""
-    return re.fullmatch(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+    return re.fullmatch(JOB_ID, text) is not None
 
 
 def input_key(job_id: str) -> str:

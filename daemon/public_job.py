@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.jobs import MOST_FRAMES, ErrorKind, JobSource, JobStatus
+from daemon.jobs import JOB_ID, MOST_FRAMES, ErrorKind, JobSource, JobStatus
 
 PROGRESS: Mapping[str, float] = {
     JobStatus.PENDING: 0.0,
@@ -19,7 +19,7 @@ PROGRESS: Mapping[str, float] = {
 
 JobId = Annotated[
     str,
-    Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"}),
+    Field(pattern=f"^{JOB_ID}$", json_schema_extra={"format": "uuid"}),
 ]
 Count = Annotated[int, Field(ge=0)]
 FrameNumber = Annotated[int, Field(ge=1, le=MOST_FRAMES)]

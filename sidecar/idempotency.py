@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 from daemon.fs.atomic import atomic_write, fsync_folder
+from daemon.jobs import is_job_id
 from sidecar.problems import bad_field
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class IdempotencyKeys:
@@ -48,7 +48,7 @@ class IdempotencyKeys:
             text = path.read_text("ascii")
         except (OSError, ValueError):
             return None
-        return text if _JOB_ID.fullmatch(text) else None
+        return text if is_job_id(text) else None
 
     def keep(self, path: Path, job_id: str, instead_of: str | None) -> str:
         """Give a key to a job, durably; return the job that has it.

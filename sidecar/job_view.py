@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import StoreError
-from daemon.ipc.spool import Ticket, read_ticket
+from daemon.ipc.spool import Ticket, TicketKind, read_ticket, ticket_name
 from daemon.jobs import JobStatus
 from daemon.store.job_index import JobIndex
 from daemon.store.journal_reader import JournalReader
 from daemon.store.migrations import JOBS, new_tables
 
-SUBMIT_ENDING = ".submit.json"
+SUBMIT_ENDING = ticket_name("", TicketKind.SUBMIT)
+"""Of the names of submissions, after the job's id."""
 FRESH_SECONDS = 0.1
 """A folder changed so lately may change again without another time stamp."""
 
@@ -136,7 +137,7 @@ class JobView:
         """Return how many jobs come before a pending one, 0 for the next; None for any other."""
         if record["status"] != JobStatus.PENDING:
             return None
-        pending = self.order.by_status[JobStatus.PENDING]
+        pending = self.order.ordered(JobStatus.PENDING)
         if record["sequence"]:
             return bisect_left(pending, record["sequence"])
         return len(pending) + self.waiting.positions.get(record["job_id"], 0)
@@ -144,11 +145,11 @@ class JobView:
     def queue_length(self) -> int:
         """Return how many jobs wait, those that are still tickets included."""
         new = sum(job_id not in self.order.sequences for job_id in self.waiting.records)
-        return len(self.order.by_status[JobStatus.PENDING]) + new
+        return len(self.order.ordered(JobStatus.PENDING)) + new
 
     def oldest_pending(self) -> Mapping[str, Any] | None:
         """Return the pending job that came first, or None."""
-        pending = self.order.by_status[JobStatus.PENDING]
+        pending = self.order.ordered(JobStatus.PENDING)
         if pending:
             record: Mapping[str, Any] = self._rows[str(pending[0])]
             return record
@@ -156,7 +157,7 @@ class JobView:
 
     def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs are in each status."""
-        counts = {status: len(ordered) for status, ordered in self.order.by_status.items()}
+        counts = self.order.counts()
         counts[JobStatus.PENDING] = self.queue_length()
         return counts
 
@@ -173,13 +174,13 @@ class JobView:
 
     def jobs_before(self, sequence: float, status: JobStatus | None, most: int) -> list[Mapping[str, Any]]:
         """Return the jobs with the highest sequences below one, newest first."""
-        ordered = self.order.all if status is None else self.order.by_status[status]
+        ordered = self.order.ordered(status)
         end = bisect_left(ordered, sequence)
         return [self._rows[str(s)] for s in reversed(ordered[max(0, end - most) : end])]
 
     def with_status(self, status: JobStatus) -> Iterator[Mapping[str, Any]]:
         """Go through the jobs in one status, oldest first."""
-        for sequence in list(self.order.by_status[status]):
+        for sequence in list(self.order.ordered(status)):
             yield self._rows[str(sequence)]
 
     def close(self) -> None:

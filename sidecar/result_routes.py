@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.errors import StorageError
+from daemon.ipc.spool import video_name
 from daemon.jobs import JobStatus, output_key
 from sidecar.document import ByteRange, ResultDocument
 from sidecar.files import SplicedFileResponse, Validators, etag, not_modified, one_range, wants_gzip
@@ -26,6 +27,7 @@ from sidecar.state import State
 
 log = logging.getLogger(__name__)
 
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 RETENTION = "was removed by retention (the keep settings)"
 
 
@@ -107,14 +109,15 @@ class ResultEndpoints:
 
     def _open_video(self, record: Mapping[str, Any]) -> int:
         # While its ticket waits, the video is where the upload left it; the daemon may move it between two looks.
-        for key in (record["input_path"], f"spool/{record['job_id']}.mp4"):
-            with contextlib.suppress(Problem):
-                return self._open(key)
+        with contextlib.suppress(Problem):
+            return self._open(record["input_path"])
+        with contextlib.suppress(OSError):
+            return os.open(self._state.spool_dir / video_name(record["job_id"]), READ)
         return self._open(record["input_path"], record.get("source_removed_at"))
 
     def _open(self, key: str, removed_at: str | None = None) -> int:
         try:
-            return os.open(self._state.storage.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return os.open(self._state.storage.path(key), READ)
         except (OSError, StorageError) as error:
             why = f"That file {RETENTION} at {removed_at}." if removed_at else "That file has been deleted."
             raise Problem(404, why, "file-gone") from error

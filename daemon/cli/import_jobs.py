@@ -23,6 +23,7 @@ from daemon.errors import DropframeError
 from daemon.fs.atomic import atomic_write
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import spool
+from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, input_key, output_key
 from daemon.pipeline.pipelines import get_pipeline
 from daemon.settings import Settings
@@ -132,7 +133,7 @@ class _Importer:
             raise Refused(f"Its job id came in line {lines[job_id]} already.")
         lines[job_id] = row.line
         pair = (str(given), job_id)
-        if find(job_id) or (self._spool / f"{job_id}.submit.json").exists():
+        if find(job_id) or (self._spool / spool.ticket_name(job_id, TicketKind.SUBMIT)).exists():
             self._report.known.append(pair)
             return
         job = self._job(row, job_id)

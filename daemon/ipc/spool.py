@@ -29,7 +29,7 @@ from daemon.errors import StorageError
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.identity import shown
-from daemon.jobs import Job, JobSource, Options, input_key, new_job_id, normalized_timestamp, utc_now
+from daemon.jobs import JOB_ID, Job, JobSource, Options, input_key, is_job_id, new_job_id, normalized_timestamp, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ FILE_MODE = 0o640
 UNUSABLE = frozenset({errno.EACCES, errno.ELOOP, errno.ENXIO})
 """Why a ticket cannot be opened and never will be: not ours to read, a link, a socket."""
 
-_TICKET_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(submit|cancel|retry)\.json")
+_TICKET_NAME = re.compile(rf"({JOB_ID})\.(submit|cancel|retry)\.json")
 
 
 class TicketKind(StrEnum):
@@ -50,6 +50,16 @@ class TicketKind(StrEnum):
     SUBMIT = "submit"
     CANCEL = "cancel"
     RETRY = "retry"
+
+
+def ticket_name(job_id: str, kind: TicketKind) -> str:
+    """Return the file name of a ticket."""
+    return f"{job_id}.{kind}.json"
+
+
+def video_name(job_id: str) -> str:
+    """Return the file name of a submitted video."""
+    return f"{job_id}.mp4"
 
 
 @dataclass(frozen=True)
@@ -73,12 +83,12 @@ class Ticket:
     @property
     def name(self) -> str:
         """The ticket's file name."""
-        return f"{self.job_id}.{self.kind}.json"
+        return ticket_name(self.job_id, self.kind)
 
     @property
     def video_name(self) -> str:
         """The submitted video's file name."""
-        return f"{self.job_id}.mp4"
+        return video_name(self.job_id)
 
     def to_job(self) -> Job:
         """Return the job that this submission asks for, pending and without a sequence.
@@ -103,7 +113,7 @@ class Ticket:
 
 def part_path(spool_dir: Path, job_id: str) -> Path:
     """Return where a submission's bytes are collected until it is complete."""
-    return spool_dir / f".{job_id}.mp4.part"
+    return spool_dir / f".{video_name(job_id)}.part"
 
 
 def submit(
@@ -188,10 +198,10 @@ def request(spool_dir: Path, kind: TicketKind, job_id: str) -> None:
     """Ask for a job to be cancelled or tried again.
 
     Raises:
-        StorageError: the job id is none.
+        StorageError: it is not a job id.
         OSError: the spool cannot be written.
     """
-    if _TICKET_NAME.fullmatch(f"{job_id}.{kind}.json") is None:
+    if not is_job_id(job_id):
         raise StorageError(f"{job_id!r} is not a job id.")
     spool_dir.mkdir(parents=True, exist_ok=True)
     _write(spool_dir, Ticket(kind, job_id, utc_now()))
@@ -216,7 +226,7 @@ def pending_submissions(spool_dir: Path) -> list[Ticket]:
 
 
 def done(spool_dir: Path, ticket: Ticket) -> None:
-    """Remove a ticket that was acted on; one that is gone is no error.
+    """Remove a ticket that was acted on; one that is gone is not an error.
 
     Raises:
         OSError: it cannot be removed; it will come again, so acting twice must be harmless.

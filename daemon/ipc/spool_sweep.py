@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from daemon.ipc.spool import BAD_FOLDER
+from daemon.ipc.spool import BAD_FOLDER, TicketKind, ticket_name
 
 LEFTOVER_SECONDS = 60.0
 """What nobody holds open is removed when nothing has changed it for this long."""
@@ -63,5 +63,5 @@ def _is_orphan(spool_dir: Path, name: str) -> bool:
     """Tell whether a file of the spool is a video without a ticket; a rejected one is a ticket, too."""
     if name.startswith(".") or not name.endswith(".mp4"):
         return False
-    tickets = (folder / f"{name[:-4]}.submit.json" for folder in (spool_dir, spool_dir / BAD_FOLDER))
-    return not any(ticket.exists() for ticket in tickets)
+    ticket = ticket_name(name.removesuffix(".mp4"), TicketKind.SUBMIT)
+    return not any((folder / ticket).exists() for folder in (spool_dir, spool_dir / BAD_FOLDER))
