@@ -138,7 +138,7 @@ class Submissions:
     async def _receive_new(self, request: Request, body: UploadBody, key: Path | None, holder: str | None) -> Response:
         self._check_room(int(request.headers.get("content-length", 0)))
         job_id = new_job_id()
-        part = UploadFile(spool.part_path(self._state.spool_dir, job_id), self._executor, self._settings.min_free_bytes)
+        part = UploadFile(spool.part_path(self._state.spool_dir, job_id), self._executor, self._state.disk)
         self._metrics.uploads_active += 1
         try:
             await part.open()

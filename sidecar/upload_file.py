@@ -10,7 +10,8 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 
-from daemon.fs.space import FULL, free_bytes
+from daemon.fs.moves import begin_writing
+from daemon.fs.space import FULL, DiskGuard
 from daemon.ipc.spool import FILE_MODE
 from sidecar.problems import Problem, busy
 
@@ -35,19 +36,19 @@ def storage_problem(error: OSError) -> Problem:
 
 
 class UploadFile:
-    """One upload's file. It holds a lock while it is open, by which ``spool.sweep`` knows that it is in use.
+    """One upload's file. It holds a lock while it is open, by which ``spool_sweep`` knows that it is in use.
 
     Args:
         path: Where; must not exist.
         executor: Whose threads write.
-        min_free_bytes: Free space of the disk that is never touched.
+        disk: Watches the disk that the file is on.
     """
 
-    def __init__(self, path: Path, executor: Executor, min_free_bytes: int) -> None:
+    def __init__(self, path: Path, executor: Executor, disk: DiskGuard) -> None:
         self.path = path
         self.size = 0
         self._executor = executor
-        self._min_free_bytes = min_free_bytes
+        self._disk = disk
         self._pieces: list[memoryview] = []
         self._collected = 0
         self._writing: asyncio.Future[None] | None = None
@@ -143,11 +144,9 @@ class UploadFile:
             if written:
                 pieces[0] = pieces[0][written:]
         if self.size - self._started >= START_BYTES:
-            # Linux begins to write what is dirty in the range, and waits for none of it.
-            with suppress(OSError, AttributeError):
-                os.posix_fadvise(self._descriptor, self._started, START_BYTES, os.POSIX_FADV_DONTNEED)
+            begin_writing(self._descriptor, self._started, START_BYTES)
             self._started += START_BYTES
         if self.size >= self._check_at:
             self._check_at = self.size + CHECK_BYTES
-            if free_bytes(self.path.parent) < self._min_free_bytes:
+            if self._disk.room() < 0:
                 raise disk_full()

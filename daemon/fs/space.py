@@ -26,7 +26,7 @@ def free_bytes(path: Path) -> int:
 
 
 class DiskGuard:
-    """Says whether a disk has room to spare: every comparison with ``min_free_bytes`` is this one.
+    """Says whether a disk has room to spare; nobody else compares with ``min_free_bytes``.
 
     Args:
         folder: A folder on the disk that this process may write.

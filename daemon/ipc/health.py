@@ -201,7 +201,7 @@ def judge(
     disk: DiskGuard | None = None,
     store_problem: str | None = None,
 ) -> dict[str, Part]:
-    """Say of each part of Dropframe whether it is well: the one judgement, shown at every door.
+    """Say of each part of Dropframe whether it is well: the one judgement, whoever asks.
 
     Args:
         heartbeat: The last one; None if there is none.
@@ -242,10 +242,12 @@ def _judge_daemon(heartbeat: Heartbeat | None, now: datetime) -> Part:
 
 
 def _judge_disk(disk: DiskGuard) -> Part:
-    free = disk.free()
-    if free is None:
+    try:
+        room = disk.room()
+    except OSError:
         return Part(False, "The data folder cannot be reached or written.")
-    if free < disk.least:
+    free = room + disk.least
+    if room < 0:
         return Part(False, f"{free} bytes are free, fewer than min_free_bytes ({disk.least}); make room.")
     return Part(True, f"{free} bytes are free.")
 
