@@ -106,8 +106,7 @@ def plan(settings: Settings, find: Callable[[str], Job | None], now: datetime) -
 
 def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | None]) -> Iterator[Expired]:
     """Yield the stored videos of jobs that have ended, or the results of completed ones."""
-    folder = settings.data_dir / Path(input_key("x")).parent
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(settings.videos_dir) as entries:
         for entry in entries:
             job_id = entry.name[:36]
             key = input_key(job_id) if kind is Kind.SOURCE else output_key(job_id)

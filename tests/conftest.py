@@ -137,7 +137,7 @@ def _exports(root: Path, weights: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         given = models.Weights(weights, weights.stem, models.file_sha256(weights))
         models.export(given, Settings.load(home=kept))
-    return models.models_dir(Settings.load(home=kept)) / "exported"
+    return Settings.load(home=kept).models_dir / "exported"
 
 
 @pytest.fixture(scope="module")

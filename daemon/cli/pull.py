@@ -70,7 +70,7 @@ def pull(
     wanted = official.get(name)
     if wanted is None:
         raise ModelError(f"{name!r} cannot be pulled; {', '.join(sorted(official))} can.")
-    folder = settings.data_dir / "models"
+    folder = settings.models_dir
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / f"{name}.pt", folder / f".{name}.pt.part"
     if path.exists() and file_sha256(path) == wanted.sha256:

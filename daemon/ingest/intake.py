@@ -238,7 +238,7 @@ class Intake:
         Raises:
             StoreError: the job store cannot be written.
         """
-        videos = self._storage.path(input_key("x")).parent
+        videos = self._settings.videos_dir
         videos.mkdir(parents=True, exist_ok=True)
         self.spool_dir.mkdir(parents=True, exist_ok=True)
         for leftover in videos.glob(".*.part"):

@@ -50,11 +50,6 @@ class Exported:
     """Whether it gives final boxes, so that it needs no non-maximum suppression."""
 
 
-def models_dir(settings: Settings) -> Path:
-    """Return the folder where the operator puts weights."""
-    return settings.data_dir / "models"
-
-
 def find_weights(settings: Settings) -> Weights | None:
     """Return the object weights in use, or None if there are none.
 
@@ -65,7 +60,7 @@ def find_weights(settings: Settings) -> Weights | None:
     """
     path = settings.weights
     if path is None:
-        found = sorted(models_dir(settings).glob("*.pt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+        found = sorted(settings.models_dir.glob("*.pt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
         if not found:
             return None
         path = found[-1]
@@ -138,7 +133,7 @@ def export(weights: Weights, settings: Settings) -> Exported:
     Raises:
         ModelError: the weights cannot be loaded or exported.
     """
-    folder = models_dir(settings) / "exported" / f"{weights.sha256[:16]}-v{EXPORT_VERSION}"
+    folder = settings.models_dir / "exported" / f"{weights.sha256[:16]}-v{EXPORT_VERSION}"
     if not (folder / "model.json").is_file():
         _export(weights, folder)
     about = json.loads((folder / "model.json").read_text())

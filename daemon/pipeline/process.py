@@ -66,7 +66,7 @@ def main() -> None:
     if reachable is not None:
         logging.getLogger(__name__).info("the network cannot be taken away from this process: %s", reachable)
     try:
-        _give_libraries_a_home(settings.data_dir / "models" / ".libraries")
+        _give_libraries_a_home(settings.models_dir / ".libraries")
         from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
 
         service = VideoFilePipelineService(settings)
