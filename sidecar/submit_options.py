@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import Options
 from daemon.pipeline.pipelines import Pipeline
 from sidecar.problems import Problem, bad_field, bad_fields
@@ -17,7 +18,6 @@ FIELDS = ("pipeline_id", *OPTIONS)
 """What has an effect."""
 TOLERATED = ("plugin_id", "tool")
 """What clients of other services send with each video; it is accepted and has no effect."""
-NAME_BYTES = 255
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 

@@ -19,12 +19,11 @@ from daemon.errors import Interrupted
 from daemon.fs.atomic import atomic_write, sweep
 from daemon.fs.folders import Folders
 from daemon.fs.mounts import Mount, mount_of
+from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import Job, JobSource, JobStatus
 
 RESULT = ".json"
 ERROR = ".error.json"
-LONGEST_NAME = 255
-"""Bytes that a file name may have on the file systems in use."""
 COPY_BYTES = 1 << 20
 OLD_SECONDS = 3600.0
 """Age at which an unfinished file is nobody's: others may write to the same folder, with another clock."""
@@ -58,9 +57,9 @@ class Outbox:
         if job.source is not JobSource.INBOX:
             return self._folder / f"{job.job_id}{ending}"
         *folders, name = job.source_name.split("/")
-        if len((name + ending).encode()) > LONGEST_NAME:
+        if len((name + ending).encode()) > NAME_BYTES:
             mark = f"~{job.job_id[:8]}"
-            room = LONGEST_NAME - len(ending.encode()) - len(mark)
+            room = NAME_BYTES - len(ending.encode()) - len(mark)
             name = name.encode()[:room].decode(errors="ignore") + mark
         return self._folder.joinpath(*folders, name + ending)
 
