@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from daemon.errors import DropframeError, Interrupted, SourceChanged, StoreError
 from daemon.failpoints import failpoint
@@ -27,9 +27,7 @@ from daemon.ingest.options_file import fetch_options, return_options
 from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, utc_now
 from daemon.queue import QueueService
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

@@ -7,16 +7,13 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown
 from daemon.fs.moves import remove_file
 from daemon.fs.storage import StorageService
 from daemon.jobs import Claim, ErrorKind, Identity, Job, JobSource
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from daemon.failpoints import failpoint
 from daemon.fs import mounts
@@ -18,9 +17,7 @@ from daemon.ingest.claims import sync
 from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import Claim, Identity, Job, JobSource
 from daemon.settings import Settings
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,12 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from daemon.fs.identity import identity_of
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import Claims
 from daemon.jobs import Claim, Job, JobSource, input_key, is_job_id
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

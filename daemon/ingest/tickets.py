@@ -6,7 +6,6 @@ import logging
 import os
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from daemon.errors import BadOptions
 from daemon.failpoints import failpoint
@@ -19,9 +18,7 @@ from daemon.ipc.spool import Ticket, TicketKind
 from daemon.jobs import Claim, Job, JobStatus, Options
 from daemon.logs import LogOnce
 from daemon.settings import Settings
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 
