@@ -37,6 +37,7 @@ class LogOnce:
             self._last = sentence
             self._logger.log(self._level, "%s", sentence)
 
-    def solved(self) -> None:
-        """Note that the problem is over, so that its return is logged again."""
-        self._last = None
+    def solved(self) -> bool:
+        """Note that the problem is over, so that its return is logged again; tell whether there was one."""
+        before, self._last = self._last, None
+        return before is not None

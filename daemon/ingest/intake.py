@@ -14,7 +14,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from daemon.errors import BadOptions, Interrupted, SourceChanged
 from daemon.failpoints import failpoint
@@ -32,9 +31,7 @@ from daemon.jobs import Claim, Job, JobSource, Options, input_key, new_job_id
 from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
+from daemon.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +79,6 @@ class Intake:
         self._device = os.stat(settings.data_dir).st_dev
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._announcing = threading.Lock()
-        self._paused = False
         self._log_paused = LogOnce(log)
         self._log_blocked: dict[str, LogOnce] = defaultdict(lambda: LogOnce(log))
         stopping = self._stopping.is_set
@@ -264,8 +260,6 @@ class Intake:
         with self._announcing:
             if paused:
                 self._log_paused(paused)
-            elif self._paused:
-                self._log_paused.solved()
+            elif self._log_paused.solved():
                 log.info("Taking in goes on.")
-            self._paused = paused is not None
         return paused

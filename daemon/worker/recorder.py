@@ -12,6 +12,7 @@ from daemon.failpoints import failpoint
 from daemon.fs.identity import shown
 from daemon.fs.space import FULL
 from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
+from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -76,6 +77,7 @@ class OutcomeRecorder:
         self._clock = clock
         self._unrecorded: dict[str, Outcome] = {}
         """By job id."""
+        self._log_unrecorded: dict[str, LogOnce] = defaultdict(lambda: LogOnce(log))
 
     def apply(self, job: Job, outcome: Outcome, now: float) -> None:
         """Record an outcome and act on it.
@@ -124,6 +126,7 @@ class OutcomeRecorder:
                 self.keep(job_id, outcome, error)
                 return False
             del self._unrecorded[job_id]
+            self._log_unrecorded.pop(job_id, None)
         return True
 
     def keep(self, job_id: str, outcome: Outcome, error: Exception) -> None:
@@ -135,12 +138,7 @@ class OutcomeRecorder:
             error: Why that could not be recorded. One that nobody expected is the outcome instead.
         """
         if isinstance(error, StoreError | OSError):
-            log.log(
-                logging.DEBUG if job_id in self._unrecorded else logging.WARNING,
-                "Job %s is reconciled when the job store can be used again: %s",
-                job_id,
-                error,
-            )
+            self._log_unrecorded[job_id](f"Job {job_id} is reconciled when the job store can be used again: {error}")
         else:
             log.exception("Job %s could not be recorded because of an unexpected error", job_id)
             outcome = outcome_of(error, self._settings.retry_seconds)

@@ -11,6 +11,7 @@ def test_a_reason_is_logged_once_until_it_changes_or_is_solved(caplog: pytest.Lo
     once = LogOnce(logging.getLogger("a"))
     for sentence in ("full", "full", "gone", "gone"):
         once(sentence)
-    once.solved()
+    assert once.solved()
+    assert not once.solved()
     once("gone")
     assert [record.message for record in caplog.records] == ["full", "gone", "gone"]
