@@ -146,7 +146,7 @@ def _try_parent(folder: Path) -> str | None:
 
 
 def _try_folder(folder: Path, home: Path) -> str | None:
-    probe = folder / f".dropframe-selftest-{os.getpid()}"
+    probe = folder / f".dropframe-preflight-{os.getpid()}"
     try:
         if not folder.exists() and not folder.resolve().is_relative_to(home.resolve()):
             # It may be on a share that is not mounted yet; made here, it would hide that for ever.

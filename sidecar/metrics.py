@@ -126,20 +126,20 @@ def _jobs(state: State) -> Iterator[Metric]:
 def _daemon(state: State) -> Iterator[Metric]:
     ready = {(name,): float(part.ok) for name, part in state.health().items()}
     yield _gauge("ready", "1 for each part that works.", ready, ["part"])
-    beat, now = state.beat, datetime.now(UTC)
-    if beat is None:
+    heartbeat, now = state.heartbeat, datetime.now(UTC)
+    if heartbeat is None:
         return
-    age, scan = beat.age_seconds(now), beat.scan_age_seconds(now)
+    age, scan = heartbeat.age_seconds(now), heartbeat.scan_age_seconds(now)
     yield _gauge("daemon_sign_of_life_age_seconds", "Age of the daemon's last heartbeat.", {(): age})
     if scan is not None:
         yield _gauge("inbox_scan_age_seconds", "Age of the last good scan of the inbox.", {(): scan})
-    waiting, overflows = beat.inbox.waiting_count, beat.inbox.overflows
+    waiting, overflows = heartbeat.inbox.waiting_count, heartbeat.inbox.overflows
     yield _gauge("inbox_waiting_files", "Files in the inbox that are not complete yet.", {(): waiting})
     yield _counter("inbox_overflows_total", "Overflows of file events.", {(): overflows})
-    yield _gauge("daemon_paused", "1 while neither intake nor jobs run.", {(): beat.paused is not None})
-    speed = beat.running.frames_per_second if beat.running else 0.0
+    yield _gauge("daemon_paused", "1 while neither intake nor jobs run.", {(): heartbeat.paused is not None})
+    speed = heartbeat.running.frames_per_second if heartbeat.running else 0.0
     yield _gauge("frames_per_second", "Frames per second of the running job.", {(): speed})
-    stages = {(name,): value for name, value in sorted(beat.stage_seconds_total.items())}
+    stages = {(name,): value for name, value in sorted(heartbeat.stage_seconds_total.items())}
     yield _counter("stage_seconds_total", "Busy seconds of each stage.", stages, ["stage"])
-    for name, value in sorted(beat.counters.items()):
+    for name, value in sorted(heartbeat.counters.items()):
         yield _counter(f"daemon_{name}", "Counted by the daemon since its start.", {(): value})

@@ -43,8 +43,8 @@ class ServiceEndpoints:
     async def pipelines(self, request: Request) -> Response:
         """List the pipelines."""
         default = self._state.settings.default_pipeline
-        beat = self._state.beat
-        lacking = beat is not None and beat.lacks_object_weights(datetime.now(UTC))
+        heartbeat = self._state.heartbeat
+        lacking = heartbeat is not None and heartbeat.lacks_object_weights(datetime.now(UTC))
         listed = [
             {
                 "pipeline_id": name,

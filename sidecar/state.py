@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
 """Time between two looks at the job store and the spool: how late a change can be seen."""
-BEAT_SECONDS = 0.5
+HEARTBEAT_SECONDS = 0.5
 """Time between two looks at the daemon's heartbeat."""
 MISS_SECONDS = 0.01
 """Least time between two extra looks for ids that are not known."""
@@ -48,13 +48,13 @@ class State:
         self.storage = LocalStorageService(settings.data_dir)
         self.spool_dir = settings.spool_dir
         self.jobs = JobView(settings.data_dir, self.spool_dir)
-        self.beat: Heartbeat | None = None
+        self.heartbeat: Heartbeat | None = None
         self.store_problem: str | None = "The job store has not been read yet."
         self.stopping = False
         self._log_problem = LogOnce(log, logging.ERROR)
         self._changed = asyncio.Event()
         self._public: dict[str, tuple[bytes, str]] = {}
-        self._beat_due = 0.0
+        self._heartbeat_due = 0.0
         self._looked = 0.0
 
     # Keeping up.
@@ -67,12 +67,12 @@ class State:
             force: Look at the spool even if it seems unchanged.
         """
         news = False
-        if now >= self._beat_due:
-            self._beat_due = now + BEAT_SECONDS
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT_SECONDS
             notify("WATCHDOG=1")
-            before = self.beat
-            self.beat = health.read(self.settings.data_dir) or before  # its age tells when it cannot be read
-            news = before != self.beat
+            before = self.heartbeat
+            self.heartbeat = health.read(self.settings.data_dir) or before  # its age tells when it cannot be read
+            news = before != self.heartbeat
         try:
             news |= self.jobs.refresh(force)
         except StoreError as error:
@@ -140,7 +140,7 @@ class State:
         return to_public(record, self.jobs.queue_position(record), self._running_facts(record))
 
     def _running_facts(self, record: Mapping[str, Any]) -> RunningFacts | None:
-        running = self.beat.running if self.beat else None
+        running = self.heartbeat.running if self.heartbeat else None
         if record["status"] != JobStatus.RUNNING or running is None or running.job_id != record["job_id"]:
             return None
         return RunningFacts(running.frames_processed, running.frames_total, running.frames_per_second)
@@ -172,4 +172,4 @@ class State:
     def health(self) -> dict[str, Part]:
         """Say of each part whether it is well."""
         now = datetime.now(UTC)
-        return judge(self.beat, self.settings, now, disk=self.disk, store_problem=self.store_problem)
+        return judge(self.heartbeat, self.settings, now, disk=self.disk, store_problem=self.store_problem)
