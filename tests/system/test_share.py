@@ -232,7 +232,7 @@ def test_a_share_that_hangs_does_not_keep_the_daemon_from_ending(tmp_path: Path)
         fuse.hang()
         wait_for(lambda: online(daemon) is False, 60)
         daemon.stop()
-        assert "the inbox does not answer" in daemon.log()
+        assert "The inbox does not answer" in daemon.log()
 
 
 def test_a_start_on_a_share_that_hangs_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_copy_that_a_kill_cut_off_is_done_again_beside_other_work(tmp_path: Pa
         daemon.kill()
         assert not list(videos.glob("*.mp4"))
         daemon.start()
-        wait_for(lambda: (beat := daemon.beat()) and beat.inbox.online, 60, "it gave no sign of life")
+        wait_for(lambda: (beat := daemon.beat()) and beat.inbox.online, 60, "there was no heartbeat")
         wait_for(lambda: any(videos.glob(".*.part")), 60, "the copy did not begin again")
         fuse.hang()
         submit(daemon, clip, "submitted.mp4")
@@ -309,7 +309,7 @@ def test_a_large_batch_on_another_disk_holds_up_no_submission(tmp_path: Path, cl
         wait_for(lambda: daemon.job("submitted.mp4"), 60)
         here = len(list(videos.glob("*.mp4")))
         assert here < many, "the submission waited for the whole batch"
-        assert online(daemon) is not None, "no sign of life during the copies"
+        assert online(daemon) is not None, "no heartbeat during the copies"
         wait_for(lambda: len(list(videos.glob("*.mp4"))) == many + 1, 120)
         assert Counter(job.source_name for job in daemon.jobs()).most_common(1)[0][1] == 1
         daemon.stop()

@@ -132,7 +132,7 @@ def test_a_sick_data_disk_is_waited_for_and_the_job_goes_on_where_it_was(
         answer = home.upload(clip, refused)
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text
         assert answer.headers["retry-after"]
-        wait_for(lambda: "is put right when the job store can be used again" in daemon.log()[before:], 60)
+        wait_for(lambda: "is reconciled when the job store can be used again" in daemon.log()[before:], 60)
         wait_for(lambda: TOLD_OF_DATA[sickness] in home.problem(), 60, "nobody is told")
         assert {job.attempts for job in daemon.jobs() if job.source_name == answered} <= {0}, "a job was started"
     well = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Harness: real processes, real videos, and kill -9 at seeded moments and at every crash point."""
+"""Harness: real processes, real videos, and kill -9 at seeded moments and at every failpoint."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ POINTS = {
     "journal.created": "segments",
     "spool.renamed": "upload",
 }
-"""What must happen for each crash point to be passed. The sidecar passes those of ``upload``."""
+"""What must happen for each failpoint to be passed. The sidecar passes those of ``upload``."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
 OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""
@@ -66,7 +66,7 @@ END_SECONDS = 600.0
 
 
 def points_in_code() -> set[str]:
-    """Return the name of every crash point in the product."""
+    """Return the name of every failpoint in the product."""
     files = [p for package in ("daemon", "sidecar") for p in (ROOT / package).rglob("*.py")]
     return {name for p in files for name in re.findall(r'failpoint\("([^"]+)"\)', p.read_text())}
 
@@ -97,7 +97,7 @@ class Report:
 
     seed: int
     kills: Counter[str] = field(default_factory=Counter)
-    """By what was killed, and by crash point."""
+    """By what was killed, and by failpoint."""
     videos: Counter[str] = field(default_factory=Counter)
     looks: Counter[str] = field(default_factory=Counter)
     """How often the reader read what."""
@@ -187,7 +187,7 @@ class Harness:
         self.report.problems += account.problems()
         lines = self._daemon.log().splitlines()
         for number, line in enumerate(lines):
-            if "Traceback" in line or "set aside" in line or "damaged" in line:
+            if "Traceback" in line or "was moved to bad" in line or "damaged" in line:
                 self.report.problems.append("the log says:\n" + "\n".join(lines[number - 3 : number + 40]))
         self.report.videos = self._ledger.counts()
         self.report.seconds = time.monotonic() - begun
@@ -212,7 +212,7 @@ class Harness:
             return {Path(name).name.removesuffix(".mp4.json"): text for name, text in daemon.results().items()}
 
     def _plan(self, count: int) -> list[str]:
-        """Return what is killed how: each crash point about as often as a third allows, the rest at random."""
+        """Return what is killed how: each failpoint about as often as a third allows, the rest at random."""
         chance = random.Random(self._seed)
         points = [point for point in POINTS if POINTS[point] != "upload"]
         chosen = points * max(1, count // 3 // len(points))
@@ -257,7 +257,7 @@ class Harness:
         wait_for(lambda: not alive(pipeline), 10)
 
     def _kill_at(self, point: str, chance: random.Random) -> str:
-        """Let a daemon or its pipeline process die at a crash point; return who did where."""
+        """Let a daemon or its pipeline process die at a failpoint; return who did where."""
         if self._running():
             self._daemon.kill()
         number = chance.randrange(OFTEN.get(point, 1)) + 1
