@@ -60,7 +60,7 @@ hostile: install ## 3,000 damaged videos through the daemon, 20,000 through the 
 soak: install ## Run as people do with one random fault a minute (MINUTES=15)
 	$(BIN)/python -m tests.system.soak --minutes $(or $(MINUTES),15) $(ARGS)
 
-crash-long: install ## Kill everything 1,000 times, at random and at every crash point (an hour; ARGS="--seed 7")
+crash-long: install ## Kill everything 1,000 times, at random and at every failpoint (an hour; ARGS="--seed 7")
 	$(BIN)/python -m tests.system.crash --cycles 1000 $(ARGS)
 	ANSWER_KILLS=500 ORDER_JOBS=200 $(BIN)/pytest -s -k "answer or order" \
 		tests/system/faults/test_worker.py tests/system/crash/test_order.py

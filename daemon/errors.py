@@ -19,7 +19,7 @@ DropframeError
     ├── TransientError        trying again may help; counted, three attempts in all
     │   ├── PipelineDied      the pipeline process ended, or was ended for its memory
     │   └── PipelineStalled   no frame came for ``stall_seconds``
-    ├── ResourceUnavailable     disk full, outbox away: tried again without counting
+    ├── ResourceUnavailable   disk full, outbox away: tried again without counting
     ├── SourceChanged         the video was written to while it was analysed
     ├── Cancelled             a person cancelled the job
     └── Interrupted           Dropframe is stopping; the job goes back to the queue

@@ -115,9 +115,9 @@ class InboxConsumer:
                 self._log_error.solved()
                 wait = self.inbox.next_due(self._clock())
             except (OSError, StoreError) as error:
-                self._log_error(f"taking in goes on after an error: {error}")
+                self._log_error(f"Taking in goes on after an error: {error}")
             except Exception:
-                log.exception("taking in goes on after an unexpected error")
+                log.exception("Taking in goes on after an unexpected error")
             self._woken.wait(wait)
         self.inbox.shutdown()
 

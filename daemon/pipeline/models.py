@@ -110,7 +110,7 @@ def load_checkpoint(weights: Weights) -> Any:
     """Return the torch module of a detector, on the CPU, ready for inference.
 
     Raises:
-        ModelError: the file is no Ultralytics checkpoint, or not for detection.
+        ModelError: the file is not an Ultralytics checkpoint, or not for detection.
     """
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
     from ultralytics.nn.tasks import load_checkpoint as load  # takes seconds to import

@@ -77,7 +77,9 @@ def all_pipelines() -> Mapping[str, Pipeline]:
         except Exception as error:
             raise MachineError(f"The pipeline {entry.name!r} ({entry.value}) cannot be loaded: {error}.") from error
         if not isinstance(pipeline, Pipeline) or pipeline.pipeline_id in found or not _is_name(pipeline.pipeline_id):
-            raise MachineError(f"{entry.value} is no Pipeline of its own name; ask its author, or uninstall it.")
+            raise MachineError(
+                f"{entry.value} is not a Pipeline with a name of its own; ask its author, or uninstall it."
+            )
         found[pipeline.pipeline_id] = pipeline
     return found
 

@@ -44,7 +44,7 @@ class Video:
         limits: What is refused.
 
     Raises:
-        BadVideo: it is no MP4, holds no video, uses an unknown codec, is encrypted, or is over a limit; from
+        BadVideo: it is not an MP4, holds no video, uses an unknown codec, is encrypted, or is over a limit; from
             ``frames()``, too, if most of it cannot be decoded.
         OSError: it cannot be read, and not for what is in it; ``frames()`` may raise this, too.
         TransientError: the same, but it can be read again now.

@@ -83,7 +83,7 @@ def test_an_audit_that_could_look_at_nothing_says_so_and_is_no_failure() -> None
     assert audit.report("") == (0, [f"{audit.SKIPPED}."])
 
 
-def test_an_audit_that_finds_a_weakness_fails_and_names_it() -> None:
+def test_an_audit_that_finds_a_vulnerability_fails_and_names_it() -> None:
     found = """{"dependencies": [
         {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"], "aliases": []}]},
         {"name": "b", "version": "1", "vulns": []},

@@ -202,7 +202,7 @@ def test_a_key_whose_upload_was_never_answered_is_given_anew(tmp_path: Path) -> 
         again = httpx.put(sidecar.url + "/v1/video/submit/a", content=VIDEO, headers=sent)
         assert first.status_code == 201
         assert first.json()["job_id"] == again.json()["job_id"]
-        # What the kill left is no submission, and is removed once it is surely nobody's.
+        # What the kill left is not a submission, and is removed once it is surely nobody's.
         assert len(spool.tickets(sidecar.spool)) == 1
         assert sweep(sidecar.spool, time.time() + LEFTOVER_SECONDS + 1) == 1
         assert len(sidecar.left_in_spool()) == 2
@@ -238,7 +238,7 @@ def test_uploads_are_taken_where_the_spool_alone_is_writable(tmp_path: Path) -> 
             assert httpx.get(sidecar.url + "/readyz").json()["parts"]["disk"]["ok"]
 
 
-def test_a_submission_that_was_set_aside_keeps_its_video(tmp_path: Path) -> None:
+def test_a_submission_whose_ticket_was_rejected_keeps_its_video(tmp_path: Path) -> None:
     job_id = new_job_id()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / f"{job_id}.submit.json").write_text("{}")

@@ -177,7 +177,7 @@ class Daemon:
         self.check_nothing_left()
 
     def wait_killed(self, seconds: float = 60.0) -> None:
-        """Wait until a crash point has killed it."""
+        """Wait until a failpoint has killed it."""
         assert self.process is not None
         assert self.process.wait(seconds) == -signal.SIGKILL, self.log()
         self.check_nothing_left()

@@ -1,7 +1,7 @@
 """A soak: ``python -m tests.system.soak --minutes 15`` (``make soak MINUTES=15``).
 
 Dropframe runs as people run it, fed with clips by the inbox and by uploads, and one random fault comes a minute:
-kills in the first half, faults of the surroundings all the time. In the second half the same processes live on, so
+kills in the first half, faults of the environment all the time. In the second half the same processes live on, so
 that their descriptors and memory can be measured. At the end every video must have come to its one end.
 """
 
@@ -215,14 +215,14 @@ class Soak:
             time.sleep(0.5)
 
     def _disturb(self, fill: Callable[[], Path] | None) -> None:
-        surroundings: list[Callable[[], None]] = [
+        environment: list[Callable[[], None]] = [
             self._inbox_away,
             self._outbox_away,
             self._pause,
             self._clock_jumps,
         ]
         if fill is not None:
-            surroundings.append(lambda: self._disk_full(fill))
+            environment.append(lambda: self._disk_full(fill))
         kills: list[Callable[[], None]] = [
             lambda: self._kill("daemon"),
             lambda: self._kill("sidecar"),
@@ -237,7 +237,7 @@ class Soak:
                 continue
             due += self._every
             early = now < begun + self._seconds / 2
-            fault = self._chance.choice(kills if early and self._chance.random() < 0.7 else surroundings)
+            fault = self._chance.choice(kills if early and self._chance.random() < 0.7 else environment)
             fault()
             self._wait_well()
 

@@ -92,12 +92,12 @@ def test_an_options_file_is_followed(daemon: Daemon, clip: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("text.mp4", b"I am no video, whatever my name says.\n" * 10, "MP4"),
+        ("text.mp4", b"I am not a video, whatever my name says.\n" * 10, "MP4"),
         ("nowhere/c.mp4", None, "There is no pipeline"),
         ("c.mkv", None, "MP4"),
     ],
 )
-def test_a_file_that_cannot_be_a_job_is_set_aside_with_the_reason(
+def test_a_file_that_cannot_be_a_job_is_rejected_with_the_reason(
     daemon: Daemon, clip: Path, tmp_path: Path, name: str, content: bytes | None, reason: str
 ) -> None:
     source = tmp_path / "source"

@@ -87,7 +87,7 @@ def test_it_ends_in_time_while_models_are_loaded(tmp_path: Path, short_clip: Pat
 
 
 @pytest.mark.slow
-def test_each_crash_point_is_survived_with_one_result(tmp_path: Path, short_clip: Path) -> None:
+def test_each_failpoint_is_survived_with_one_result(tmp_path: Path, short_clip: Path) -> None:
     (tmp_path / "inbox").mkdir()
     with running(tmp_path, ready=False) as daemon:
         daemon.kill()

@@ -15,7 +15,7 @@ SEED = int(os.environ.get("CRASH_SEED", "20261121"))
 """The same in every run, so that a failure can be looked into; the long run takes a new one each time."""
 
 
-def test_every_crash_point_in_the_code_is_one_at_which_the_harness_kills() -> None:
+def test_every_failpoint_in_the_code_is_one_at_which_the_harness_kills() -> None:
     assert points_in_code() == set(POINTS)
 
 

@@ -1,4 +1,4 @@
-"""Faults of the surroundings (group H, and A13): limits, clocks, logs, ports, many jobs at start, a short soak."""
+"""Faults of the environment (group H, and A13): limits, clocks, logs, ports, many jobs at start, a short soak."""
 
 from __future__ import annotations
 
@@ -223,11 +223,11 @@ def test_10_000_jobs_are_there_within_five_seconds_of_work(tmp_path: Path, clip:
     for job in jobs:
         os.link(clip, data / job.input_path)
     with running(tmp_path, ready=False) as daemon:
-        wait_for(lambda: daemon.beat(), 60, "it gave no sign of life")
+        wait_for(lambda: daemon.beat(), 60, "there was no heartbeat")
         # Processor time, as the machine may be busy with other tests; the interpreter's own start is in it.
         ticks = sum(int(n) for n in Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[11:13])
         seconds = ticks / os.sysconf("SC_CLK_TCK")
-        print(f"10,000 jobs: the first sign of life after {seconds:.1f} s of processor time")
+        print(f"10,000 jobs: the first heartbeat after {seconds:.1f} s of processor time")
         assert seconds < 5
         beat = daemon.beat()
         assert beat is not None

@@ -83,15 +83,15 @@ def test_a_registered_pipeline_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("raise RuntimeError('a library is missing')", "cannot be loaded: a library is missing"),
         ("", "cannot be loaded"),
-        ("MINE = 3", "is no Pipeline of its own name"),
+        ("MINE = 3", "is not a Pipeline with a name of its own"),
         (
             "from daemon.pipeline.pipelines import Pipeline\nMINE = Pipeline('yolo', '', lambda loaded: [])",
-            "is no Pipeline of its own name",
+            "is not a Pipeline with a name of its own",
         ),
         *(
             (
                 f"from daemon.pipeline.pipelines import Pipeline\nMINE = Pipeline({name!r}, '', lambda loaded: [])",
-                "is no Pipeline of its own name",
+                "is not a Pipeline with a name of its own",
             )
             for name in ("rejected", ".hidden", "a/b", "")
         ),
