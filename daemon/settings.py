@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     )
     max_video_bytes: Bytes = Field(100_000_000_000, gt=0, description="Largest video accepted.")
     min_free_bytes: Bytes = Field(
-        500_000_000, description="With less free space than this on the data disk, taking in and running pause."
+        500_000_000, description="With less free space than this on the data disk, intake and running jobs pause."
     )
 
     default_pipeline: str = Field("yolo_ocr", description="Pipeline of files dropped into the inbox itself.")

@@ -101,7 +101,7 @@ class Status:
         store: Says whether it can be written.
         queue: Says how many jobs wait.
         consumer: Says how watching the inbox goes.
-        intake: Says whether taking in is paused.
+        intake: Says whether intake is paused.
         worker: Says what runs, and what was done since the start.
         pipeline: Says which models are loaded.
         outbox: Says whether results can be published.

@@ -76,7 +76,10 @@ JOB_ID = _parameter("path", "job_id", TEXT, "From the answer to a submission.")
 IF_NONE_MATCH = _parameter("header", "If-None-Match", TEXT, "An ETag; the answer is 304 if nothing has changed.")
 IF_MODIFIED_SINCE = _parameter("header", "If-Modified-Since", TEXT, "The same by time; If-None-Match wins.")
 RANGE = _parameter(
-    "header", "Range", {"type": "string", "format": "byte-range"}, "One range, such as bytes=0-1023; more get it all."
+    "header",
+    "Range",
+    {"type": "string", "format": "byte-range"},
+    "One range, such as bytes=0-1023; several get the whole file.",
 )
 KEY = _parameter(
     "header",

@@ -34,7 +34,7 @@ def unknown_fields(names: Iterable[str], known: Collection[str]) -> dict[str, st
 
 def _not_known(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, known, 1)
-    advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    advice = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
     return f"There is no field {name} ({advice})."
 
 

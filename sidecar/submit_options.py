@@ -54,7 +54,7 @@ def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipel
     pipeline_id = values.get("pipeline_id", "").strip() or default
     if pipeline_id not in pipelines:
         known = ", ".join(sorted(pipelines))
-        raise Problem(404, f"There is no such pipeline; there are {known}.", "unknown-pipeline")
+        raise Problem(404, f"There is no such pipeline; the pipelines are {known}.", "unknown-pipeline")
     warnings = tuple(f"{name} has no effect; pipeline_id chooses the pipeline." for name in TOLERATED if name in values)
     return SubmitOptions(pipeline_id, Options.from_mapping(numbers), warnings)
 

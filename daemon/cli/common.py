@@ -38,7 +38,7 @@ err = PatientConsole(stderr=True, highlight=False)
 HomeOption = Annotated[
     Path | None, typer.Option(help="Folder with inbox, outbox and data (default: the current folder).")
 ]
-WeightsOption = Annotated[Path | None, typer.Option(help="Object weights, an Ultralytics .pt.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Object weights: an Ultralytics .pt file.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

@@ -37,13 +37,13 @@ app = typer.Typer()
 def import_jobs_command(
     dump: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dump of the table: CSV or JSON.")],
     base: Annotated[
-        Path | None, typer.Option(help="Folder of relative paths in the dump (default: the dump's own).")
+        Path | None, typer.Option(help="Folder that relative paths in the dump start from (default: the dump's own).")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take over the job table of another service (docs/migration.md). The daemon must not be running.
+    """Import the job table of another service (docs/migration.md). The daemon must not be running.
 
     Doing it a second time changes nothing. The exit code is 1 if a row was refused; the others are taken over.
     """

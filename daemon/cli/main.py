@@ -44,7 +44,7 @@ from daemon.ipc.process import keep_standard_files_open
 from daemon.logs import setup_logging
 
 app = typer.Typer(
-    help="Drop a video into a folder, get what is in every frame as one JSON file.",
+    help="Drop a video into a folder and get one JSON file that says what is in every frame.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no such job, 4 wrong state, 5 machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -80,7 +80,7 @@ class Claims:
         reason = self._held.get(dropped.identity.lasting)
         if reason is not None:
             now = self._clock()
-            due = self._retry_at or now  # it may have passed while taking in is paused
+            due = self._retry_at or now  # it may have passed while intake is paused
             return Blocked(dropped, reason, due if due > now else now + RETRY_SECONDS)
         if dropped.identity in self._left_behind:
             return Ignored(dropped, "It was taken in; it is still here because it could not be removed.")

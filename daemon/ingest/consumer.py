@@ -25,7 +25,7 @@ from daemon.settings import Settings
 log = logging.getLogger(__name__)
 
 ERROR_SECONDS = 1.0
-"""Wait after taking in went wrong."""
+"""Wait after intake went wrong."""
 SILENT_SECONDS = 15.0
 """An inbox that has not answered for so long is offline."""
 
@@ -115,9 +115,9 @@ class InboxConsumer:
                 self._log_error.solved()
                 wait = self.inbox.next_due(self._clock())
             except (OSError, StoreError) as error:
-                self._log_error(f"Taking in goes on after an error: {error}")
+                self._log_error(f"Intake goes on after an error: {error}")
             except Exception:
-                log.exception("Taking in goes on after an unexpected error")
+                log.exception("Intake goes on after an unexpected error")
             self._woken.wait(wait)
         self.inbox.shutdown()
 

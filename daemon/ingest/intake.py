@@ -256,10 +256,10 @@ class Intake:
     def short_of_space(self) -> str | None:
         """Return why nothing is taken in at the moment, or None. Callable from any thread; a change is logged."""
         shortage = self._disk.shortage()
-        paused = f"Taking in is paused. {shortage} It goes on by itself." if shortage else None
+        paused = f"Intake is paused. {shortage} It resumes by itself." if shortage else None
         with self._announcing:
             if paused:
                 self._log_paused(paused)
             elif self._log_paused.solved():
-                log.info("Taking in goes on.")
+                log.info("Intake resumes.")
         return paused

@@ -237,7 +237,7 @@ def _judge_daemon(heartbeat: Heartbeat | None, now: datetime) -> Part:
     if heartbeat.state != "running":
         return Part(False, f"The daemon is {heartbeat.state}.")
     if heartbeat.paused:
-        return Part(False, "The daemon has paused taking in and running; its log and dropframe health say why.")
+        return Part(False, "The daemon has paused intake and running jobs; its log and dropframe health say why.")
     return Part(True, f"The daemon's last heartbeat is {age:.1f} s old.")
 
 

@@ -96,7 +96,7 @@ def get_pipeline(pipeline_id: str) -> Pipeline:
     """
     known = all_pipelines()
     if pipeline_id not in known:
-        raise BadOptions(f"There is no pipeline {pipeline_id!r}; there are {', '.join(sorted(known))}.")
+        raise BadOptions(f"There is no pipeline {pipeline_id!r}; the pipelines are {', '.join(sorted(known))}.")
     return known[pipeline_id]
 
 

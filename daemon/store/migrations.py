@@ -100,7 +100,7 @@ def downgrade(tables: Tables, version: int) -> Tables:
         SettingsError: there is no such version.
     """
     if not 1 <= version <= SCHEMA_VERSION:
-        raise SettingsError(f"There is no schema version {version}; there are 1 to {SCHEMA_VERSION}.")
+        raise SettingsError(f"There is no schema version {version}; the versions are 1 to {SCHEMA_VERSION}.")
     tables = copy.deepcopy(tables)
     for present in range(SCHEMA_VERSION, version, -1):
         tables = STEPS_BACK[present](tables)

@@ -1,4 +1,4 @@
-"""Disks that are full or away: nothing is lost, nothing is run twice, and it goes on by itself."""
+"""Disks that are full or away: nothing is lost, nothing is run twice, and work resumes by itself."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_data_disk_that_is_nearly_full_pauses_and_goes_on_by_itself(
         wait_for(lambda: readiness().status_code == 200)
         ballast = fill(small_data, leave=500_000)
         daemon.drop(clip)
-        wait_for(lambda: "Taking in is paused" in daemon.log(), 60)
+        wait_for(lambda: "Intake is paused" in daemon.log(), 60)
         answer = upload()
         assert (answer.status_code, answer.headers["content-type"]) == (507, "application/problem+json")
         assert "The disk is too full for this video" in answer.json()["detail"]
@@ -130,7 +130,7 @@ def test_a_data_disk_that_is_nearly_full_pauses_and_goes_on_by_itself(
         assert "fewer than min_free_bytes (1000000); make room" in told.json()["parts"]["disk"]["detail"]
         health = dropframe(tmp_path, "health")
         assert health.returncode == 1
-        assert "(min_free_bytes). Make room, or lower it. It goes on by itself." in health.stdout + health.stderr
+        assert "(min_free_bytes). Make room, or lower it. It resumes by itself." in health.stdout + health.stderr
         assert (daemon.inbox / "clip.mp4").exists()
         assert daemon.jobs() == []
         ballast.unlink()

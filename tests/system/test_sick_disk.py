@@ -109,7 +109,7 @@ def undisturbed(home: Home, long: Path) -> bytes:
 
 TOLD_OF_DATA = {
     DEAD: "The data folder cannot be reached or written",
-    UNSYNCED: "The daemon has paused taking in and running",
+    UNSYNCED: "The daemon has paused intake and running jobs",
     READ_ONLY: "The data folder cannot be reached or written",
 }
 """What is said meanwhile of a sick disk."""

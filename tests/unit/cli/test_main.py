@@ -191,7 +191,7 @@ def test_one_missing_file_among_several_submits_none(home: Path) -> None:
 
 def test_an_unknown_pipeline_is_told_the_known_ones(home: Path) -> None:
     (home / "a.mp4").write_bytes(BEGINNING)
-    with pytest.raises(BadOptions, match="There is no pipeline 'nope'; there are ocr_only, yolo, yolo_ocr"):
+    with pytest.raises(BadOptions, match="There is no pipeline 'nope'; the pipelines are ocr_only, yolo, yolo_ocr"):
         run("submit", home / "a.mp4", "--pipeline", "nope", "--home", home)
 
 

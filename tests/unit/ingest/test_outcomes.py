@@ -83,7 +83,7 @@ def failing(code: int) -> Callable[..., None]:
 
 def no_room_at_all(bench: Bench, patch: Patch) -> str:
     patch.setattr(space, "free_bytes", lambda _: -1)
-    return "Taking in is paused. Fewer than 0 bytes are free"
+    return "Intake is paused. Fewer than 0 bytes are free"
 
 
 def no_room_for_a_copy_from_another_disk(bench: Bench, patch: Patch) -> str:

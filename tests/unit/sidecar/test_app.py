@@ -159,7 +159,7 @@ def test_an_unknown_field_is_refused_with_the_name_that_was_probably_meant(tmp_p
                     {"field": given, "message": f"There is no field {given} (did you mean {meant}?)."}
                 ]
         response = await client.get("/v1/jobs?skip=10")
-        assert "there are limit, status, source, pipeline_id, name, created_" in check_problem(response)["detail"]
+        assert "the fields are limit, status, source, pipeline_id, name, created_" in check_problem(response)["detail"]
         response = await client.get("/v1/jobs?" + "&".join(f"a{i}{'x' * 500}=1" for i in range(100)))
         assert len(check_problem(response)["errors"]) == 10
         assert len(response.content) < 10_000

@@ -80,7 +80,7 @@ def test_an_unknown_name_is_refused_with_the_one_that_was_probably_meant() -> No
     known = ("pipeline_id", "frame_stride")
     assert unknown_fields(["pipeline_id"], known) == {}
     assert unknown_fields(["stride"], known) == {"stride": "There is no field stride (did you mean frame_stride?)."}
-    assert "there are pipeline_id, frame_stride" in unknown_fields(["colour"], known)["colour"]
+    assert "the fields are pipeline_id, frame_stride" in unknown_fields(["colour"], known)["colour"]
 
 
 def test_a_flood_of_unknown_names_is_answered_in_short() -> None:

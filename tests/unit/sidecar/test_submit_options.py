@@ -38,7 +38,7 @@ def test_a_client_of_another_service_is_warned_not_refused() -> None:
 
 
 def test_an_unknown_pipeline_is_404_with_those_there_are() -> None:
-    with pytest.raises(Problem, match="there are ocr_only, yolo, yolo_ocr") as caught:
+    with pytest.raises(Problem, match="the pipelines are ocr_only, yolo, yolo_ocr") as caught:
         read(pipeline_id="nope")
     assert caught.value.status == 404
 
