@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO
 
-from daemon.mp4_index import ZERO_BYTES, Span, holds_every_sample, is_zero, samples_are_zeros
+from daemon.mp4_index import ZERO_BYTES, Span, holds_every_sample, is_zero, read_at, samples_are_zeros
 
 MAX_BOXES = 250_000
 """Most boxes looked at: a day of one-second fragments fits, and a hostile file costs under a second."""
@@ -152,7 +152,7 @@ def check(file: BinaryIO, size: int) -> Structure:
     Raises:
         OSError: it cannot be read.
     """
-    head = _read(file, 0, 16)
+    head = read_at(file, 0, 16)
     if len(head) < 12 and (not any(head[:3]) and b"ftyp".startswith(head[4:8])):
         return _incomplete("It is empty." if not head else f"It has {len(head)} bytes so far.")
     if not any(head):
@@ -168,7 +168,7 @@ def _walk(file: BinaryIO, size: int, walk: _Walk) -> Structure:
     for _ in range(MAX_BOXES):
         if position == size:
             return _judge(file, size, walk, must_settle=walk.endless or b"moof" in walk.seen)
-        head = _read(file, position, 16)
+        head = read_at(file, position, 16)
         length, kind, least = int.from_bytes(head[:4], "big"), head[4:8], 8
         if length == 1:
             length, least = int.from_bytes(head[8:16], "big"), 16
@@ -232,8 +232,8 @@ def _padding(file: BinaryIO, position: int, size: int, walk: _Walk) -> Structure
     only after the index and the media data, and then only time can tell that nothing more is written there.
     """
     unwritten = f"What follows byte {position} has not been written yet."
-    first = _read(file, position, min(ZERO_PROBE_BYTES, size - position))
-    last = _read(file, max(position, size - ZERO_PROBE_BYTES), ZERO_PROBE_BYTES)
+    first = read_at(file, position, min(ZERO_PROBE_BYTES, size - position))
+    last = read_at(file, max(position, size - ZERO_PROBE_BYTES), ZERO_PROBE_BYTES)
     if any(first) or any(last):
         return _judge_cut(file, size, walk, unwritten)
     whole = _judge(file, size, walk, must_settle=True)
@@ -251,8 +251,3 @@ def _incomplete(reason: str, walk: _Walk | None = None) -> Structure:
         return Structure(Completeness.INCOMPLETE, reason)
     usable = walk.media_begun
     return Structure(Completeness.INCOMPLETE, reason, usable=usable, boxes=frozenset(walk.seen), moov=walk.moov)
-
-
-def _read(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(position)
-    return file.read(count)

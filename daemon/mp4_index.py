@@ -48,7 +48,7 @@ class Track:
     height: int
     encrypted: bool
     table: Span | None
-    """The sample table (``stbl``), for ``chunks`` and ``last_chunk``."""
+    """The sample table (``stbl``)."""
 
 
 def tracks(file: BinaryIO, moov: Span) -> list[Track]:
@@ -91,8 +91,14 @@ def samples_are_zeros(file: BinaryIO, moov: Span) -> bool:
 
 def is_zero(file: BinaryIO, span: Span) -> bool:
     """Tell whether there are bytes in a span and all of them are zeros."""
-    data = _read(file, span.start, span.end - span.start)
+    data = read_at(file, span.start, span.end - span.start)
     return bool(data) and not any(data)
+
+
+def read_at(file: BinaryIO, position: int, count: int) -> bytes:
+    """Read bytes from a place in a file; fewer at its end."""
+    file.seek(position)
+    return file.read(count)
 
 
 def _has_unwritten_samples(file: BinaryIO, table: Span) -> bool:
@@ -113,7 +119,7 @@ def _track(file: BinaryIO, trak: Span) -> Track | None:
     if header is None or b"minf" not in media:
         return None
     version = _number(file, header.start, 1)
-    handler = _read(file, media[b"hdlr"].start + 8, 4) if b"hdlr" in media else b""
+    handler = read_at(file, media[b"hdlr"].start + 8, 4) if b"hdlr" in media else b""
     table = dict(_boxes(file, media[b"minf"])).get(b"stbl")
     entries = list(_entries(file, table)) if table else []
     kind, span = entries[0] if entries else (b"", Span(0, 0))
@@ -189,7 +195,7 @@ def _end_of_samples(file: BinaryIO, table: Span) -> int | None:
 def _table(file: BinaryIO, start: int, count: int, width: int, end: int) -> array[int]:
     if count * width > MAX_TABLE_BYTES or start + count * width > end:
         return array("Q")
-    data = _read(file, start, count * width)
+    data = read_at(file, start, count * width)
     values = array("Q" if width == 8 else "I", data[: len(data) // width * width])
     if sys.byteorder == "little":
         values.byteswap()
@@ -202,7 +208,7 @@ def _boxes(file: BinaryIO, span: Span) -> Iterator[tuple[bytes, Span]]:
     for _ in range(MAX_CHILDREN):
         if position + 8 > span.end:
             return
-        head = _read(file, position, 16)
+        head = read_at(file, position, 16)
         length, least = int.from_bytes(head[:4], "big"), 8
         if length == 1:
             length, least = int.from_bytes(head[8:16], "big"), 16
@@ -213,9 +219,4 @@ def _boxes(file: BinaryIO, span: Span) -> Iterator[tuple[bytes, Span]]:
 
 
 def _number(file: BinaryIO, position: int, width: int) -> int:
-    return int.from_bytes(_read(file, position, width), "big")
-
-
-def _read(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(position)
-    return file.read(count)
+    return int.from_bytes(read_at(file, position, width), "big")
