@@ -19,6 +19,7 @@ from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
 from daemon.fs.space import DiskGuard
 from daemon.ipc import health
+from daemon.ipc.health import SILENT_SECONDS
 from daemon.pipeline.libraries import LIBRARIES, missing_library, version_of
 from daemon.settings import Settings
 
@@ -26,8 +27,6 @@ LEAST_FILES = 64
 """Twice what the daemon and its pipeline have open at a time."""
 LEAST_THREADS = 48
 """What the daemon and its pipeline start on a small machine."""
-ANSWER_SECONDS = 15.0
-"""A folder that has not answered for so long hangs."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _in_time(ask: Callable[[], Check], otherwise: Check) -> Check:
     answers: queue.SimpleQueue[Check] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(ask()), daemon=True).start()
     try:
-        return answers.get(timeout=ANSWER_SECONDS)
+        return answers.get(timeout=SILENT_SECONDS)
     except queue.Empty:
         return otherwise
 

@@ -16,7 +16,7 @@ from daemon.fs.space import DiskGuard, free_bytes
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
 from daemon.ipc import health
-from daemon.ipc.health import Heartbeat, InboxBeat, OutboxBeat, RunningBeat, WaitingBeat
+from daemon.ipc.health import SILENT_SECONDS, Heartbeat, InboxBeat, OutboxBeat, RunningBeat, WaitingBeat
 from daemon.jobs import utc_now
 from daemon.logs import LogOnce
 from daemon.pipeline.client import PipelineProcess
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 OUTBOX_SECONDS = 2.0
 """Time between two looks at the outbox."""
-SILENT_SECONDS = 15.0
-"""An outbox that has not answered for so long is offline."""
 JOIN_SECONDS = 0.2
 """Time that a look at the outbox gets to end at shutdown."""
 

@@ -177,7 +177,7 @@ class Claims:
                     outcomes.append(self._fetch(job, sources, videos.get("")))
                     if not isinstance(outcomes[-1], Taken):
                         continue
-                    stored = os.stat(f"{job.job_id}.mp4", dir_fd=videos.get(""), follow_symlinks=False)
+                    stored = os.stat(stored_name(job), dir_fd=videos.get(""), follow_symlinks=False)
                     if was_renamed(claim_of(job), stored):
                         renamed.append(job)
                     else:  # the copy is durable, and the next one may take minutes
@@ -210,7 +210,7 @@ class Claims:
             source = sources.get(folder)
             if claim.companion:
                 fetch_options(name, source, job.job_id, videos)
-            target = f"{job.job_id}.mp4"
+            target = stored_name(job)
             gone = move_file(name, source, target, videos, claim.identity, private=True, stopping=self._stopping)
         except (OSError, SourceChanged, Interrupted) as error:
             return self._give_up(job, file, sources, videos, error)
@@ -277,6 +277,11 @@ def claimed_file(job: Job) -> Dropped:
     claim = claim_of(job)
     path = from_claim(claim.path)
     return Dropped(path, claim.identity, path + OPTIONS_SUFFIX if claim.companion else None)
+
+
+def stored_name(job: Job) -> str:
+    """Return the name of a job's video in the folder of stored videos."""
+    return os.path.basename(job.input_path)
 
 
 def sync(folders: Folders) -> None:

@@ -19,6 +19,7 @@ from daemon.ingest.claims import text_of
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Intake
 from daemon.ingest.model import Blocked, Dropped, InboxHealth, Outcome, Taken
+from daemon.ipc.health import SILENT_SECONDS
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 
 ERROR_SECONDS = 1.0
 """Wait after intake went wrong."""
-SILENT_SECONDS = 15.0
-"""An inbox that has not answered for so long is offline."""
 
 
 class InboxConsumer:

@@ -1,9 +1,4 @@
-"""Intake: a dropped file or a ticket becomes a stored video, a job and a queue entry, exactly once.
-
-The job record is the claim. It is made first and says which content at which path it is for; then the file is
-moved to a name made of the job's id. So after a crash each record either has its video, or names the file to
-fetch, or names one that is not there any more and is dropped: the next scan sees what is there.
-"""
+"""Intake: a dropped file or a ticket becomes a stored video, a job and a queue entry, exactly once (``claims``)."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ from daemon.settings import Settings
 NAME = "daemon.json"
 ALIVE_SECONDS = 10.0
 """A heartbeat older than this means that no daemon is running."""
+SILENT_SECONDS = 15.0
+"""A folder that has not answered for so long hangs, and counts as offline."""
 START_IT = "start it with: dropframe daemon."
 
 

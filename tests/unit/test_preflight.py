@@ -194,7 +194,7 @@ def test_a_folder_that_does_not_answer_is_named_and_nothing_waits_for_it(
         return real(folder, home)
 
     monkeypatch.setattr(preflight, "_try_folder", hangs)
-    monkeypatch.setattr(preflight, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(preflight, "SILENT_SECONDS", 0.5)
     checks = {check.name: check for check in preflight.check_folders(settings)}
     released.set()
     assert [name for name, check in checks.items() if not check.ok] == ["outbox"]

@@ -79,7 +79,7 @@ def test_an_outbox_that_hangs_holds_up_nobody_and_is_offline_after_a_while(tmp_p
     try:
         assert asked.wait(10)
         assert monitor.health() == OutboxBeat(None, None)
-        clock.now += status.SILENT_SECONDS
+        clock.now += health.SILENT_SECONDS
         assert monitor.health() == OutboxBeat(False, f"The outbox {tmp_path} has not answered for 15 s.")
         monitor.stop()  # comes back
     finally:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from daemon.errors import StoreError
-from daemon.ingest.consumer import ERROR_SECONDS, SILENT_SECONDS, InboxConsumer
+from daemon.ingest.consumer import ERROR_SECONDS, InboxConsumer
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Taken
+from daemon.ipc.health import SILENT_SECONDS
 from daemon.jobs import Identity, Job
 from daemon.settings import Settings
 
