@@ -19,6 +19,9 @@ from sidecar.client import ClientGone, ClientStalled, until_gone
 from sidecar.document import ByteRange
 from sidecar.problems import Problem
 
+NO_STORE = {"cache-control": "no-store"}
+REVALIDATE = {"cache-control": "private, no-cache"}
+"""Kept by the client, and asked about each time."""
 CHUNK_BYTES = 256 << 10
 GZIP_LEVEL = 1
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -120,7 +123,7 @@ def matches(header: str | None, tag: str) -> bool:
 
 def not_modified(headers: Mapping[str, str]) -> Response:
     """Return a 304 with the headers that the 200 would have."""
-    return Response(status_code=304, headers={"cache-control": "private, no-cache", **headers})
+    return Response(status_code=304, headers={**REVALIDATE, **headers})
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Validators:
 
     def headers(self) -> dict[str, str]:
         """Return both as headers."""
-        return {"etag": self.etag, "last-modified": self.last_modified, "cache-control": "private, no-cache"}
+        return {"etag": self.etag, "last-modified": self.last_modified, **REVALIDATE}
 
     def unchanged(self, request: Request) -> bool:
         """Tell whether a client has this already: by ETag, else by time (RFC 9110, 13.2.2)."""

@@ -17,7 +17,7 @@ from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import ErrorKind, JobSource, JobStatus, is_job_id, why_no_retry
 from sidecar.client import ClientGone, until_gone
-from sidecar.files import matches, not_modified
+from sidecar.files import NO_STORE, REVALIDATE, matches, not_modified
 from sidecar.job_view import Place
 from sidecar.problems import Problem, unknown_job
 from sidecar.query import MOST_JOBS, Query
@@ -26,8 +26,6 @@ from sidecar.upload_file import storage_problem
 
 log = logging.getLogger(__name__)
 
-NO_STORE = {"cache-control": "no-store"}
-REVALIDATE = {"cache-control": "private, no-cache", "content-type": "application/json"}
 ENDED = (JobStatus.COMPLETED, JobStatus.FAILED)
 SCAN_JOBS = 1000
 """Looked at before others get their turn."""
@@ -69,7 +67,7 @@ class JobEndpoints:
                 body, tag = await self._wait(request, job_id, tag, seconds)
         if matches(request.headers.get("if-none-match"), tag):
             return not_modified({"etag": tag})
-        return Response(body, headers={"etag": tag, **REVALIDATE})
+        return Response(body, headers={"etag": tag, **REVALIDATE}, media_type="application/json")
 
     async def _wait(self, request: Request, job_id: str, tag: str, seconds: float) -> tuple[bytes, str]:
         """Return the job once it differs from what the client knows, or has ended, or the time is over."""

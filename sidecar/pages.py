@@ -9,11 +9,13 @@ from starlette.responses import Response
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from sidecar.files import REVALIDATE
+
 PAGE_DIR = Path(__file__).parent / "page"
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "cache-control": "private, no-cache",
+    **REVALIDATE,
 }
 PAGES = {"/": "index.html", "/docs": "docs.html"}
 

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from daemon.pipeline.pipelines import Pipeline
+from sidecar.files import NO_STORE, REVALIDATE
 from sidecar.metrics import CONTENT_TYPE, Metrics
 from sidecar.problems import Problem
 from sidecar.state import State
 
-NO_STORE = {"cache-control": "no-store"}
 LACKS_WEIGHTS = (
     "It needs object weights and there are none, so its jobs fail: put an Ultralytics .pt into data/models/ and start "
     "Dropframe again."
@@ -75,4 +75,4 @@ class ServiceEndpoints:
 
     async def openapi(self, request: Request) -> Response:
         """Describe the calls for programs."""
-        return JSONResponse(self._openapi, headers={"cache-control": "private, no-cache"})
+        return JSONResponse(self._openapi, headers=REVALIDATE)

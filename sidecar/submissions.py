@@ -22,6 +22,7 @@ from daemon.jobs import JobSource, new_job_id, utc_now
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
 from sidecar.client import ClientGone
+from sidecar.files import NO_STORE
 from sidecar.idempotency import IdempotencyKeys
 from sidecar.metrics import Metrics
 from sidecar.problems import Problem, bad_field, busy
@@ -196,7 +197,7 @@ class Submissions:
     ) -> Response:
         public = {**self._state.to_public(record), "warnings": list(asked.warnings)}
         location = f"/v1/video/status/{record['job_id']}"
-        return JSONResponse(public, 201, {"location": location, "cache-control": "no-store", **(headers or {})})
+        return JSONResponse(public, 201, {"location": location, **NO_STORE, **(headers or {})})
 
 
 def _ticket(job_id: str, name: str, asked: SubmitOptions, size_bytes: int) -> Ticket:
