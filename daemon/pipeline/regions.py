@@ -94,7 +94,7 @@ class RapidOcrRegions:
         self._device = device.split(":")[0]
         on_cpu = device == "cpu"
         self._model = CpuModel(self._path, PADDLE, half=half) if on_cpu else OnnxModel(self._path, PADDLE, device)
-        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
+        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the network's input for a frame; multiples of 32."""

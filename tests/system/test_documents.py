@@ -24,6 +24,7 @@ NOT_RUN: dict[str, dict[str, int]] = {
     "README.md": {"it needs the internet": 1},
     "docs/operations.md": {
         "it needs Windows": 1,
+        "it needs a GPU": 1,
         "it needs a container engine": 1,
         "it needs root": 7,
         "it needs the internet": 1,

@@ -78,7 +78,7 @@ def test_going_back_to_the_schema_before_and_forth_again_loses_nothing(used: Ses
     noted, downgraded, checked = [b for b in blocks(PAGE) if b.section == "Going back" and b.not_run is None]
     used.run(noted)
     used.call("dropframe submit street.mp4")  # waits over all of it
-    assert "4 jobs are in schema version 1 now" in used.run(downgraded)
+    assert "4 jobs now have schema version 1" in used.run(downgraded)
     assert schema(used.home) == 1
     old = json.loads((used.home / "data" / "jobs.json").read_bytes())["jobs"].values()
     assert {(r["job_id"], r["status"], r["filename"], r["error"]) for r in old} == {

@@ -243,6 +243,7 @@ def test_no_file_outside_is_opened_and_no_connection_is_made(
     opened = {path for call in calls if " = -1 " not in call for path in opened_by(call)}
     inside = {str(home)}
     ours = {str(ROOT / "daemon"), str(ROOT / "dropframe.egg-info")}
+    opened.discard(str(ROOT))  # Python lists the folders that it imports from when something there has changed
     libraries = {sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *ours}
     system = {
         "/proc",
