@@ -162,7 +162,10 @@ class State:
     @property
     def on_data_disk(self) -> Path:
         """A folder on the data disk that this process may write: in a sandbox the spool is the only one."""
-        return self.spool_dir if self.spool_dir.is_dir() else self.settings.data_dir
+        with contextlib.suppress(OSError):  # of a disk that fails; asking the data folder for its room says so
+            if self.spool_dir.is_dir():
+                return self.spool_dir
+        return self.settings.data_dir
 
     @property
     def disk(self) -> DiskGuard:
