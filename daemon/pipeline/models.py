@@ -23,8 +23,10 @@ from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Part of the cache's folder name: raise it when the form of an export changes."""
+CHANNELS = 3
+"""Of a frame, and so of what a detector must take."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Exported:
 
     xml: Path
     names: dict[int, str]
-    """Class names by class id."""
+    """Class names by class id; there may be more than classes."""
+    classes: int
+    """Classes that the network tells apart."""
     stride: int
     """Input sides are multiples of this, pixels."""
     end_to_end: bool
@@ -110,7 +114,8 @@ def load_checkpoint(weights: Weights) -> Any:
     """Return the torch module of a detector, on the CPU, ready for inference.
 
     Raises:
-        ModelError: the file is not an Ultralytics checkpoint, or not for detection.
+        ModelError: the file is not an Ultralytics checkpoint, not a YOLO for detection, not for colour pictures, or
+            a class has no name.
     """
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
     from ultralytics.nn.tasks import load_checkpoint as load  # takes seconds to import
@@ -119,12 +124,51 @@ def load_checkpoint(weights: Weights) -> Any:
         model, _ = load(weights.path, device="cpu", fuse=True)
     except Exception as error:  # whatever unpickling a foreign file may raise
         raise ModelError(
-            f"{weights.path.name} cannot be loaded as Ultralytics weights ({_first_line(error)}); "
+            f"{weights.path.name} cannot be loaded as Ultralytics weights ({first_line(error)}); "
             "put a detection checkpoint (.pt) in its place."
         ) from error
     if getattr(model, "task", None) != "detect":
         raise ModelError(f"{weights.path.name} is for the task {getattr(model, 'task', None)!r}, not for detection.")
+    _check_layout(model, weights.path.name)
+    model.names = _class_names(model.names, model.model[-1].nc, weights.path.name)
     return model
+
+
+def _check_layout(model: Any, file: str) -> None:
+    """Raise ModelError unless a detector takes pictures of three channels and has the head of a YOLO."""
+    from ultralytics.nn.modules.head import Detect  # RT-DETR's is another, and so are its boxes
+
+    head = model.model[-1]
+    if not isinstance(head, Detect):
+        raise ModelError(
+            f"{file} is not a YOLO (its head is {type(head).__name__}); put a YOLO detection checkpoint in its place."
+        )
+    channels = next(weight.shape[1] for weight in model.parameters() if weight.dim() == 4)
+    if channels != CHANNELS:
+        raise ModelError(
+            f"{file} expects {channels} channel{'' if channels == 1 else 's'}, but a frame has {CHANNELS} (colour); "
+            "put weights that were trained on colour pictures in its place."
+        )
+
+
+def _class_names(given: Any, classes: int, file: str) -> dict[int, str]:
+    """Return a name for each class, whatever form a checkpoint gives them in.
+
+    Raises:
+        ModelError: a class has none.
+    """
+    named = dict(enumerate(given)) if isinstance(given, list | tuple) else given
+    try:
+        names = {int(number): str(name) for number, name in named.items()}
+    except (AttributeError, TypeError, ValueError):
+        names = {}
+    missing = [number for number in range(classes) if number not in names]
+    if missing:
+        raise ModelError(
+            f"{file} tells {classes} classes apart but has no name for class {missing[0]}; "
+            f"set names in it for the classes 0 to {classes - 1}."
+        )
+    return names
 
 
 def export(weights: Weights, settings: Settings) -> Exported:
@@ -140,6 +184,7 @@ def export(weights: Weights, settings: Settings) -> Exported:
     return Exported(
         xml=folder / "model.xml",
         names={int(number): name for number, name in about["names"].items()},
+        classes=about["classes"],
         stride=about["stride"],
         end_to_end=about["end_to_end"],
     )
@@ -158,11 +203,12 @@ def _export(weights: Weights, folder: Path) -> None:
         try:
             made = Path(YOLO(copy, task="detect").export(format="openvino", dynamic=True, verbose=False))
         except Exception as error:
-            raise ModelError(f"{weights.path.name} cannot be exported ({_first_line(error)}).") from error
+            raise ModelError(f"{weights.path.name} cannot be exported ({first_line(error)}).") from error
         about = {
             "name": weights.name,
             "sha256": weights.sha256,
             "names": model.names,
+            "classes": model.model[-1].nc,
             "stride": int(max(model.stride)),
             "end_to_end": bool(getattr(model, "end2end", False)),
         }
@@ -174,5 +220,6 @@ def _export(weights: Weights, folder: Path) -> None:
         fsync_folder(folder.parent)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of a library says, cut to a part of a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -6,7 +6,9 @@ import hashlib
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,30 +26,56 @@ def as_weights(path: Path) -> Weights:
     return Weights(path, path.stem, file_sha256(path))
 
 
-def save_checkpoint(path: Path, config: str, *, end_to_end: bool = False) -> Weights:
-    """Save a network of Ultralytics' own, with random weights, the way its trainer saves one."""
+def save_checkpoint(
+    path: Path,
+    config: str,
+    *,
+    end_to_end: bool = False,
+    channels: int = 3,
+    names: Any = None,
+    task: str | None = None,
+    change: Callable[[Any], None] = lambda model: None,
+) -> Weights:
+    """Save a network of Ultralytics' own, with random weights, the way its trainer saves one.
+
+    Args:
+        path: Where to.
+        config: One of Ultralytics' own.
+        end_to_end: Keep the branch that needs no suppression of doubles, and no other.
+        channels: Of the pictures that it takes.
+        names: Of its classes, if not Ultralytics' own.
+        task: What it says that it is for, if not the truth.
+        change: Called with the network before it is saved.
+    """
     from ultralytics.nn import tasks
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     torch.manual_seed(1)
-    kinds = {"-seg": "SegmentationModel", "-cls": "ClassificationModel"}
+    kinds = {
+        "-seg": "SegmentationModel",
+        "-cls": "ClassificationModel",
+        "-pose": "PoseModel",
+        "rtdetr": "RTDETRDetectionModel",
+    }
     kind = next((name for ending, name in kinds.items() if ending in config), "DetectionModel")
-    model = getattr(tasks, kind)(tasks.yaml_model_load(config), verbose=False)
+    model = getattr(tasks, kind)(tasks.yaml_model_load(config), ch=channels, verbose=False)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     if kind == "DetectionModel":  # without training it is sure of nothing, so make it find something
         with torch.no_grad():
-            model.train()(torch.rand(2, 3, 256, 256))
+            model.train()(torch.rand(2, channels, 256, 256))
         for name in ("cv3", "one2one_cv3"):
             for branch in getattr(model.model[-1], name, None) or ():
                 torch.nn.init.normal_(branch[-1].weight, std=0.033)
                 torch.nn.init.constant_(branch[-1].bias, -8)
-    if end_to_end:  # keep the branch that needs no suppression of doubles, and no other
+    if end_to_end:
         model.end2end = True
         model.model[-1].fuse()
     model.args = DEFAULT_CFG_DICT
-    task = {"SegmentationModel": "segment", "ClassificationModel": "classify"}.get(kind, "detect")
+    model.names = model.names if names is None else names
+    change(model)
+    task = task or {"SegmentationModel": "segment", "ClassificationModel": "classify"}.get(kind, "detect")
     torch.save({"model": model, "ema": None, "train_args": {"task": task}, "version": "8.4"}, path)
     return as_weights(path)
 
