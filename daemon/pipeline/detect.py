@@ -49,4 +49,7 @@ class ObjectStage:
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
         """See Stage."""
         found = self._yolo([each.frame.image for each in batch])
-        return [replace(each, detections=tuple(detections)) for each, detections in zip(batch, found, strict=True)]
+        return [
+            replace(each, detections=tuple(seen.detections), objects_unseen=not seen.finite)
+            for each, seen in zip(batch, found, strict=True)
+        ]

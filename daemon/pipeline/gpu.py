@@ -37,6 +37,8 @@ MOST_PAIRS = 1 << 26
 KEPT_SHAPES = 24
 """Shapes of its input for which a network is kept ready. ONNX Runtime prepares itself anew, for seconds, whenever the
 shape is another than the last time, so each shape has a session of its own."""
+NOT_FINITE = torch.full((1, 6), torch.nan)
+"""Stands among boxes for all that was not finite."""
 PROVIDER = "CUDAExecutionProvider"
 WARM_UPS = 3
 """Runs before a network is recorded: it and its libraries prepare themselves in them."""
@@ -263,7 +265,7 @@ def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.
     """
     scores, classes = output[:, 4:].max(1)
     count = int((scores > confidence).sum(1).max())
-    scores, order = scores.topk(count)
+    scores, order = scores.where(scores > confidence, 0).topk(count)  # left alone, what is not a number comes first
     middle = output[:, :4].gather(2, order[:, None].expand(-1, 4, -1)).transpose(1, 2).float()
     half = middle[..., 2:] / 2
     boxes = torch.cat([middle[..., :2] - half, middle[..., :2] + half], 2)
@@ -275,6 +277,17 @@ def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.
     kept = torch.cat([_suppress(apart[part], good[part], iou) for part in parts])
     rows = torch.cat([boxes, scores[..., None].float(), classes[..., None], kept[..., None].float()], 2).cpu()
     return [row[row[:, 6] > 0][:MOST_BOXES, :6] for row in rows]
+
+
+def marked(boxes: Sequence[torch.Tensor], output: torch.Tensor) -> list[torch.Tensor]:
+    """Add a row that is not a number to the boxes of each picture of whose output something is not finite.
+
+    Args:
+        boxes: For each picture, on the CPU, shape (boxes, 6).
+        output: That of which they were made, with the pictures as the first dimension.
+    """
+    finite = output.isfinite().flatten(1).all(1).tolist()
+    return [each if whole else torch.cat([each, NOT_FINITE]) for each, whole in zip(boxes, finite, strict=True)]
 
 
 def _suppress(boxes: torch.Tensor, good: torch.Tensor, iou: float) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -100,7 +100,12 @@ class TextStage:
             line.reading = Reading(clean(reading.text), reading.confidence) if reading else None
             self.steps += 1
         return [
-            Analysis(each.frame, self._detections(each, lines), self._blocks(lines), unread_boxes(lines))
+            replace(
+                each,
+                detections=self._detections(each, lines),
+                text_blocks=self._blocks(lines),
+                text_unread=unread_boxes(lines),
+            )
             for each, lines in zip(batch, lines_by_frame, strict=True)
         ]
 

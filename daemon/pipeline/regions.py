@@ -156,7 +156,7 @@ class YoloRegions:
 
     def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
         """See RegionFinder."""
-        return [one_box_a_line(detections) for detections in self._yolo(images)]
+        return [one_box_a_line(seen.detections) for seen in self._yolo(images)]
 
 
 def load_finder(settings: Settings, device: str, *, objects: bool) -> RegionFinder:

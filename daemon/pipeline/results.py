@@ -71,31 +71,35 @@ class Summary:
     """Different lines of text, in order of appearance; the first MOST_TEXTS."""
     frames_unread: int = 0
     """Frames with text that the engine gave up."""
+    frames_unseen: int = 0
+    """Frames for which the detector of objects gave numbers that are not finite."""
 
     def add(self, analysis: Analysis) -> None:
         """Count one frame."""
         self.frame_count += 1
         self.classes.update(d.class_name for d in analysis.detections)
         self.frames_unread += bool(analysis.text_unread)
+        self.frames_unseen += analysis.objects_unseen
         for block in analysis.text_blocks:
             if len(self.texts) < MOST_TEXTS:
                 self.texts.setdefault(block.text)
 
     def to_record(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
+        """Return the JSON form; that there are frames unseen is said only where it is so."""
+        record = {
             "classes": dict(self.classes),
             "detection_count": self.classes.total(),
             "frame_count": self.frame_count,
             "frames_unread": self.frames_unread,
             "texts": list(self.texts),
         }
+        return {**record, "frames_unseen": self.frames_unseen} if self.frames_unseen else record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Take up counting where a checkpoint left it."""
         classes, texts = Counter(record["classes"]), dict.fromkeys(record["texts"])
-        return cls(record["frame_count"], classes, texts, record["frames_unread"])
+        return cls(record["frame_count"], classes, texts, record["frames_unread"], record.get("frames_unseen", 0))
 
 
 class ResultsSerializer:

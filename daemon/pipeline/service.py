@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from daemon import __version__
-from daemon.errors import Interrupted
+from daemon.errors import Interrupted, ModelError
 from daemon.fs.identity import identity_of
 from daemon.jobs import Options
 from daemon.pipeline.loaded import LoadedModels
@@ -22,7 +22,7 @@ from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import overlap
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
 from daemon.pipeline.records import Analysis, Frame, Progress, RunReport, Stage, VideoInfo
-from daemon.pipeline.results import ResultsSerializer, analysed_total
+from daemon.pipeline.results import ResultsSerializer, Summary, analysed_total
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_account import DecodeCount
 from daemon.pipeline.video_limits import Limits
@@ -94,7 +94,7 @@ class VideoFilePipelineService:
         Raises:
             BadVideo: the video cannot be opened or is over a limit.
             BadOptions: there is no such pipeline, or an option has a wrong value.
-            ModelError: the pipeline needs weights that are missing or unusable.
+            ModelError: the pipeline needs weights that are missing or unusable, or that saw nothing right in any frame.
             Interrupted: ``should_stop`` said so; finished segments are kept.
         """
         options = Options.from_mapping({"frame_stride": frame_stride, "max_frames": max_frames})
@@ -176,7 +176,7 @@ class VideoFilePipelineService:
                         serializer.checkpoint()
             sha256 = hashing.result()
             source = {"name": source_name or file_path.name, "sha256": sha256, "size_bytes": stat.st_size}
-            warnings = [*pipeline.warnings(self.loaded), *_of_unread(serializer.summary.frames_unread)]
+            warnings = [*pipeline.warnings(self.loaded), *_of_summary(serializer.summary)]
             summary = serializer.finish(source, _frame_account(video.count, warnings), video.info)
         report()
         return RunReport(
@@ -292,11 +292,25 @@ def _what_frames_depend_on(settings: Settings) -> str:
     return " ".join([__version__, *(f"{name}={getattr(settings, name)}" for name in names), *versions])
 
 
-def _of_unread(frames: int) -> Iterator[str]:
-    if frames:
+def _of_summary(summary: Summary) -> Iterator[str]:
+    """Say what could not be done in some frames.
+
+    Raises:
+        ModelError: objects could not be seen in any frame. A result without objects would say that there are none,
+            and the video would count as done when better weights are there.
+    """
+    if summary.frames_unseen == summary.frame_count > 0:
+        raise ModelError(
+            "The weights gave numbers that are not finite in every frame, so no object could be seen; put other "
+            "weights in their place, start Dropframe again, then retry."
+        )
+    if unseen := summary.frames_unseen:
+        frames = "1 frame" if unseen == 1 else f"{unseen} frames"
+        yield f"The weights gave numbers that are not finite in {frames}, so objects may be missing there."
+    if summary.frames_unread:
         yield (
-            f"Text could not be read in {frames} of the frames, where the text engine did not return in time; "
-            "text_unread says where."
+            f"Text could not be read in {summary.frames_unread} of the frames, where the text engine did not return in "
+            "time; text_unread says where."
         )
 
 

@@ -8,6 +8,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +17,21 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
 
-from daemon.errors import MachineError
-from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, new_stream
+from daemon.errors import MachineError, ModelError
+from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, marked, new_stream
 from daemon.pipeline.inference import CpuModel, Normalisation
-from daemon.pipeline.models import Weights, export, load_checkpoint
+from daemon.pipeline.models import CHANNELS, Weights, export, first_line, load_checkpoint
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Detection, Image, ModelInfo, VideoInfo
 from daemon.settings import Settings
 
+COORDINATES = 4
+"""Numbers of a box."""
+FINAL_BOX = 6
+"""Numbers of a box from a network that is end to end: its edges, confidence and class."""
+BLANK = (720, 1280)
+"""Height and width of the picture that is tried when weights are loaded: those of most videos, so that the network is
+ready for these."""
 FOREVER = 1e9
 """Seconds. Ultralytics gives up suppression after a time, so a busy machine would give other boxes."""
 
@@ -59,12 +67,26 @@ class Detector(Protocol):
 
         Returns:
             For each, what the network gives, with a batch dimension of 1: (1, 4 + classes, candidates), or
-            (1, boxes, 6) if end to end.
+            (1, boxes, 6) if end to end. Where something that it gave is not finite, this is not, either.
         """
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a network found in one frame."""
+
+    detections: list[Detection]
+    """Highest confidence first."""
+    finite: bool
+    """Whether all that the network gave is finite; if not, there may be more in the frame."""
+
+
 class OpenVinoDetector:
-    """A Detector on the CPU. The weights are exported on first use."""
+    """A Detector on the CPU. The weights are exported on first use.
+
+    Raises:
+        ModelError: the weights cannot be used.
+    """
 
     runtime = "openvino"
     precision = "fp32"
@@ -72,11 +94,15 @@ class OpenVinoDetector:
     def __init__(self, weights: Weights, settings: Settings) -> None:
         exported = export(weights, settings)
         self.names, self.stride, self.end_to_end = exported.names, exported.stride, exported.end_to_end
+        self._classes = exported.classes
         self._model = CpuModel(exported.xml, Normalisation(mean=0, scale=255, rgb=True))
 
     def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
         """See Detector."""
-        return [torch.from_numpy(output) for output in self._model(pictures)]
+        outputs = [torch.from_numpy(output) for output in self._model(pictures)]
+        for output in outputs:
+            check_shape(output, self._classes, end_to_end=self.end_to_end)
+        return outputs
 
 
 class CudaDetector:
@@ -98,7 +124,8 @@ class CudaDetector:
 
     def __init__(self, weights: Weights, device: str, *, confidence: float, iou: float) -> None:
         model = load_checkpoint(weights)
-        self.names = {int(number): str(name) for number, name in model.names.items()}
+        self.names: dict[int, str] = model.names
+        self._classes = int(model.model[-1].nc)
         self.stride = int(max(model.stride))
         self._gives_final_boxes = bool(getattr(model, "end2end", False))
         self._confidence, self._iou = confidence, iou
@@ -112,6 +139,7 @@ class CudaDetector:
         pixels = pictures.permute(0, 3, 1, 2).flip(1).half().contiguous(memory_format=torch.channels_last) / 255
         output: Any = self._model(pixels)
         first: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
+        check_shape(first, self._classes, end_to_end=self._gives_final_boxes)
         return first
 
     def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
@@ -124,7 +152,7 @@ class CudaDetector:
                 if self._gives_final_boxes:
                     found += output.float().cpu()
                 else:
-                    found += boxes_of(output, self._confidence, self._iou)
+                    found += marked(boxes_of(output, self._confidence, self._iou), output)
         return [boxes[None] for boxes in found]
 
 
@@ -166,7 +194,9 @@ class Yolo:
             detector = OpenVinoDetector(weights, settings)
         else:
             detector = CudaDetector(weights, device, confidence=confidence, iou=iou)
-        return cls(detector, weights, device, side=side, confidence=confidence, iou=iou)
+        yolo = cls(detector, weights, device, side=side, confidence=confidence, iou=iou)
+        yolo._try_out()
+        return yolo
 
     def model(self, role: str, info: VideoInfo) -> ModelInfo:
         """Return what this adds to the ``models`` of such a video's result."""
@@ -182,12 +212,31 @@ class Yolo:
             sha256=self._weights.sha256,
         )
 
-    def __call__(self, images: Sequence[Image]) -> list[list[Detection]]:
-        """Return what is in each frame, highest confidence first. Frames are of one size."""
+    def _try_out(self) -> None:
+        """Run the network once, so that weights that cannot work are refused at the start and not in jobs."""
+        file = self._weights.path.name
+        try:
+            (seen,) = self([np.zeros((*BLANK, CHANNELS), np.uint8)])
+        except ModelError as error:
+            raise ModelError(f"{file} cannot be used: {error}") from error
+        except RuntimeError as error:
+            if self._device != "cpu":
+                raise  # of the GPU, most likely
+            raise ModelError(f"{file} cannot be run ({first_line(error)}); put other weights in its place.") from error
+        if not seen.finite:
+            raise ModelError(
+                f"{file} gives numbers that are not finite, even for a blank picture, so it is damaged; "
+                "put other weights in its place."
+            )
+
+    def __call__(self, images: Sequence[Image]) -> list[Seen]:
+        """Return what is in each frame. Frames are of one size."""
         if not images:
             return []
         pictures = spread(self._fitted, images)
-        kept = [self._kept(output) for output in self._detector(pictures)]
+        outputs = self._detector(pictures)
+        finite = [bool(output.isfinite().all()) for output in outputs]
+        kept = [self._kept(output) for output in outputs]
         boxes = torch.cat(kept)  # of all frames at once: the steps are many and small
         owners = torch.arange(len(kept)).repeat_interleave(torch.tensor([len(each) for each in kept]))
         good = torch.isfinite(boxes).all(1) & (boxes[:, 4] > self._confidence)
@@ -198,7 +247,7 @@ class Yolo:
             scaled.tolist(), boxes[:, 4:6].tolist(), owners.tolist(), strict=True
         ):
             found[owner].append(Detection(tuple(box), self.names[int(number)], int(number), confidence))
-        return found
+        return [Seen(*each) for each in zip(found, finite, strict=True)]
 
     def _fitted(self, image: Image) -> Image:
         picture: Image = np.ascontiguousarray(self._letterbox(image=image))
@@ -209,3 +258,18 @@ class Yolo:
             return output[0]
         boxes: list[torch.Tensor] = non_max_suppression(output, self._confidence, self._iou, max_time_img=FOREVER)
         return boxes[0]
+
+
+def check_shape(output: torch.Tensor, classes: int, *, end_to_end: bool) -> None:
+    """Raise ModelError unless a network's output has the shape that ``Detector`` promises.
+
+    Args:
+        output: With the pictures as the first dimension.
+        classes: How many the network tells apart.
+        end_to_end: Whether it gives final boxes.
+    """
+    shape = tuple(output.shape)
+    expected = FINAL_BOX if end_to_end else COORDINATES + classes
+    if len(shape) != 3 or shape[2 if end_to_end else 1] != expected:
+        form = f"(boxes, {expected})" if end_to_end else f"({expected}, candidates)"
+        raise ModelError(f"its output has the shape {shape[1:]} where {form} is expected.")

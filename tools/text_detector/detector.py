@@ -40,7 +40,7 @@ class TextDetector:
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
         """Return each image's boxes, highest confidence first, pieces of a line not yet joined."""
-        return self._yolo(images)
+        return [seen.detections for seen in self._yolo(images)]
 
 
 def lines(detections: Sequence[Detection], confidence: float = YOLO_CONFIDENCE) -> np.ndarray:

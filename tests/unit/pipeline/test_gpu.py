@@ -10,7 +10,7 @@ from ultralytics.utils.nms import non_max_suppression
 
 from daemon.errors import MachineError
 from daemon.pipeline import gpu
-from daemon.pipeline.gpu import boxes_of, onnx_device
+from daemon.pipeline.gpu import boxes_of, marked, onnx_device
 from daemon.pipeline.regions import RapidOcrRegions
 
 
@@ -64,3 +64,17 @@ def test_without_onnx_runtime_a_named_gpu_is_refused_and_auto_reads_on_the_cpu(
     ):
         RapidOcrRegions(384, "cuda:0")
     onnx_device.cache_clear()
+
+
+def test_what_is_not_a_number_hides_no_other_box_and_is_marked() -> None:
+    output = candidates(2)
+    whole = boxes_of(output, 0.25, 0.5)
+    output = torch.cat([output, output[:, :, :9]], 2)
+    output[1, :, -9:] = torch.nan
+    output[0, :, -9:] = output[2, :, -9:] = 0
+    found = boxes_of(output, 0.25, 0.5)
+    for ours, before in zip(found, whole, strict=True):
+        torch.testing.assert_close(ours, before)
+    rows = marked(found, output)
+    assert [len(row) - len(before) for row, before in zip(rows, whole, strict=True)] == [0, 1, 0]
+    assert rows[1][-1].isnan().all()

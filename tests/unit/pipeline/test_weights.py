@@ -1,19 +1,24 @@
-"""Weights that cannot work are refused when they are loaded."""
+"""Weights that cannot work are refused when they are loaded; those that fail on some frames say on how many."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from daemon.errors import ModelError
+from daemon.errors import Interrupted, ModelError
 from daemon.pipeline.detect import ObjectStage
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import Weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Frame
+from daemon.pipeline.service import VideoFilePipelineService
+from daemon.pipeline.yolo import check_shape
 from daemon.settings import Settings
+from tests.clips import make_clip
 from tests.unit.pipeline.test_models import save_checkpoint
 
 
@@ -39,6 +44,7 @@ def classes_seen(weights: Weights, home: Path) -> set[Any]:
     picture = np.random.default_rng(1).integers(0, 255, (360, 640, 3), np.uint8)
     (done,) = stage([Analysis(Frame(0, 0.0, picture))])
     assert done.detections
+    assert not done.objects_unseen
     return {detection.class_name for detection in done.detections}
 
 
@@ -84,3 +90,105 @@ def test_an_rt_detr_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
         "a.pt is not a YOLO (its head is RTDETRDecoder); put a YOLO detection checkpoint in its place."
     )
+
+
+def test_weights_that_give_more_than_boxes_and_classes_are_refused(tmp_path: Path) -> None:
+    """A network for poses that says it were for detection: each box has its joints behind the classes."""
+    put(tmp_path, config="yolov8n-pose.yaml", task="detect", names={0: "person"})
+    assert "its output has the shape (" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "end_to_end"),
+    [((1, 300, 6), False), ((1, 84, 8400), True), ((1, 85, 8400), False), ((1, 84), False), ((1, 6), True)],
+)
+def test_an_output_of_another_shape_is_refused(shape: tuple[int, ...], end_to_end: bool) -> None:
+    with pytest.raises(ModelError, match=r"its output has the shape \(.* where \(.*\) is expected"):
+        check_shape(torch.zeros(shape), 80, end_to_end=end_to_end)
+
+
+def test_an_output_of_boxes_is_taken() -> None:
+    check_shape(torch.zeros(8, 84, 5040), 80, end_to_end=False)
+    check_shape(torch.zeros(8, 300, 6), 80, end_to_end=True)
+
+
+def spoil(model: Any) -> None:
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+
+
+@pytest.mark.parametrize("config", ["yolov8n.yaml", "yolo26n.yaml"])
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, config: str) -> None:
+    put(tmp_path, config=config, change=spoil)
+    assert "gives numbers that are not finite, even for a blank picture" in refusal(tmp_path)
+
+
+def overflow_where_it_is_white(model: Any) -> None:
+    """Make the first layer pass on what is brighter than grey, so large that the second goes beyond all numbers."""
+    first, second = model.model[0], model.model[1]
+    with torch.no_grad():
+        first.conv.weight.fill_(1e30)
+        first.bn.running_mean.zero_()
+        first.bn.running_var.fill_(1)
+        first.bn.weight.fill_(1)
+        first.bn.bias.fill_(-27 * 0.6 * 1e30)
+        second.conv.weight.fill_(1e10)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> VideoFilePipelineService:
+    """With weights that cannot stand white."""
+    home = tmp_path_factory.mktemp("home")
+    put(home, change=overflow_where_it_is_white)
+    return VideoFilePipelineService(Settings.load(home=home, device="cpu", segment_frames=4))
+
+
+def clip_with_white(path: Path, *frames: int) -> Path:
+    """Make a clip of 12 frames, some of which have white letters."""
+    text = tuple("WHITE" if number in frames else "" for number in range(12))
+    return make_clip(path, frames=12, size=(640, 480), text=text, crf=10)
+
+
+@pytest.mark.parametrize(("white", "said"), [((1, 2, 9), "3 frames"), ((5,), "1 frame")])
+def test_frames_that_the_weights_could_not_see_are_counted(
+    service: VideoFilePipelineService, tmp_path: Path, white: tuple[int, ...], said: str
+) -> None:
+    clip = clip_with_white(tmp_path / "a.mp4", *white)
+    report = service.run_on_file(clip, "yolo")
+    summary = json.loads((tmp_path / "a.mp4.json").read_text())["summary"]
+    assert summary["frames_unseen"] == report.summary["frames_unseen"] == len(white)
+    assert summary["warnings"] == [
+        f"The weights gave numbers that are not finite in {said}, so objects may be missing there."
+    ]
+
+
+def test_the_count_is_kept_while_text_is_read(service: VideoFilePipelineService, tmp_path: Path) -> None:
+    report = service.run_on_file(clip_with_white(tmp_path / "a.mp4", 1, 2, 9), "yolo_ocr")
+    assert report.summary["frames_unseen"] == 3
+
+
+def test_a_run_that_saw_all_does_not_speak_of_it(service: VideoFilePipelineService, tmp_path: Path) -> None:
+    report = service.run_on_file(clip_with_white(tmp_path / "a.mp4"), "yolo")
+    assert "frames_unseen" not in report.summary
+    assert report.summary["warnings"] == []
+
+
+def test_a_run_that_is_gone_on_with_counts_the_same(service: VideoFilePipelineService, tmp_path: Path) -> None:
+    clip = clip_with_white(tmp_path / "a.mp4", 1, 2, 9)
+    service.run_on_file(clip, "yolo", output_path=tmp_path / "whole.json")
+    checkpoint = tmp_path / "again.json.checkpoint"
+    with pytest.raises(Interrupted):
+        service.run_on_file(clip, "yolo", output_path=tmp_path / "again.json", should_stop=checkpoint.exists)
+    assert json.loads(checkpoint.read_text())["summary"]["frames_unseen"] == 2
+    service.run_on_file(clip, "yolo", output_path=tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_a_run_that_saw_nothing_right_in_any_frame_fails(service: VideoFilePipelineService, tmp_path: Path) -> None:
+    clip = clip_with_white(tmp_path / "a.mp4", *range(12))
+    for _ in range(2):  # what is kept of the first try makes no difference
+        with pytest.raises(
+            ModelError, match="not finite in every frame, so no object could be seen; put other weights"
+        ):
+            service.run_on_file(clip, "yolo")
+        assert not (tmp_path / "a.mp4.json").exists()
