@@ -139,7 +139,7 @@ def test_a_link_that_takes_a_files_place_again_and_again_is_never_followed(
 
     thread = threading.Thread(target=exchange)
     thread.start()
-    wait_for(lambda: named(daemon, "flip.mp4") >= 5, 60)
+    wait_for(lambda: named(daemon, "flip.mp4") >= 5, 180)
     done.set()
     thread.join()
     wait_for(lambda: not place.exists() and all(job.ended for job in daemon.jobs()), 60)
