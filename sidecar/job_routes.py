@@ -104,7 +104,8 @@ class JobEndpoints:
         following = _cursor(page[-1]) if len(found) > limit else None
         counts = {str(name): count for name, count in self._state.jobs.counts().items()}
         public = [self._state.to_public(record) for record in page]
-        return JSONResponse({"jobs": public, "next_cursor": following, "counts": counts}, headers=NO_STORE)
+        body = {"jobs": public, "next_cursor": following, "counts": counts, "waiting": self._state.waiting_files()}
+        return JSONResponse(body, headers=NO_STORE)
 
     async def _find(
         self, count: int, status: JobStatus | None, keep: Callable[[Record], bool] | None, place: Place | None

@@ -35,12 +35,22 @@ class RetryAllAnswer(PublicModel):
     requested: Count
 
 
+class PublicWaitingFile(PublicModel):
+    """A file of the inbox that is not a job yet."""
+
+    name: str = Field(description="Below the inbox.")
+    size_bytes: Count
+    age_s: float = Field(description="Since it was first seen.")
+    why: str = Field(description="Why it is not a job yet, in a sentence.")
+
+
 class JobPage(PublicModel):
     """A page of a list."""
 
     jobs: list[PublicJob]
     next_cursor: str | None = Field(description="Send it as cursor to get the next page; null on the last page.")
     counts: dict[JobStatus, Count] = Field(description="How many jobs there are in each status, on all pages.")
+    waiting: list[PublicWaitingFile] = Field(description="Files of the inbox that are not jobs yet: the 50 oldest.")
 
 
 class PublicDetection(PublicModel):

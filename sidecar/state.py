@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,13 @@ class State:
     def to_public(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a job as callers see it: the members of a PublicJob."""
         return to_public(record, self.jobs.queue_position(record), self._running_facts(record))
+
+    def waiting_files(self) -> list[dict[str, Any]]:
+        """Return the files of the inbox that are not jobs yet, with the reasons; none while no daemon looks at them."""
+        heartbeat = self.heartbeat
+        if heartbeat is None or not heartbeat.is_alive(datetime.now(UTC)):
+            return []
+        return [asdict(file) for file in heartbeat.inbox.waiting]
 
     def _running_facts(self, record: Mapping[str, Any]) -> RunningFacts | None:
         running = self.heartbeat.running if self.heartbeat else None

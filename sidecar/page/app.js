@@ -119,6 +119,8 @@ async function refresh() {
     at("jobs").replaceChildren(...page.jobs.map(jobLine));
     const filtered = at("status").value || at("name").value;
     if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, filtered ? "No job matches." : "No videos yet."));
+    at("waiting").replaceChildren(...page.waiting.map((file) =>
+      make("p", { class: "small" }, `${file.name} waits in the inbox. `, make("span", { class: "soft" }, file.why))));
     at("more").hidden = page.next_cursor === null || shown >= 500;
     at("counts").textContent = Object.entries(page.counts).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(" · ");
     at("problem").hidden = true;

@@ -835,3 +835,26 @@ def test_too_many_requests_are_told_to_come_again_but_health_answers(tmp_path: P
             assert all(response.status_code == 200 for response in await asyncio.gather(*waits))
 
         call(tmp_path, work, max_requests=3)
+
+
+def test_files_that_wait_in_the_inbox_are_listed_with_the_reason(tmp_path: Path) -> None:
+    file = {
+        "name": "a.mp4",
+        "size_bytes": 7,
+        "age_s": 3.0,
+        "why": "There is no room. It is tried again in 5 s.",
+    }
+    inbox = {"mode": "events", "online": True, "last_good_scan_age_s": 1.0, "waiting_count": 1, "waiting": [file]}
+    inbox |= {"overflows": 0, "problem": None}
+    (tmp_path / "data").mkdir()
+
+    async def work(client: Client) -> None:
+        assert (await client.get("/v1/jobs")).json()["waiting"] == [file]
+
+    async def nobody(client: Client) -> None:
+        assert (await client.get("/v1/jobs")).json()["waiting"] == []
+
+    health.write(tmp_path / "data", beat(utc_now(), inbox=inbox))
+    call(tmp_path, work)
+    health.write(tmp_path / "data", beat("2026-11-20T00:00:00.000000+00:00", inbox=inbox))
+    call(tmp_path, nobody)
