@@ -187,8 +187,10 @@ def _same_or_put_back(source: str, source_folder: int, target: str, target_folde
     """Look at what was renamed; put it back if it was exchanged just before."""
     after = os.stat(target, dir_fd=target_folder, follow_symlinks=False)
     if identity_of(after) != identity or not stat.S_ISREG(after.st_mode):
-        back = free_name(source, source_folder)
-        rename_new(target, target_folder, back, source_folder)
+        while True:
+            with contextlib.suppress(FileExistsError):  # somebody has just taken the name that was free
+                rename_new(target, target_folder, free_name(source, source_folder), source_folder)
+                break
         raise SourceChanged(f"{shown(source)} was exchanged while it was taken in.")
 
 

@@ -210,6 +210,32 @@ def test_a_file_exchanged_at_the_last_moment_is_put_back(
     assert os.listdir(target) == []
 
 
+def test_a_link_finds_its_way_back_though_its_name_is_taken_again(
+    folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, a, target, b = folders
+    (source / "x").write_bytes(b"video")
+    seen = identity_of((source / "x").stat())
+    real = rename_new
+    names: list[object] = []
+
+    def exchange_at_both_ends(*arguments: object) -> None:
+        names.append(arguments[0])
+        if names == ["x"]:
+            (source / "x").unlink()
+            (source / "x").symlink_to("/etc/passwd")
+        if names == ["x", "y"]:
+            (source / "x").write_bytes(b"the next one")
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(moves, "rename_new", exchange_at_both_ends)
+    with pytest.raises(SourceChanged):
+        move_file("x", a, "y", b, seen)
+    assert os.listdir(target) == []
+    assert (source / "x").read_bytes() == b"the next one"
+    assert [path.is_symlink() for path in source.iterdir() if path.name != "x"] == [True]
+
+
 def test_nothing_is_overwritten(folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
     source, a, target, b = folders
     (source / "x").write_bytes(b"new")
