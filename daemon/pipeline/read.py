@@ -20,6 +20,8 @@ from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
 from daemon.pipeline.regions import Region, RegionFinder, crop, enclosing
 
+_SPECKS = frozenset(".,:;'`\"^~°*|¦_-·•‧・„\u00b4\u2013\u2014\u2018\u2019\u201a\u201c\u201d")
+"""Marks that dust, edges and compression are read as. A line of nothing else says nothing."""
 _EASTERN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 EDGE_SHIFT = 0.35
@@ -160,13 +162,14 @@ def clean(text: str) -> str:
     """Return text on one line, with single spaces and no control characters.
 
     The recogniser writes full-width signs now and then; in a line without Chinese, Japanese or Korean letters they are
-    replaced by the plain ones.
+    replaced by the plain ones. Of a line that is nothing but specks nothing is left.
     """
     if not _EASTERN.search(text):
         text = "".join(
             unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" or c == "\u3000" else c for c in text
         )
-    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+    text = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+    return "" if _SPECKS.issuperset(text.replace(" ", "")) else text
 
 
 def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
