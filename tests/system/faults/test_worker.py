@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,27 @@ KILLS = int(os.environ.get("ANSWER_KILLS", "60"))
 """``make crash-long`` asks for 500."""
 
 
+@contextlib.contextmanager
+def killing_whatever_runs(pipeline: PipelineProcess, after: float) -> Iterator[None]:
+    """Kill the child after some seconds, and again: one killed before the run began is replaced by a fresh one."""
+    ended = threading.Event()
+
+    def kill() -> None:
+        time.sleep(after)
+        while not ended.is_set():
+            if (child := pipeline._child) is not None:
+                child._process.kill()
+            ended.wait(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        killer.join()
+
+
 def test_a_kill_in_the_middle_of_an_answer_leaves_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,14 +190,9 @@ def test_a_kill_in_the_middle_of_an_answer_leaves_nobody_waiting(
     threads = threading.active_count()
     for _ in range(KILLS):
         pipeline.start()
-        child = pipeline._child
-        assert child is not None
-        timer = threading.Timer(chance.uniform(0, 0.02), child._process.kill)
-        timer.start()
         begun = time.monotonic()
-        with pytest.raises(PipelineDied, match="SIGKILL"):
+        with killing_whatever_runs(pipeline, chance.uniform(0, 0.02)), pytest.raises(PipelineDied, match="SIGKILL"):
             pipeline.run(request)
-        timer.join()
         assert time.monotonic() - begun < 10
     pipeline.close()
     assert threading.active_count() == threads
