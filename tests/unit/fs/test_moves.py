@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,21 +189,29 @@ def test_an_exchanged_file_stays(
     assert os.listdir(target) == []
 
 
+def before_renaming(monkeypatch: pytest.MonkeyPatch, acts: dict[str, Callable[[], object]]) -> None:
+    """Have somebody do something just before a file of a name is renamed, the first time."""
+    real, left = rename_new, dict(acts)
+
+    def rename(*arguments: object) -> None:
+        left.pop(str(arguments[0]), lambda: None)()
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(moves, "rename_new", rename)
+
+
+def exchange_for_a_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+
+
 def test_a_file_exchanged_at_the_last_moment_is_put_back(
     folders: tuple[Path, int, Path, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, a, target, b = folders
     (source / "x").write_bytes(b"video")
     seen = identity_of((source / "x").stat())
-    real = rename_new
-
-    def exchange_first(*arguments: object) -> None:
-        if arguments[0] == "x":
-            (source / "x").unlink()
-            (source / "x").symlink_to("/etc/passwd")
-        real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(moves, "rename_new", exchange_first)
+    before_renaming(monkeypatch, {"x": lambda: exchange_for_a_link(source / "x")})
     with pytest.raises(SourceChanged):
         move_file("x", a, "y", b, seen)
     assert (source / "x").is_symlink()
@@ -216,19 +224,13 @@ def test_a_link_finds_its_way_back_though_its_name_is_taken_again(
     source, a, target, b = folders
     (source / "x").write_bytes(b"video")
     seen = identity_of((source / "x").stat())
-    real = rename_new
-    names: list[object] = []
-
-    def exchange_at_both_ends(*arguments: object) -> None:
-        names.append(arguments[0])
-        if names == ["x"]:
-            (source / "x").unlink()
-            (source / "x").symlink_to("/etc/passwd")
-        if names == ["x", "y"]:
-            (source / "x").write_bytes(b"the next one")
-        real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(moves, "rename_new", exchange_at_both_ends)
+    before_renaming(
+        monkeypatch,
+        {
+            "x": lambda: exchange_for_a_link(source / "x"),
+            "y": lambda: (source / "x").write_bytes(b"the next one"),
+        },
+    )
     with pytest.raises(SourceChanged):
         move_file("x", a, "y", b, seen)
     assert os.listdir(target) == []
