@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from daemon.errors import BadOptions, IllegalMove
+from daemon.unknown_names import no_such
 
 DEFAULT_PIPELINE = "yolo_ocr"
 MOST_FRAMES = 2**31 - 1
@@ -98,7 +99,7 @@ class Options:
         wrong = {}
         for name, value in values.items():
             if name not in known:
-                wrong[name] = f"Option {name!r} is unknown; the options are {' and '.join(known)}."
+                wrong[name] = no_such("option", name, known)
             elif name == "max_frames" and value is None:
                 continue
             elif type(value) is not int or value < 1:

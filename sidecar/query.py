@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from daemon.jobs import timestamp
+from daemon.unknown_names import NAME_LENGTH, no_such
 from sidecar.problems import bad_fields
 
 MOST_JOBS = 500
@@ -20,22 +20,16 @@ MOST_RESULTS = 100_000
 """Frames in a part of a result."""
 MOST_FRAME_INDEX = 2**53
 """Above it, programs that keep numbers as floats lose the last digits."""
-NAME_LENGTH, MOST_NAMED = 100, 10
+MOST_NAMED = 10
 """Of unknown fields: no more is repeated in an answer."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def unknown_fields(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+def unknown_fields(kind: str, names: Iterable[str], known: Collection[str]) -> dict[str, str]:
     """Return a sentence on each name that is not known, with the known one that was probably meant."""
     unknown = [name for name in names if name not in known]
-    return {name[:NAME_LENGTH]: _not_known(name[:NAME_LENGTH], known) for name in unknown[:MOST_NAMED]}
-
-
-def _not_known(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    advice = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
-    return f"There is no field {name} ({advice})."
+    return {name[:NAME_LENGTH]: no_such(kind, name, known) for name in unknown[:MOST_NAMED]}
 
 
 class Query:
@@ -107,5 +101,5 @@ class Query:
         Raises:
             Problem: 422, naming each parameter that is wrong or unknown.
         """
-        if errors := self._errors | unknown_fields(self._values, self._known):
+        if errors := self._errors | unknown_fields("parameter", self._values, self._known):
             raise bad_fields(errors)

@@ -10,6 +10,7 @@ from typing import Any
 from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import Options
 from daemon.pipeline.pipelines import Pipeline
+from daemon.unknown_names import no_such
 from sidecar.problems import Problem, bad_field, bad_fields
 from sidecar.query import unknown_fields
 
@@ -48,13 +49,12 @@ def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipel
     """
     given = {name: values[name].strip() for name in OPTIONS if values.get(name, "").strip()}
     numbers = {name: int(text) if _NUMBER.fullmatch(text) else text for name, text in given.items()}
-    wrong = unknown_fields((name for name in values if name not in TOLERATED), FIELDS)
+    wrong = unknown_fields("option", (name for name in values if name not in TOLERATED), FIELDS)
     if errors := Options.errors_in(numbers) | wrong:
         raise bad_fields(errors)
     pipeline_id = values.get("pipeline_id", "").strip() or default
     if pipeline_id not in pipelines:
-        known = ", ".join(sorted(pipelines))
-        raise Problem(404, f"There is no such pipeline; the pipelines are {known}.", "unknown-pipeline")
+        raise Problem(404, no_such("pipeline", pipeline_id, sorted(pipelines)), "unknown-pipeline")
     warnings = tuple(f"{name} has no effect; pipeline_id chooses the pipeline." for name in TOLERATED if name in values)
     return SubmitOptions(pipeline_id, Options.from_mapping(numbers), warnings)
 

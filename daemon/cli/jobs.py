@@ -47,8 +47,8 @@ def submit(
         typer.Argument(exists=True, dir_okay=False, readable=True, help="Videos; they are copied, the originals stay."),
     ],
     pipeline: Annotated[str | None, typer.Option(help="Pipeline id (default: the setting default_pipeline).")] = None,
-    frame_stride: Annotated[int, typer.Option(help="Analyse every Nth frame.", min=1)] = 1,
-    max_frames: Annotated[int | None, typer.Option(help="Analyse at most this many frames.", min=1)] = None,
+    frame_stride: Annotated[int, typer.Option(help="Analyse every Nth frame.")] = 1,
+    max_frames: Annotated[int | None, typer.Option(help="Analyse at most this many frames.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress and wait until the jobs have ended.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -61,6 +61,7 @@ def submit(
     from daemon.pipeline.pipelines import get_pipeline
 
     pipeline_id = get_pipeline(pipeline or settings.default_pipeline).pipeline_id
+    options = Options.from_mapping({"frame_stride": frame_stride, "max_frames": max_frames})
     refuse_other_files(files)
     ids = []
     for file in files:
@@ -70,7 +71,7 @@ def submit(
             source=JobSource.CLI,
             source_name=file.name,
             pipeline_id=pipeline_id,
-            options=Options(frame_stride, max_frames),
+            options=options,
         )
         ids.append(job_id)
         if not as_json:

@@ -19,6 +19,7 @@ from daemon.jobs import Claim, Job, JobStatus, Options
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.unknown_names import no_such
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,7 @@ class TicketIntake:
 
     def _problem_with(self, ticket: Ticket, pipeline_id: str) -> str | None:
         if pipeline_id not in self._pipelines:
-            known = ", ".join(sorted(self._pipelines))
-            return f"There is no pipeline {pipeline_id!r}; submit it again with one of {known}."
+            return no_such("pipeline", pipeline_id, sorted(self._pipelines))
         try:
             Options.from_mapping(ticket.options)
         except BadOptions as error:

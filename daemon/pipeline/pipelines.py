@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from daemon.errors import BadOptions, MachineError, ModelError
+from daemon.unknown_names import no_such
 
 if TYPE_CHECKING:
     from daemon.pipeline.loaded import LoadedModels
@@ -96,7 +97,7 @@ def get_pipeline(pipeline_id: str) -> Pipeline:
     """
     known = all_pipelines()
     if pipeline_id not in known:
-        raise BadOptions(f"There is no pipeline {pipeline_id!r}; the pipelines are {', '.join(sorted(known))}.")
+        raise BadOptions(no_such("pipeline", pipeline_id, sorted(known)))
     return known[pipeline_id]
 
 

@@ -23,7 +23,8 @@ HOMES = {
     "pytesseract": {"daemon/pipeline/engines.py"},
 }
 FLOORS = (
-    {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"},
+    {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
+    | {"unknown_names"},
     {"fs"},
     {"ipc"},
     {"store"},

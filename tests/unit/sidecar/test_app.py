@@ -156,10 +156,10 @@ def test_an_unknown_field_is_refused_with_the_name_that_was_probably_meant(tmp_p
             for sent in ({"data": {given: "5"}}, {"params": {given: "5"}}):
                 response = await client.post("/v1/video/submit", files={"file": ("a.mp4", HEAD)}, **sent)
                 assert check_problem(response)["errors"] == [
-                    {"field": given, "message": f"There is no field {given} (did you mean {meant}?)."}
+                    {"field": given, "message": f"There is no option {given!r} (did you mean {meant}?)."}
                 ]
         response = await client.get("/v1/jobs?skip=10")
-        assert "the fields are limit, status, source, pipeline_id, name, created_" in check_problem(response)["detail"]
+        assert "the parameters are limit, status, source, pipeline_id, name" in check_problem(response)["detail"]
         response = await client.get("/v1/jobs?" + "&".join(f"a{i}{'x' * 500}=1" for i in range(100)))
         assert len(check_problem(response)["errors"]) == 10
         assert len(response.content) < 10_000

@@ -78,12 +78,14 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 
 def test_an_unknown_name_is_refused_with_the_one_that_was_probably_meant() -> None:
     known = ("pipeline_id", "frame_stride")
-    assert unknown_fields(["pipeline_id"], known) == {}
-    assert unknown_fields(["stride"], known) == {"stride": "There is no field stride (did you mean frame_stride?)."}
-    assert "the fields are pipeline_id, frame_stride" in unknown_fields(["colour"], known)["colour"]
+    assert unknown_fields("field", ["pipeline_id"], known) == {}
+    assert unknown_fields("field", ["stride"], known) == {
+        "stride": "There is no field 'stride' (did you mean frame_stride?)."
+    }
+    assert "the fields are pipeline_id, frame_stride" in unknown_fields("field", ["colour"], known)["colour"]
 
 
 def test_a_flood_of_unknown_names_is_answered_in_short() -> None:
-    wrong = unknown_fields([f"{i}{'x' * 10_000}" for i in range(1000)], ("a",))
+    wrong = unknown_fields("field", [f"{i}{'x' * 10_000}" for i in range(1000)], ("a",))
     assert len(wrong) == 10
     assert sum(map(len, wrong.values())) < 3000
