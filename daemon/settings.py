@@ -84,6 +84,16 @@ class Settings(BaseSettings):
         default_factory=list,
         description="File name patterns (globs) never to touch in the inbox, besides the built-in ones.",
     )
+    unknown_files: Literal["leave", "reject"] = Field(
+        "leave",
+        description="What becomes of files not named as a video: they stay, or are rejected once they have not "
+        "changed for incomplete_timeout_seconds; other programs' temporary files stay in any case.",
+    )
+    folders: Literal["plain", "pipelines"] = Field(
+        "plain",
+        description="What a folder of the inbox is that is not named as a pipeline: a plain one, whose videos go to "
+        "default_pipeline, or an error, so that they are rejected.",
+    )
     max_video_bytes: Bytes = Field(100_000_000_000, gt=0, description="Largest video accepted.")
     min_free_bytes: Bytes = Field(
         500_000_000, description="With less free space than this on the data disk, intake and running jobs pause."

@@ -14,7 +14,7 @@ from daemon.fs.identity import shown
 from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Outcome, WaitingFile
 from daemon.ingest.root import InboxRoot, Problems
 from daemon.ingest.scanner import Scanner, Sighting
-from daemon.ingest.stability import OPTIONS_SUFFIX, Stability, TrackedFile, is_options_name
+from daemon.ingest.stability import OPTIONS_SUFFIX, Stability, TrackedFile, is_options_name, is_ours
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Inbox:
         """
         now = self._clock() if now is None else now
         waiting = [tracked for tracked in list(self._tracked.values()) if tracked.waits]
-        oldest = sorted(waiting, key=lambda tracked: (tracked.first_seen, tracked.path))[:SHOWN_WAITING]
+        oldest = sorted(waiting, key=lambda each: (not is_ours(each.name), each.first_seen, each.path))[:SHOWN_WAITING]
         watch, last_scan = self._root.watch, self._scanner.last_good  # another thread may take it away
         arrived = None if watch is None else watch.arrived_at
         return InboxHealth(

@@ -89,7 +89,7 @@ class InboxHealth:
     """Since events were last proved to arrive; None when polling, or where the canary cannot be written."""
     waiting_count: int
     waiting: tuple[WaitingFile, ...]
-    """The first 50, oldest first."""
+    """The first 50: those named as videos first, each kind oldest first."""
     overflows: int
     """How often the kernel dropped events; each was followed by a full scan."""
     problem: str | None

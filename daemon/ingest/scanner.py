@@ -16,7 +16,7 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.ingest.model import REJECTED_FOLDER
 from daemon.ingest.root import InboxRoot, Problems
-from daemon.ingest.stability import is_ignored
+from daemon.ingest.stability import is_ignored, is_ignored_folder
 from daemon.jobs import Identity
 from daemon.settings import Settings
 
@@ -103,7 +103,7 @@ class Scanner:
             yield from self._scan_all(now, known)
         else:
             for folder in hints.folders:
-                if not self._skipped(folder):
+                if not self._skipped(folder, is_folder=True):
                     yield from self._scan(folder, known)
 
     def _scan_all(self, now: float, known: Container[str]) -> Iterator[Sighting]:
@@ -147,7 +147,7 @@ class Scanner:
             self._answered()
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if not self._skipped(path):
+                if not self._skipped(path, entry.is_dir(follow_symlinks=False)):
                     yield path, entry
 
     def _is_shallow(self, path: str) -> bool:
@@ -169,8 +169,13 @@ class Scanner:
         elif everything:
             self._problems.solve("scan")
 
-    def _skipped(self, path: str) -> bool:
+    def _skipped(self, path: str, is_folder: bool = False) -> bool:
         parts = path.split("/")
-        if len(parts) > MAX_DEPTH + 1 or parts[0] == REJECTED_FOLDER:
+        if len(parts) > MAX_DEPTH + 1 or parts[0] == REJECTED_FOLDER or "\0" in path:
             return True
-        return bool(path) and any("\0" in part or is_ignored(part, self._settings.ignore) for part in parts)
+        name = parts.pop()
+        if is_folder:
+            parts.append(name)
+        elif is_ignored(name, self._settings.ignore):
+            return True
+        return bool(path) and any(is_ignored_folder(part, self._settings.ignore) for part in parts)

@@ -15,29 +15,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.fs.identity import has_writer, identity_of, open_regular
+from daemon.ingest.names import is_litter, is_stream, is_system_folder, is_working_folder, is_working_name
 from daemon.jobs import Identity
 from daemon.mp4 import NOT_MP4_ADVICE, Completeness, Structure, check
 from daemon.settings import Settings
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 OPTIONS_SUFFIX = ".options.json"
-UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download")
-LITTER = frozenset(
-    {
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "@eadir",
-        "$recycle.bin",
-        "#recycle",
-        "#snapshot",
-        "system volume information",
-        "lost+found",
-        "network trash folder",
-        "temporary items",
-    }
-)
-"""What systems leave in folders, in lower case; names that start with "." are ignored anyhow."""
+UNKNOWN_NAME = "Its name is not that of a video"
 
 CLOSE_CONFIRM_SECONDS = 0.2
 """A close event counts once size and mtime stayed the same this long after it: a writer may open it again."""
@@ -71,19 +56,29 @@ class Stability(StrEnum):
 
 
 def is_ignored(name: str, globs: Sequence[str] = ()) -> bool:
-    """Tell whether a file or folder name is never touched.
+    """Tell whether a file is passed over without a word.
+
+    Args:
+        name: The last part of its path.
+        globs: More patterns, as in the setting ``ignore``; upper and lower case are the same.
+    """
+    return is_litter(name) or (is_stream(name) and not is_ours(name)) or matches(name, globs)
+
+
+def is_ignored_folder(name: str, globs: Sequence[str] = ()) -> bool:
+    """Tell whether a folder is not looked into.
 
     Args:
         name: One part of a path.
-        globs: More patterns, as in the setting ``ignore``; upper and lower case are the same.
+        globs: As ``is_ignored``.
     """
-    lower = name.lower()
-    return (
-        name.startswith((".", "~"))
-        or lower.endswith(UNFINISHED_SUFFIXES)
-        or lower in LITTER
-        or any(fnmatch.fnmatchcase(lower, pattern.lower()) for pattern in globs)
-    )
+    foreign = is_litter(name) or is_system_folder(name) or is_working_folder(name, VIDEO_SUFFIXES)
+    return foreign or matches(name, globs)
+
+
+def matches(name: str, globs: Sequence[str]) -> bool:
+    """Tell whether a name fits one of some patterns, whatever the case of its letters."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in globs)
 
 
 def is_video_name(name: str) -> bool:
@@ -92,8 +87,13 @@ def is_video_name(name: str) -> bool:
 
 
 def is_options_name(name: str) -> bool:
-    """Tell whether a name is that of a video's options file, such as ``a.mp4.options.json``."""
-    return name.lower().endswith(OPTIONS_SUFFIX) and is_video_name(name[: -len(OPTIONS_SUFFIX)])
+    """Tell whether a name is that of an options file: ``a.mp4.options.json`` or ``a.options.json``, in any case."""
+    return name.lower().endswith(OPTIONS_SUFFIX) and len(name) > len(OPTIONS_SUFFIX)
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file of this name is for Dropframe; any other belongs to whoever put it there."""
+    return is_video_name(name) or is_options_name(name)
 
 
 @dataclass
@@ -179,6 +179,8 @@ class TrackedFile:
             self.due = now + settings.rescan_seconds
             self.why = self.ignored
             return Stability.IGNORE
+        if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name, VIDEO_SUFFIXES)):
+            return self._leave_alone(now, settings)
         return self._look_inside(folder, now, settings, trust_locks)
 
     def _look_inside(self, folder: int, now: float, settings: Settings, trust_locks: bool) -> Stability:
@@ -212,6 +214,8 @@ class TrackedFile:
         size = self.identity.size
         if not self._is_quiet(descriptor, now, settings, trust_locks):
             return Stability.WAIT
+        if not is_ours(self.name):
+            return self._reject_unknown(now, settings)
         if size == 0:
             patience = self.changed_at + settings.incomplete_timeout_seconds
             if now - self.changed_at >= settings.incomplete_timeout_seconds:
@@ -219,8 +223,6 @@ class TrackedFile:
             return self._wait("It is empty so far.", min(patience, now + 5))
         if is_options_name(self.name):
             return Stability.WHOLE
-        if not is_video_name(self.name):
-            return self._reject(f"Its name does not end in .mp4. {NOT_MP4_ADVICE}")
         if size > settings.max_video_bytes:
             return self._reject(
                 f"It has {size} bytes, and at most {settings.max_video_bytes} are taken "
@@ -273,6 +275,24 @@ class TrackedFile:
         if structure.must_settle and quiet < settings.settle_seconds:
             return self._wait("It could still grow.", self.changed_at + settings.settle_seconds)
         return Stability.WHOLE
+
+    def _leave_alone(self, now: float, settings: Settings) -> Stability:
+        """Wait for another name; it is not opened, as even that may be in its program's way."""
+        quiet = now - self.changed_at
+        due = now + min(1 + quiet / 4, settings.rescan_seconds)
+        return self._wait(f"{UNKNOWN_NAME}, so it is left alone; it is looked at once it is renamed.", due)
+
+    def _reject_unknown(self, now: float, settings: Settings) -> Stability:
+        patience = self.changed_at + settings.incomplete_timeout_seconds
+        minutes = f"{settings.incomplete_timeout_seconds / 60:g} minutes"
+        if now < patience:
+            why = f"{UNKNOWN_NAME}; it is rejected once it has not changed for {minutes}."
+            return self._wait(why, min(patience, now + settings.rescan_seconds))
+        endings = f"{', '.join(VIDEO_SUFFIXES[:-1])} or {VIDEO_SUFFIXES[-1]}"
+        return self._reject(
+            f"{UNKNOWN_NAME}, and it has not changed for {minutes}. If it is a video, rename it to end in {endings} "
+            "and drop it again."
+        )
 
     def _wait(self, why: str, due: float) -> Stability:
         self.why, self.due = why, due

@@ -62,7 +62,7 @@ class InboxBeat:
     """Since file events were last proved to arrive; None when polling."""
     waiting_count: int = 0
     waiting: tuple[WaitingBeat, ...] = ()
-    """The first 50, oldest first."""
+    """The first 50: those named as videos first, each kind oldest first."""
     overflows: int = 0
     """How often the kernel dropped events since the start."""
     problem: str | None = None

@@ -93,8 +93,7 @@ def test_an_options_file_is_followed(daemon: Daemon, clip: Path) -> None:
     ("name", "content", "reason"),
     [
         ("text.mp4", b"I am not a video, whatever my name says.\n" * 10, "MP4"),
-        ("nowhere/c.mp4", None, "There is no pipeline"),
-        ("c.mkv", None, "MP4"),
+        ("plain folder/c.mp4", b"\x1a\x45\xdf\xa3" * 10, "MP4"),
     ],
 )
 def test_a_file_that_cannot_be_a_job_is_rejected_with_the_reason(
