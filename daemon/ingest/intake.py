@@ -16,6 +16,7 @@ from daemon.fs.identity import shown, to_claim
 from daemon.fs.space import TRANSIENT_DISK_ERRORS, DiskGuard
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import Claims, text_of
+from daemon.ingest.folder_pipelines import FolderPipelines
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
 from daemon.ingest.options_file import read_options
 from daemon.ingest.quarantine import quarantine
@@ -65,7 +66,7 @@ class Intake:
         self._settings = settings
         self._store = store
         self._storage = storage
-        self._pipelines = known_pipelines
+        self._folders = FolderPipelines(settings, known_pipelines)
         self._clock = clock
         self._while_copying = while_copying
         self._monotonic = monotonic
@@ -172,13 +173,7 @@ class Intake:
         return Rejected(dropped, reason)
 
     def _job_of(self, dropped: Dropped) -> Job:
-        first, slash, _ = dropped.path.partition("/")
-        pipeline_id = first if slash else self._settings.default_pipeline
-        if pipeline_id not in self._pipelines:
-            raise BadOptions(
-                f"There is no pipeline {shown(pipeline_id)!r}; the folders that choose one are "
-                f"{', '.join(sorted(self._pipelines))}. Drop it into one of them, or into the inbox itself."
-            )
+        pipeline_id = self._folders.choose(dropped.path)
         options = read_options(self._settings.inbox_dir, dropped.options_path) if dropped.options_path else Options()
         job_id = new_job_id()
         return Job(

@@ -29,6 +29,7 @@ from daemon.queue import InMemoryQueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.store.tinydb_table import MemoryStorage
+from daemon.worker.outbox import Outbox
 
 PIPELINES = frozenset({"yolo_ocr", "yolo", "ocr_only"})
 
@@ -133,6 +134,40 @@ def test_a_batch_keeps_its_order_and_is_one_commit(bench: Bench, monkeypatch: py
 def test_a_folder_chooses_the_pipeline(bench: Bench) -> None:
     [job] = bench.take(bench.drop("ocr_only/2024/a.mp4")).jobs
     assert (job.pipeline_id, job.source_name) == ("ocr_only", "ocr_only/2024/a.mp4")
+
+
+@pytest.mark.parametrize("name", ["2026/01/30/cam.mp4", "Holiday 2026/Beach/a.mp4", "yolos/a.mp4", "models/yolo/a.mp4"])
+def test_any_other_folder_is_a_plain_one_and_its_path_is_kept(bench: Bench, name: str) -> None:
+    [job] = bench.take(bench.drop(name)).jobs
+    assert (job.pipeline_id, job.source_name) == ("yolo_ocr", name)
+    assert Outbox(bench.settings.outbox_dir).path(job) == bench.settings.outbox_dir / f"{name}.json"
+
+
+@pytest.mark.parametrize("folders", ["plain", "pipelines"])
+@pytest.mark.parametrize(
+    ("folder", "pipeline_id"), [("Yolo", "yolo"), ("YOLO-OCR", "yolo_ocr"), ("yolo ocr", "yolo_ocr"), ("yolo", "yolo")]
+)
+def test_a_pipelines_folder_may_be_written_in_other_ways(
+    tmp_path: Path, folders: str, folder: str, pipeline_id: str
+) -> None:
+    bench = Bench(tmp_path, folders=folders)
+    [job] = bench.take(bench.drop(f"{folder}/a.mp4")).jobs
+    assert (job.pipeline_id, job.source_name) == (pipeline_id, f"{folder}/a.mp4")
+
+
+def test_a_slip_in_a_pipelines_name_is_said_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    jobs = bench.take(*(bench.drop(name) for name in ("yollo/a.mp4", "yollo/b.mp4", "beach/c.mp4"))).jobs
+    assert {job.pipeline_id for job in jobs} == {"yolo_ocr"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "The folder yollo does not name a pipeline, so its videos run yolo_ocr; if yolo is meant, rename it."
+    ]
+
+
+def test_an_unknown_default_pipeline_is_not_made_up_for_by_a_folder(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, default_pipeline="nope")
+    for name in ("a.mp4", "beach/a.mp4"):
+        [(_, reason)] = bench.take(bench.drop(name)).rejected
+        assert reason.startswith("There is no pipeline ")
 
 
 def test_the_default_pipeline_is_a_setting(tmp_path: Path) -> None:
@@ -352,7 +387,8 @@ def test_a_rejected_file_moves_beside_its_reason(bench: Bench) -> None:
     )
 
 
-def test_an_unknown_pipeline_folder_is_rejected_with_the_known_ones(bench: Bench) -> None:
+def test_an_unknown_pipeline_folder_is_rejected_with_the_known_ones_where_the_setting_says_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, folders="pipelines")
     [(_, reason)] = bench.take(bench.drop("yollo/a.mp4")).rejected
     assert reason == (
         "There is no pipeline 'yollo'; the folders that choose one are ocr_only, yolo, yolo_ocr. "
