@@ -145,6 +145,8 @@ class Claim:
     """The source could not be removed, so its identity is remembered and it is not taken again."""
     companion: bool = False
     """The job was made with an options file, which is fetched with the video."""
+    options_name: str | None = None
+    """Of that file, beside the video and written as ``path`` is; None stands for the video's and .options.json."""
 
 
 def timestamp(moment: datetime) -> str:
@@ -263,6 +265,7 @@ class Job:
                 Identity(**claim["identity"]),
                 claim["left_behind"],
                 claim.get("companion", False),
+                claim.get("options_name"),
             )
         return cls(**values)
 

@@ -208,8 +208,8 @@ class Claims:
         folder, _, name = file.path.rpartition("/")
         try:
             source = sources.get(folder)
-            if claim.companion:
-                fetch_options(name, source, job.job_id, videos)
+            if file.options_path:
+                fetch_options(file.options_path.rpartition("/")[2], source, job.job_id, videos)
             target = stored_name(job)
             gone = move_file(name, source, target, videos, claim.identity, private=True, stopping=self._stopping)
         except (OSError, SourceChanged, Interrupted) as error:
@@ -254,7 +254,7 @@ class Claims:
     def _options_returned(self, job: Job, file: Dropped, sources: Folders, videos: int) -> bool:
         """Return the options file of a claim that is taken back; False if that cannot be done yet."""
         try:
-            return_options(file.path, sources, job.job_id, videos)
+            return_options(options_place(job), sources, job.job_id, videos)
         except FileNotFoundError:  # its folder is gone, and the video with it; or the whole inbox is away
             return self._root.is_dir()
         except OSError:
@@ -276,7 +276,17 @@ def claimed_file(job: Job) -> Dropped:
     """Return the file that a job is for, as the inbox handed it out."""
     claim = claim_of(job)
     path = from_claim(claim.path)
-    return Dropped(path, claim.identity, path + OPTIONS_SUFFIX if claim.companion else None)
+    return Dropped(path, claim.identity, options_place(job) if claim.companion else None)
+
+
+def options_place(job: Job) -> str:
+    """Return where the options file of a job's dropped video was, or would be, below the inbox."""
+    claim = claim_of(job)
+    path = from_claim(claim.path)
+    if claim.options_name is None:
+        return path + OPTIONS_SUFFIX
+    folder, slash, _ = path.rpartition("/")
+    return f"{folder}{slash}{from_claim(claim.options_name)}"
 
 
 def stored_name(job: Job) -> str:

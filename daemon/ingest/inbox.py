@@ -12,9 +12,10 @@ from typing import NamedTuple
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
 from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Outcome, WaitingFile
+from daemon.ingest.options_watch import OptionsLook, OptionsWatch
 from daemon.ingest.root import InboxRoot, Problems
 from daemon.ingest.scanner import Scanner, Sighting
-from daemon.ingest.stability import OPTIONS_SUFFIX, Stability, TrackedFile, is_options_name, is_ours
+from daemon.ingest.stability import Stability, TrackedFile, is_options_name, is_ours
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Inbox:
         self._tracked: dict[str, TrackedFile] = {}
         self._agenda: list[_Item] = []
         self._arrivals = itertools.count()
+        self._options = OptionsWatch(settings, self._tracked, self._plan)
 
     def startup(self) -> None:
         """Make the folder, unless it is on a share, and begin to watch; the first ``poll`` scans.
@@ -196,6 +198,7 @@ class Inbox:
     # Looking and handing out.
 
     def _look_around(self, folders: Folders, now: float, closed: set[str]) -> list[Dropped]:
+        self._options.begin_step(now)
         found: list[Dropped] = []
         todo: dict[str, TrackedFile] = {}
         while self._agenda and self._agenda[0].due <= now and len(todo) < LOOKS_A_STEP:
@@ -216,9 +219,12 @@ class Inbox:
     def _look(self, tracked: TrackedFile, folders: Folders, now: float, closed: bool) -> Dropped | None:
         """Look at a file; hand it out if it can be acted on."""
         self._answered()
+        options = OptionsLook()
         try:
             descriptor = folders.get(tracked.path.rpartition("/")[0])
             stability = tracked.look(descriptor, now, self._settings, closed, self._root.trusts_locks)
+            if stability is Stability.WHOLE:
+                stability, options = self._look_for_partner(tracked, descriptor, now)
         except (FileNotFoundError, NotADirectoryError):
             stability = Stability.GONE
         except OSError as error:
@@ -229,20 +235,27 @@ class Inbox:
             del self._tracked[tracked.path]
             return None
         tracked.handed_out = False
-        if stability is Stability.WHOLE and is_options_name(tracked.name):
-            stability = self._await_video(tracked, now)
         if stability in (Stability.IGNORE, Stability.WAIT):
             self._warn_of_long_writing(tracked, now)
             return None
-        options = Stability.GONE
-        if stability is Stability.WHOLE:
-            options = self._look_at_options(tracked.path + OPTIONS_SUFFIX, descriptor, now)
-            if options is Stability.WAIT:
-                tracked.why, tracked.due = "It waits for its options file to be complete.", now + 0.5
-                return None
-        return self._offer(tracked, stability, options is Stability.WHOLE, now)
+        return self._offer(tracked, stability, options.path, now)
 
-    def _offer(self, tracked: TrackedFile, stability: Stability, has_options: bool, now: float) -> Dropped | None:
+    def _look_for_partner(self, tracked: TrackedFile, folder: int, now: float) -> tuple[Stability, OptionsLook]:
+        """Look for the options file of a whole video, or for the video of an options file."""
+        if is_options_name(tracked.name):
+            return self._options.await_video(tracked, folder, now), OptionsLook()
+        options = self._options.of_video(tracked.path, folder, now, self._root.trusts_locks)
+        if options.wait:
+            tracked.why, tracked.due = options.wait, now + 0.5
+            return Stability.WAIT, options
+        if options.reject:
+            tracked.why = options.reject
+            return Stability.REJECT, options
+        return Stability.WHOLE, options
+
+    def _offer(
+        self, tracked: TrackedFile, stability: Stability, options_path: str | None, now: float
+    ) -> Dropped | None:
         """Hand a file out, and look again in the next step whether it is still there."""
         assert tracked.identity is not None
         reason = tracked.why if stability is Stability.REJECT else None
@@ -253,30 +266,7 @@ class Inbox:
             return None
         tracked.offer_again = now + OFFER_AGAIN_SECONDS
         tracked.due = now
-        return Dropped(tracked.path, tracked.identity, tracked.path + OPTIONS_SUFFIX if has_options else None, reason)
-
-    def _look_at_options(self, path: str, folder: int, now: float) -> Stability:
-        """Look at a video's options file: GONE if it has none, WHOLE if it can be read."""
-        tracked = self._tracked.get(path) or TrackedFile(path, first_seen=now, changed_at=now)
-        stability = tracked.look(folder, now, self._settings, trust_locks=self._root.trusts_locks)
-        if stability is Stability.GONE:
-            self._tracked.pop(path, None)
-        elif path not in self._tracked:
-            self._tracked[path] = tracked
-            self._plan(tracked, tracked.due)
-        if stability is Stability.REJECT:  # empty for long: let the reader of the options say so
-            return Stability.WHOLE
-        return Stability.WAIT if stability is Stability.IGNORE else stability
-
-    def _await_video(self, tracked: TrackedFile, now: float) -> Stability:
-        """Decide about an options file: it goes with its video, and is rejected when none comes."""
-        video = tracked.path[: -len(OPTIONS_SUFFIX)]
-        patience = tracked.changed_at + self._settings.incomplete_timeout_seconds
-        if video in self._tracked or now < patience:
-            tracked.why, tracked.due = "It waits for its video.", now + 2
-            return Stability.WAIT
-        tracked.why = "It is an options file, and no video of that name came. Drop it again just before its video."
-        return Stability.REJECT
+        return Dropped(tracked.path, tracked.identity, options_path, reason)
 
     def _warn_of_long_writing(self, tracked: TrackedFile, now: float) -> None:
         long = now - tracked.first_seen >= self._settings.incomplete_timeout_seconds

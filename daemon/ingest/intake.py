@@ -184,7 +184,7 @@ class Intake:
             source_name=os.fsencode(dropped.path).decode("utf-8", "backslashreplace"),
             options=options,
             size_bytes=dropped.identity.size,
-            claim=Claim(to_claim(dropped.path), dropped.identity, companion=dropped.options_path is not None),
+            claim=_claim_on(dropped),
         )
 
     def _report(self, outcomes: Sequence[Outcome]) -> None:
@@ -253,3 +253,10 @@ class Intake:
             elif self._log_paused.solved():
                 log.info("Intake resumes.")
         return paused
+
+
+def _claim_on(dropped: Dropped) -> Claim:
+    if dropped.options_path is None:
+        return Claim(to_claim(dropped.path), dropped.identity)
+    name = to_claim(dropped.options_path.rpartition("/")[2])
+    return Claim(to_claim(dropped.path), dropped.identity, companion=True, options_name=name)

@@ -1,4 +1,4 @@
-"""A video's options file, such as ``a.mp4.options.json``: one JSON object with the fields of Options."""
+"""A video's options file (``options_pairing`` says which that is): one JSON object with the fields of Options."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def read_options(inbox: Path, path: str) -> Options:
         text = file.read(MAX_OPTIONS_BYTES + 1)
     if len(text) > MAX_OPTIONS_BYTES:
         raise BadOptions(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {ADVICE}")
+    if not text.strip():
+        raise BadOptions(f"Its options file is not JSON (it is empty). {ADVICE}")
     try:
         values: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -49,11 +51,11 @@ def read_options(inbox: Path, path: str) -> Options:
         raise BadOptions(f"{error} {ADVICE}") from error
 
 
-def fetch_options(video: str, source: int, job_id: str, videos: int) -> None:
+def fetch_options(name: str, source: int, job_id: str, videos: int) -> None:
     """Move a video's options file into the storage; do nothing if there is none or another one by now.
 
     Args:
-        video: The video's name.
+        name: The options file's.
         source: Descriptor of its folder.
         job_id: Of its job.
         videos: Descriptor of the folder of stored videos.
@@ -61,7 +63,7 @@ def fetch_options(video: str, source: int, job_id: str, videos: int) -> None:
     Raises:
         OSError: it cannot be moved.
     """
-    name, target = video + OPTIONS_SUFFIX, job_id + OPTIONS_SUFFIX
+    target = job_id + OPTIONS_SUFFIX
     try:
         seen = identity_of(os.stat(name, dir_fd=source, follow_symlinks=False))
     except OSError:  # none, or none possible, its name being too long
@@ -81,13 +83,13 @@ def return_options(path: str, sources: Folders, job_id: str, videos: int) -> Non
     """Move a video's stored options file back beside it; do nothing if none is stored, or newer ones are there.
 
     Args:
-        path: The video's path.
+        path: Where to.
         sources: The folders of the inbox.
         job_id: Of its job.
         videos: Descriptor of the folder of stored videos.
 
     Raises:
-        FileNotFoundError: the video's folder is not there.
+        FileNotFoundError: that folder is not there.
         OSError: it cannot be moved.
     """
     folder, _, name = path.rpartition("/")
@@ -97,4 +99,4 @@ def return_options(path: str, sources: Folders, job_id: str, videos: int) -> Non
     except FileNotFoundError:
         return
     with contextlib.suppress(FileExistsError, SourceChanged):
-        move_file(stored, videos, name + OPTIONS_SUFFIX, sources.get(folder), seen)
+        move_file(stored, videos, name, sources.get(folder), seen)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from daemon.errors import SourceChanged
 from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
-from daemon.fs.moves import free_name, move_file
+from daemon.fs.moves import free_name, move_file, rename_new
 from daemon.ingest.model import REJECTED_FOLDER, Dropped
 from daemon.ingest.stability import OPTIONS_SUFFIX
 
@@ -57,11 +60,19 @@ def quarantine(
             os.unlink(free + REASON_SUFFIX, dir_fd=target)
             raise
         if dropped.options_path:
-            options = dropped.options_path.rpartition("/")[2]
-            seen = identity_of(os.stat(options, dir_fd=source, follow_symlinks=False))
-            move_file(options, source, free + OPTIONS_SUFFIX, target, seen, copy_when=OTHER_DISK)
+            _move_options(dropped.options_path.rpartition("/")[2], source, free + OPTIONS_SUFFIX, target)
         folders.fsync()
     return f"{below}/{free}"
+
+
+def _move_options(name: str, source: int, target: str, target_folder: int) -> None:
+    """Move an options file, which may be a link or a pipe; one that cannot be moved stays, as the video has gone."""
+    with contextlib.suppress(OSError, SourceChanged):
+        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            move_file(name, source, target, target_folder, identity_of(status), copy_when=OTHER_DISK)
+        else:
+            rename_new(name, source, target, target_folder)
 
 
 def _write_reason(name: str, folder: int, text: str) -> None:

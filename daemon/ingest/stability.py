@@ -29,6 +29,7 @@ CLOSE_CONFIRM_SECONDS = 0.2
 
 NOT_FILES = {
     stat.S_IFLNK: "It is a symbolic link; links are never followed. Copy the file itself.",
+    stat.S_IFDIR: "It is a folder, not a file; remove it.",
     stat.S_IFIFO: "It is a pipe, not a file; remove it.",
     stat.S_IFSOCK: "It is a socket, not a file; remove it.",
     stat.S_IFBLK: "It is a device, not a file; remove it.",
@@ -125,6 +126,8 @@ class TrackedFile:
     """Why the present content stays where it is for good, if it does."""
     warned: bool = False
     """Whether the log was told that it has been held open for long."""
+    denied: bool = False
+    """Whether its permissions did not let it be read at the last look."""
     kind: int = stat.S_IFREG
 
     @property
@@ -164,8 +167,6 @@ class TrackedFile:
         except (FileNotFoundError, NotADirectoryError):
             return Stability.GONE
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # the options file that a video of 255 bytes cannot have
-                return Stability.GONE
             return self._wait(f"It cannot be looked at: {error.strerror}.", now + settings.poll_seconds)
         self.kind = stat.S_IFMT(status.st_mode)
         if self.kind == stat.S_IFDIR:
@@ -187,10 +188,12 @@ class TrackedFile:
         try:
             descriptor = open_regular(self.name, folder)
         except OSError as error:
+            self.denied = error.errno == errno.EACCES
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL):  # exchanged since lstat: look again
                 return self._wait("It has just been exchanged.", now + 0.1)
-            reason = "its permissions do not let Dropframe read it" if error.errno == errno.EACCES else error.strerror
+            reason = "its permissions do not let Dropframe read it" if self.denied else error.strerror
             return self._wait(f"It cannot be read: {reason}.", now + settings.poll_seconds)
+        self.denied = False
         try:
             self._notice(identity_of(os.fstat(descriptor)), now, closed=False)
             return self._judge(descriptor, now, settings, trust_locks)
@@ -219,6 +222,8 @@ class TrackedFile:
         if size == 0:
             patience = self.changed_at + settings.incomplete_timeout_seconds
             if now - self.changed_at >= settings.incomplete_timeout_seconds:
+                if is_options_name(self.name):
+                    return Stability.WHOLE  # what reads options says so
                 return self._reject(f"It is empty. {NOT_MP4_ADVICE}")
             return self._wait("It is empty so far.", min(patience, now + 5))
         if is_options_name(self.name):
