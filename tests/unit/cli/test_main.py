@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from daemon import __version__, preflight
 from daemon.cli import jobs, lookup, main
+from daemon.cli.common import FAILED
 from daemon.errors import (
     BadOptions,
     BadVideo,
@@ -161,7 +163,11 @@ def test_a_wrong_call_of_submit_submits_nothing(
 ) -> None:
     monkeypatch.chdir(home)
     (home / "a.mp4").write_bytes(BEGINNING)
-    assert run("submit", *arguments, "--home", home)[0] == main.USAGE
+    try:
+        code, _ = run("submit", *arguments, "--home", home)
+    except SettingsError as error:
+        code = main.exit_code(error)
+    assert code == main.USAGE
     assert not (home / "data").exists()
 
 
@@ -172,11 +178,40 @@ def test_a_wrong_option_of_submit_is_refused_in_the_words_of_the_other_doors(hom
     assert not (home / "data").exists()
 
 
-def test_what_is_no_mp4_is_not_submitted_and_neither_are_the_others(home: Path) -> None:
-    (home / "a.mp4").write_bytes(BEGINNING)
+def test_what_is_not_an_mp4_is_not_submitted(home: Path) -> None:
     (home / "b.mp4").write_text("not a video")
     with pytest.raises(BadVideo, match=r"b\.mp4 was not submitted\. It is text, not an MP4\. .* and submit it again"):
-        run("submit", home / "a.mp4", home / "b.mp4", "--home", home)
+        run("submit", home / "b.mp4", "--home", home)
+    assert not (home / "data").exists()
+
+
+def test_good_files_are_submitted_and_bad_ones_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    (home / "a.mp4").write_bytes(BEGINNING)
+    (home / "b.mkv").write_text("not a video")
+    (home / "folder.mp4").mkdir()
+    code, text = run("submit", home / "b.mkv", home / "a.mp4", home / "folder.mp4", "--home", home)
+    assert code == FAILED
+    assert [ticket.source_name for ticket in spool.pending_submissions(home / "data" / "spool")] == ["a.mp4"]
+    assert "b.mkv was not submitted. It is text" in text
+    assert "folder.mp4 was not submitted. It is a folder; name the videos in it." in text
+    code, text = run("submit", home / "b.mkv", home / "folder.mp4", "--home", home)
+    assert code == FAILED
+    assert "daemon is not running" not in text
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (os.mkfifo, "It is a pipe, not a file."),
+        (lambda path: path.mkdir(), "It is a folder; name the videos in it."),
+        (lambda path: path.symlink_to("/dev/null"), "It is a device, not a file."),
+    ],
+)
+def test_what_is_not_a_file_is_told_at_once(home: Path, make: Callable[[Path], None], sentence: str) -> None:
+    make(home / "a.mp4")
+    with pytest.raises(SettingsError, match=f"a.mp4 was not submitted. {sentence}"):
+        run("submit", home / "a.mp4", "--home", home)
     assert not (home / "data").exists()
 
 

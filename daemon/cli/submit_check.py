@@ -1,0 +1,54 @@
+"""What is wrong with files that are to be submitted; one bad file keeps none of the others from it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from daemon.cli.common import err, escape, say
+from daemon.errors import BadVideo, DropframeError, SettingsError
+from daemon.fs.identity import shown
+from daemon.mp4 import HEAD_BYTES, submission_problem
+
+NOT_FILES = {
+    stat.S_IFDIR: "It is a folder; name the videos in it.",
+    stat.S_IFIFO: "It is a pipe, not a file.",
+    stat.S_IFSOCK: "It is a socket, not a file.",
+    stat.S_IFBLK: "It is a device, not a file.",
+    stat.S_IFCHR: "It is a device, not a file.",
+}
+
+
+def sort_out(files: Sequence[Path]) -> tuple[list[Path], bool]:
+    """Look at the kind and at the first bytes of each file; name those that cannot be submitted.
+
+    Returns:
+        The files to submit, and whether there are others.
+
+    Raises:
+        DropframeError: there is but one file, and it cannot be submitted.
+    """
+    problems = [(file, problem_with(file)) for file in files]
+    bad = [problem for _, problem in problems if problem is not None]
+    if bad and len(files) == 1:
+        raise bad[0]
+    for problem in bad:
+        say(err, escape(str(problem)))
+    return [file for file, problem in problems if problem is None], bool(bad)
+
+
+def problem_with(file: Path) -> DropframeError | None:
+    """Return why a file cannot be submitted, or None."""
+    name = shown(file.name or str(file))
+    try:
+        kind = stat.S_IFMT(os.stat(file).st_mode)
+        if kind != stat.S_IFREG:
+            return SettingsError(f"{name} was not submitted. {NOT_FILES.get(kind, 'It is not a file.')}")
+        # Whatever it has become meanwhile, a pipe too, is not waited for.
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            problem = submission_problem(opened.read(HEAD_BYTES))
+    except OSError as error:
+        return BadVideo(f"{name} was not submitted. It cannot be read: {error.strerror}.")
+    return BadVideo(f"{name} was not submitted. {problem}") if problem else None
