@@ -20,8 +20,8 @@ from pathlib import Path
 from daemon.errors import DropframeError, MachineError, StoreLocked
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
-from daemon.ingest.model import REJECTED_FOLDER
-from daemon.ingest.quarantine import REASON_SUFFIX
+from daemon.ingest.rejected import members, regular_bytes
+from daemon.ingest.rejected import rejected_files as rejected_on_disk
 from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
 from daemon.logs import LogOnce
@@ -124,37 +124,8 @@ def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | Non
 
 def rejected_files(settings: Settings) -> Iterator[Expired]:
     """Yield the rejected files. A file without a reason beside it was put there by somebody else and is left alone."""
-    root = settings.inbox_dir / REJECTED_FOLDER
-    if not root.is_dir():
-        return
-    for folder, _, names, descriptor in os.fwalk(root, follow_symlinks=False):
-        for reason in (name for name in names if name.endswith(REASON_SUFFIX)):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.stat(reason, dir_fd=descriptor, follow_symlinks=False)
-                if not stat.S_ISREG(status.st_mode):
-                    continue
-                name = reason.removesuffix(REASON_SUFFIX)
-                size = sum(_regular_bytes(member, descriptor) or 0 for member in _group(name, descriptor))
-                place = os.path.relpath(os.path.join(folder, name), settings.inbox_dir)
-                # The file's own time is its writer's; the reason was written when it was rejected.
-                yield Expired(Kind.REJECTED, place, datetime.fromtimestamp(status.st_mtime, UTC), size)
-
-
-def _group(name: str, folder: int) -> list[str]:
-    """Return the names that belong to a rejected file; the reason, by which it is found, goes last."""
-    options_file = name + OPTIONS_SUFFIX
-    if _regular_bytes(options_file + REASON_SUFFIX, folder) is not None:  # it was rejected by itself
-        return [name, name + REASON_SUFFIX]
-    return [name, options_file, name + REASON_SUFFIX]
-
-
-def _regular_bytes(name: str, folder: int) -> int | None:
-    """Return the size of a regular file, or None if there is none with that name."""
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    for rejected in rejected_on_disk(settings.inbox_dir):
+        yield Expired(Kind.REJECTED, rejected.path, rejected.since, rejected.size_bytes)
 
 
 class Retention:
@@ -247,8 +218,8 @@ class Retention:
         folder, _, name = expired.name.rpartition("/")
         with Folders(self._settings.inbox_dir) as folders:
             descriptor = folders.get(folder)
-            for member in _group(name, descriptor):
-                if _regular_bytes(member, descriptor) is not None:
+            for member in members(name, descriptor):
+                if regular_bytes(member, descriptor) is not None:
                     os.unlink(member, dir_fd=descriptor)
         return True
 

@@ -28,6 +28,7 @@ from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
+from daemon.rejections import Rejections
 from daemon.retention import Retention
 from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
@@ -115,6 +116,7 @@ class DaemonService:
         self._recover()
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
+        stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
         stack.callback(self.shutdown)

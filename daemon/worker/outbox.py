@@ -1,29 +1,36 @@
 """Outbox: publish results and errors under the name that people look for.
 
 A dropped file's result is ``outbox/<same relative path>.json``, the newest for that name; one that came another
-way is ``outbox/<job_id>.json``. A failed job leaves ``….error.json`` there. Publishing twice changes nothing.
+way is ``outbox/<job_id>.json``. A failed job leaves ``….error.json`` there, a rejected file ``….rejected.txt``.
+Publishing twice changes nothing.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from daemon.errors import Interrupted
 from daemon.fs.atomic import atomic_write, sweep
 from daemon.fs.folders import Folders
+from daemon.fs.identity import shown
 from daemon.fs.mounts import Mount, mount_of
 from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import Job, JobSource, JobStatus
 
 RESULT = ".json"
 ERROR = ".error.json"
+REJECTED = ".rejected.txt"
+OUR_ENDING = re.compile(r".*\.(json|txt)~*", re.DOTALL | re.IGNORECASE)
 COPY_BYTES = 1 << 20
 OLD_SECONDS = 3600.0
 """Age at which an unfinished file is nobody's: others may write to the same folder, with another clock."""
@@ -56,12 +63,16 @@ class Outbox:
         """
         if job.source is not JobSource.INBOX:
             return self._folder / f"{job.job_id}{ending}"
-        *folders, name = job.source_name.split("/")
-        if len((name + ending).encode()) > NAME_BYTES:
-            mark = f"~{job.job_id[:8]}"
-            room = NAME_BYTES - len(ending.encode()) - len(mark)
-            name = name.encode()[:room].decode(errors="ignore") + mark
-        return self._folder.joinpath(*folders, name + ending)
+        return self._folder / place_of(job.source_name, ending, job.job_id[:8])
+
+    def note_path(self, name: str) -> Path:
+        """Return where it is said why a dropped file was rejected.
+
+        Args:
+            name: Its path below the inbox.
+        """
+        name = shown(name)
+        return self._folder / place_of(name, REJECTED, hashlib.sha256(name.encode()).hexdigest()[:8])
 
     def check(self) -> None:
         """Make sure that the outbox is there, and is the file system that it was.
@@ -108,6 +119,7 @@ class Outbox:
                         file.write(block)
                 if not self._is_outdated(job, ERROR):
                     (place / self.path(job, ERROR).name).unlink(missing_ok=True)
+                self._remove_note(job, place)
             self._published(job)
             return path
 
@@ -128,10 +140,54 @@ class Outbox:
                 "pipeline_id": job.pipeline_id,
                 "source_name": job.source_name,
             }
-            with self._below(path) as place, atomic_write(place / path.name) as file:
-                file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+            with self._below(path) as place:
+                with atomic_write(place / path.name) as file:
+                    file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+                self._remove_note(job, place)
             self._published(job, ERROR)
             return path
+
+    def publish_note(self, name: str, reason: str, rejected_at: float) -> None:
+        """Say in the outbox why a dropped file was rejected, unless a file of its name was analysed since.
+
+        Args:
+            name: Its path below the inbox.
+            reason: In sentences.
+            rejected_at: Seconds since 1970; the note gets this as its mtime.
+
+        Raises:
+            OSError: the outbox cannot be written.
+        """
+        path, result = self.note_path(name), place_of(name, RESULT, "")
+        with self._lock, self._below(path) as place:
+            with suppress(FileNotFoundError):
+                if os.stat(place / os.path.basename(result), follow_symlinks=False).st_mtime > rejected_at + 1:
+                    return
+            with atomic_write(place / path.name) as file:
+                file.write(f"{shown(name)} was rejected. {reason}\n".encode())
+                file.flush()
+                os.utime(file.fileno(), (rejected_at, rejected_at))
+
+    def withdraw_note(self, name: str) -> None:
+        """Remove what was said about a rejected file, if it is still there.
+
+        Raises:
+            OSError: the outbox cannot be written.
+        """
+        path = self.note_path(name)
+        with self._lock:
+            self.check()
+            with suppress(FileNotFoundError, NotADirectoryError), self._below(path, make=False) as place:
+                (place / path.name).unlink(missing_ok=True)
+
+    def _remove_note(self, job: Job, place: Path) -> None:
+        """Remove what was said about a file of the same name that was rejected before this one was taken in."""
+        if job.source is not JobSource.INBOX or not job.created_at:
+            return
+        note = place / self.note_path(job.source_name).name
+        with suppress(FileNotFoundError):
+            if os.stat(note, follow_symlinks=False).st_mtime < datetime.fromisoformat(job.created_at).timestamp():
+                note.unlink()
 
     def withdraw(self, job: Job, document: BinaryIO) -> bool:
         """Remove a published result, if what has its name is still that very document; tell whether it did.
@@ -184,6 +240,23 @@ class Outbox:
     def _published(self, job: Job, ending: str = RESULT) -> None:
         name = self._name(job, ending)
         self._newest[name] = max(self._newest.get(name, 0), job.sequence)
+
+
+def place_of(name: str, ending: str, mark: str) -> str:
+    """Return where something about a dropped file is published, below the outbox.
+
+    Args:
+        name: The file's path below the inbox.
+        ending: Added to its name.
+        mark: Tells names apart that are too long and have to be cut.
+    """
+    *folders, last = name.split("/")
+    if len((last + ending).encode()) > NAME_BYTES:
+        room = NAME_BYTES - len(ending.encode()) - len(mark) - 1
+        last = f"{last.encode()[:room].decode(errors='ignore')}~{mark}"
+    # A folder that is named as what we publish would lie where the result of a file of that name belongs.
+    folders = [f"{folder}~" if OUR_ENDING.fullmatch(folder) else folder for folder in folders]
+    return "/".join([*folders, last + ending])
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

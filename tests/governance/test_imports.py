@@ -30,7 +30,7 @@ FLOORS = (
     {"store"},
     {"pipeline"},
     {"ingest", "worker"},
-    {"preflight", "retention", "status"},
+    {"preflight", "rejections", "retention", "status"},
     {"service"},
     {"cli"},
     {"__main__"},
