@@ -119,7 +119,7 @@ class Rejections:
     def _look(self, known: RejectedList | None) -> RejectedList:
         """Return the list as it should be now."""
         before = {record.path: record for record in known.files} if known else {}
-        found = [file for file in rejected_files(self._settings.inbox_dir) if file.is_there]
+        found = [file for file in rejected_files(self._settings.inbox_dir) if file.own_bytes is not None]
         records = []
         for file in found:
             record = before.pop(shown(file.path), None)
@@ -139,7 +139,7 @@ class Rejections:
     def _read(self, file: RejectedFile) -> RejectedRecord:
         reason = read_reason(self._settings.inbox_dir, file)
         path, rejected_at, written_at = shown(file.path), timestamp(reason.time), timestamp(file.since)
-        return RejectedRecord(reason.name, path, reason.text, rejected_at, file.size_bytes, written_at)
+        return RejectedRecord(reason.name, path, reason.text, rejected_at, file.own_bytes or 0, written_at)
 
     # The outbox.
 

@@ -25,6 +25,7 @@ from sidecar.middleware import CrossOrigin, GuardMiddleware, RequestMiddleware
 from sidecar.openapi import describe
 from sidecar.pages import PageFiles
 from sidecar.problems import Problem, on_http_exception, on_problem
+from sidecar.rejected_routes import RejectedEndpoints
 from sidecar.result_routes import ResultEndpoints
 from sidecar.service_routes import ServiceEndpoints
 from sidecar.state import State
@@ -56,6 +57,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
             Route("/v1/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/video", results.video),
+            Route("/v1/rejected", RejectedEndpoints(settings.data_dir).rejected),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),

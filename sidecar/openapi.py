@@ -21,6 +21,7 @@ from sidecar.schemas import (
     PublicProblem,
     PublicResult,
     ReadyAnswer,
+    RejectedPage,
     RequestedJob,
     RetryAllAnswer,
     SubmittedJob,
@@ -192,6 +193,7 @@ def _read_calls(max_wait_seconds: float) -> Calls:
             )
         },
         "/v1/jobs": {"get": _list_call()},
+        "/v1/rejected": {"get": _rejected_call()},
         "/v1/jobs/{job_id}": {"get": _call("get_job", "Get a job", job, *status)},
     }
 
@@ -210,6 +212,19 @@ def _list_call() -> Schema:
             _query("created_after", TIME, "Only jobs created later."),
             _query("created_before", TIME, "Only jobs created earlier."),
             _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_JOBS}, "Jobs on a page; default 50."),
+            _query("cursor", {"type": "string", "format": "cursor"}, "The next_cursor of the page before."),
+        ],
+    )
+
+
+def _rejected_call() -> Schema:
+    return _call(
+        "list_rejected_files",
+        "List the dropped files that were not taken in, newest first",
+        {200: _answer(RejectedPage, "A page.")},
+        (422,),
+        [
+            _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_JOBS}, "Files on a page; default 50."),
             _query("cursor", {"type": "string", "format": "cursor"}, "The next_cursor of the page before."),
         ],
     )

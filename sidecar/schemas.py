@@ -53,6 +53,24 @@ class JobPage(PublicModel):
     waiting: list[PublicWaitingFile] = Field(description="Files of the inbox that are not jobs yet: the 50 oldest.")
 
 
+class PublicRejectedFile(PublicModel):
+    """A file of the inbox that was not taken in."""
+
+    name: str = Field(description="As it was dropped, below the inbox.")
+    path: str = Field(description="Where it is now, below the inbox.")
+    reason: str = Field(description="Why it was rejected and what to do, in sentences.")
+    rejected_at: Time
+    size_bytes: Count
+
+
+class RejectedPage(PublicModel):
+    """A page of a list."""
+
+    rejected: list[PublicRejectedFile]
+    next_cursor: str | None = Field(description="Send it as cursor to get the next page; null on the last page.")
+    count: Count = Field(description="How many there are on all pages; the newest 10,000 are listed.")
+
+
 class PublicDetection(PublicModel):
     """One object."""
 
@@ -167,6 +185,7 @@ PUBLISHED: tuple[type[BaseModel], ...] = (
     RequestedJob,
     RetryAllAnswer,
     JobPage,
+    RejectedPage,
     PublicResult,
     ReadyAnswer,
     AliveAnswer,

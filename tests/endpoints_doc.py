@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from daemon.ipc import health
+from daemon.ipc import health, rejected_list
+from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -28,6 +29,13 @@ HIDDEN = frozenset({"date", "x-request-id", "x-content-type-options", "referrer-
     "accept-ranges",
 }
 
+REJECTED = RejectedRecord(
+    "Holiday/notes.mp4",
+    "rejected/Holiday/notes.mp4",
+    "It is text, not an MP4. Dropframe takes MP4 files; convert it to MP4 and drop it again.",
+    "2026-01-31T12:00:00.000000+00:00",
+    1024,
+)
 INTRODUCTION = """# HTTP calls
 
 The sidecar answers on `127.0.0.1:8000` unless told otherwise (`dropframe run --host --port`, settings `host` and
@@ -148,6 +156,7 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
     )
     store.move(failed, JobStatus.RUNNING, attempts=1, started_at=utc_now())
     store.move(failed, JobStatus.FAILED, error_kind=ErrorKind.PERMANENT, error_message="It has no video track.")
+    rejected_list.write(home / "data", RejectedList((REJECTED,), 1))
     health.write(home / "data", beat("2100-01-01T00:00:00+00:00"))
     app = make_app(Settings(home=home))
     made: dict[str, tuple[httpx.Response, str]] = {}
@@ -172,6 +181,7 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         await call("GET /v1/video/status/{job_id}", "GET", f"/v1/video/status/{done}")
         await call("GET /v1/video/results/{job_id}", "GET", f"/v1/video/results/{done}?from_frame=1&limit=1")
         await call("GET /v1/jobs", "GET", "/v1/jobs?limit=2")
+        await call("GET /v1/rejected", "GET", "/v1/rejected")
         await call("GET /v1/jobs/{job_id}", "GET", f"/v1/jobs/{failed}")
         await call("POST /v1/jobs/{job_id}/cancel", "POST", f"/v1/jobs/{waiting}/cancel")
         await call("POST /v1/jobs/{job_id}/retry", "POST", f"/v1/jobs/{failed}/retry")

@@ -30,13 +30,15 @@ from daemon.cli.submit_check import sort_out
 from daemon.errors import IllegalMove, SettingsError
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
-from daemon.ipc import health, spool
+from daemon.ipc import health, rejected_list, spool
+from daemon.ipc.rejected_list import RejectedList
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
 from daemon.settings import Settings
 
 app = typer.Typer()
 
+SHOWN_REJECTED = 10
 WHICH = "The job's id, its first characters, or the video's name."
 
 
@@ -126,7 +128,7 @@ def jobs(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first, and the files waiting in the inbox."""
+    """List jobs, newest first, the files waiting in the inbox, and the newest rejected ones."""
     settings = load_existing(home)
 
     def wanted(record: Mapping[str, Any]) -> bool:
@@ -138,6 +140,7 @@ def jobs(
         show_json([job.to_record() for job in found])
         return
     show_table(found)
+    show_rejected(settings)
     heartbeat = health.of_running_daemon(settings.data_dir)
     if heartbeat is None:
         say(err, f"No daemon is running in {escape(str(settings.home))}.")
@@ -146,6 +149,16 @@ def jobs(
         out.print(escape(f"waiting in the inbox: {file.name} ({file.age_s:.0f} s): {file.why}"), soft_wrap=True)
     if heartbeat.paused:
         err.print(escape(heartbeat.paused), soft_wrap=True)
+
+
+def show_rejected(settings: Settings) -> None:
+    """Print the newest of the files that were not taken in, a line each."""
+    rejected = rejected_list.read(settings.data_dir) or RejectedList()
+    for file in rejected.present[:SHOWN_REJECTED]:
+        out.print(escape(f"rejected {file.rejected_at[:19]}Z: {file.name}: {file.reason}"), soft_wrap=True)
+    if rejected.count > SHOWN_REJECTED:
+        where = settings.inbox_dir / "rejected"
+        out.print(escape(f"{rejected.count - SHOWN_REJECTED} more rejected files are in {where}"), soft_wrap=True)
 
 
 def show_table(found: list[Job]) -> None:

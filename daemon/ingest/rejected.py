@@ -35,8 +35,8 @@ class RejectedFile:
     """When its reason was written, by the clock of that file system; aware. Its own time is its writer's."""
     size_bytes: int
     """Of all that belongs to it."""
-    is_there: bool
-    """Whether the file itself is; else only its reason is left."""
+    own_bytes: int | None
+    """Of the file itself; None if it is gone and only its reason is left."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def rejected_files(inbox: Path) -> Iterator[RejectedFile]:
                 sizes = {member: regular_bytes(member, descriptor) for member in members(name, descriptor)}
                 path = os.path.relpath(os.path.join(folder, name), inbox)
                 since = datetime.fromtimestamp(status.st_mtime, UTC)
-                yield RejectedFile(path, since, sum(filter(None, sizes.values())), sizes[name] is not None)
+                yield RejectedFile(path, since, sum(filter(None, sizes.values())), sizes[name])
 
 
 def _raise(error: OSError) -> None:

@@ -90,7 +90,7 @@ for (const name of ["dragover", "dragenter"]) {
   document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
 }
 for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
-document.addEventListener("drop", (event) => { event.preventDefault(); submit(event.dataTransfer.files); });
+document.addEventListener("drop", (event) => { event.preventDefault(); submitDropped(event.dataTransfer); });
 
 // The list.
 
@@ -357,7 +357,7 @@ at("curl").textContent = `curl -F file=@video.mp4 ${location.origin}/v1/video/su
 
 async function main() {
   for (;;) {
-    if (!document.hidden) await Promise.all([refresh(), checkHealth()]);
+    if (!document.hidden) await Promise.all([refresh(), checkHealth(), listRejected()]);
     await new Promise((wake) => setTimeout(wake, POLL_MS));
   }
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon.ipc import rejected_list
+from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.store.job_store import JobStore
 from tests.browser import browsing
@@ -136,6 +138,54 @@ def test_text_is_shown_where_it_was_looked_for_and_as_far_as_it_was_fetched(home
             browser.wait_for("document.querySelector('#result video')?.videoWidth > 0 && " + PAINTED)
             assert browser.ask("document.querySelector('#result h2')?.textContent ?? null") == heading
             assert browser.ask("document.querySelector('#result td:last-child')?.textContent ?? null") == words
+        assert browser.errors == []
+
+
+def test_the_files_of_a_folder_that_is_dropped_are_submitted_one_by_one(home: Path) -> None:
+    clip = make_clip(home / "clip.mp4", frames=3, size=(64, 48)).read_bytes()
+    for name in ("Holiday/a.mp4", "Holiday/Beach/Evening/b.mp4", "Holiday/@eaDir/c.mp4", "Holiday/._a.mp4"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(clip)
+    for number in range(120):  # a browser gives a hundred entries at a time
+        (home / "Holiday" / f"{number:03}.txt").write_text("notes")
+    (home / "Holiday" / "z.mp4").write_bytes(clip)
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        browser.open(sidecar.url + "/")
+        browser.wait_for("document.querySelectorAll('#pipeline option').length === 3")
+        browser.drop_files("#drop", [home / "clip.mp4", home / "Holiday"])
+        names = ("clip.mp4", "a.mp4", "b.mp4", "z.mp4")
+        for name in names:
+            browser.wait_for(in_list(name, "pending"))
+        browser.wait_for("document.querySelector('#uploads').children.length === 0")
+        assert browser.ask("document.querySelectorAll('.job').length") == len(names)
+        said = "120 files of the folder are not videos and were left out."
+        assert browser.ask("document.querySelector('#left-out').innerText") == said
+        (home / "empty").mkdir()
+        browser.drop_files("#drop", [home / "empty"])
+        browser.wait_for("document.querySelector('#left-out').innerText === 'The folder holds no videos.'")
+        browser.drop_files("#drop", [home / "clip.mp4"])
+        browser.wait_for("document.querySelectorAll('.job').length === 5")
+        assert browser.ask("document.querySelector('#left-out').innerText") == ""
+        assert browser.errors == []
+
+
+def test_rejected_files_are_shown_with_their_reasons(home: Path) -> None:
+    files = [
+        RejectedRecord(f"b/<i>{n}.mp4", f"rejected/b/<i>{n}.mp4", "It is text.", f"2026-01-31T12:00:{n}.000000+00:00", 1)
+        for n in range(40, 10, -1)
+    ]
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        browser.open(sidecar.url + "/")
+        browser.wait_for("document.querySelectorAll('#pipeline option').length === 3")
+        assert browser.ask("document.querySelector('#rejected').hidden")
+        rejected_list.write(home / "data", RejectedList(tuple(files), 30))
+        browser.wait_for("document.querySelectorAll('#rejected-files p').length === 21")
+        text = browser.ask("document.querySelector('#rejected').innerText")
+        assert "b/<i>40.mp4" in text
+        assert text.count("It is text.") == 20
+        assert "10 more in inbox/rejected." in text
+        rejected_list.write(home / "data", RejectedList())
+        browser.wait_for("document.querySelector('#rejected').hidden")
         assert browser.errors == []
 
 

@@ -24,7 +24,8 @@ from daemon.errors import (
     StoreLocked,
     UnknownJob,
 )
-from daemon.ipc import spool
+from daemon.ipc import rejected_list, spool
+from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.preflight import Check
 from daemon.settings import Settings
@@ -402,3 +403,18 @@ def test_models_list_says_what_is_used_for_what(home: Path) -> None:
     assert code == 0
     assert f"objects: {weights}" in text
     assert "text regions: RapidOCR's detector" in text
+
+
+def test_rejected_files_are_listed_with_their_reasons(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    add(home, source_name="a.mp4")
+    files = [
+        RejectedRecord(f"{n}[b].mp4", f"rejected/{n}.mp4", "It is text.", f"2026-01-31T12:00:{n}.000000+00:00", 1)
+        for n in range(29, 9, -1)
+    ]
+    rejected_list.write(home / "data", RejectedList(tuple(files), 20))
+    code, text = run("jobs", "--home", home)
+    assert code == 0
+    assert "rejected 2026-01-31T12:00:29Z: 29[b].mp4: It is text." in text
+    assert text.count("It is text.") == 10
+    assert f"10 more rejected files are in {home / 'inbox' / 'rejected'}" in text
