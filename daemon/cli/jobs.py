@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from daemon.errors import IllegalMove, SettingsError
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, rejected_list, spool
+from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
@@ -39,6 +41,8 @@ from daemon.settings import Settings
 app = typer.Typer()
 
 SHOWN_REJECTED = 10
+SHOWN_ALIKE = 10
+"""Files that wait for the same reason."""
 WHICH = "The job's id, its first characters, or the video's name."
 
 
@@ -145,10 +149,21 @@ def jobs(
     if heartbeat is None:
         say(err, f"No daemon is running in {escape(str(settings.home))}.")
         return
-    for file in heartbeat.inbox.waiting:
-        out.print(escape(f"waiting in the inbox: {file.name} ({file.age_s:.0f} s): {file.why}"), soft_wrap=True)
+    show_waiting(heartbeat.inbox.waiting)
     if heartbeat.paused:
         err.print(escape(heartbeat.paused), soft_wrap=True)
+
+
+def show_waiting(waiting: Sequence[WaitingBeat]) -> None:
+    """Print the files that are not jobs yet, a line each, but for many with one reason."""
+    seen: Counter[str] = Counter()
+    for file in waiting:
+        seen[file.why] += 1
+        if seen[file.why] <= SHOWN_ALIKE:
+            out.print(escape(f"waiting in the inbox: {file.name} ({file.age_s:.0f} s): {file.why}"), soft_wrap=True)
+    for why, count in seen.items():
+        if count > SHOWN_ALIKE:
+            out.print(escape(f"waiting in the inbox: at least {count - SHOWN_ALIKE} more: {why}"), soft_wrap=True)
 
 
 def show_rejected(settings: Settings) -> None:

@@ -124,6 +124,8 @@ class Inbox:
                     tracked.ignored = tracked.why = reason
                 case _:
                     tracked.blocked, tracked.offer_again = "", now
+                    if options := self._tracked.get(outcome.dropped.options_path or ""):
+                        self._plan(options, now)  # gone with it, a link or a pipe too
 
     def next_due(self, now: float) -> float:
         """Return after how many seconds ``poll`` should be called at the latest."""

@@ -171,7 +171,7 @@ class Scanner:
 
     def _skipped(self, path: str, is_folder: bool = False) -> bool:
         parts = path.split("/")
-        if len(parts) > MAX_DEPTH + 1 or parts[0] == REJECTED_FOLDER or "\0" in path:
+        if len(parts) > MAX_DEPTH + 1 or parts[0].lower() == REJECTED_FOLDER or "\0" in path:
             return True
         name = parts.pop()
         if is_folder:

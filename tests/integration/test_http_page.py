@@ -171,7 +171,9 @@ def test_the_files_of_a_folder_that_is_dropped_are_submitted_one_by_one(home: Pa
 
 def test_rejected_files_are_shown_with_their_reasons(home: Path) -> None:
     files = [
-        RejectedRecord(f"b/<i>{n}.mp4", f"rejected/b/<i>{n}.mp4", "It is text.", f"2026-01-31T12:00:{n}.000000+00:00", 1)
+        RejectedRecord(
+            f"b/<i>{n}.mp4", f"rejected/b/<i>{n}.mp4", "It is text.", f"2026-01-31T12:00:{n}.000000+00:00", 1
+        )
         for n in range(40, 10, -1)
     ]
     with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:

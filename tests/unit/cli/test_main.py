@@ -24,7 +24,8 @@ from daemon.errors import (
     StoreLocked,
     UnknownJob,
 )
-from daemon.ipc import rejected_list, spool
+from daemon.ipc import health, rejected_list, spool
+from daemon.ipc.health import Heartbeat, InboxBeat, WaitingBeat
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.preflight import Check
@@ -418,3 +419,16 @@ def test_rejected_files_are_listed_with_their_reasons(home: Path, monkeypatch: p
     assert "rejected 2026-01-31T12:00:29Z: 29[b].mp4: It is text." in text
     assert text.count("It is text.") == 10
     assert f"10 more rejected files are in {home / 'inbox' / 'rejected'}" in text
+
+
+def test_many_files_that_wait_for_one_reason_are_counted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    add(home, source_name="a.mp4")
+    files = [WaitingBeat(f"{n}.srt", 1, 1.0, "Its name.") for n in range(30)]
+    waiting = (WaitingBeat("b.mp4", 1, 1.0, "It is empty."), *files)
+    beat = Heartbeat(updated_at=utc_now(), state="running", pid=1, inbox=InboxBeat(waiting=waiting))
+    health.write(home / "data", beat)
+    text = run("jobs", "--home", home)[1]
+    assert "waiting in the inbox: b.mp4 (1 s): It is empty." in text
+    assert text.count(".srt (1 s): Its name.") == 10
+    assert "waiting in the inbox: at least 20 more: Its name." in text

@@ -115,6 +115,13 @@ def test_recycle_bins_snapshots_and_working_folders_are_not_looked_into(
     assert rejecting.inbox.health().waiting_count == 0
 
 
+@pytest.mark.parametrize("folder", ["rejected", "Rejected", "REJECTED"])
+def test_the_rejected_files_are_not_looked_into_on_a_share_that_knows_no_capitals(bench: Bench, folder: str) -> None:
+    make_clip(bench.folder / folder / "b" / "a.mp4")
+    make_clip(bench.folder / "b" / folder / "a.mp4")
+    assert paths(bench.steps(10)) == [f"b/{folder}/a.mp4"]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -15,6 +15,7 @@ from daemon.ingest.options_pairing import pair
 from daemon.jobs import Options
 from tests.clips import make_clip
 from tests.unit.ingest.test_inbox import Bench as InboxBench
+from tests.unit.ingest.test_intake import Answer
 from tests.unit.ingest.test_intake import Bench as IntakeBench
 
 
@@ -35,7 +36,10 @@ class Bench(InboxBench):
 
     def take(self, seconds: float = 5.0) -> dict[str, Options | str]:
         """Let time pass and take in what comes; return by path the options of each job or why it was rejected."""
-        answer = self.intake.take(*self.steps(seconds))
+        found = self.steps(seconds)
+        outcomes = self.intake.intake.take(found)
+        self.inbox.acknowledge(outcomes)
+        answer = Answer(found, outcomes)
         told: dict[str, Options | str] = {job.source_name: job.options for job in answer.jobs}
         return told | {dropped.path: reason for dropped, reason in answer.rejected}
 
@@ -181,6 +185,8 @@ def test_an_options_file_that_is_not_a_file_rejects_its_video_at_once(
     assert str(reason).startswith(f"Its options file a.mp4.options.json cannot be used. {part}")
     place = bench.folder / ("rejected/a.mp4.options.json" if moves else "a.mp4.options.json")
     assert os.path.lexists(place)
+    bench.steps(1)
+    assert bench.why() == {}
 
 
 def test_an_options_file_that_may_not_be_read_holds_its_video_no_longer_than_the_timeout(
