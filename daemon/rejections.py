@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -39,8 +39,8 @@ class Rejections:
 
     A context manager that runs it.
 
-    A kill costs nothing: what the list does not name yet is told again. Files that lie there when the list is made for
-    the first time are from an earlier version, and the outbox is not told of them.
+    A kill costs nothing: what the list does not name yet is told again. Where no list has been made yet, what was
+    rejected before this process began is an earlier version's, and the outbox is not told of it.
 
     Args:
         settings: Where the folders are.
@@ -52,6 +52,7 @@ class Rejections:
         self._settings = settings
         self._outbox = outbox
         self._clock = clock
+        self._began = timestamp(datetime.now(UTC).replace(microsecond=0))  # reasons are dated to the second
         self._listed: RejectedList | None = None
         self._folders: dict[Path, int] = {}
         self._due = 0.0
@@ -128,7 +129,7 @@ class Rejections:
             records.append(record)
         newest = sorted(records, key=lambda record: (record.rejected_at, record.path), reverse=True)[:MOST_FILES]
         if known is None:
-            newest = [replace(record, note=Note.PUBLISHED) for record in newest]
+            newest = [_published(record) if record.rejected_at < self._began else record for record in newest]
         elif len(known.files) >= MOST_FILES:  # those that were too many to be listed are not new
             oldest = min(record.rejected_at for record in known.files)
             newest = [_published(record) if record.rejected_at < oldest else record for record in newest]

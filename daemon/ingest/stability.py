@@ -293,10 +293,9 @@ class TrackedFile:
         if now < patience:
             why = f"{UNKNOWN_NAME}; it is rejected once it has not changed for {minutes}."
             return self._wait(why, min(patience, now + settings.rescan_seconds))
-        endings = f"{', '.join(VIDEO_SUFFIXES[:-1])} or {VIDEO_SUFFIXES[-1]}"
         return self._reject(
-            f"{UNKNOWN_NAME}, and it has not changed for {minutes}. If it is a video, rename it to end in {endings} "
-            "and drop it again."
+            f"{UNKNOWN_NAME}, and it has not changed for {minutes}. If it is a video, rename it to end as one, "
+            f"such as {VIDEO_SUFFIXES[0]}, and drop it again."
         )
 
     def _wait(self, why: str, due: float) -> Stability:

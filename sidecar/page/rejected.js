@@ -5,7 +5,7 @@
 const SHOWN_REJECTED = 20;
 
 async function listRejected() {
-  const page = await ask(`/v1/rejected?limit=${SHOWN_REJECTED}`).catch(() => null);
+  const page = await ask(`v1/rejected?limit=${SHOWN_REJECTED}`).catch(() => null);
   if (!page) return; // it does not answer at the moment; the health line says so
   at("rejected").hidden = !page.count;
   at("rejected-count").textContent = page.count || "";

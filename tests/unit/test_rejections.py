@@ -105,11 +105,20 @@ def test_what_a_kill_kept_from_being_told_is_told_at_the_next_start(bench: Bench
 
 def test_what_an_earlier_version_rejected_is_listed_and_not_told(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    bench.reject("a.mp4")
+    bench.reject("a.mp4", when=datetime(2024, 1, 15, tzinfo=UTC))
     (bench.settings.data_dir / rejected_list.NAME).unlink()
     bench.start()
     assert len(bench.step()) == 1
     assert bench.notes() == {}
+
+
+def test_what_was_rejected_before_the_first_list_was_made_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (bench.settings.data_dir / rejected_list.NAME).unlink()
+    bench.start()
+    bench.reject("a.mp4", when=datetime.now(UTC))
+    assert len(bench.step()) == 1
+    assert list(bench.notes()) == ["a.mp4.rejected.txt"]
 
 
 def test_a_file_that_is_taken_away_leaves_the_list_and_its_note_goes(bench: Bench) -> None:

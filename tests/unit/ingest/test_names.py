@@ -65,8 +65,8 @@ def test_other_names_are_rejected_after_the_timeout_where_the_setting_says_so(re
     }
     [dropped] = rejecting.steps(2)
     assert dropped.reason == (
-        "Its name is not that of a video, and it has not changed for 10 minutes. If it is a video, rename it to end in "
-        ".mp4, .m4v or .mov and drop it again."
+        "Its name is not that of a video, and it has not changed for 10 minutes. If it is a video, rename it to end as "
+        "one, such as .mp4, and drop it again."
     )
 
 
