@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.cli import main
+from daemon.ipc import rejected_list
 from daemon.jobs import ErrorKind, JobSource, JobStatus
 from tests.clips import make_clip
 from tests.system.running import Daemon, as_json, cpu_seconds, dropframe, running, wait_for
@@ -108,6 +109,12 @@ def test_a_file_that_cannot_be_a_job_is_rejected_with_the_reason(
     wait_for(aside.exists, 5)  # the reason comes first
     assert aside.read_bytes() == source.read_bytes()
     assert daemon.job(name) is None
+    note = daemon.outbox / f"{name}.rejected.txt"
+    wait_for(note.exists, 20)
+    assert note.read_text().startswith(f"{name} was rejected. ")
+    listed = rejected_list.read(daemon.data)
+    assert listed is not None
+    assert name in [record.name for record in listed.present]
 
 
 def test_a_malformed_options_file_is_the_reason(daemon: Daemon, clip: Path) -> None:
