@@ -248,7 +248,7 @@ def test_the_daemon_removes_what_is_not_kept_and_the_rest_stays(tmp_path: Path, 
     with running(tmp_path, **limits) as daemon:
         wait_for(lambda: not (daemon.data / old.input_path).exists(), 30, "the old video was not removed")
         (daemon.inbox / "nowhere").mkdir()
-        (daemon.inbox / "nowhere" / "bad.txt").write_text("This is no video.")
+        (daemon.inbox / "nowhere" / "bad.mp4").write_text("This is no video.")
         wait_for(lambda: list((daemon.inbox / "rejected").rglob("*.reason.txt")), 60, "it was not rejected")
         daemon.drop(clip, "new.mp4")
         new = daemon.wait_job("new.mp4")
