@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         2.0,
         description="A file not known to be closed is whole once its size and mtime have not changed for this long.",
     )
+    close_grace_seconds: Seconds = Field(
+        1.5,
+        description="A file is left alone for this long after anybody wrote, closed, renamed or touched it, so that "
+        "the program that brought it can still set its times and look at it.",
+    )
     incomplete_timeout_seconds: Seconds = Field(
         600.0,
         gt=0,

@@ -74,6 +74,11 @@ def is_remote(kind: str) -> bool:
     return kind in REMOTE or kind.startswith("fuse.")
 
 
+def is_on_share(path: Path) -> bool:
+    """Tell whether a path is where somebody else can write without this kernel knowing."""
+    return is_remote(mount_of(path).kind)
+
+
 NAME = "mounts.json"
 
 

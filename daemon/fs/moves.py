@@ -12,6 +12,7 @@ from collections.abc import Callable
 from daemon.errors import Interrupted, SourceChanged
 from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of, open_regular, shown
+from daemon.fs.samples import same_blocks
 from daemon.jobs import Identity
 
 NAME_BYTES = 255
@@ -78,6 +79,7 @@ def move_file(
     private: bool = False,
     copy_when: frozenset[int] = COPY_INSTEAD,
     stopping: Callable[[], bool] = lambda: False,
+    compare: bool = False,
 ) -> bool:
     """Move a regular file whose content is the one we looked at; copy it where it cannot be renamed.
 
@@ -90,6 +92,7 @@ def move_file(
         private: Copy a file that has other names too, so that nobody can write to ours through them.
         copy_when: Error numbers of a rename after which a copy is tried.
         stopping: Asked during a copy; True ends it.
+        compare: Look at the source again once it was copied; see ``copy_file``.
 
     Returns:
         Whether the source's name is gone; False if it was copied and then could not be removed.
@@ -111,7 +114,7 @@ def move_file(
         else:
             _same_or_put_back(source, source_folder, target, target_folder, identity)
             return True
-    copy_file(source, source_folder, target, target_folder, identity, stopping)
+    copy_file(source, source_folder, target, target_folder, identity, stopping, compare)
     failpoint("move.copied")
     return remove_file(source, source_folder, identity)
 
@@ -123,8 +126,19 @@ def copy_file(
     target_folder: int,
     identity: Identity,
     stopping: Callable[[], bool] = lambda: False,
+    compare: bool = False,
 ) -> None:
     """Copy a regular file durably, size and mtime alike, appearing under its new name only when whole.
+
+    Args:
+        source: Name in the source folder.
+        source_folder: Descriptor.
+        target: Name in the target folder, which must be free.
+        target_folder: Descriptor.
+        identity: What was looked at.
+        stopping: Asked again and again; True ends it.
+        compare: Read the source again and compare it with the copy, because somebody may write to it whom neither
+            size nor mtime gives away: on a share.
 
     Raises:
         SourceChanged: the source is not, or did not stay, what was looked at.
@@ -136,10 +150,12 @@ def copy_file(
     temporary = f".{os.urandom(8).hex()}.part"
     try:
         _same_or_raise(os.fstat(reader), identity, source)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         writer = os.open(temporary, flags, 0o644, dir_fd=target_folder)
         try:
             _copy_bytes(reader, writer, source, stopping)
+            if compare:
+                _compare(reader, writer, identity.size, source, stopping)
             _same_or_raise(os.fstat(reader), identity, source)
             _same_or_raise(os.stat(source, dir_fd=source_folder, follow_symlinks=False), identity, source)
             os.utime(writer, ns=(identity.mtime_ns, identity.mtime_ns))
@@ -163,6 +179,14 @@ def _copy_bytes(reader: int, writer: int, name: str, stopping: Callable[[], bool
         copied += chunk
         if stopping():
             raise Interrupted(f"Copying {shown(name)} was ended because Dropframe is stopping.")
+
+
+def _compare(reader: int, writer: int, size: int, name: str, stopping: Callable[[], bool]) -> None:
+    if same_blocks(reader, writer, size, stopping):
+        return
+    if stopping():
+        raise Interrupted(f"Copying {shown(name)} was ended because Dropframe is stopping.")
+    raise SourceChanged(f"{shown(name)} was written to while it was copied, though neither size nor time says so.")
 
 
 def begin_writing(descriptor: int, start: int, size: int) -> None:

@@ -19,6 +19,7 @@ from daemon.errors import DropframeError, Interrupted, SourceChanged, StoreError
 from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown
+from daemon.fs.mounts import is_on_share
 from daemon.fs.moves import move_file
 from daemon.fs.storage import StorageService
 from daemon.ingest.left_behind import LeftBehind, claim_of, was_renamed
@@ -170,11 +171,12 @@ class Claims:
             return outcomes
         self._unqueued |= {job.job_id for job in jobs if not job.ended}
         videos_path = self._storage.path(jobs[0].input_path).parent
+        on_share = is_on_share(self._root)
         with Folders(self._root) as sources, Folders(videos_path) as videos:
             try:
                 videos_path.mkdir(parents=True, exist_ok=True)
                 for job in jobs:
-                    outcomes.append(self._fetch(job, sources, videos.get("")))
+                    outcomes.append(self._fetch(job, sources, videos.get(""), on_share))
                     if not isinstance(outcomes[-1], Taken):
                         continue
                     stored = os.stat(stored_name(job), dir_fd=videos.get(""), follow_symlinks=False)
@@ -199,7 +201,7 @@ class Claims:
             self._queue.enqueue(job.job_id, job.sequence)
         self._unqueued.discard(job.job_id)
 
-    def _fetch(self, job: Job, sources: Folders, videos: int) -> Outcome:
+    def _fetch(self, job: Job, sources: Folders, videos: int, on_share: bool) -> Outcome:
         """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
         file, claim = claimed_file(job), claim_of(job)
         if self._stopping():
@@ -211,7 +213,9 @@ class Claims:
             if file.options_path:
                 fetch_options(file.options_path.rpartition("/")[2], source, job.job_id, videos)
             target = stored_name(job)
-            gone = move_file(name, source, target, videos, claim.identity, private=True, stopping=self._stopping)
+            gone = move_file(
+                name, source, target, videos, claim.identity, private=True, stopping=self._stopping, compare=on_share
+            )
         except (OSError, SourceChanged, Interrupted) as error:
             return self._give_up(job, file, sources, videos, error)
         if not gone:

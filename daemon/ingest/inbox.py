@@ -186,6 +186,8 @@ class Inbox:
         if tracked is None:
             tracked = TrackedFile(sighting.path, first_seen=now, changed_at=now, identity=sighting.identity)
             self._tracked[sighting.path] = tracked
+        if sighting.identity is None:  # an event: somebody is busy with it
+            tracked.touched_at = now
         self._plan(tracked, now)
 
     def _plan(self, tracked: TrackedFile, due: float) -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from daemon.fs.folders import Folders
-from daemon.fs.identity import from_claim, identity_of, shown
+from daemon.fs.identity import from_claim, identity_of, open_regular, shown
+from daemon.fs.mounts import is_on_share
 from daemon.fs.moves import remove_file
+from daemon.fs.samples import same_blocks
 from daemon.fs.storage import StorageService
 from daemon.jobs import Claim, ErrorKind, Identity, Job, JobSource
 from daemon.store.job_store import JobStore
@@ -83,8 +85,22 @@ class LeftBehind:
                 if job.source is JobSource.INBOX and not self._seen_gone(job, sources, error):
                     self.remember(job)
                 return
-            if now.lasting == claim.identity.lasting and not remove_file(name, source, now):
+            if now.lasting != claim.identity.lasting or not self._is_what_was_copied(job, name, source):
+                return
+            if not remove_file(name, source, now):
                 self.remember_unremovable(job)
+
+    def _is_what_was_copied(self, job: Job, name: str, folder: int) -> bool:
+        """Tell whether a source on a share still has the content of its copy; if not, it is taken in once more."""
+        if not is_on_share(self._root):
+            return True
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            source = open_regular(name, folder)
+            stack.callback(os.close, source)
+            copy = os.open(self._storage.path(job.input_path), os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, copy)
+            return same_blocks(source, copy, claim_of(job).identity.size, lambda: False)
+        return False
 
     def _seen_gone(self, job: Job, sources: Folders, error: OSError) -> bool:
         """Tell whether a source that cannot be found has left its place, and not that place its mount."""

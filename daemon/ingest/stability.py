@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.fs.identity import has_writer, identity_of, open_regular
+from daemon.fs.identity import has_writer, identity_of, open_regular, shown
+from daemon.ingest.blocks import BlockWatch
+from daemon.ingest.control_files import control_file
 from daemon.ingest.names import is_litter, is_stream, is_system_folder, is_working_folder, is_working_name
 from daemon.jobs import Identity
 from daemon.mp4 import NOT_MP4_ADVICE, Completeness, Structure, check
@@ -109,6 +111,12 @@ class TrackedFile:
     """When it was first seen with the present size and mtime."""
     closed_at: float | None = None
     """When a writer closed it, if that was after its last known change."""
+    touched_at: float = 0.0
+    """When it was last written to, renamed, opened for writing or given other attributes, as far as is known."""
+    ctime_ns: int | None = None
+    """Changes with whatever is done to the file by name, and nobody can set it."""
+    blocks: BlockWatch | None = None
+    """Of the present content, where nothing else tells that somebody writes."""
     open_for_writing: bool = False
     structure: Structure | None = None
     """The boxes of the present content, once looked at."""
@@ -171,7 +179,7 @@ class TrackedFile:
         self.kind = stat.S_IFMT(status.st_mode)
         if self.kind == stat.S_IFDIR:
             return Stability.GONE
-        self._notice(identity_of(status), now, closed)
+        self._notice(status, now, closed)
         if self.kind != stat.S_IFREG:
             self.why = NOT_FILES.get(self.kind, "It is not a file.")
             self.due = now + settings.rescan_seconds
@@ -195,17 +203,27 @@ class TrackedFile:
             return self._wait(f"It cannot be read: {reason}.", now + settings.poll_seconds)
         self.denied = False
         try:
-            self._notice(identity_of(os.fstat(descriptor)), now, closed=False)
-            return self._judge(descriptor, now, settings, trust_locks)
+            self._notice(os.fstat(descriptor), now, closed=False)
+            stability = self._judge(descriptor, now, settings, trust_locks)
+            if stability in (Stability.WHOLE, Stability.REJECT) and (control := control_file(self.name, folder)):
+                self.touched_at = now
+                return self._wait(
+                    f"It is being downloaded: {shown(control)} is beside it. If that was given up, remove both.",
+                    now + settings.poll_seconds,
+                )
+            return stability
         except OSError as error:
             return self._wait(f"It cannot be read: {error.strerror}.", now + settings.poll_seconds)
         finally:
             os.close(descriptor)
 
-    def _notice(self, identity: Identity, now: float, closed: bool) -> None:
+    def _notice(self, status: os.stat_result, now: float, closed: bool) -> None:
+        identity = identity_of(status)
+        if status.st_ctime_ns != self.ctime_ns:
+            self.ctime_ns, self.touched_at = status.st_ctime_ns, now
         if identity != self.identity:
-            self.identity, self.changed_at = identity, now
-            self.closed_at, self.structure = None, None
+            self.identity, self.changed_at, self.touched_at = identity, now, now
+            self.closed_at, self.structure, self.blocks = None, None, None
             self.offer_again, self.handed_out = 0.0, False
             self.blocked = self.ignored = ""
             self.warned = False
@@ -233,30 +251,48 @@ class TrackedFile:
                 f"It has {size} bytes, and at most {settings.max_video_bytes} are taken "
                 "(setting max_video_bytes). Cut it into parts, or raise the limit."
             )
-        if self.structure is None:
+        unwritten = self.structure is not None and self.structure.completeness is Completeness.INCOMPLETE
+        if self.structure is None or (unwritten and self.blocks is not None):
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 self.structure = check(file, size)
         return self._judge_structure(self.structure, now, settings)
 
     def _is_quiet(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> bool:
-        """Tell whether nobody writes to it any more; if not, say until when it waits."""
+        """Tell whether nobody writes to it or is busy with it any more; if not, say until when it waits."""
         quiet = now - self.changed_at
         writer = has_writer(descriptor) if trust_locks else None
         self.open_for_writing = writer is True
         if writer:
             # Known to be open: a pause of any length proves nothing, so it is neither taken nor rejected.
+            self.touched_at = now
             self._wait("Another program still has it open for writing.", now + min(1 + quiet / 4, 5))
             return False
-        settle_due = self.changed_at + settings.settle_seconds
-        closed = writer is False
-        if trust_locks and self.closed_at is not None and not closed:
-            closed = now - self.closed_at >= CLOSE_CONFIRM_SECONDS
-            settle_due = min(settle_due, self.closed_at + CLOSE_CONFIRM_SECONDS)
-        if closed or quiet >= settings.settle_seconds:
+        due = self.touched_at + settings.close_grace_seconds
+        if writer is None and trust_locks and self.closed_at is not None:
+            due = max(due, self.closed_at + CLOSE_CONFIRM_SECONDS)
+        elif writer is None and not self._has_settled(descriptor, now, settings, trust_locks):
+            return False
+        if now < due:
+            self._wait(f"It waits until it has been left alone for {settings.close_grace_seconds:g} s.", due)
+            return False
+        return True
+
+    def _has_settled(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> bool:
+        """Tell whether size and mtime stayed the same for long enough; on a share some blocks too, for one poll."""
+        settled, still = self.changed_at + settings.settle_seconds, True
+        if not trust_locks:
+            assert self.identity is not None
+            self.blocks = self.blocks or BlockWatch()
+            if self.blocks.moved(descriptor, self.identity.size, now, settings.poll_seconds):
+                self.changed_at = self.touched_at = now
+                self.structure = None
+            settled = max(self.changed_at + settings.settle_seconds, self.blocks.still_at(settings.poll_seconds))
+            still = self.blocks.is_still(settings.poll_seconds)
+        if now >= settled and still:
             return True
         self._wait(
             f"It waits until it has not changed for {settings.settle_seconds:g} s.",
-            min(settle_due, now + max(0.25, settings.settle_seconds / 4)),
+            min(settled, now + max(0.25, settings.settle_seconds / 4)),
         )
         return False
 

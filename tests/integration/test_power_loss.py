@@ -205,7 +205,7 @@ class Restarts:
 
     def _start(self) -> None:
         """Do what a start of the daemon does, up to where jobs are run."""
-        settings = Settings(home=self._home, watch="polling", min_free_bytes=0)
+        settings = Settings(home=self._home, watch="polling", min_free_bytes=0, close_grace_seconds=0)
         with JobStore.open(settings.data_dir) as store:
             storage = LocalStorageService(settings.data_dir)
             intake = Intake(settings, store, InMemoryQueueService(), storage, PIPELINES)

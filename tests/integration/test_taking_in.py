@@ -34,7 +34,7 @@ class Taker:
     """The part of the daemon that takes files in, with its own thread."""
 
     def __init__(self, home: Path, **changes: object) -> None:
-        self.settings = Settings(home=home, min_free_bytes=0, **changes)  # type: ignore[arg-type]
+        self.settings = Settings(home=home, **({"min_free_bytes": 0, "close_grace_seconds": 0} | changes))  # type: ignore[arg-type]
         self.store = JobStore.open(self.settings.data_dir)
         self.queue = InMemoryQueueService()
         self.storage = LocalStorageService(self.settings.data_dir)
@@ -309,7 +309,7 @@ if sys.argv[2] == "another disk":
             raise OSError(errno.EXDEV, "another disk")
         real(source, source_folder, target, target_folder)
     moves.rename_new = rename
-settings = Settings(home=sys.argv[1], watch="polling", min_free_bytes=0)
+settings = Settings(home=sys.argv[1], watch="polling", min_free_bytes=0, close_grace_seconds=0)
 store = JobStore.open(settings.data_dir)
 queue = InMemoryQueueService()
 intake = Intake(settings, store, queue, LocalStorageService(settings.data_dir), PIPELINES)

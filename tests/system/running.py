@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 FAST = {
     "DROPFRAME_MIN_FREE_BYTES": "0",
+    "DROPFRAME_CLOSE_GRACE_SECONDS": "0",
     "DROPFRAME_RETRY_SECONDS": "0.2",
     "DROPFRAME_SEGMENT_FRAMES": "8",
     "DROPFRAME_TEXT_REGIONS": "rapidocr",  # ours would be exported anew in each home

@@ -43,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def consumer(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> InboxConsumer:
-    made = InboxConsumer(Settings(home=tmp_path, watch="polling"), clock)
+    made = InboxConsumer(Settings(home=tmp_path, watch="polling", close_grace_seconds=0), clock)
     made.inbox.startup()
     monkeypatch.setattr(made.inbox, "poll", lambda now: [DROPPED])
     return made

@@ -47,7 +47,7 @@ class Bench:
     """An inbox that is polled, and a clock."""
 
     def __init__(self, home: Path, **changes: object) -> None:
-        self.settings = Settings(home=home, **({"watch": "polling"} | changes))  # type: ignore[arg-type]
+        self.settings = Settings(home=home, **({"watch": "polling", "close_grace_seconds": 0} | changes))  # type: ignore[arg-type]
         self.folder = self.settings.inbox_dir
         self.clock = Clock()
         self.inbox = Inbox(self.settings, lambda: None, self.clock)
@@ -367,7 +367,7 @@ from daemon.settings import Settings
 Settings(home=sys.argv[1])
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-inbox = Inbox(Settings(home=sys.argv[1], watch="polling"), lambda: None, lambda: 0.0)
+inbox = Inbox(Settings(home=sys.argv[1], watch="polling", close_grace_seconds=0), lambda: None, lambda: 0.0)
 inbox.startup()
 found = [inbox.poll(float(now)) for now in range(0, 3000, 10)]
 print(json.dumps([sum(map(len, found)), inbox.health().waiting[0].why]), flush=True)

@@ -30,7 +30,7 @@ class Bench:
     """Inbox and intake as the daemon puts them together, stepped by hand."""
 
     def __init__(self, home: Path) -> None:
-        self.settings = Settings(home=home, watch="polling", min_free_bytes=0)
+        self.settings = Settings(home=home, watch="polling", min_free_bytes=0, close_grace_seconds=0)
         self.folder = self.settings.inbox_dir
         self.now = 1000.0
         self.store = JobStore(MemoryStorage())
