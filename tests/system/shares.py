@@ -48,12 +48,12 @@ class Samba:
     """A Samba server that shares an inbox and an outbox, and its client."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
 
     def client(self, share: str, *commands: str, seconds: float = 60.0) -> str:
         """Run commands of smbclient in a share and return what it says."""
         done = subprocess.run(
-            ["smbclient", f"//127.0.0.1/{share}", "-p", str(self._port), "-N", "-c", "; ".join(commands)],
+            ["smbclient", f"//127.0.0.1/{share}", "-p", str(self.port), "-N", "-c", "; ".join(commands)],
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -65,7 +65,7 @@ class Samba:
     def answers(self) -> bool:
         """Tell whether the server is up."""
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 @contextmanager
