@@ -57,6 +57,7 @@ class InboxConsumer:
 
         Raises:
             OSError: the inbox cannot be made.
+            MachineError: another Dropframe has it.
         """
         self.inbox.startup()
         # A daemon thread: one that a share holds must not keep the process.
@@ -86,6 +87,7 @@ class InboxConsumer:
     def answered(self) -> None:
         """Note that the inbox has answered just now."""
         self._answered = self._clock()
+        self.inbox.refresh_ownership()
 
     def is_stuck(self, longest_seconds: float) -> bool:
         """Tell whether a new start may help: the thread is dead, or the inbox answers and its last good scan is old."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
+from daemon.ingest.agenda import Agenda
 from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Outcome, WaitingFile
 from daemon.ingest.options_watch import OptionsLook, OptionsWatch
 from daemon.ingest.root import InboxRoot, Problems
@@ -27,14 +25,6 @@ OFFER_AGAIN_SECONDS = 5.0
 BLOCKED_SECONDS = 1.0
 """Shortest time until a file that is blocked is handed out again, whatever its ``retry_at``."""
 SHOWN_WAITING = 50
-
-
-class _Item(NamedTuple):
-    """A look that is due; the file with the lower order is looked at first."""
-
-    due: float
-    order: int
-    path: str
 
 
 class Inbox:
@@ -61,22 +51,27 @@ class Inbox:
         self._root = InboxRoot(settings, wake, self._problems)
         self._scanner = Scanner(settings, self._root, self._problems, clock, answered)
         self._tracked: dict[str, TrackedFile] = {}
-        self._agenda: list[_Item] = []
-        self._arrivals = itertools.count()
-        self._options = OptionsWatch(settings, self._tracked, self._plan)
+        self._agenda = Agenda(self._tracked)
+        self._options = OptionsWatch(settings, self._tracked, self._agenda.plan)
 
     def startup(self) -> None:
         """Make the folder, unless it is on a share, and begin to watch; the first ``poll`` scans.
 
         Raises:
             OSError: the folder cannot be made.
+            MachineError: another Dropframe has it.
         """
         self._root.startup()
         self._root.attach()
+        self._root.require_ownership()
 
     def shutdown(self) -> None:
         """End watching. Nothing needs to be saved."""
         self._root.shutdown()
+
+    def refresh_ownership(self) -> None:
+        """See ``InboxRoot.refresh_ownership``."""
+        self._root.refresh_ownership()
 
     def poll(self, now: float) -> list[Dropped]:
         """Do what is due: act on hints, scan, look at files. Never raises for what the file system does.
@@ -89,12 +84,13 @@ class Inbox:
             each is told to ``acknowledge``.
         """
         is_new = self._root.attach()
-        if not self._root.online:
+        was_refused = self._root.refused
+        if not self._root.online or not self._root.is_ours():
             return []
-        if is_new:  # nobody looked meanwhile, so nobody knows that it was quiet
+        if is_new or was_refused:  # nobody looked meanwhile, so nobody knows that it was quiet
             for tracked in self._tracked.values():
                 tracked.changed_at = now
-                self._plan(tracked, now)
+                self._agenda.plan(tracked, now)
         closed = set()
         for sighting in self._scanner.sightings(now, self._tracked):
             self._track(sighting, now)
@@ -119,23 +115,20 @@ class Inbox:
                 case Blocked(reason=reason, retry_at=retry_at):
                     tracked.blocked = tracked.why = reason
                     tracked.offer_again = max(retry_at, now + BLOCKED_SECONDS)
-                    self._plan(tracked, max(retry_at, now))
+                    self._agenda.plan(tracked, max(retry_at, now))
                 case Ignored(reason=reason):
                     tracked.ignored = tracked.why = reason
                 case _:
                     tracked.blocked, tracked.offer_again = "", now
                     if options := self._tracked.get(outcome.dropped.options_path or ""):
-                        self._plan(options, now)  # gone with it, a link or a pipe too
+                        self._agenda.plan(options, now)  # gone with it, a link or a pipe too
 
     def next_due(self, now: float) -> float:
         """Return after how many seconds ``poll`` should be called at the latest."""
-        if not self._root.online:
+        if not self._root.online or self._root.refused:
             return self._settings.poll_seconds
-        while self._agenda and self._is_stale(self._agenda[0]):
-            heapq.heappop(self._agenda)
-        due = self._scanner.due()
-        if self._agenda:
-            due = min(due, self._agenda[0].due)
+        planned = self._agenda.next_due()
+        due = self._scanner.due() if planned is None else min(self._scanner.due(), planned)
         return max(0.0, due - now)
 
     @property
@@ -144,8 +137,8 @@ class Inbox:
         return self._root.online
 
     def is_stuck(self, longest_seconds: float, now: float) -> bool:
-        """See ``Scanner.is_stuck``."""
-        return self._scanner.is_stuck(longest_seconds, now)
+        """See ``Scanner.is_stuck``; not while another Dropframe has the inbox."""
+        return not self._root.refused and self._scanner.is_stuck(longest_seconds, now)
 
     def health(self, now: float | None = None) -> InboxHealth:
         """Return how watching goes; callable from any thread.
@@ -178,8 +171,6 @@ class Inbox:
             problem=str(self._problems) or None,
         )
 
-    # The agenda.
-
     def _track(self, sighting: Sighting, now: float) -> None:
         """Have a file looked at; the oldest of all that a scan has found are looked at first."""
         tracked = self._tracked.get(sighting.path)
@@ -188,33 +179,20 @@ class Inbox:
             self._tracked[sighting.path] = tracked
         if sighting.identity is None:  # an event: somebody is busy with it
             tracked.touched_at = now
-        self._plan(tracked, now)
-
-    def _plan(self, tracked: TrackedFile, due: float) -> None:
-        tracked.due = due
-        order = tracked.identity.mtime_ns if tracked.identity else next(self._arrivals)
-        heapq.heappush(self._agenda, _Item(due, order, tracked.path))
-
-    def _is_stale(self, item: _Item) -> bool:
-        tracked = self._tracked.get(item.path)
-        return tracked is None or tracked.due != item.due
+        self._agenda.plan(tracked, now)
 
     # Looking and handing out.
 
     def _look_around(self, folders: Folders, now: float, closed: set[str]) -> list[Dropped]:
         self._options.begin_step(now)
         found: list[Dropped] = []
-        todo: dict[str, TrackedFile] = {}
-        while self._agenda and self._agenda[0].due <= now and len(todo) < LOOKS_A_STEP:
-            item = heapq.heappop(self._agenda)
-            if not self._is_stale(item):
-                todo[item.path] = self._tracked[item.path]
+        todo = self._agenda.take(now, LOOKS_A_STEP)
         for tracked in todo.values():
             dropped = self._look(tracked, folders, now, tracked.path in closed)
             if dropped is not None:
                 found.append(dropped)
             if tracked.path in self._tracked:
-                self._plan(tracked, max(tracked.due, now))
+                self._agenda.plan(tracked, max(tracked.due, now))
         for path in closed - todo.keys():  # over this step's limit: what the event said must not be lost
             if path in self._tracked:
                 self._tracked[path].closed_at = now

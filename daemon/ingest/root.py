@@ -9,8 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from daemon.errors import MachineError
 from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
+from daemon.ingest.owner import InboxOwner
 from daemon.ingest.watcher import CANARY, Hints, Watch
 from daemon.logs import LogOnce
 from daemon.settings import Settings
@@ -62,6 +64,7 @@ class InboxRoot:
         """None while the inbox is polled."""
         self.needs_scan = True
         """Whether events may have been missed since a full scan began."""
+        self._owner = InboxOwner(settings)
         self._identity: tuple[int, int] | None = None
         self._known_mount = mounts.known(settings.data_dir, self.path)
         self._mount = self._known_mount or mount_of(self.path)
@@ -76,7 +79,8 @@ class InboxRoot:
             self.path.mkdir(parents=True, exist_ok=True)
 
     def shutdown(self) -> None:
-        """End watching."""
+        """End watching, and let another Dropframe have it."""
+        self._owner.release()
         self._stop_watching()
         with contextlib.suppress(OSError):
             (self.path / CANARY).unlink()
@@ -90,6 +94,34 @@ class InboxRoot:
     def trusts_locks(self) -> bool:
         """Whether this kernel knows of all who write to a file."""
         return not is_remote(self._mount.kind)
+
+    @property
+    def refused(self) -> bool:
+        """Whether another Dropframe had it when that was looked at."""
+        return "owner" in self._problems
+
+    def require_ownership(self) -> None:
+        """Take a folder that can be reached for this home.
+
+        Raises:
+            MachineError: another Dropframe has it; one on another machine that is not heard of any more is waited for.
+        """
+        if not self.is_ours() and (self.trusts_locks or self._owner.was_heard_of()):
+            self._stop_watching()
+            raise MachineError(str(self._problems))
+
+    def is_ours(self) -> bool:
+        """Take the folder, or look whether another Dropframe has it; if so, that is a problem."""
+        refusal = self._owner.refusal(on_share=not self.trusts_locks) if self.online else None
+        if refusal:
+            self._problems.set("owner", refusal)
+        elif self._problems.solve("owner"):
+            log.info("The inbox %s belongs to this Dropframe now.", self.path)
+        return not refusal
+
+    def refresh_ownership(self) -> None:
+        """Say that the inbox is in use; called again and again during what takes long."""
+        self._owner.refresh(on_share=not self.trusts_locks)
 
     def attach(self) -> bool:
         """See whether the folder can be reached, and begin to watch one that is new or back.
@@ -115,6 +147,7 @@ class InboxRoot:
             return False
         self._identity = identity
         self.online = True
+        self._owner.forget()
         if self._problems.solve("root"):
             log.info("The inbox %s is online again.", self.path)
         self._begin_watching()

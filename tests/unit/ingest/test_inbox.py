@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -509,7 +510,7 @@ def test_an_inbox_that_vanishes_is_offline_and_forgets_nothing(bench: Bench, cap
 
 def test_an_inbox_that_is_made_anew_is_taken_up(bench: Bench) -> None:
     bench.step()
-    bench.folder.rmdir()
+    shutil.rmtree(bench.folder)
     bench.steps(10)
     make_clip(bench.folder / "a.mp4")
     assert paths(bench.steps(3)) == ["a.mp4"]
