@@ -147,6 +147,10 @@ class Claim:
     """The job was made with an options file, which is fetched with the video."""
     options_name: str | None = None
     """Of that file, beside the video and written as ``path`` is; None stands for the video's and .options.json."""
+    stays: bool = False
+    """The source stays where it is, and the video is a copy (``inbox_mode`` keep)."""
+    seen: Identity | None = None
+    """Of a source that stays: under which identity its content was seen last; None once it is gone."""
 
 
 def timestamp(moment: datetime) -> str:
@@ -266,6 +270,8 @@ class Job:
                 claim["left_behind"],
                 claim.get("companion", False),
                 claim.get("options_name"),
+                claim.get("stays", False),
+                Identity(**claim["seen"]) if claim.get("seen") else None,
             )
         return cls(**values)
 

@@ -100,6 +100,9 @@ def _check_folder(name: str, folder: Path, settings: Settings, make: bool) -> Ch
         return Check(name, False, offline, away=True)
     missing = not make and _is_missing(folder, settings.home)
     problem = _try_parent(folder) if missing else _try_folder(folder, settings.home)
+    read_only = problem is not None and name == "inbox" and settings.inbox_mode == "keep" and os.access(folder, os.R_OK)
+    if read_only:  # nothing is to be moved there
+        problem = None
     if problem is not None:
         return Check(name, False, problem)
     kind = mount_of(folder).kind
@@ -113,7 +116,7 @@ def _check_folder(name: str, folder: Path, settings: Settings, make: bool) -> Ch
     watched = ""
     if name == "inbox":
         polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
-        watched = f", watched by {'polling' if polled else 'events'}"
+        watched = f", watched by {'polling' if polled else 'events'}{', read-only' if read_only else ''}"
     return Check(name, True, f"{folder} ({kind}{watched}){', which the first start makes' if missing else ''}")
 
 

@@ -131,6 +131,7 @@ class DaemonService:
         self.intake = Intake(
             settings, self.store, self.queue, self._storage, pipelines, while_copying=self.consumer.answered
         )
+        self.consumer.inbox.is_kept = self.intake.kept.knows
         self._stop_copying = self.intake.stop
         if self._asked_to_stop:
             self.intake.stop()

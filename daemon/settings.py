@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         "info", description="The least severe log lines to write."
     )
 
+    inbox_mode: Literal["take", "keep"] = Field(
+        "take",
+        description="take moves files out of the inbox; keep leaves all of them where they are, analyses a copy, and "
+        "remembers which they are.",
+    )
     watch: Literal["auto", "events", "polling"] = Field(
         "auto", description="How the inbox is watched; auto polls network and FUSE file systems."
     )

@@ -15,6 +15,8 @@ LOOK_BLOCKS, LOOK_BYTES = 64, 4096
 COMPARE_BLOCKS, COMPARE_BYTES = 256, 256 << 10
 """What is read again of a source that was copied: all of it up to 64 MiB, and 64 MiB of a larger one."""
 
+HASH_BYTES = 4 << 20
+
 
 def look_at_blocks(descriptor: int, size: int) -> bytes:
     """Return a digest of the first block of a file, its last, and some in between.
@@ -54,6 +56,21 @@ def same_blocks(source: int, copy: int, size: int, stopping: Callable[[], bool])
         if stopping() or os.pread(source, count, start) != os.pread(copy, count, start):
             return False
     return True
+
+
+def sha256_of(descriptor: int, stopping: Callable[[], bool]) -> str | None:
+    """Return the SHA-256 of a file in hexadecimal digits; None if ``stopping`` said so before its end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest, start = hashlib.sha256(), 0
+    while block := os.pread(descriptor, HASH_BYTES, start):
+        digest.update(block)
+        start += len(block)
+        if stopping():
+            return None
+    return digest.hexdigest()
 
 
 def _forget_cache(descriptor: int) -> None:

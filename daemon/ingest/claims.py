@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +21,9 @@ from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, shown
 from daemon.fs.mounts import is_on_share
-from daemon.fs.moves import move_file
+from daemon.fs.moves import copy_file, move_file
 from daemon.fs.storage import StorageService
+from daemon.ingest.kept import KeptFiles
 from daemon.ingest.left_behind import LeftBehind, claim_of, was_renamed
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Taken
 from daemon.ingest.options_file import fetch_options, return_options
@@ -48,6 +50,7 @@ class Claims:
         storage: Keeps the videos.
         stopping: Asked again and again during a copy; True ends it.
         clock: Monotonic time in seconds.
+        kept: Gets each claim on a file that stays where it is; none does if not given.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Claims:
         storage: StorageService,
         stopping: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        kept: KeptFiles | None = None,
     ) -> None:
         self._root = root
         self._dropped = dropped
@@ -68,6 +72,7 @@ class Claims:
         self._stopping = stopping
         self._clock = clock
         self._left_behind = LeftBehind(root, store, storage)
+        self._kept = kept or KeptFiles(root, store, storage, stopping, math.inf)
         self._unqueued: set[str] = set()
         self._unsure = True
         self._retry_at: float | None = None
@@ -120,6 +125,7 @@ class Claims:
 
     def _recover_job(self, job: Job, fetching: bool) -> Iterable[Outcome]:
         self._left_behind.recall(job)
+        self._kept.recall(job)
         if job.ended:
             return ()
         stored = self._storage.path(job.input_path).exists()
@@ -203,7 +209,7 @@ class Claims:
 
     def _fetch(self, job: Job, sources: Folders, videos: int, on_share: bool) -> Outcome:
         """Move one claimed video, its options file first, so that a stored video has nothing to fetch."""
-        file, claim = claimed_file(job), claim_of(job)
+        file = claimed_file(job)
         if self._stopping():
             self._unsure = True  # the claims stand; they are carried out at the next start
             return Blocked(file, STOPPING, self._clock())
@@ -212,16 +218,24 @@ class Claims:
             source = sources.get(folder)
             if file.options_path:
                 fetch_options(file.options_path.rpartition("/")[2], source, job.job_id, videos)
-            target = stored_name(job)
-            gone = move_file(
-                name, source, target, videos, claim.identity, private=True, stopping=self._stopping, compare=on_share
-            )
+            gone = self._fetch_video(name, source, job, videos, on_share)
         except (OSError, SourceChanged, Interrupted) as error:
             return self._give_up(job, file, sources, videos, error)
         if not gone:
             self._left_behind.remember_unremovable(job)
+        self._kept.recall(job)
         failpoint("intake.one_moved")
         return Taken(file, job)
+
+    def _fetch_video(self, name: str, source: int, job: Job, videos: int, on_share: bool) -> bool:
+        """Move a video, or copy one that stays; return False if it was to go and is still there."""
+        claim, target = claim_of(job), stored_name(job)
+        if claim.stays:
+            copy_file(name, source, target, videos, claim.identity, self._stopping, on_share)
+            return True
+        return move_file(
+            name, source, target, videos, claim.identity, private=True, stopping=self._stopping, compare=on_share
+        )
 
     def _give_up(self, job: Job, file: Dropped, sources: Folders, videos: int, error: Exception) -> Outcome:
         """Take back a claim that cannot be carried out, unless its job was promised."""
@@ -237,6 +251,7 @@ class Claims:
             self._left_behind.remember(job)
             log.info("%s was cancelled before it had come; it stays and is not taken again.", shown(file.path))
             return Ignored(file, "Its job was cancelled before it had been taken in; it is not taken again.")
+        self._kept.drop(job)
         self._store.remove(job.job_id)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             return Blocked(file, reason, self._clock() + RETRY_SECONDS)

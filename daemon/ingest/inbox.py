@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
 from daemon.ingest.agenda import Agenda
-from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Outcome, WaitingFile
+from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Kept, Outcome, Taken, WaitingFile
 from daemon.ingest.options_watch import OptionsLook, OptionsWatch
 from daemon.ingest.root import InboxRoot, Problems
 from daemon.ingest.scanner import Scanner, Sighting
 from daemon.ingest.stability import Stability, TrackedFile, is_options_name, is_ours
+from daemon.jobs import Claim, Identity, Job
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Inbox:
         self._tracked: dict[str, TrackedFile] = {}
         self._agenda = Agenda(self._tracked)
         self._options = OptionsWatch(settings, self._tracked, self._agenda.plan)
+        self.is_kept: Callable[[str, Identity], bool] = lambda path, identity: False
+        """Tells of a path whether this content of it is a job that stays, so that it need not be looked into."""
 
     def startup(self) -> None:
         """Make the folder, unless it is on a share, and begin to watch; the first ``poll`` scans.
@@ -118,6 +121,8 @@ class Inbox:
                     self._agenda.plan(tracked, max(retry_at, now))
                 case Ignored(reason=reason):
                     tracked.ignored = tracked.why = reason
+                case Kept() | Taken(job=Job(claim=Claim(stays=True))):
+                    tracked.kept = True
                 case _:
                     tracked.blocked, tracked.offer_again = "", now
                     if options := self._tracked.get(outcome.dropped.options_path or ""):
@@ -176,6 +181,7 @@ class Inbox:
         tracked = self._tracked.get(sighting.path)
         if tracked is None:
             tracked = TrackedFile(sighting.path, first_seen=now, changed_at=now, identity=sighting.identity)
+            tracked.kept = sighting.identity is not None and self.is_kept(sighting.path, sighting.identity)
             self._tracked[sighting.path] = tracked
         if sighting.identity is None:  # an event: somebody is busy with it
             tracked.touched_at = now

@@ -17,6 +17,7 @@ from daemon.fs.space import TRANSIENT_DISK_ERRORS, DiskGuard
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import Claims, text_of
 from daemon.ingest.folder_pipelines import FolderPipelines
+from daemon.ingest.kept import KeptFiles, kept_claim
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
 from daemon.ingest.options_file import read_options
 from daemon.ingest.quarantine import quarantine
@@ -78,7 +79,9 @@ class Intake:
         self._log_paused = LogOnce(log)
         self._log_blocked: dict[str, LogOnce] = defaultdict(lambda: LogOnce(log))
         stopping = self._stopping.is_set
-        self._dropped = Claims(settings.inbox_dir, True, store, queue, storage, self._end_copy, monotonic)
+        self._keeps = settings.inbox_mode == "keep"
+        self.kept = KeptFiles(settings.inbox_dir, store, storage, self._end_copy, settings.rescan_seconds)
+        self._dropped = Claims(settings.inbox_dir, True, store, queue, storage, self._end_copy, monotonic, self.kept)
         self._submitted = Claims(self.spool_dir, False, store, queue, storage, stopping, monotonic)
         self._tickets = TicketIntake(settings, store, storage, self._submitted, known_pipelines)
 
@@ -116,10 +119,16 @@ class Intake:
                 outcomes.append(answer)
         outcomes += self._fetch(wanted)
         self._report(outcomes)
+        self.kept.forget_gone(self._monotonic())
         return outcomes
 
     def _judge(self, dropped: Dropped, paused: str | None) -> Job | Outcome:
         """Return the job that a file is to become, or why it is not to become one."""
+        try:
+            if kept := self.kept.answer(dropped):
+                return kept
+        except (OSError, SourceChanged, Interrupted) as error:
+            return self._blocked(dropped, f"It cannot be compared with what was taken in: {text_of(error)}")
         if answer := self._dropped.answer(dropped):
             return answer
         if dropped.reason is not None:
@@ -127,9 +136,12 @@ class Intake:
         try:
             job = self._job_of(dropped)
         except BadOptions as error:
-            return self._reject(dropped, str(error))
+            # What stays is not looked into again before it changes; its options file may, and it not.
+            return self._blocked(dropped, str(error)) if self._keeps else self._reject(dropped, str(error))
         except OSError as error:
             return self._blocked(dropped, f"Its options file cannot be read: {text_of(error)}")
+        if kept := self.kept.answer_renamed(dropped, job.pipeline_id):
+            return kept
         return self._blocked(dropped, paused) if paused else job
 
     def _fetch(self, wanted: Sequence[tuple[Dropped, Job]]) -> list[Outcome]:
@@ -151,13 +163,16 @@ class Intake:
         return outcomes + self._dropped.fetch_all(jobs)
 
     def _has_to_be_copied(self, dropped: Dropped) -> bool:
-        return dropped.identity.device != self._device
+        return self._keeps or dropped.identity.device != self._device
 
     def _blocked(self, dropped: Dropped, reason: str) -> Blocked:
         return Blocked(dropped, reason, self._monotonic() + BLOCKED_SECONDS)
 
     def _reject(self, dropped: Dropped, reason: str) -> Outcome:
-        """Move a file to ``rejected/`` and write the reason beside it."""
+        """Move a file to ``rejected/`` and write the reason beside it; where files stay, only say so."""
+        if self._keeps:
+            log.info("%s stays in the inbox: %s", shown(dropped.path), reason)
+            return Ignored(dropped, reason)
         when = datetime.fromtimestamp(self._clock(), UTC)
         try:
             place = quarantine(self._settings.inbox_dir, dropped, reason, when, self._end_copy)
@@ -184,7 +199,7 @@ class Intake:
             source_name=os.fsencode(dropped.path).decode("utf-8", "backslashreplace"),
             options=options,
             size_bytes=dropped.identity.size,
-            claim=_claim_on(dropped),
+            claim=kept_claim(dropped) if self._keeps else _claim_on(dropped),
         )
 
     def _report(self, outcomes: Sequence[Outcome]) -> None:

@@ -41,6 +41,8 @@ class LeftBehind:
     def recall(self, job: Job) -> None:
         """Take note of what an earlier process has recorded of a job with a claim."""
         claim = claim_of(job)
+        if claim.stays:
+            return
         cancelled = job.ended and job.error_kind is ErrorKind.CANCELLED
         if claim.left_behind or (cancelled and not self._storage.path(job.input_path).exists()):
             self._known.add(claim.identity.lasting)

@@ -60,7 +60,14 @@ class Ignored:
     reason: str
 
 
-Outcome: TypeAlias = Taken | Rejected | Blocked | Ignored
+@dataclass(frozen=True)
+class Kept:
+    """The file is a job already and stays where it is; only another content makes another job."""
+
+    dropped: Dropped
+
+
+Outcome: TypeAlias = Taken | Rejected | Blocked | Ignored | Kept
 """What became of a file that the inbox handed out."""
 
 

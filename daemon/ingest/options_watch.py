@@ -95,6 +95,7 @@ class OptionsWatch:
         above, _, name = tracked.path.rpartition("/")
         first = self._pairing(above, folder, now, LISTED_SECONDS).second_to.get(name)
         tracked.why, tracked.due = "It waits for its video.", now + 2
+        tracked.goes_with_kept = self._has_kept_video(above, name)
         if first is not None:
             tracked.why = f"It waits for another video: {shown(first)} goes before it."
         patience = tracked.changed_at + self._settings.incomplete_timeout_seconds
@@ -102,6 +103,12 @@ class OptionsWatch:
             return Stability.WAIT
         tracked.why = "It is an options file, and no video of that name came. Drop it again just before its video."
         return Stability.REJECT
+
+    def _has_kept_video(self, above: str, name: str) -> bool:
+        """Tell whether the video that an options file of a folder goes with is a job already, and stays."""
+        videos = [video for video, options in self._listed[above][1].options_of.items() if options == name]
+        tracked = [self._tracked.get(f"{above}/{video}" if above else video) for video in videos]
+        return any(each is not None and each.kept for each in tracked)
 
     def _look(self, path: str, folder: int, now: float, trust_locks: bool) -> OptionsLook:
         tracked = self._tracked.get(path) or TrackedFile(path, first_seen=now, changed_at=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from daemon.failpoints import failpoint
@@ -66,9 +67,11 @@ class ClaimedSources:
         stored = self._storage.path(job.input_path)
         identity = identity_of(os.stat(stored, follow_symlinks=False))
         log.info("Job %s: %s", job.job_id, reason)
-        if job.source is not JobSource.INBOX or job.claim is None:
+        if job.source is not JobSource.INBOX or job.claim is None or job.claim.stays:
             path = job.claim.path if job.claim else stored.name
-            return self._store.note(job.job_id, claim=Claim(path, identity))
+            stays = job.claim is not None and job.claim.stays
+            claim = replace(job.claim, identity=identity) if job.claim and stays else Claim(path, identity)
+            return self._store.note(job.job_id, claim=claim)
         if mounts.away(self._settings.data_dir, self._settings.inbox_dir):
             raise OSError(errno.ENODEV, "the inbox is offline")
         self._to_inbox(from_claim(job.claim.path), stored, identity, f"{job.job_id}{OPTIONS_SUFFIX}")

@@ -132,6 +132,10 @@ class TrackedFile:
     """Why the present content could not be taken in the last time, if it was tried."""
     ignored: str = ""
     """Why the present content stays where it is for good, if it does."""
+    kept: bool = False
+    """Whether the present content is a job already and stays where it is."""
+    goes_with_kept: bool = False
+    """Whether it is an options file whose video is such a one."""
     warned: bool = False
     """Whether the log was told that it has been held open for long."""
     denied: bool = False
@@ -146,6 +150,8 @@ class TrackedFile:
     @property
     def waits(self) -> bool:
         """Whether it is known to be there and not a job yet."""
+        if self.kept or self.goes_with_kept:
+            return False
         return not self.handed_out or bool(self.blocked or self.ignored)
 
     def explain(self, now: float) -> str:
@@ -190,6 +196,9 @@ class TrackedFile:
             return Stability.IGNORE
         if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name, VIDEO_SUFFIXES)):
             return self._leave_alone(now, settings)
+        if self.kept:
+            self.due = now + settings.rescan_seconds
+            return Stability.IGNORE
         return self._look_inside(folder, now, settings, trust_locks)
 
     def _look_inside(self, folder: int, now: float, settings: Settings, trust_locks: bool) -> Stability:
@@ -225,7 +234,7 @@ class TrackedFile:
             self.identity, self.changed_at, self.touched_at = identity, now, now
             self.closed_at, self.structure, self.blocks = None, None, None
             self.offer_again, self.handed_out = 0.0, False
-            self.blocked = self.ignored = ""
+            self.blocked, self.ignored, self.kept = "", "", False
             self.warned = False
         if closed:
             self.closed_at, self.structure = now, None
