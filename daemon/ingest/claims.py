@@ -232,6 +232,7 @@ class Claims:
         claim, target = claim_of(job), stored_name(job)
         if claim.stays:
             copy_file(name, source, target, videos, claim.identity, self._stopping, on_share)
+            failpoint("intake.copied")
             return True
         return move_file(
             name, source, target, videos, claim.identity, private=True, stopping=self._stopping, compare=on_share

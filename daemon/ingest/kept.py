@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daemon.errors import Interrupted, SourceChanged
+from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, open_regular, shown, to_claim
 from daemon.fs.samples import sha256_of
@@ -168,11 +169,13 @@ class KeptFiles:
         self._remove(known)
         claim = replace(claim_of(job), path=to_claim(dropped.path), seen=dropped.identity)
         self.recall(self._store.note(job.job_id, claim=claim))
+        failpoint("kept.noted")
 
     def _forget(self, known: _KnownFile) -> None:
         job = self._store.find(known.job_id)
         if job is not None and claim_of(job).seen is not None:
             self._store.note(job.job_id, claim=replace(claim_of(job), seen=None))
+            failpoint("kept.forgotten")
         self._remove(known)
 
     def _remove(self, known: _KnownFile) -> None:
