@@ -218,7 +218,7 @@ class Claims:
             source = sources.get(folder)
             if file.options_path:
                 fetch_options(file.options_path.rpartition("/")[2], source, job.job_id, videos)
-            gone = self._fetch_video(name, source, job, videos, on_share)
+            gone = fetch_video(name, source, job, videos, self._stopping, on_share)
         except (OSError, SourceChanged, Interrupted) as error:
             return self._give_up(job, file, sources, videos, error)
         if not gone:
@@ -226,17 +226,6 @@ class Claims:
         self._kept.recall(job)
         failpoint("intake.one_moved")
         return Taken(file, job)
-
-    def _fetch_video(self, name: str, source: int, job: Job, videos: int, on_share: bool) -> bool:
-        """Move a video, or copy one that stays; return False if it was to go and is still there."""
-        claim, target = claim_of(job), stored_name(job)
-        if claim.stays:
-            copy_file(name, source, target, videos, claim.identity, self._stopping, on_share)
-            failpoint("intake.copied")
-            return True
-        return move_file(
-            name, source, target, videos, claim.identity, private=True, stopping=self._stopping, compare=on_share
-        )
 
     def _give_up(self, job: Job, file: Dropped, sources: Folders, videos: int, error: Exception) -> Outcome:
         """Take back a claim that cannot be carried out, unless its job was promised."""
@@ -290,6 +279,20 @@ class Claims:
             if now.lasting == claim.identity.lasting:
                 return replace(job, claim=replace(claim, identity=now))
         return job
+
+
+def fetch_video(name: str, source: int, job: Job, videos: int, stopping: Callable[[], bool], on_share: bool) -> bool:
+    """Move a video, or copy one that stays; return False if it was to go and is still there.
+
+    Raises:
+        SourceChanged, Interrupted, OSError: as ``move_file``.
+    """
+    claim, target = claim_of(job), stored_name(job)
+    if claim.stays:
+        copy_file(name, source, target, videos, claim.identity, stopping, on_share)
+        failpoint("intake.copied")
+        return True
+    return move_file(name, source, target, videos, claim.identity, private=True, stopping=stopping, compare=on_share)
 
 
 def claimed_file(job: Job) -> Dropped:
