@@ -1,9 +1,9 @@
 """InboxOwner: an inbox belongs to one Dropframe, which says so in a hidden file.
 
 On a local disk a lock on that file decides (flock(2)): it goes with its process, however that ends. A share's locks may
-reach no further than this machine (FUSE, NFS with local_lock) or forbid reading (CIFS), so there the file is written
-anew every few seconds, and taken over once nobody has done so for long. The clocks of two machines are never
-compared: what counts is how long this one has seen the file stand still.
+reach no further than this machine (FUSE, NFS with local_lock) or forbid reading (CIFS), so the file is also written
+anew every few seconds, and on a share it is taken over once nobody has done so for long. The clocks of two machines
+are never compared for that: what counts is how long this one has seen the file stand still.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ OWNER = ".dropframe-owner"
 HOME_ID = "home-id"
 """In the data folder: tells this home from others whose folders have the same names, as in containers."""
 BEAT_SECONDS = 10.0
-"""Between two looks at the file, and on a share two writings of it."""
+"""Between two writings of the file."""
 STALE_SECONDS = 120.0
 """After so long without a new one the owner on a share is taken for gone."""
-MAX_OWNER_BYTES = 4096
+MAX_OWNER_BYTES = 16_384
+PADDED_BYTES = 1024
+"""So that a file that is written over is never seen with the end of the one before."""
 
 
 def awake_and_asleep() -> float:
@@ -59,13 +61,17 @@ class Owner:
     beat: int = 0
     """Goes up with each writing."""
 
-    def sentence(self, inbox: Path) -> str:
-        """Say who has the inbox, and what to do."""
-        who = f"home {shown(self.home)} on {shown(self.host)}, process {self.pid}, since {shown(self.since)[:19]} UTC"
-        return (
-            f"The inbox {shown(str(inbox))} belongs to another Dropframe ({who}), and two would take the same files. "
-            "Give this one an inbox of its own (setting inbox_dir), or stop the other."
-        )
+
+def sentence(inbox: Path, owner: Owner | None) -> str:
+    """Say who has the inbox, as far as that is known, and what to do."""
+    who = ""
+    if owner is not None:
+        place = f"home {shown(owner.home)} on {shown(owner.host)}"
+        who = f" ({place}, process {owner.pid}, since {shown(owner.since)[:19]} UTC)"
+    return (
+        f"The inbox {shown(str(inbox))} belongs to another Dropframe{who}, and two would take the same files. "
+        "Give this one an inbox of its own (setting inbox_dir), or stop the other."
+    )
 
 
 class InboxOwner:
@@ -118,7 +124,7 @@ class InboxOwner:
             with contextlib.suppress(OSError):  # a data disk that cannot be written now; the lock is held all the same
                 self._me = replace(self._me, home_id=home_id(self._data_dir))
         try:
-            self._problem = self._by_heartbeat(now) if on_share else self._by_lock()
+            self._problem = self._by_heartbeat(now) if on_share else self._by_lock(now)
             self._log_unlocked.solved()
         except OSError as error:
             if not self._holds and self._problem is None:  # such as one that may only be read
@@ -137,8 +143,8 @@ class InboxOwner:
             return True
 
     def refresh(self, on_share: bool) -> None:
-        """Say on a share that this process is there; called again and again during a long copy."""
-        if self._holds and on_share:
+        """Say that this process is there; called again and again during a long copy."""
+        if self._holds:
             self.refusal(on_share)
 
     def forget(self) -> None:
@@ -155,36 +161,42 @@ class InboxOwner:
 
     # A local disk.
 
-    def _by_lock(self) -> str | None:
-        if self._lock is not None and self._is_in_place(self._lock):
-            return None
-        self._unlock()
-        for _ in range(10):
+    def _by_lock(self, now: float) -> str | None:
+        if self._lock is None or not self._is_in_place(self._lock):
+            self._unlock()
+            if refusal := self._take_lock(now):
+                self._was_lost = self._was_lost or self._holds
+                self._holds = False
+                return refusal
+        if self._lock is not None:
+            self._holds = True
+            self._introduce(self._lock)
+        return None
+
+    def _take_lock(self, now: float) -> str | None:
+        while True:
             descriptor = self._open()
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_in_place(descriptor):
+                    return self._keep_lock(descriptor, now)
             except BlockingIOError:
-                other = _parsed(os.pread(descriptor, MAX_OWNER_BYTES, 0))
-                os.close(descriptor)
-                return self._refused_by(other)
-            except OSError:
-                os.close(descriptor)
-                raise
-            if self._is_in_place(descriptor):
-                self._lock, self._holds = descriptor, True
-                self._introduce(descriptor)
-                return None
-            os.close(descriptor)  # its owner has just removed it
+                there = _parsed(os.pread(descriptor, MAX_OWNER_BYTES, 0))
+                return None if there is not None and self._is_this_process(there) else sentence(self._inbox, there)
+            finally:
+                if descriptor != self._lock:
+                    os.close(descriptor)
+
+    def _keep_lock(self, descriptor: int, now: float) -> str | None:
+        """Keep a lock, unless another machine, to which this folder is a share, writes the file."""
+        there = _parsed(os.pread(descriptor, MAX_OWNER_BYTES, 0))
+        if there is not None and there.host != self._me.host and not self._is_free(there, now):
+            return sentence(self._inbox, there)
+        self._lock, self._other = descriptor, None
         return None
 
-    def _refused_by(self, other: Owner | None) -> str | None:
-        """Say who has the lock; nobody else can if it is this home, which only one process at a time can open."""
-        if other is None:
-            return Owner("", "", "this machine", 0, "unknown", "").sentence(self._inbox)
-        return None if self._is_this_home(other) else other.sentence(self._inbox)
-
-    def _is_this_home(self, other: Owner) -> bool:
-        return other.home_id == self._me.home_id != ""
+    def _is_this_process(self, there: Owner) -> bool:
+        return (there.host, there.pid, there.home_id) == (self._me.host, self._me.pid, self._me.home_id)
 
     def _open(self) -> int:
         flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -207,9 +219,9 @@ class InboxOwner:
         """Say in the file who has the lock, unless the file is known by another name too, and not ours."""
         if os.fstat(descriptor).st_nlink > 1:
             return
+        self._beats += 1
         with contextlib.suppress(OSError):  # it may only be read, or the disk is full
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, self._text(), 0)
+            os.ftruncate(descriptor, os.pwrite(descriptor, self._text(), 0))
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -230,14 +242,15 @@ class InboxOwner:
             return None
         if self._holds:
             self._holds, self._was_lost = False, True
-        return there.sentence(self._inbox)
+        return sentence(self._inbox, there)
 
     def _is_mine(self, there: Owner | None) -> bool:
         return there is not None and there.token == self._me.token
 
     def _is_free(self, there: Owner, now: float) -> bool:
         """Tell whether the owner is an earlier process of this home, or has not been heard of for long."""
-        if self._is_this_home(there) and not (self._holds or self._was_lost):
+        is_this_home = (there.home_id, there.home) == (self._me.home_id, self._me.home)
+        if is_this_home and not (self._holds or self._was_lost):
             return True
         if there != self._other:
             self._other, self._other_since = there, now
@@ -298,7 +311,7 @@ class InboxOwner:
             temporary.unlink(missing_ok=True)
 
     def _text(self) -> bytes:
-        return json.dumps(asdict(self._me) | {"beat": self._beats}).encode()
+        return json.dumps(asdict(self._me) | {"beat": self._beats}).encode().ljust(PADDED_BYTES)
 
 
 def _parsed(text: bytes) -> Owner | None:

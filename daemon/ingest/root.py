@@ -104,9 +104,9 @@ class InboxRoot:
         """Take a folder that can be reached for this home.
 
         Raises:
-            MachineError: another Dropframe has it; one on another machine that is not heard of any more is waited for.
+            MachineError: another Dropframe has it; one that is not heard of any more is waited for.
         """
-        if not self.is_ours() and (self.trusts_locks or self._owner.was_heard_of()):
+        if not self.is_ours() and self._owner.was_heard_of():
             self._stop_watching()
             raise MachineError(str(self._problems))
 

@@ -179,6 +179,38 @@ def test_where_no_file_can_be_written_that_is_said_once_and_work_goes_on(
     assert "Nothing keeps another Dropframe" in caplog.text
 
 
+@pytest.mark.parametrize("starts_first", ["the machine whose disk it is", "the machine that mounts it"])
+def test_a_folder_that_is_a_share_for_another_machine_has_one_owner_too(
+    tmp_path: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch, starts_first: str
+) -> None:
+    clock = Clock()
+    here = InboxOwner(Settings(home=tmp_path / "here", inbox_dir=inbox), clock)
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    there = InboxOwner(Settings(home=tmp_path / "there", inbox_dir=inbox), clock)
+    pair = [(here, False), (there, True)]
+    if starts_first != "the machine whose disk it is":
+        pair.reverse()
+    for _ in range(50):
+        answers = [who.refusal(on_share=on_share) is None for who, on_share in pair]
+        assert answers == [True, False], "the first keeps it"
+        clock.now += BEAT_SECONDS
+    pair[0][0].forget()  # it dies
+    clock.now += STALE_SECONDS
+    assert pair[1][0].refusal(on_share=pair[1][1]) is None
+    pair[1][0].release()
+
+
+def test_a_copy_of_a_home_is_another_home(tmp_path: Path, inbox: Path, benches: list[Bench]) -> None:
+    first = Bench(tmp_path / "first", inbox_dir=inbox)
+    benches.append(first)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    code = HOLDER.replace("os.kill(os.getpid(), signal.SIGKILL)", "")
+    for flags in ([], ["share"]):
+        command = [sys.executable, "-c", code, tmp_path / "copy", inbox, *flags]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "belongs to another Dropframe" in said
+
+
 # A share.
 
 
