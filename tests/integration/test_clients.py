@@ -19,7 +19,7 @@ import pytest
 from tests import programs
 from tests.clips import make_clip
 from tests.integration.test_taking_in import Taker
-from tests.system.shares import samba
+from tests.system.shares import fuse_share, samba
 
 pytestmark = pytest.mark.slow
 
@@ -143,6 +143,65 @@ def test_files_that_come_over_sftp_are_one_job_each(taker: Taker, clips: Path, t
             place = f":sftp,host=127.0.0.1,port={port},user={getpass.getuser()},key_file={key}:{taker.folder}"
             run("rclone", client.split()[1], clips, place, "--retries=1", RCLONE_CONFIG=str(tmp_path / "none"))
         each_is_one_job(taker, wanted)
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[tuple[Path, Taker]]:
+    """A folder on another machine, so to say, and an inbox that is a share of it."""
+    home, behind = tmp_path / "home", tmp_path / "behind"
+    with fuse_share(behind, home / "inbox"):
+        made = Taker(home, poll_seconds=0.5, settle_seconds=0.5)
+        yield behind, made
+        made.close()
+
+
+def waits(taker: Taker, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert taker.jobs() == []
+        time.sleep(0.05)
+
+
+def is_taken_as(taker: Taker, wanted: bytes) -> None:
+    end = time.monotonic() + 30
+    while not taker.jobs():
+        assert time.monotonic() < end, f"{taker.inbox.health()}"
+        time.sleep(0.05)
+    time.sleep(1)
+    assert [taker.stored(job) for job in taker.jobs()] == [wanted]
+    assert list(taker.folder.glob("*.mp4")) == []
+
+
+def test_a_writer_on_a_share_that_makes_room_and_pauses_is_waited_for(far: tuple[Path, Taker], clips: Path) -> None:
+    behind, taker = far
+    whole = make_clip(clips / "whole.mp4", frames=100, faststart=True).read_bytes()
+    with (behind / "a.mp4").open("wb", buffering=0) as file:
+        file.truncate(len(whole))
+        file.write(whole[: len(whole) // 3])
+        waits(taker, 7)
+        file.write(whole[len(whole) // 3 :])
+    is_taken_as(taker, whole)
+
+
+def test_a_writer_on_a_share_whose_size_and_time_stand_still_is_waited_for(
+    far: tuple[Path, Taker], clips: Path
+) -> None:
+    behind, taker = far
+    old = make_clip(clips / "whole.mp4", frames=100, faststart=True).read_bytes()
+    begin = old.index(b"mdat") + 4
+    path = behind / ".a.mp4"
+    path.write_bytes(old)
+    os.utime(path, (1, 1))
+    path.rename(behind / "a.mp4")
+    path = behind / "a.mp4"
+    for number in range(1, 31):
+        with path.open("r+b", buffering=0) as file:
+            file.seek(begin + 100 * number)
+            file.write(bytes([number]) * 10)
+        os.utime(path, (1, 1))
+        written = path.read_bytes()
+        waits(taker, 0.1)
+    is_taken_as(taker, written)
 
 
 @contextmanager
