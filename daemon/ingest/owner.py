@@ -199,11 +199,11 @@ class InboxOwner:
         return (there.host, there.pid, there.home_id) == (self._me.host, self._me.pid, self._me.home_id)
 
     def _open(self) -> int:
+        """Open the file for reading, or its disk could not be made read-only while this runs; make it if need be."""
         flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | flags, 0o644)
-        except PermissionError:  # another user's; the lock is all that counts
-            descriptor = os.open(self._path, os.O_RDONLY | flags)
+        with contextlib.suppress(PermissionError):  # another user's; the lock is all that counts
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | flags, 0o644))
+        descriptor = os.open(self._path, os.O_RDONLY | flags)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "it is not a regular file")
@@ -215,13 +215,15 @@ class InboxOwner:
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path, follow_symlinks=False))
         return False
 
-    def _introduce(self, descriptor: int) -> None:
+    def _introduce(self, locked: int) -> None:
         """Say in the file who has the lock, unless the file is known by another name too, and not ours."""
-        if os.fstat(descriptor).st_nlink > 1:
-            return
         self._beats += 1
-        with contextlib.suppress(OSError):  # it may only be read, or the disk is full
-            os.ftruncate(descriptor, os.pwrite(descriptor, self._text(), 0))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # read-only, or the disk is full
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+            if os.path.samestat(status, os.fstat(locked)) and status.st_nlink == 1:
+                os.ftruncate(descriptor, os.pwrite(descriptor, self._text(), 0))
 
     def _unlock(self) -> None:
         if self._lock is not None:
