@@ -269,9 +269,9 @@ class Job:
                 Identity(**claim["identity"]),
                 claim["left_behind"],
                 claim.get("companion", False),
-                claim.get("options_name"),
-                claim.get("stays", False),
-                Identity(**claim["seen"]) if claim.get("seen") else None,
+                options_name=claim.get("options_name"),
+                stays=claim.get("stays", False),
+                seen=Identity(**claim["seen"]) if claim.get("seen") else None,
             )
         return cls(**values)
 

@@ -191,9 +191,9 @@ def test_a_video_waits_while_a_download_managers_control_file_is_beside_it(patie
     control = patient.folder / f"yolo/movie.mp4{suffix}"
     control.write_bytes(b"\0\1")
     assert patient.steps(700) == []
-    assert patient.why() == {
-        "yolo/movie.mp4": f"It is being downloaded: movie.mp4{suffix} is beside it. If that was given up, remove both."
-    }
+    assert patient.why()["yolo/movie.mp4"] == (
+        f"It is being downloaded: movie.mp4{suffix} is beside it. If that was given up, remove both."
+    )
     control.unlink()
     assert [dropped.reason for dropped in patient.steps(5)] == [None]
 
