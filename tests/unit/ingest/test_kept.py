@@ -242,7 +242,7 @@ def test_a_wrong_options_file_holds_its_video_up_until_it_is_corrected(keeper: K
     options.write_text('{"stride": 5}')
     keeper.pass_time(100)
     assert keeper.jobs() == []
-    assert "Option 'stride' is unknown" in keeper.why()["a.mp4"]
+    assert "There is no option 'stride'" in keeper.why()["a.mp4"]
     options.write_text('{"frame_stride": 5}')
     keeper.pass_time(100)
     assert [job.options.frame_stride for job in keeper.store.jobs()] == [5]
