@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-from daemon.ingest.control_files import CONTROL_SUFFIXES
-
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download")
 LITTER = frozenset(
     {
@@ -38,7 +36,7 @@ _WORKING_NAME = re.compile(r".*(~|\.[!~#$@_%][^.]*)", re.DOTALL)
 def is_litter(name: str) -> bool:
     """Tell whether nobody wants to hear of a file or folder: hidden, a lock, a system's own, or marked unfinished."""
     lower = name.lower()
-    return name.startswith((".", "~")) or lower.endswith(UNFINISHED_SUFFIXES + CONTROL_SUFFIXES) or lower in LITTER
+    return name.startswith((".", "~")) or lower.endswith(UNFINISHED_SUFFIXES) or lower in LITTER
 
 
 def is_stream(name: str) -> bool:

@@ -21,6 +21,7 @@ from daemon.ingest import claims, options_file, quarantine
 from daemon.ingest.claims import Claims
 from daemon.ingest.intake import Intake
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
+from daemon.ingest.owner import OWNER
 from daemon.ingest.put_back import ClaimedSources
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
@@ -83,7 +84,8 @@ class Bench:
         return self.storage.path(job.input_path).read_bytes()
 
     def dropped_files(self) -> list[str]:
-        return sorted(str(p.relative_to(self.inbox)) for p in self.inbox.rglob("*") if p.is_file())
+        found = (path for path in self.inbox.rglob("*") if path.is_file() and path.name != OWNER)
+        return sorted(str(path.relative_to(self.inbox)) for path in found)
 
     def queued(self) -> list[str | None]:
         return [self.queue.dequeue() for _ in range(self.queue.size())]
