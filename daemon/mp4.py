@@ -1,4 +1,4 @@
-"""Is a file a whole MP4? Answered from its top-level boxes, so a few small reads do, however large it is.
+"""Is an MP4 whole? Answered from its top-level boxes, so a few small reads do, however large it is.
 
 Where the boxes do not fit the file, or could be there before the pictures are, the index is asked where the
 pictures lie (``mp4_index``): what a player can show whole is whole, whatever a camera appended to it.
@@ -18,35 +18,14 @@ from daemon.mp4_index import ZERO_BYTES, Span, holds_every_sample, is_zero, read
 MAX_BOXES = 250_000
 """Most boxes looked at: a day of one-second fragments fits, and a hostile file costs under a second."""
 
+REMUX = "ffmpeg -i IN -c copy OUT.mp4"
+"""Makes an MP4 without loss."""
+
 MAX_FTYP_BYTES = 4096
 """Largest believable ``ftyp``; real ones have under 100 bytes."""
 
 ZERO_PROBE_BYTES = 65_536
 """How much of each end of a run of zeros is read before the run is believed to be zeros."""
-
-HEAD_BYTES = 512
-"""Enough of a file for every signature below."""
-NOT_MP4_ADVICE = "Dropframe takes MP4 files; convert it to MP4 and drop it again."
-
-SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM file"),
-    (0, b"RIFF", "a RIFF file (AVI, WebP or WAV)"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"\x89PNG", "a PNG picture"),
-    (0, b"GIF8", "a GIF picture"),
-    (0, b"FLV\x01", "a Flash video"),
-    (0, b"OggS", "an Ogg file"),
-    (0, b"0&\xb2u", "a Windows Media file"),
-    (0, b"\x00\x00\x01\xba", "an MPEG program stream"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"ID3", "an MP3 file"),
-    (0, b"#EXTM3U", "a playlist"),
-    (0, b"ffconcat", "a playlist"),
-    (0, b"<", "a text or web page"),
-)
-"""Offset, bytes and plain name of what is often found under an MP4 name."""
 
 FIRST_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid", b"junk"})
 """What a file may begin with instead of ``ftyp``: QuickTime files do, and some cameras write room first."""
@@ -55,16 +34,16 @@ PICTURE_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"
 
 
 class Completeness(StrEnum):
-    """What the boxes say of a file."""
+    """What its parts say of a file."""
 
     WHOLE = "whole"
-    """Every box ends where it should, or every picture of the index is there, and none is unwritten."""
+    """Every part ends where it should, or every picture of the index is there, and none is unwritten."""
 
     INCOMPLETE = "incomplete"
-    """It begins as an MP4 does, or has not begun yet, and more must come."""
+    """It begins as a video does, or has not begun yet, and more must come."""
 
-    NOT_MP4 = "not_mp4"
-    """No further byte would make it an MP4."""
+    NOT_VIDEO = "not_video"
+    """No further byte would make it a video that is taken."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,6 @@ class Structure:
 class _Walk:
     """What has been seen of a file, box by box."""
 
-    brand: bytes
     seen: set[bytes] = field(default_factory=set)
     """Types of the boxes that end within the file."""
     moov: Span | None = None
@@ -113,37 +91,27 @@ class _Walk:
             self.moov = content if kind == b"moov" else self.moov
 
 
-def first_bytes_problem(head: bytes) -> str | None:
-    """Say what is wrong with a file's first bytes, or None if an MP4 can begin like this.
+def has_file_type(head: bytes) -> bool:
+    """Tell whether a file begins with a file type box."""
+    return head[4:8] == b"ftyp" and len(head) >= 12
 
-    Args:
-        head: At least the first 12 bytes; fewer are taken for all there is.
-    """
+
+def begins_as_mp4(head: bytes) -> bool:
+    """Tell whether an MP4 can begin like this, QuickTime files of the older kind included."""
     size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-    if kind == b"ftyp" and len(head) >= 12:
-        if size != 1 and not 16 <= size <= MAX_FTYP_BYTES:
-            return f"It begins like an MP4, but its first box claims {size} bytes. {NOT_MP4_ADVICE}"
-        return None
-    if not head:
-        return f"It is empty. {NOT_MP4_ADVICE}"
-    for offset, signature, name in SIGNATURES:
-        if head[offset:].startswith(signature):
-            return f"It is {name}, not an MP4. {NOT_MP4_ADVICE}"
-    if kind in FIRST_BOXES and (size == 0 or size == 1 or size >= 8):
-        return None
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return f"It is text, not an MP4. {NOT_MP4_ADVICE}"
-    return f"It does not begin as an MP4 does. {NOT_MP4_ADVICE}"
+    return has_file_type(head) or (kind in FIRST_BOXES and (size == 0 or size == 1 or size >= 8))
 
 
-def submission_problem(head: bytes) -> str | None:
-    """The same as ``first_bytes_problem`` with the advice for what is not dropped but submitted."""
-    problem = first_bytes_problem(head)
-    return problem and problem.replace("and drop it again", "and submit it again")
+def file_type_problem(head: bytes) -> str | None:
+    """Say what is wrong with the file type box that a file begins with, if it does and anything is."""
+    size = int.from_bytes(head[:4], "big")
+    if not has_file_type(head) or size == 1 or 16 <= size <= MAX_FTYP_BYTES:
+        return None
+    return f"It begins like an MP4, but its first box claims {size} bytes. It is damaged; copy or export it again."
 
 
 def check(file: BinaryIO, size: int) -> Structure:
-    """Walk the top-level boxes.
+    """Walk the top-level boxes of a file that begins as an MP4 does.
 
     Args:
         file: The open file, unbuffered for least reading.
@@ -152,19 +120,7 @@ def check(file: BinaryIO, size: int) -> Structure:
     Raises:
         OSError: it cannot be read.
     """
-    head = read_at(file, 0, 16)
-    if len(head) < 12 and (not any(head[:3]) and b"ftyp".startswith(head[4:8])):
-        return _incomplete("It is empty." if not head else f"It has {len(head)} bytes so far.")
-    if not any(head):
-        return _incomplete("Its beginning has not been written yet.")
-    problem = first_bytes_problem(head)
-    if problem:
-        return Structure(Completeness.NOT_MP4, problem)
-    return _walk(file, size, _Walk(brand=head[8:12] if head[4:8] == b"ftyp" else b""))
-
-
-def _walk(file: BinaryIO, size: int, walk: _Walk) -> Structure:
-    position = 0
+    walk, position = _Walk(), 0
     for _ in range(MAX_BOXES):
         if position == size:
             return _judge(file, size, walk, must_settle=walk.endless or b"moof" in walk.seen)
@@ -186,14 +142,15 @@ def _walk(file: BinaryIO, size: int, walk: _Walk) -> Structure:
         if position > size:
             missing = f"{position - size} bytes are missing at its end."
             return _judge_cut(file, size, walk, missing, trailer=kind not in MEDIA_BOXES)
-    return Structure(Completeness.NOT_MP4, f"It has more than {MAX_BOXES} parts. {NOT_MP4_ADVICE}")
+    return Structure(Completeness.NOT_VIDEO, f"It has more than {MAX_BOXES} parts. Write it anew: {REMUX}")
 
 
 def _judge(file: BinaryIO, size: int, walk: _Walk, must_settle: bool) -> Structure:
     """Judge a file whose boxes end where it does."""
     if walk.moov is None:
-        if walk.brand in PICTURE_BRANDS:
-            return Structure(Completeness.NOT_MP4, f"It is a picture, not a video. {NOT_MP4_ADVICE}")
+        head = read_at(file, 0, 12)
+        if has_file_type(head) and head[8:] in PICTURE_BRANDS:
+            return Structure(Completeness.NOT_VIDEO, "It is a picture, not a video.")
         return _incomplete("Its index (moov) is not there.")
     if b"mdat" not in walk.seen and not holds_every_sample(file, walk.moov, size):
         return _incomplete("It has an index but no pictures or sound (mdat).")

@@ -104,6 +104,11 @@ class Settings(BaseSettings):
         description="What a folder of the inbox is that is not named as a pipeline: a plain one, whose videos go to "
         "default_pipeline, or an error, so that they are rejected.",
     )
+    containers: Literal["mp4", "all"] = Field(
+        "mp4",
+        description="Kinds of video taken, by their first bytes: mp4 (with MOV, 3GP and what cameras make of them), "
+        "or all, which adds Matroska, WebM, AVI, MPEG-TS, MPEG-PS, FLV and ASF.",
+    )
     max_video_bytes: Bytes = Field(100_000_000_000, gt=0, description="Largest video accepted.")
     min_free_bytes: Bytes = Field(
         500_000_000, description="With less free space than this on the data disk, intake and running jobs pause."

@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import Request
 
-from daemon.mp4 import submission_problem
+from daemon.container_checks import HEAD_BYTES
+from daemon.containers import first_bytes_problem
 from daemon.settings import Settings
 from sidecar.client import ClientGone
 from sidecar.multipart import FormReader, boundary_of
 from sidecar.problems import Problem
 from sidecar.upload_file import UploadFile
 
-HEAD_BYTES = 64
-"""Of the file are looked at before more is accepted."""
 FORM_BYTES = 2 << 20
 """A form may be larger than its file by this much."""
 CLOSE = {"connection": "close"}
@@ -76,14 +75,14 @@ class UploadBody:
             self._form.check_complete()
 
     async def store(self, file: UploadFile, count: Callable[[int], None]) -> None:
-        """Write the video to the disk as it comes, once its first bytes look like an MP4.
+        """Write the video to the disk as it comes, once its first bytes look like a video that is taken.
 
         Args:
             file: Where to.
             count: Called with the number of bytes each time that some have come.
 
         Raises:
-            Problem: as ``pieces``; 400 if it is not an MP4, 507 if the disk is nearly full.
+            Problem: as ``pieces``; 400 if it is not a video that is taken, 507 if the disk is nearly full.
             ClientGone: the body ends before it is whole.
             OSError: the disk refuses.
         """
@@ -95,12 +94,12 @@ class UploadBody:
                 early += pieces
                 if sum(map(len, early)) < HEAD_BYTES:
                     continue
-                _check_first_bytes(early)
+                self._check_first_bytes(early)
                 checked, pieces, early = True, early, []
             if pieces:
                 await file.write(pieces)
         if not checked:
-            _check_first_bytes(early)
+            self._check_first_bytes(early)
         await file.write(early)
         await file.finish()
 
@@ -131,7 +130,6 @@ class UploadBody:
         if slow or seconds > settings.upload_max_seconds:
             raise Problem(408, "The upload is too slow; submit again over a faster connection.", headers=CLOSE)
 
-
-def _check_first_bytes(pieces: list[memoryview]) -> None:
-    if problem := submission_problem(b"".join(pieces)[:HEAD_BYTES]):
-        raise Problem(400, problem, "not-mp4")
+    def _check_first_bytes(self, pieces: list[memoryview]) -> None:
+        if problem := first_bytes_problem(b"".join(pieces)[:HEAD_BYTES], self._settings.containers):
+            raise Problem(400, problem, "not-mp4")

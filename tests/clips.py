@@ -163,7 +163,7 @@ def _made(
             frame.pts, frame.time_base = round(shown / TIME_BASE), TIME_BASE
             container.mux(streams["video"].encode(frame))
         if audio:
-            _add_tone(container, streams["audio"], frames / fps)
+            add_tone(container, streams["audio"], frames / fps)
         for stream in streams.values():
             container.mux(stream.encode(None))
     if rotation:
@@ -171,7 +171,7 @@ def _made(
     return path
 
 
-def _add_tone(container: Any, stream: Any, seconds: float) -> None:
+def add_tone(container: Any, stream: Any, seconds: float) -> None:
     wave = np.sin(np.arange(int(seconds * SAMPLE_RATE)) * 440 * 2 * np.pi / SAMPLE_RATE).astype(np.float32)
     for start in range(0, len(wave), 1024):
         frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")

@@ -69,7 +69,7 @@ def submit(
 
     pipeline_id = get_pipeline(pipeline or settings.default_pipeline).pipeline_id
     options = Options.from_mapping({"frame_stride": frame_stride, "max_frames": max_frames})
-    good, some_bad = sort_out(files)
+    good, some_bad = sort_out(files, settings.containers)
     ids = []
     for file in good:
         job_id = spool.submit(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.cli.common import err, escape, say
+from daemon.container_checks import HEAD_BYTES
+from daemon.containers import first_bytes_problem
 from daemon.errors import BadVideo, DropframeError, SettingsError
 from daemon.fs.identity import shown
-from daemon.mp4 import HEAD_BYTES, submission_problem
 
 NOT_FILES = {
     stat.S_IFDIR: "It is a folder; name the videos in it.",
@@ -21,8 +22,12 @@ NOT_FILES = {
 }
 
 
-def sort_out(files: Sequence[Path]) -> tuple[list[Path], bool]:
+def sort_out(files: Sequence[Path], containers: str) -> tuple[list[Path], bool]:
     """Look at the kind and at the first bytes of each file; name those that cannot be submitted.
+
+    Args:
+        files: Which.
+        containers: The setting.
 
     Returns:
         The files to submit, and whether there are others.
@@ -30,7 +35,7 @@ def sort_out(files: Sequence[Path]) -> tuple[list[Path], bool]:
     Raises:
         DropframeError: there is but one file, and it cannot be submitted.
     """
-    problems = [(file, problem_with(file)) for file in files]
+    problems = [(file, problem_with(file, containers)) for file in files]
     bad = [problem for _, problem in problems if problem is not None]
     if bad and len(files) == 1:
         raise bad[0]
@@ -39,7 +44,7 @@ def sort_out(files: Sequence[Path]) -> tuple[list[Path], bool]:
     return [file for file, problem in problems if problem is None], bool(bad)
 
 
-def problem_with(file: Path) -> DropframeError | None:
+def problem_with(file: Path, containers: str) -> DropframeError | None:
     """Return why a file cannot be submitted, or None."""
     name = shown(file.name or str(file))
     try:
@@ -48,7 +53,7 @@ def problem_with(file: Path) -> DropframeError | None:
             return SettingsError(f"{name} was not submitted. {NOT_FILES.get(kind, 'It is not a file.')}")
         # Whatever it has become meanwhile, a pipe too, is not waited for.
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-            problem = submission_problem(opened.read(HEAD_BYTES))
+            problem = first_bytes_problem(opened.read(HEAD_BYTES), containers)
     except OSError as error:
         return BadVideo(f"{name} was not submitted. It cannot be read: {error.strerror}.")
     return BadVideo(f"{name} was not submitted. {problem}") if problem else None

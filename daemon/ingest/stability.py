@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from daemon.containers import ENDINGS, MP4, check
 from daemon.fs.identity import has_writer, identity_of, open_regular, shown
 from daemon.ingest.blocks import BlockWatch
 from daemon.ingest.control_files import control_file
 from daemon.ingest.names import is_litter, is_stream, is_system_folder, is_working_folder, is_working_name
 from daemon.jobs import Identity
-from daemon.mp4 import NOT_MP4_ADVICE, Completeness, Structure, check
+from daemon.mp4 import Completeness, Structure
 from daemon.settings import Settings
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 OPTIONS_SUFFIX = ".options.json"
 UNKNOWN_NAME = "Its name is not that of a video"
 
@@ -75,7 +75,7 @@ def is_ignored_folder(name: str, globs: Sequence[str] = ()) -> bool:
         name: One part of a path.
         globs: As ``is_ignored``.
     """
-    foreign = is_litter(name) or is_system_folder(name) or is_working_folder(name, VIDEO_SUFFIXES)
+    foreign = is_litter(name) or is_system_folder(name) or is_working_folder(name, ENDINGS)
     return foreign or matches(name, globs)
 
 
@@ -85,8 +85,8 @@ def matches(name: str, globs: Sequence[str]) -> bool:
 
 
 def is_video_name(name: str) -> bool:
-    """Tell whether a name says that the file is an MP4."""
-    return name.lower().endswith(VIDEO_SUFFIXES)
+    """Tell whether a name says that the file is a video; what kind of video, its first bytes say."""
+    return name.lower().endswith(ENDINGS)
 
 
 def is_options_name(name: str) -> bool:
@@ -119,7 +119,7 @@ class TrackedFile:
     """Of the present content, where nothing else tells that somebody writes."""
     open_for_writing: bool = False
     structure: Structure | None = None
-    """The boxes of the present content, once looked at."""
+    """What the parts of the present content say, once looked at."""
     why: str = "It has just been seen."
     """A sentence for people: what it waits for."""
     due: float = 0.0
@@ -194,7 +194,7 @@ class TrackedFile:
             self.due = now + settings.rescan_seconds
             self.why = self.ignored
             return Stability.IGNORE
-        if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name, VIDEO_SUFFIXES)):
+        if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name, ENDINGS)):
             return self._leave_alone(now, settings)
         if self.kept:
             self.due = now + settings.rescan_seconds
@@ -251,7 +251,7 @@ class TrackedFile:
             if now - self.changed_at >= settings.incomplete_timeout_seconds:
                 if is_options_name(self.name):
                     return Stability.WHOLE  # what reads options says so
-                return self._reject(f"It is empty. {NOT_MP4_ADVICE}")
+                return self._reject("It is empty. Copy it again.")
             return self._wait("It is empty so far.", min(patience, now + 5))
         if is_options_name(self.name):
             return Stability.WHOLE
@@ -263,7 +263,7 @@ class TrackedFile:
         unwritten = self.structure is not None and self.structure.completeness is Completeness.INCOMPLETE
         if self.structure is None or (unwritten and self.blocks is not None):
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                self.structure = check(file, size)
+                self.structure = check(file, size, settings.containers)
         return self._judge_structure(self.structure, now, settings)
 
     def _is_quiet(self, descriptor: int, now: float, settings: Settings, trust_locks: bool) -> bool:
@@ -307,15 +307,16 @@ class TrackedFile:
 
     def _judge_structure(self, structure: Structure, now: float, settings: Settings) -> Stability:
         quiet = now - self.changed_at
-        if structure.completeness is Completeness.NOT_MP4:
+        if structure.completeness is Completeness.NOT_VIDEO:
             return self._reject(structure.reason)
         if structure.completeness is Completeness.INCOMPLETE:
             if quiet >= settings.incomplete_timeout_seconds and structure.usable:
                 return Stability.WHOLE  # a recorder that lost its power, say; the result tells what is missing
             if quiet >= settings.incomplete_timeout_seconds:
                 minutes = settings.incomplete_timeout_seconds / 60
+                kind = "MP4" if settings.containers == MP4 else "video"
                 return self._reject(
-                    f"{structure.reason} It is not a whole MP4 and has not grown for {minutes:g} minutes. "
+                    f"{structure.reason} It is not a whole {kind} and has not grown for {minutes:g} minutes. "
                     "Copy it again, best under a name that ends in .part, renamed when it is done."
                 )
             patience = self.changed_at + settings.incomplete_timeout_seconds
@@ -340,7 +341,7 @@ class TrackedFile:
             return self._wait(why, min(patience, now + settings.rescan_seconds))
         return self._reject(
             f"{UNKNOWN_NAME}, and it has not changed for {minutes}. If it is a video, rename it to end as one, "
-            f"such as {VIDEO_SUFFIXES[0]}, and drop it again."
+            f"such as {ENDINGS[0]}, and drop it again."
         )
 
     def _wait(self, why: str, due: float) -> Stability:

@@ -24,7 +24,8 @@ HOMES = {
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
-    | {"unknown_names"},
+    | {"unknown_names"}
+    | {"container_checks", "containers"},
     {"fs"},
     {"ipc"},
     {"store"},

@@ -253,6 +253,7 @@ def test_a_cut_file_without_a_picture_is_rejected_after_the_timeout_with_advice(
     ("name", "content", "part"),
     [
         ("a.mp4", b"these are notes and no video", "It is text"),
+        ("film.mkv", b"\x1a\x45\xdf\xa3" + b"\0" * 20, 'the setting containers = "all"'),
         ("a.mp4", b"\x1a\x45\xdf\xa3" + b"\0" * 20, "Matroska"),
     ],
 )
