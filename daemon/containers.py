@@ -66,7 +66,7 @@ CONTAINERS = (
         ("video/matroska", "video/webm"),
         "matroska",
         "matroska,webm",
-        ("vp8", "ffv1", "vc1", "msmpeg4v3"),
+        ("ffv1", "vc1", "msmpeg4v3"),
         _begins_with(EBML),
         container_checks.matroska,
         "the segment ends where the file does, and its last cluster is written; a recording without sizes has settled",
@@ -203,17 +203,17 @@ def first_bytes_problem(head: bytes, containers: str = MP4) -> str | None:
     if container is not None:
         return (
             f'It is {container.phrase}, not an MP4. Dropframe takes it with the setting containers = "all"; or make '
-            f"an MP4 of it without loss: {REMUX}"
+            f"an MP4 of it without loss (`{REMUX}`)."
         )
     what = "an MP4" if containers == MP4 else "a video"
     if name := _named(head, OTHER_VIDEOS):
-        return f"It is {name}, which Dropframe does not take. Convert it: {CONVERT}"
+        return f"It is {name}, which Dropframe does not take. Convert it (`{CONVERT}`)."
     if name := _named(head, NOT_VIDEOS):
         return f"It is {name}, not {what}."
     if _is_text(head):
         return f"It is text, not {what}."
     begins = "an MP4" if containers == MP4 else "any video that Dropframe takes"
-    return f"It does not begin as {begins} does. Copy it again; if it is a video of another kind: {CONVERT}"
+    return f"It does not begin as {begins} does. Copy it again; convert another kind of video (`{CONVERT}`)."
 
 
 def check(file: BinaryIO, size: int, containers: str = MP4) -> Structure:

@@ -142,7 +142,7 @@ def check(file: BinaryIO, size: int) -> Structure:
         if position > size:
             missing = f"{position - size} bytes are missing at its end."
             return _judge_cut(file, size, walk, missing, trailer=kind not in MEDIA_BOXES)
-    return Structure(Completeness.NOT_VIDEO, f"It has more than {MAX_BOXES} parts. Write it anew: {REMUX}")
+    return Structure(Completeness.NOT_VIDEO, f"It has more than {MAX_BOXES} parts; write it anew (`{REMUX}`).")
 
 
 def _judge(file: BinaryIO, size: int, walk: _Walk, must_settle: bool) -> Structure:

@@ -58,6 +58,7 @@ class VideoFilePipelineService:
         self._settings = settings
         self.loaded = LoadedModels(settings)
         self._limits = Limits(
+            containers=settings.containers,
             frame_pixels=settings.max_frame_pixels,
             fps=settings.max_fps,
             seconds=settings.max_video_seconds,

@@ -1,8 +1,8 @@
 """Open, probe and decode a video: the only file that imports PyAV (FFmpeg).
 
-The file may be hostile. FFmpeg is held to the MP4 demuxer, to local files and to well-kept decoders; size,
-frame rate and length are checked before a frame is decoded; a frame count is reported but never used to
-size memory or to end a loop.
+The file may be hostile. FFmpeg is held to one demuxer, that of the container which the first bytes tell, to local
+files and to well-kept decoders; size, frame rate and length are checked before a frame is decoded; a frame count is
+reported but never used to size memory or to end a loop.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ import av.filter
 import numpy as np
 from av.container import InputContainer
 
+from daemon.containers import ISO
 from daemon.errors import BadVideo
+from daemon.mp4 import Completeness
 from daemon.pipeline.overlap import in_threads
 from daemon.pipeline.records import Frame, VideoInfo
 from daemon.pipeline.video_account import DecodeCount
 from daemon.pipeline.video_errors import ENCRYPTED, blame_the_disk, why_it_cannot_be_opened
 from daemon.pipeline.video_hdr import HLG, PQ
-from daemon.pipeline.video_limits import DECODERS, Limits, check_codec
+from daemon.pipeline.video_limits import Limits, check_codec, decoders_for
 from daemon.pipeline.video_picture import Orientation, Renderer, believed_aspect
-from daemon.pipeline.video_tracks import film_of, listed_frames, stored_size, structure_of
+from daemon.pipeline.video_tracks import container_at, film_of, listed_frames, stored_size, structure_of
 
 PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
 """Codecs that have a picture in every coded frame. In the others one may say that the picture before stays."""
@@ -44,8 +46,8 @@ class Video:
         limits: What is refused.
 
     Raises:
-        BadVideo: it is not an MP4, holds no video, uses an unknown codec, is encrypted, or is over a limit; from
-            ``frames()``, too, if most of it cannot be decoded.
+        BadVideo: it is not a video that is taken, holds no pictures, uses an unknown codec, is encrypted, or is over a
+            limit; from ``frames()``, too, if most of it cannot be decoded.
         OSError: it cannot be read, and not for what is in it; ``frames()`` may raise this, too.
         TransientError: the same, but it can be read again now.
     """
@@ -53,18 +55,40 @@ class Video:
     def __init__(self, path: Path, limits: Limits = USUAL) -> None:
         self._path, self._limits = path, limits
         self.count = DecodeCount()
-        self._container = _open(path, limits)
+        self._start = 0.0
+        """Time in seconds at which players begin; taken from the times of frames."""
+        self._kind = container_at(path, limits.containers)
+        self._container = self._open()
         try:
             self._structure, self._tracks = structure_of(path)
             self._choose()
-            if self.count.expected == 0 and len(self._stream.index_entries):
+            if self._kind is ISO and self.count.expected == 0 and len(self._stream.index_entries):
                 self._container.close()
-                self._container = _open(path, limits, ignore_editlist="1")  # it would hide every frame
+                self._container = self._open(ignore_editlist="1")  # it would hide every frame
                 self._choose()
             self.info = self._probe()
         except BaseException:
             self.close()
             raise
+
+    def _open(self, **options: str) -> InputContainer:
+        try:
+            container: InputContainer = av.open(
+                f"file:{self._path}",  # a colon in the name would be taken for a protocol
+                format=self._kind.demuxer,
+                metadata_errors="replace",  # titles are in any encoding, and not used
+                options={
+                    "format_whitelist": self._kind.whitelist,
+                    "protocol_whitelist": "file",
+                    "codec_whitelist": decoders_for(self._kind),
+                    "max_pixels": str(self._limits.frame_pixels),
+                    **options,
+                },
+            )
+        except (av.FFmpegError, ValueError) as error:
+            blame_the_disk(self._path, error)
+            raise BadVideo(why_it_cannot_be_opened(self._path, error)) from error
+        return container
 
     def close(self) -> None:
         """Close the file."""
@@ -83,9 +107,12 @@ class Video:
         if track is not None and track.encrypted:
             raise BadVideo(ENCRYPTED)
         context = stream.codec_context
-        check_codec(context.codec.canonical_name if context else track.entry if track else None)
+        check_codec(context.codec.canonical_name if context else track.entry if track else None, self._kind)
         self._limits.check_frames(stream.frames)
         self._limits.check_held(len(stream.index_entries))
+        if self._kind is not ISO:
+            self._expect()
+            return
         count.expected = listed_frames(stream)
         if self._is_fragmented:
             count.cut = self._structure.reason
@@ -94,11 +121,24 @@ class Video:
         elif stream.frames:
             count.expected = min(stream.frames, count.expected)
 
+    def _expect(self) -> None:
+        """Count the frames where an index or a header lists them, which of these containers is AVI's alone."""
+        stream, count = self._stream, self.count
+        is_cut = self._structure.completeness is Completeness.INCOMPLETE
+        if self._kind.demuxer == "avi":
+            count.expected = (0 if is_cut else listed_frames(stream)) or stream.frames or None
+        if is_cut and count.expected is None:
+            count.cut = self._structure.reason
+        start = self._container.start_time
+        self._start = max(0.0, start / av.time_base) if start else 0.0
+
     def _probe(self) -> VideoInfo:
         stream, limits = self._stream, self._limits
         context = stream.codec_context
         limits.check_size(context.width, context.height)
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        if duration is None and self._kind is not ISO and self._container.duration:
+            duration = self._container.duration / av.time_base
         fps = self._rate(duration)
         if duration is not None:
             limits.check_duration(duration)
@@ -126,6 +166,8 @@ class Video:
     def _rate(self, duration: float | None) -> float | None:
         """Return the average frames a second; a single frame, or a track of ticks, has none."""
         rate = self._stream.average_rate
+        if rate and self._kind is not ISO:  # Matroska's may be a tick of the clock; the other is measured
+            rate = min(rate, self._stream.base_rate or rate)
         of_ticks = duration is not None and duration * self._limits.fps < 2
         if not rate or self.count.expected == 1 or (rate > self._limits.fps and of_ticks):
             return None
@@ -134,7 +176,7 @@ class Video:
 
     def _first_frame(self) -> av.VideoFrame:
         context = self._stream.codec_context
-        context.options = {"max_pixels": str(self._limits.frame_pixels), "codec_whitelist": DECODERS}
+        context.options = {"max_pixels": str(self._limits.frame_pixels), "codec_whitelist": decoders_for(self._kind)}
         # One thread: with more, frames near damage are lost, and how many depends on the number of cores.
         context.thread_count = 1
         shown = _progressive(self._decode())
@@ -204,7 +246,7 @@ class Video:
                 self.count.end()
                 return
             self._note(decoded, index)
-            timestamp = time if time is not None else timestamp + interval
+            timestamp = time - self._start if time is not None else timestamp + interval
             if index % stride == 0:
                 wanted += 1
                 if wanted > skip:
@@ -287,26 +329,6 @@ def _fields(frame: av.VideoFrame) -> _Fields | None:
 
 def _kind(frame: av.VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name
-
-
-def _open(path: Path, limits: Limits, **options: str) -> InputContainer:
-    try:
-        container: InputContainer = av.open(
-            f"file:{path}",  # a colon in the name would be taken for a protocol
-            format="mov",
-            metadata_errors="replace",  # titles are in any encoding, and not used
-            options={
-                "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",
-                "protocol_whitelist": "file",
-                "codec_whitelist": DECODERS,
-                "max_pixels": str(limits.frame_pixels),
-                **options,
-            },
-        )
-    except (av.FFmpegError, ValueError) as error:
-        blame_the_disk(path, error)
-        raise BadVideo(why_it_cannot_be_opened(path, error)) from error
-    return container
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:

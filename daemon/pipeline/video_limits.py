@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from daemon.containers import MP4, Container
 from daemon.errors import BadVideo
 
 CODECS = {
@@ -23,19 +24,44 @@ CODECS = {
     "qtrle": "QuickTime Animation",
     "png": "PNG",
 }
-"""What is decoded: FFmpeg's name of the codec, and the one that people know."""
-DECODERS = ",".join((*CODECS, "libdav1d"))
-"""The same for FFmpeg, whose decoder for AV1 has a name of its own."""
+"""What is decoded in every container: FFmpeg's name of the codec, and the one that people know."""
+OLDER_CODECS = {
+    "ffv1": "FFV1",
+    "dvvideo": "DV",
+    "vc1": "VC-1",
+    "wmv3": "WMV 9",
+    "wmv2": "WMV 8",
+    "wmv1": "WMV 7",
+    "msmpeg4v3": "DivX 3",
+    "msmpeg4v2": "MS-MPEG-4 v2",
+    "flv1": "Sorenson Spark",
+    "vp6f": "VP6",
+}
+"""What is decoded only in the containers whose files hold it (``Container.codecs``)."""
+DECODER_NAMES = {"av1": "av1,libdav1d", "flv1": "flv", "msmpeg4v3": "msmpeg4"}
+"""FFmpeg's names of the decoders that are not called as their codecs are."""
+
+
+def codecs_in(container: Container) -> dict[str, str]:
+    """Return what is decoded in a container, as ``CODECS`` has it."""
+    return CODECS | {name: OLDER_CODECS[name] for name in container.codecs}
+
+
+def decoders_for(container: Container) -> str:
+    """Return FFmpeg's names of the decoders that may read a container's pictures."""
+    return ",".join(DECODER_NAMES.get(name, name) for name in codecs_in(container))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a header may claim before the video is refused."""
+    """What a file may be and its header may claim before the video is refused."""
 
     frame_pixels: int = 36_000_000
     fps: float = 1000.0
     seconds: float = 172_800.0
     frames: int = 20_000_000
+    containers: str = MP4
+    """The setting of that name."""
 
     def check_size(self, width: int, height: int) -> None:
         """Refuse pictures of no size or of too many pixels.
@@ -74,18 +100,20 @@ class Limits:
             raise BadVideo(f"The video holds more than {self.frames} frames (max_video_frames).")
 
 
-def check_codec(name: str | None) -> None:
+def check_codec(name: str | None, container: Container) -> None:
     """Refuse what is not decoded.
 
     Args:
+        container: What the file is.
         name: FFmpeg's name of the codec, or the container's if FFmpeg does not know it.
 
     Raises:
-        BadVideo: it is not one of ``CODECS``.
+        BadVideo: it is not one of ``codecs_in``.
     """
-    if name in CODECS:
+    codecs = codecs_in(container)
+    if name in codecs:
         return
-    known = ", ".join(CODECS.values())
+    known = ", ".join(codecs.values())
     raise BadVideo(
         f"The video's codec is {name or 'unknown'}, which Dropframe does not decode; it decodes {known}. "
         "Convert the video to H.264."

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon import mp4
+from daemon.container_checks import HEAD_BYTES
+from daemon.containers import ALL, Container, check, container_of, first_bytes_problem
 from daemon.errors import BadVideo
+from daemon.mp4 import Structure
 from daemon.mp4_index import Track, tracks
 
 ENABLED, COVER, THUMBNAILS = 0x1, 0x400, 0x800
@@ -19,14 +21,36 @@ Stream = Any
 """A video stream of PyAV."""
 
 
-def structure_of(path: Path) -> tuple[mp4.Structure, dict[int, Track]]:
-    """Return what the boxes say of a file, and its tracks by their ids.
+def container_at(path: Path, containers: str) -> Container:
+    """Return what a file is by its first bytes.
+
+    Args:
+        path: The file.
+        containers: The setting.
+
+    Raises:
+        BadVideo: it is not a video that is taken.
+        OSError: it cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise BadVideo("The video cannot be opened (there is no such file).") from error
+    problem, container = first_bytes_problem(head, containers), container_of(head)
+    if problem or container is None:
+        raise BadVideo(f"The video cannot be opened. {problem}")
+    return container
+
+
+def structure_of(path: Path) -> tuple[Structure, dict[int, Track]]:
+    """Return what the parts of a file say of it, and the tracks of an MP4 by their ids.
 
     Raises:
         OSError: it cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        structure = mp4.check(file, os.fstat(file.fileno()).st_size)
+        structure = check(file, os.fstat(file.fileno()).st_size, ALL)
         found = tracks(file, structure.moov) if structure.moov else []
     return structure, {track.track_id: track for track in found}
 

@@ -26,7 +26,7 @@ from tests.container_clips import KINDS, OTHERS, in_container
 
 ENDLESS = {"ts", "m2ts", "mpeg2.ts", "mpg"}
 """Kinds that a cut cannot be seen in."""
-LINE = "ffmpeg -i IN -c copy OUT.mp4"
+LINE = "`ffmpeg -i IN -c copy OUT.mp4`"
 
 
 def judge(data: bytes, containers: str = "all") -> Structure:
@@ -55,7 +55,7 @@ def test_another_container_is_refused_with_the_setting_and_the_line_that_makes_a
     for problem in (first_bytes_problem(data[:HEAD_BYTES], "mp4"), judge(data, "mp4").reason):
         assert problem is not None
         assert 'the setting containers = "all"' in problem
-        assert problem.endswith(LINE)
+        assert problem.endswith(f"({LINE}).")
         assert "onvert" not in problem
         assert "ename" not in problem
     assert judge(data, "mp4").completeness is Completeness.NOT_VIDEO
@@ -71,7 +71,7 @@ def test_the_mp4_family_is_taken_under_either_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        (b"OggS" + bytes(60), "an Ogg file, which Dropframe does not take. Convert it: ffmpeg -i IN OUT.mp4"),
+        (b"OggS" + bytes(60), "an Ogg file, which Dropframe does not take. Convert it (`ffmpeg -i IN OUT.mp4`)."),
         (b"RIFF\x10\0\0\0WAVEfmt ", "a RIFF file"),
         (b"RIFF\x10\0\0\0moov" + bytes(60), "a RIFF file"),
         (b"#EXTM3U\n#EXT-X-VERSION:3\n", "a playlist, not a video."),
