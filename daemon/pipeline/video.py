@@ -34,6 +34,8 @@ from daemon.pipeline.video_tracks import container_at, film_of, listed_frames, s
 
 PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
 """Codecs that have a picture in every coded frame. In the others one may say that the picture before stays."""
+BT601_UNLESS_TOLD = frozenset({"vp9", "av1"})
+"""Codecs whose pictures browsers take for BT.601 if nothing is told of their colours, in HD, too."""
 USUAL = Limits()
 HDR = {PQ: "pq", HLG: "hlg"}
 
@@ -147,7 +149,8 @@ class Video:
         aspect = believed_aspect(stream.sample_aspect_ratio)
         self._stored = (first.width, first.height)
         self._orientation = orientation
-        self._renderer = Renderer(self._stored, aspect, orientation, limits.frame_pixels)
+        is_hd_bt709 = context.codec.canonical_name not in BT601_UNLESS_TOLD
+        self._renderer = Renderer(self._stored, aspect, orientation, limits.frame_pixels, is_hd_bt709)
         width, height = self._renderer.size
         return VideoInfo(
             codec=context.codec.canonical_name,

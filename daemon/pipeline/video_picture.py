@@ -17,9 +17,13 @@ LEAST_ASPECT = Fraction(1, 200)
 """A pixel aspect that differs less from 1 is rounding, and changes nothing."""
 MOST_ASPECT = 16
 """A pixel aspect over this, or under its inverse, is not believed."""
+BT709 = 1
 BT2020_NCL = 9
 UNSPECIFIED = 2
 """Numbers of colour matrices (ITU-T H.273)."""
+
+HD_LINES = 720
+"""Pictures of so many lines whose colour matrix is not told are in BT.709, others in BT.601, as browsers have it."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -124,12 +128,16 @@ class Renderer:
         aspect: Width of a stored pixel by its height.
         orientation: How its pictures are brought upright.
         most_pixels: Limit of a picture.
+        is_hd_bt709: Whether pictures of ``HD_LINES`` whose matrix is not told are in BT.709.
     """
 
-    def __init__(self, stored: Size, aspect: Fraction, orientation: Orientation, most_pixels: int) -> None:
+    def __init__(
+        self, stored: Size, aspect: Fraction, orientation: Orientation, most_pixels: int, is_hd_bt709: bool = True
+    ) -> None:
         self._stored, self._aspect, self._most_pixels = stored, aspect, most_pixels
         self._orientation = orientation
         self._shown = square_pixels(stored, aspect, most_pixels)
+        self._is_bt709 = is_hd_bt709 and self._shown[1] >= HD_LINES
         self._tone_maps: dict[tuple[int, int], ToneMap] = {}
 
     @property
@@ -161,7 +169,10 @@ class Renderer:
         width, height = size
         scaling = {"interpolation": "BICUBIC"} if (frame.width, frame.height) != size else {}
         if frame.color_trc not in TRANSFERS:
-            image: Image = frame.to_ndarray(format="bgr24", width=width, height=height, **scaling)
+            matrix = BT709 if self._is_bt709 and frame.colorspace == UNSPECIFIED else None
+            image: Image = frame.to_ndarray(
+                format="bgr24", width=width, height=height, src_colorspace=matrix, **scaling
+            )
             return image
         matrix = frame.colorspace if frame.colorspace != UNSPECIFIED else BT2020_NCL
         deep = frame.to_ndarray(format="bgr48le", width=width, height=height, src_colorspace=matrix, **scaling)

@@ -165,7 +165,7 @@ def test_tones_are_those_of_zscale(tmp_path: Path, transfer: str, tag: str) -> N
     assert max(np.abs(shown[f.index].astype(int) - f.image).mean() for f in decode(clip)[1]) < 5
 
 
-@pytest.mark.parametrize("size", [(320, 240), (1280, 720)])
+@pytest.mark.parametrize("size", [(320, 240), (1280, 718)])
 def test_colours_of_an_ordinary_clip_are_as_they_were(tmp_path: Path, size: tuple[int, int]) -> None:
     clip = make_clip(tmp_path / "a.mp4", frames=4, size=size)
     with av.open(str(clip)) as container:
@@ -269,3 +269,36 @@ def two_shapes(path: Path) -> Path:
 
 def test_patches_are_what_the_tests_take_them_for() -> None:
     assert json.dumps(patches()[0, 10].tolist()) == json.dumps(list(PATCHES[0]))
+
+
+# Colours of which nothing is told.
+
+
+def _seen_in_709(colour: tuple[int, int, int]) -> list[float]:
+    """What a colour that was coded in BT.601 looks like when it is taken for BT.709."""
+    red, green, blue = (value / 255 for value in colour)
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    cb, cr = (blue - y) / 1.772, (red - y) / 1.402
+    seen = (y + 1.5748 * cr, y - 0.1873 * cb - 0.4681 * cr, y + 1.8556 * cb)
+    return [255 * min(1.0, max(0.0, value)) for value in seen]
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "is_709"),
+    [
+        ((1280, 720), None, True),
+        ((1280, 718), None, False),
+        ((576, 1024), None, True),
+        ((720, 576), Fraction(64, 45), False),
+        ((1280, 640), Fraction(8, 9), True),
+    ],
+)
+def test_untold_colours_are_those_of_hd_from_720_lines_on_as_players_have_it(
+    tmp_path: Path, size: tuple[int, int], aspect: Fraction | None, is_709: bool
+) -> None:
+    clip = encode(tmp_path / "a.mp4", [patches(size)] * 2, aspect=aspect)
+    image = next(iter(Video(clip).frames())).image
+    for index, colour in enumerate(PATCHES):
+        found = image[image.shape[0] // 2, int((index + 0.5) * image.shape[1] / len(PATCHES)), ::-1]
+        expected = _seen_in_709(colour) if is_709 else colour
+        assert np.abs(found - np.array(expected)).max() < 6, (colour, found, expected)
