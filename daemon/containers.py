@@ -33,7 +33,7 @@ class Container:
     """The same in a sentence: a Matroska or WebM file."""
     endings: tuple[str, ...]
     """Of the names that such files have, in lower case."""
-    media_types: tuple[str, ...]
+    media_type: str
     demuxer: str
     """FFmpeg's demuxer."""
     whitelist: str
@@ -63,7 +63,7 @@ CONTAINERS = (
         "Matroska, WebM",
         "a Matroska or WebM file",
         (".mkv", ".webm", ".mk3d"),
-        ("video/matroska", "video/webm"),
+        "video/matroska",
         "matroska",
         "matroska,webm",
         ("ffv1", "vc1", "msmpeg4v3"),
@@ -75,7 +75,7 @@ CONTAINERS = (
         "AVI",
         "an AVI file",
         (".avi", ".divx"),
-        ("video/x-msvideo",),
+        "video/x-msvideo",
         "avi",
         "avi",
         ("dvvideo", "msmpeg4v2", "msmpeg4v3", "ffv1", "wmv3"),
@@ -87,7 +87,7 @@ CONTAINERS = (
         "MPEG-TS, AVCHD",
         "an MPEG transport stream",
         (".ts", ".mts", ".m2ts", ".m2t", ".tod"),
-        ("video/mp2t",),
+        "video/mp2t",
         "mpegts",
         "mpegts",
         ("vc1",),
@@ -99,7 +99,7 @@ CONTAINERS = (
         "MPEG-PS",
         "an MPEG program stream",
         (".mpg", ".mpeg", ".vob", ".m2p"),
-        ("video/mpeg",),
+        "video/mpeg",
         "mpeg",
         "mpeg",
         (),
@@ -111,7 +111,7 @@ CONTAINERS = (
         "FLV",
         "a Flash video",
         (".flv",),
-        ("video/x-flv",),
+        "video/x-flv",
         "flv",
         "flv",
         ("flv1", "vp6f"),
@@ -123,7 +123,7 @@ CONTAINERS = (
         "ASF, Windows Media",
         "a Windows Media file",
         (".wmv", ".asf"),
-        ("video/x-ms-asf",),
+        "video/x-ms-asf",
         "asf",
         "asf",
         ("wmv1", "wmv2", "wmv3", "vc1", "msmpeg4v2", "msmpeg4v3"),
@@ -135,7 +135,7 @@ CONTAINERS = (
         "MP4, QuickTime, 3GP",
         "an MP4",
         (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3gpp", ".3g2", ".f4v", ".mp4v", ".mqv", ".ismv", ".cmfv", *CAMERAS),
-        ("video/mp4", "video/quicktime", "video/3gpp", "video/3gpp2"),
+        "video/mp4",
         "mov",
         "mov,mp4,m4a,3gp,3g2,mj2",
         (),
@@ -146,6 +146,9 @@ CONTAINERS = (
 )
 """Those with a signature of their own come first: an MP4 is known by the words in it."""
 ISO = CONTAINERS[-1]
+WEBM = "video/webm"
+MEDIA_TYPES = (*(container.media_type for container in CONTAINERS), WEBM)
+"""Every answer of ``media_type``."""
 ENDINGS = tuple(ending for container in CONTAINERS for ending in container.endings)
 """Endings of all names that say that a file is a video, whether it is taken or refused with the setting's name."""
 
@@ -263,4 +266,4 @@ def _is_text(head: bytes) -> bool:
 def media_type(head: bytes) -> str:
     """Return the media type of a video by its first bytes."""
     container = container_of(head) or ISO
-    return "video/webm" if b"webm" in head[:64] and "video/webm" in container.media_types else container.media_types[0]
+    return WEBM if head.startswith(EBML) and b"webm" in head[:64] else container.media_type

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from daemon import __version__
+from daemon.containers import MEDIA_TYPES
 from daemon.jobs import MOST_FRAMES, JobSource, JobStatus
 from daemon.pipeline.pipelines import Pipeline
 from daemon.public_job import PublicJob
@@ -35,7 +36,7 @@ Calls = dict[str, Schema]
 """By path; then by method."""
 
 STATUSES = {
-    400: "Malformed, or not an MP4 by its first bytes.",
+    400: "Malformed, or not a video that is taken, by its first bytes.",
     401: "A token is needed.",
     403: "The token does not have the right, or the page belongs to another site.",
     404: "Unknown job, pipeline or address; or there is no result yet.",
@@ -135,7 +136,7 @@ def _submit_calls(pipeline_ids: list[str]) -> Calls:
         "frame_stride": (FRAME_NUMBER, "Analyse every n-th frame."),
         "max_frames": (FRAME_NUMBER, "Stop after this many analysed frames."),
     }
-    fields: Schema = {"file": {**BINARY["schema"], "description": "The MP4."}}
+    fields: Schema = {"file": {**BINARY["schema"], "description": "The video."}}
     fields |= {name: {**schema, "description": text} for name, (schema, text) in options.items()}
     fields |= {name: {**TEXT, "deprecated": True, "description": "Has no effect."} for name in TOLERATED}
     form = {"type": "object", "required": ["file"], "properties": fields, "additionalProperties": False}
@@ -234,7 +235,7 @@ def _job_calls() -> Calls:
     requested = {
         202: _answer(RequestedJob, "Requested; the status shows when it is done.", {"Location": "Its status."})
     }
-    video = {"video/mp4": BINARY}
+    video = dict.fromkeys(MEDIA_TYPES, BINARY)
     headers = {**VALIDATED, "Last-Modified": "For If-Modified-Since."}
     change = ((404, 409, 507), [JOB_ID])
     return {

@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 KINDS = {
     "bad-request": (400, "It is not well-formed HTTP."),
     "bad-form": (400, "The form does not fit its boundary, ends early, or has too much besides its file."),
-    "not-mp4": (400, "The file does not begin as an MP4 does."),
+    "not-mp4": (400, "The file is not a video that is taken, by its first bytes."),
     "no-token": (401, "A token is needed, and it is missing or unknown."),
     "rights": (403, "The token may read only."),
     "foreign-origin": (403, "The page that calls belongs to another site."),

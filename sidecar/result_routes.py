@@ -15,6 +15,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from daemon.container_checks import HEAD_BYTES
+from daemon.containers import media_type
 from daemon.errors import StorageError
 from daemon.ipc.spool import video_name
 from daemon.jobs import JobStatus, output_key
@@ -96,7 +98,7 @@ class ResultEndpoints:
         headers = {
             **validators.headers(),
             "accept-ranges": "bytes",
-            "content-type": "video/mp4",
+            "content-type": media_type(os.pread(descriptor, HEAD_BYTES, 0)),
             "content-disposition": "inline",
         }
         code = 200

@@ -259,9 +259,9 @@ async function showResult(job, going) {
     paint();
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(tick);
   };
-  video.addEventListener("error", () => {
-    video.parentElement.replaceWith(make("p", { class: "soft" }, "The video has been deleted, or this browser cannot play it."));
-  });
+  const unplayed = () => sayWhyItIsNotPlayed(video.parentElement, video.getAttribute("src"), found);
+  video.addEventListener("error", unplayed);
+  video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) unplayed(); }); // its sound alone
   video.addEventListener("loadeddata", tick);
   video.addEventListener("seeked", () => found.want(video.currentTime).then(paint, () => {}));
   if (!video.requestVideoFrameCallback) video.addEventListener("timeupdate", tick);
@@ -282,6 +282,25 @@ async function showResult(job, going) {
   } catch (error) {
     at("result").append(make("p", { class: "notice" }, String(error.message || error)));
   }
+}
+
+const KINDS = { "x-msvideo": "AVI", mp2t: "MPEG-TS", mpeg: "MPEG-PS", "x-flv": "FLV", "x-ms-asf": "ASF", matroska: "Matroska", webm: "WebM" };
+
+// In place of the picture; what was found is listed all the same.
+async function sayWhyItIsNotPlayed(stage, address, found) {
+  const response = await fetch(address, { method: "HEAD" }).catch(() => null);
+  const told = make("div", { class: "unplayed" });
+  stage.replaceWith(told);
+  if (!response || !response.ok) {
+    told.append(make("p", { class: "soft" }, response ? "The video has been deleted." : "The video cannot be fetched."));
+    return;
+  }
+  const kind = KINDS[(response.headers.get("Content-Type") || "").replace("video/", "")];
+  await found.load(0).catch(() => null);
+  const what = [kind || "MP4", found.size && found.size.codec].filter(Boolean).join(", ");
+  told.append(make("p", {}, `This browser cannot play the video (${what}). What was found in it is listed here and in the result.`));
+  if (kind) told.append(make("p", { class: "soft" }, "A copy in an MP4 may play: ", make("code", {}, "ffmpeg -i IN -c copy OUT.mp4")));
+  told.append(make("a", { class: "button", href: address, download: "" }, "Download the video"));
 }
 
 class Frames {

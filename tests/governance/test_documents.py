@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from daemon.containers import ENDINGS
 from daemon.pipeline.models import bundled_weights
 from daemon.settings import Settings
 from tools import settings_doc
@@ -17,6 +18,11 @@ def test_every_setting_says_what_it_does() -> None:
 
 def test_the_settings_page_is_up_to_date() -> None:
     assert settings_doc.TARGET.read_text() == settings_doc.page(), "run make docs"
+
+
+def test_the_page_offers_every_kind_of_video_in_its_chooser() -> None:
+    page = (ROOT / "sidecar" / "page" / "index.html").read_text()
+    assert f'accept="{",".join(("video/*", *ENDINGS))}"' in page
 
 
 def test_links_between_documents_lead_somewhere() -> None:

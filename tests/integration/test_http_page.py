@@ -19,6 +19,7 @@ from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.store.job_store import JobStore
 from tests.browser import browsing
 from tests.clips import make_clip
+from tests.container_clips import in_container
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
 from tests.sidecar_process import running_sidecar
 from tests.unit.sidecar.test_document import write_document
@@ -251,3 +252,26 @@ def served(folder: Path) -> Iterator[int]:
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+def test_a_video_that_the_browser_cannot_play_says_so_and_can_be_downloaded(home: Path) -> None:
+    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        job_id = completed(store, home, frames=3, text=SENTENCE, roles=("text",))
+        video = home / "data" / input_key(job_id)
+        in_container(video, "avi")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for("!!document.querySelector('.unplayed a')")
+        said = browser.ask("document.querySelector('.unplayed').innerText")
+        assert said.startswith("This browser cannot play the video (AVI")
+        assert "ffmpeg -i IN -c copy OUT.mp4" in said
+        assert browser.ask("document.querySelector('.unplayed a').href").endswith(f"/v1/jobs/{job_id}/video")
+        browser.wait_for(f"document.querySelector('#result table')?.innerText.includes({SENTENCE!r})")
+        in_container(video, "webm")
+        browser.open(f"{sidecar.url}/docs")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for("document.querySelector('#result video')?.videoWidth === 160")
+        video.unlink()
+        browser.open(f"{sidecar.url}/docs")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for("document.querySelector('.unplayed')?.innerText === 'The video has been deleted.'")
+        assert browser.errors == []
