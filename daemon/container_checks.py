@@ -25,6 +25,7 @@ TAIL_BYTES = 16_384
 """A run of so many zeros at the end of a program stream has not been written; shorter ones are stuffing."""
 
 SETTLED = Structure(Completeness.WHOLE, must_settle=True)
+ENDLESS = Structure(Completeness.WHOLE, must_settle=True, is_endless=True)
 EXACT = Structure(Completeness.WHOLE)
 
 
@@ -225,7 +226,7 @@ def mpeg_ts(file: BinaryIO, size: int) -> Structure:
         place = number * length
         if is_zero(file, Span(place, place + length)) and read_at(file, place + sync, 1) == b"\0":
             return _unwritten(place)
-    return SETTLED
+    return ENDLESS
 
 
 def mpeg_ps(file: BinaryIO, size: int) -> Structure:
@@ -233,7 +234,7 @@ def mpeg_ps(file: BinaryIO, size: int) -> Structure:
     if size < HEAD_BYTES:
         return _begun(size)
     tail = max(0, size - TAIL_BYTES)
-    return _unwritten(tail) if size > TAIL_BYTES and is_zero(file, Span(tail, size)) else SETTLED
+    return _unwritten(tail) if size > TAIL_BYTES and is_zero(file, Span(tail, size)) else ENDLESS
 
 
 # FLV: tags, each with its size behind it.
@@ -309,7 +310,7 @@ def asf(file: BinaryIO, size: int) -> Structure:
         return SETTLED
     told, packets, flags, packet_bytes = properties
     if flags & ASF_BROADCAST or not told:
-        return SETTLED
+        return ENDLESS
     begun = header + ASF_DATA_BYTES
     if told > size:
         return _missing(size, told, usable=size > begun + packet_bytes)

@@ -29,6 +29,9 @@ UNKNOWN_NAME = "Its name is not that of a video"
 CLOSE_CONFIRM_SECONDS = 0.2
 """A close event counts once size and mtime stayed the same this long after it: a writer may open it again."""
 
+ENDLESS_SETTLES = 5
+"""How many times ``settle_seconds`` a file must be quiet whose kind of video has no end: a pause could pass for it."""
+
 NOT_FILES = {
     stat.S_IFLNK: "It is a symbolic link; links are never followed. Copy the file itself.",
     stat.S_IFDIR: "It is a folder, not a file; remove it.",
@@ -323,8 +326,9 @@ class TrackedFile:
             return self._wait(
                 f"It is not complete yet: {structure.reason}", min(patience, now + min(0.5 + quiet / 4, 5))
             )
-        if structure.must_settle and quiet < settings.settle_seconds:
-            return self._wait("It could still grow.", self.changed_at + settings.settle_seconds)
+        settle = settings.settle_seconds * (ENDLESS_SETTLES if structure.is_endless else 1)
+        if structure.must_settle and quiet < settle:
+            return self._wait("It could still grow.", self.changed_at + settle)
         return Stability.WHOLE
 
     def _leave_alone(self, now: float, settings: Settings) -> Stability:

@@ -7,7 +7,7 @@ from pathlib import Path
 from daemon.containers import ENDINGS
 from daemon.pipeline.models import bundled_weights
 from daemon.settings import Settings
-from tools import settings_doc
+from tools import formats_doc, settings_doc
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +18,10 @@ def test_every_setting_says_what_it_does() -> None:
 
 def test_the_settings_page_is_up_to_date() -> None:
     assert settings_doc.TARGET.read_text() == settings_doc.page(), "run make docs"
+
+
+def test_the_page_of_formats_is_up_to_date() -> None:
+    assert formats_doc.TARGET.read_text() == formats_doc.page(), "run make docs"
 
 
 def test_the_page_offers_every_kind_of_video_in_its_chooser() -> None:

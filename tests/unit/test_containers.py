@@ -141,9 +141,10 @@ def test_a_hole_in_the_middle_is_incomplete(tmp_path: Path, kind: str) -> None:
 )
 def test_only_a_container_that_says_where_it_ends_need_not_settle(tmp_path: Path, kind: str, must_settle: bool) -> None:
     data = clip(tmp_path, kind)
-    assert judge(data) == Structure(Completeness.WHOLE, must_settle=must_settle)
+    is_endless = kind in ENDLESS
+    assert judge(data) == Structure(Completeness.WHOLE, must_settle=must_settle, is_endless=is_endless)
     if kind != "flv":
-        assert judge(data + b"\1\2\3") == Structure(Completeness.WHOLE, must_settle=True)
+        assert judge(data + b"\1\2\3") == Structure(Completeness.WHOLE, must_settle=True, is_endless=is_endless)
 
 
 def test_a_live_webm_without_sizes_is_whole_once_it_has_settled(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_a_broadcast_asf_says_nothing_of_its_size_and_settles(tmp_path: Path) ->
     at = data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")) + 24
     data[at + 64] |= 1
     struct.pack_into("<Q", data, at + 16, 0)
-    assert judge(bytes(data)) == Structure(Completeness.WHOLE, must_settle=True)
+    assert judge(bytes(data)) == Structure(Completeness.WHOLE, must_settle=True, is_endless=True)
 
 
 def test_an_flv_whose_tags_have_wrong_sizes_behind_them_is_gone_through(tmp_path: Path) -> None:
