@@ -53,9 +53,10 @@ gpu: install ## Run the tests that need a CUDA GPU, then measure it (clips and w
 storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
 	STORM_FILES=20000 STORM_SECONDS=60 STORM_TIMES=50 $(BIN)/pytest -s tests/system/test_intake_storm.py $(ARGS)
 
-hostile: install ## 3,000 damaged videos through the daemon, 20,000 through the decoder (an hour)
+hostile: install ## 3,000 damaged videos through the daemon, 40,000 through the decoder (hours)
 	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000
+	$(BIN)/python -m tests.system.hostile.mutations 1 20000 all
 
 soak: install ## Run as people do with one random fault a minute (MINUTES=15)
 	$(BIN)/python -m tests.system.soak --minutes $(or $(MINUTES),15) $(ARGS)

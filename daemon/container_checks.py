@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO
 
@@ -56,6 +57,8 @@ def _spread(first: int, count: int) -> Iterator[int]:
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
 ELEMENT_BYTES = 12
 """Of the longest id and the longest size."""
+FILES = (0x1A45DFA3, SEGMENT)
+"""What another film behind the first one begins with."""
 UNTIL_NEXT = (SEGMENT, CLUSTER)
 """Elements that may have no size of their own."""
 
@@ -73,8 +76,8 @@ def matroska(file: BinaryIO, size: int) -> Structure:
                 return _unwritten(position, CLUSTER in seen)
             if position + ELEMENT_BYTES > size:
                 return _incomplete(f"It ends in the middle of a part, at byte {size}.", CLUSTER in seen)
-        if element is None:
-            break
+        if element is None or (position >= end < size and element[0] not in FILES):
+            break  # what a camera or an editor put behind the segment
         kind, start, length = element
         seen.add(kind)
         is_live |= length is None
@@ -121,7 +124,7 @@ def _hole_in(file: BinaryIO, cluster: Span) -> int | None:
         element = _element(file, position)
         if element is None or element[2] is None:
             return position if is_zero(file, Span(position, min(cluster.end, position + PROBE_BYTES))) else None
-        last = Span(element[1], element[1] + element[2])
+        last = Span(element[1], min(cluster.end, element[1] + element[2]))
         position = last.end
     if (
         last is not None
@@ -225,7 +228,7 @@ def mpeg_ts(file: BinaryIO, size: int) -> Structure:
     for number in _spread(0, size // length):
         place = number * length
         if is_zero(file, Span(place, place + length)) and read_at(file, place + sync, 1) == b"\0":
-            return _unwritten(place)
+            return replace(_unwritten(place), is_endless=True)
     return ENDLESS
 
 
@@ -234,7 +237,9 @@ def mpeg_ps(file: BinaryIO, size: int) -> Structure:
     if size < HEAD_BYTES:
         return _begun(size)
     tail = max(0, size - TAIL_BYTES)
-    return _unwritten(tail) if size > TAIL_BYTES and is_zero(file, Span(tail, size)) else ENDLESS
+    if size > TAIL_BYTES and is_zero(file, Span(tail, size)):
+        return replace(_unwritten(tail), is_endless=True)
+    return ENDLESS
 
 
 # FLV: tags, each with its size behind it.
@@ -258,7 +263,7 @@ def flv(file: BinaryIO, size: int) -> Structure:
     end = _flv_walk(file, size)  # some writers put other numbers behind the tags
     if end <= FLV_HEADER_BYTES + 4:
         return _begun(size)
-    if end == size:
+    if end == size or 0 < told <= end:
         return SETTLED
     if is_zero(file, Span(end, min(size, end + PROBE_BYTES))):
         return _unwritten(end, usable)

@@ -57,7 +57,7 @@ class Structure:
     """Whole as far as it goes, but it could go on: being closed proves nothing, only time does. True for
     fragmented files, a last box without a size, trailing zeros, and bytes after it that are not part of it."""
     is_endless: bool = False
-    """Must settle, and nothing in it would show that its rest is missing: a transport stream, say."""
+    """Nothing in it would show that its rest is missing, or that it is not: a transport stream, say."""
     usable: bool = False
     """Incomplete, but its index and some of its pictures are there. A file that stays so was cut, by a loss of
     power perhaps: once nothing more can be expected it is worth taking, and the result says what is missing."""

@@ -28,6 +28,11 @@ KINDS = {
     "mp4": ("mp4", "libx264", "aac"),
 }
 """Muxer, encoder of pictures and encoder of sound, by the ending of a name."""
+QUALITY = {
+    "libx264": {"preset": "ultrafast", "crf": "18"},
+    "libvpx": {"b": "800k", "deadline": "realtime", "cpu-used": "8"},
+    "libvpx-vp9": {"b": "800k", "deadline": "realtime", "cpu-used": "8"},
+}
 OTHERS = [kind for kind in KINDS if kind != "mp4"]
 """Those that are taken only where the setting ``containers`` is ``all``."""
 
@@ -66,7 +71,7 @@ def in_container(
         stream: Any = output.add_stream(codec, rate=25)
         stream.height, stream.width = drawn[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        quality = {"preset": "ultrafast", "crf": "18"} if codec == "libx264" else {"b": "800k"}
+        quality = QUALITY.get(codec, {"b": "800k"})
         stream.options = {"g": "12", "bf": str(b_frames), **quality, **(options or {})}
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect

@@ -7,26 +7,25 @@ reported but never used to size memory or to end a loop.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import av
-import av.filter
 import numpy as np
 from av.container import InputContainer
 
-from daemon.containers import ISO
-from daemon.errors import BadVideo
+from daemon.containers import ISO, Container
+from daemon.errors import BadVideo, TransientError
 from daemon.mp4 import Completeness
 from daemon.pipeline.overlap import in_threads
 from daemon.pipeline.records import Frame, VideoInfo
 from daemon.pipeline.video_account import DecodeCount
 from daemon.pipeline.video_errors import ENCRYPTED, blame_the_disk, why_it_cannot_be_opened
+from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_hdr import HLG, PQ
 from daemon.pipeline.video_limits import Limits, check_codec, decoders_for
 from daemon.pipeline.video_picture import Orientation, Renderer, believed_aspect
@@ -36,8 +35,55 @@ PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
 """Codecs that have a picture in every coded frame. In the others one may say that the picture before stays."""
 BT601_UNLESS_TOLD = frozenset({"vp9", "av1"})
 """Codecs whose pictures browsers take for BT.601 if nothing is told of their colours, in HD, too."""
+MAX_STREAMS = 256
+"""Most tracks of a file; a recording of a whole television channel has a hundred."""
 USUAL = Limits()
 HDR = {PQ: "pq", HLG: "hlg"}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file that is opened by FFmpeg as what its first bytes tell."""
+
+    path: Path
+    limits: Limits
+    kind: Container
+
+    def open(self, is_again: bool = False, **options: str) -> InputContainer:
+        """Open it.
+
+        Args:
+            is_again: It is opened to see whether it fails again.
+            options: Of FFmpeg.
+
+        Raises:
+            BadVideo, OSError, TransientError: as ``Video``.
+        """
+        try:
+            container: InputContainer = av.open(
+                f"file:{self.path}",  # a colon in the name would be taken for a protocol
+                format=self.kind.demuxer,
+                metadata_errors="replace",  # titles are in any encoding, and not used
+                options={
+                    "format_whitelist": self.kind.whitelist,
+                    "protocol_whitelist": "file",
+                    "codec_whitelist": decoders_for(self.kind),
+                    "max_pixels": str(self.limits.frame_pixels),
+                    "max_streams": str(MAX_STREAMS),
+                    **options,
+                },
+            )
+        except (av.FFmpegError, ValueError) as error:
+            blame_the_disk(self.path, error, None if is_again else partial(self._fails_again, options))
+            raise BadVideo(why_it_cannot_be_opened(self.path, error)) from error
+        return container
+
+    def _fails_again(self, options: dict[str, str]) -> bool:
+        try:
+            self.open(is_again=True, **options).close()
+        except (BadVideo, TransientError):
+            return True
+        return False
 
 
 class Video:
@@ -60,37 +106,19 @@ class Video:
         self._start = 0.0
         """Time in seconds at which players begin; taken from the times of frames."""
         self._kind = container_at(path, limits.containers)
-        self._container = self._open()
+        self._source = _Source(path, limits, self._kind)
+        self._container = self._source.open()
         try:
             self._structure, self._tracks = structure_of(path)
             self._choose()
             if self._kind is ISO and self.count.expected == 0 and len(self._stream.index_entries):
                 self._container.close()
-                self._container = self._open(ignore_editlist="1")  # it would hide every frame
+                self._container = self._source.open(ignore_editlist="1")  # it would hide every frame
                 self._choose()
             self.info = self._probe()
         except BaseException:
             self.close()
             raise
-
-    def _open(self, **options: str) -> InputContainer:
-        try:
-            container: InputContainer = av.open(
-                f"file:{self._path}",  # a colon in the name would be taken for a protocol
-                format=self._kind.demuxer,
-                metadata_errors="replace",  # titles are in any encoding, and not used
-                options={
-                    "format_whitelist": self._kind.whitelist,
-                    "protocol_whitelist": "file",
-                    "codec_whitelist": decoders_for(self._kind),
-                    "max_pixels": str(self._limits.frame_pixels),
-                    **options,
-                },
-            )
-        except (av.FFmpegError, ValueError) as error:
-            blame_the_disk(self._path, error)
-            raise BadVideo(why_it_cannot_be_opened(self._path, error)) from error
-        return container
 
     def close(self) -> None:
         """Close the file."""
@@ -129,7 +157,7 @@ class Video:
         is_cut = self._structure.completeness is Completeness.INCOMPLETE
         if self._kind.demuxer == "avi":
             count.expected = (0 if is_cut else listed_frames(stream)) or stream.frames or None
-        if is_cut and count.expected is None:
+        if is_cut and count.expected is None and not self._structure.is_endless:
             count.cut = self._structure.reason
         start = self._container.start_time
         self._start = max(0.0, start / av.time_base) if start else 0.0
@@ -182,7 +210,7 @@ class Video:
         context.options = {"max_pixels": str(self._limits.frame_pixels), "codec_whitelist": decoders_for(self._kind)}
         # One thread: with more, frames near damage are lost, and how many depends on the number of cores.
         context.thread_count = 1
-        shown = _progressive(self._decode())
+        shown = progressive(self._decode())
         first = next(shown, None)
         if first is None:
             raise BadVideo("No frame of the video could be decoded.")
@@ -214,8 +242,23 @@ class Video:
         try:
             return next(packets, None)
         except (av.FFmpegError, ValueError) as error:  # the file ends in the middle of something
-            blame_the_disk(self._path, error)
+            blame_the_disk(self._path, error, self._ends_there_again)
+            if self._kind is not ISO:
+                self.count.cut = self.count.cut or "It cannot be read to its end."
             return None
+        except IndexError:  # a track began late: PyAV has no object for it, and all that is ours has come
+            return None
+
+    def _ends_there_again(self) -> bool:
+        """Tell whether the same is read of the film as the first time, and then the same failure."""
+        read = 0
+        with self._source.open(is_again=True) as container:
+            try:
+                for packet in container.demux(container.streams[self._stream.index]):
+                    read += bool(packet.size)
+            except (av.FFmpegError, ValueError):
+                return read == self.count.read
+        return False
 
     def _settle(self, due: int) -> None:
         """Set the counts right at the end of the file, with so many coded frames without a picture."""
@@ -270,68 +313,6 @@ class Video:
             count.resized = index, self._orientation.size(size), self._renderer.size
         if count.interlaced and not self.info.interlaced:
             self.info = replace(self.info, interlaced=True)
-
-
-class _Fields:
-    """Takes the two fields of interlaced frames apart, one picture a frame; other frames pass as they are.
-
-    Args:
-        frame: The first frame; all must have its size and format.
-
-    Raises:
-        FFmpegError, ValueError: it cannot be done with such frames.
-    """
-
-    def __init__(self, frame: av.VideoFrame) -> None:
-        self.kind = _kind(frame)
-        self._times: deque[float | None] = deque()
-        self._graph = graph = av.filter.Graph()
-        graph.threads = 1
-        source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
-        )
-        fields = graph.add("yadif", mode="send_frame", parity="auto", deint="interlaced")
-        graph.link_nodes(source, fields, graph.add("buffersink")).configure()
-
-    def push(self, frame: av.VideoFrame | None) -> Iterator[tuple[av.VideoFrame, float | None]]:
-        """Take a frame in, or None at the end; yield those that are done, with their times in seconds."""
-        if frame is not None:
-            self._times.append(frame.time)
-        self._graph.vpush(frame)
-        while True:
-            try:
-                done = self._graph.vpull()
-            except (av.BlockingIOError, av.EOFError):
-                return
-            yield done, self._times.popleft()
-
-
-def _progressive(frames: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float | None]]:
-    """Yield frames and their times; from the first interlaced one on, with the fields taken apart."""
-    fields: _Fields | None = None
-    for frame in frames:
-        if fields is not None and fields.kind != _kind(frame):
-            yield from fields.push(None)
-            fields = None
-        if fields is None and frame.interlaced_frame:
-            fields = _fields(frame)
-        if fields is None:
-            yield frame, frame.time
-        else:
-            yield from fields.push(frame)
-    if fields is not None:
-        yield from fields.push(None)
-
-
-def _fields(frame: av.VideoFrame) -> _Fields | None:
-    try:
-        return _Fields(frame)
-    except (av.FFmpegError, ValueError):  # too small, or of a format that the filter does not take
-        return None
-
-
-def _kind(frame: av.VideoFrame) -> tuple[int, int, str]:
-    return frame.width, frame.height, frame.format.name
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +16,14 @@ MACHINE = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE})
 BLOCK_BYTES = 1 << 20
 
 
-def blame_the_disk(path: Path, error: Exception) -> None:
+def blame_the_disk(path: Path, error: Exception, happens_again: Callable[[], bool] | None = None) -> None:
     """Raise if a video could not be read for a reason that is not the video's.
+
+    Args:
+        path: The video.
+        error: FFmpeg's.
+        happens_again: Tells whether the same happens once more. Then it is the video's fault, for FFmpeg reports
+            an error of the disk where some kinds of video break off.
 
     Raises:
         OSError: it cannot be read just now.
@@ -27,6 +34,8 @@ def blame_the_disk(path: Path, error: Exception) -> None:
     with path.open("rb") as file:  # asked of the disk itself, for FFmpeg may say so of a damaged video, too
         while file.read(BLOCK_BYTES):
             pass
+    if happens_again is not None and happens_again():
+        return
     raise TransientError(f"The video could not be read ({_words(error)}).") from error
 
 

@@ -1,11 +1,13 @@
 """Damaged copies of real clips, by a seed: the same seed and number give the same bytes.
 
-``python -m tests.system.hostile.mutations SEED COUNT`` runs them through the box walk and the decoder in child
-processes and prints those that end a child, take long or take much memory.
+``python -m tests.system.hostile.mutations SEED COUNT [all]`` runs them, with ``all`` those of the other containers,
+through the walk over their parts and the decoder in child processes, and prints those that end a child, take long or
+take much memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import resource
@@ -15,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 CONTAINERS = frozenset(
@@ -133,12 +135,64 @@ WAYS: tuple[Callable[[bytearray, random.Random], None], ...] = (
 )
 
 
+def flip_head_bits(data: bytearray, rng: random.Random) -> None:
+    """Only where containers say what is in them."""
+    for _ in range(rng.choice([1, 3, 10, 50])):
+        data[rng.randrange(12, min(len(data), 2000))] ^= 1 << rng.randrange(8)
+
+
+def odd_field(data: bytearray, rng: random.Random) -> None:
+    """Put extreme numbers anywhere, in either order of bytes."""
+    end = rng.choice([400, 2000, len(data)])
+    for _ in range(rng.choice([1, 2, 5, 20])):
+        at, width = rng.randrange(4, min(end, len(data) - 8)), rng.choice([1, 2, 3, 4, 8])
+        number = rng.choice(ODD_NUMBERS) * rng.choice([1, 1 << 32, (1 << 32) + 1]) & ((1 << 8 * width) - 1)
+        data[at : at + width] = number.to_bytes(width, rng.choice(["little", "big"]))  # type: ignore[arg-type]
+
+
+def overwrite(data: bytearray, rng: random.Random) -> None:
+    length = rng.choice([4, 16, 188, 1000])
+    begin = rng.randrange(12, max(13, len(data) - length))
+    data[begin : begin + length] = rng.choice([bytes(length), b"\xff" * length, rng.randbytes(length)])
+
+
+def repeat(data: bytearray, rng: random.Random) -> None:
+    begin = rng.randrange(len(data))
+    data[begin:begin] = data[begin : begin + rng.choice([1, 12, 188, 2000])] * rng.choice([1, 2, 50])
+
+
+def move(data: bytearray, rng: random.Random) -> None:
+    begin, length = rng.randrange(len(data)), rng.choice([8, 188, 1000])
+    piece = data[begin : begin + length]
+    del data[begin : begin + length]
+    place = rng.randrange(len(data) + 1)
+    data[place:place] = piece
+
+
+ANY_WAYS: tuple[Callable[[bytearray, random.Random], None], ...] = (
+    flip_bits,
+    flip_head_bits,
+    flip_head_bits,
+    odd_field,
+    odd_field,
+    odd_field,
+    overwrite,
+    repeat,
+    move,
+    cut,
+    cut_out,
+)
+"""For clips that have no boxes."""
+
+
 def mutations(clips: Sequence[bytes], seed: int) -> Iterator[tuple[str, bytes]]:
     """Yield damaged clips for ever, each with a name that says how it was made."""
     for number in itertools.count():
         rng = random.Random(f"{seed}/{number}")
         way = rng.choice(WAYS)
         data = bytearray(rng.choice(clips))
+        if data[4:8] != b"ftyp":
+            way = rng.choice(ANY_WAYS)
         way(data, rng)
         yield f"{seed}-{number:05}-{way.__name__}", bytes(data)
 
@@ -147,14 +201,15 @@ DECODE = """
 import sys
 from pathlib import Path
 from daemon.errors import BadVideo
-from daemon.mp4 import check
+from daemon.containers import check
 from daemon.pipeline.video import Video
+from daemon.pipeline.video_limits import Limits
 for line in sys.stdin:
     path = Path(line.strip())
     with path.open("rb", buffering=0) as file:
-        said = check(file, path.stat().st_size).completeness
+        said = check(file, path.stat().st_size, "all").completeness
     try:
-        video = Video(path)
+        video = Video(path, Limits(containers="all"))
         frames = sum(1 for _ in video.frames(max_frames=500))
         outcome = "decoded" if frames else "nothing"
     except BadVideo:
@@ -184,15 +239,21 @@ def sources(folder: Path) -> list[bytes]:
     ]
 
 
-def main(seed: int, count: int) -> int:
-    """Decode so many mutations; return how many made trouble."""
+def main(seed: int, count: int, make: Callable[[Path], list[bytes]] = sources) -> int:
+    """Decode so many mutations of what ``make`` makes; return how many made trouble."""
+    with tempfile.TemporaryDirectory() as name:
+        clips = make(Path(name))
+    print(f"{count} files of seed {seed}: ", end="")
+    return run_through(itertools.islice(mutations(clips, seed), count))
+
+
+def run_through(files: Iterable[tuple[str, bytes]]) -> int:
+    """Look into files and decode them in a child process; return how many made trouble."""
     trouble, seen = 0, Counter[str]()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        todo = itertools.islice(mutations(sources(folder), seed), count)
+        path = Path(name) / "video.mp4"
         child: subprocess.Popen[str] | None = None
-        for title, data in todo:
-            path = folder / "video.mp4"
+        for title, data in files:
             path.write_bytes(data)
             if child is None:
                 child = subprocess.Popen(
@@ -203,12 +264,8 @@ def main(seed: int, count: int) -> int:
                     text=True,
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (600, 600)),
                 )
-            assert child.stdin is not None
-            assert child.stdout is not None
             begun = time.monotonic()
-            child.stdin.write(f"{path}\n")
-            child.stdin.flush()
-            outcome = child.stdout.readline().strip()
+            outcome = decode(child, path)
             took = time.monotonic() - begun
             peak = _peak_bytes(child.pid)
             if not outcome or took > 10 or peak > MUCH_MEMORY:
@@ -216,15 +273,30 @@ def main(seed: int, count: int) -> int:
                 kept = Path(tempfile.gettempdir()) / f"hostile-{title}.mp4"
                 kept.write_bytes(data)
                 print(f"{kept}: {outcome or 'it ended'} after {took:.1f} s, {peak / 1e6:.0f} MB", flush=True)
-                child.kill()
-                child.wait()
+                end(child)
                 child = None
             seen[outcome] += 1
         if child is not None:
-            child.kill()
-            child.wait()
-    print(f"{count} files of seed {seed}: {dict(seen)}; {trouble} made trouble")
+            end(child)
+    print(f"{dict(seen)}; {trouble} made trouble")
     return trouble
+
+
+def decode(child: subprocess.Popen[str], path: Path) -> str:
+    """Have a child decode a file; return what it says, nothing if it has ended."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(f"{path}\n")
+        child.stdin.flush()
+    return child.stdout.readline().strip()
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """End a child and close its pipes."""
+    child.kill()
+    with contextlib.suppress(BrokenPipeError):
+        child.communicate()
 
 
 def _peak_bytes(pid: int) -> int:
@@ -236,4 +308,7 @@ def _peak_bytes(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(int(sys.argv[1]), int(sys.argv[2]))))
+    from tests.system.hostile import containers
+
+    made = containers.sources if sys.argv[3:] == ["all"] else sources
+    sys.exit(bool(main(int(sys.argv[1]), int(sys.argv[2]), made)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 
 from daemon.containers import CONTAINERS, container_of
-from daemon.errors import BadVideo
+from daemon.errors import BadVideo, TransientError
+from daemon.pipeline import video as video_module
 from daemon.pipeline.records import Frame
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits, codecs_in, decoders_for
@@ -243,3 +246,54 @@ def test_patches_keep_their_colours_in_every_container(tmp_path: Path) -> None:
         for index, colour in enumerate(PATCHES):
             found = image[48, 32 + 64 * index, ::-1].astype(int)
             assert np.abs(found - colour).max() <= 12, (kind, colour, found)
+
+
+# What is not whole, and what is.
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("trailer", [b"\1\2\3", b"camera trailer " * 20, bytes(5000), b"\x9f\x01\xfe\x42" * 250])
+def test_what_follows_a_whole_clip_is_not_told_as_damage(tmp_path: Path, kind: str, trailer: bytes) -> None:
+    clip = in_container(tmp_path / "a.mp4", kind, sound=True)
+    clip.write_bytes(clip.read_bytes() + trailer)
+    _, frames, warnings = read(clip)
+    assert (len(frames), warnings) == (25, [])
+
+
+@pytest.mark.parametrize("kind", ["mkv", "webm", "avi", "flv", "wmv", "ts"])
+def test_a_cut_is_the_fault_of_the_video_wherever_it_is(tmp_path: Path, kind: str) -> None:
+    """FFmpeg says "input/output error" where some kinds of video break off; the disk is not to blame, and no retry
+    helps."""
+    whole = in_container(tmp_path / "whole", kind, sound=True).read_bytes()
+    clip = tmp_path / "a.mp4"
+    for length in range(600, len(whole), 331):
+        clip.write_bytes(whole[:length])
+        try:
+            frames = read(clip)[1]
+        except BadVideo:
+            continue
+        assert len(frames) <= 25
+
+
+def test_a_failure_that_does_not_happen_again_is_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = Video(in_container(tmp_path / "a.mp4", "mkv"), ANY)
+    real, calls = next, iter(range(1000))
+
+    def fails_once(packets: Any, default: Any = None) -> Any:
+        if not isinstance(packets, chain) and real(calls) == 5:
+            raise av.FFmpegError(errno.EIO, "input/output error")
+        return real(packets, default)
+
+    monkeypatch.setattr(video_module, "next", fails_once, raising=False)
+    with pytest.raises(TransientError, match="could not be read"):
+        list(video.frames())
+
+
+def test_a_track_that_begins_late_ends_nothing(tmp_path: Path) -> None:
+    """A transport stream may announce a track in the middle; the film goes on to its end."""
+    silent = in_container(tmp_path / "a.ts", "ts", count=25).read_bytes()
+    loud = in_container(tmp_path / "b.ts", "ts", count=25, sound=True).read_bytes()
+    clip = tmp_path / "c.mp4"
+    clip.write_bytes(silent + loud)
+    _, frames, _ = read(clip)
+    assert len(frames) == 50
