@@ -30,8 +30,8 @@ KINDS = {
 """Muxer, encoder of pictures and encoder of sound, by the ending of a name."""
 QUALITY = {
     "libx264": {"preset": "ultrafast", "crf": "18"},
-    "libvpx": {"b": "800k", "deadline": "realtime", "cpu-used": "8"},
-    "libvpx-vp9": {"b": "800k", "deadline": "realtime", "cpu-used": "8"},
+    "libvpx": {"b": "800k", "deadline": "realtime", "cpu-used": "8", "threads": "1"},
+    "libvpx-vp9": {"b": "800k", "deadline": "realtime", "cpu-used": "8", "threads": "1"},
 }
 OTHERS = [kind for kind in KINDS if kind != "mp4"]
 """Those that are taken only where the setting ``containers`` is ``all``."""
