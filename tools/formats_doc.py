@@ -44,15 +44,15 @@ Besides, only where files hold it:
 """
 
 REST = """
-All else is refused before a picture is decoded, with the codec's name. FFmpeg can decode some 250 more; each would be
+All else is refused before a picture is decoded, with the codec's name. FFmpeg can decode some 270 more; each would be
 native code that reads what strangers send. What is on the list is either today's, or what cameras, recorders and
 editors leave behind. The older ones earned their place so:
 
 * WMV, VC-1, MS-MPEG-4 and Sorenson Spark are built on the code that MPEG-4 and H.263 need anyway.
 * DV and FFV1 code each picture for itself, and are what tapes and archives come in.
 * VP6 is a decoder of its own, and Flash archives of 2005 to 2010 hold little else; so it is opened in FLV alone.
-* Not taken: Cinepak, SVQ, Indeo, RealVideo, Theora, HuffYUV, raw pictures, screen codecs. Nobody has looked after most
-  of these decoders for long. Convert them: `ffmpeg -i IN OUT.mp4`.
+* Not taken: Cinepak, SVQ, Indeo, RealVideo, Theora, HuffYUV, raw pictures, screen codecs. They are rare, and each is
+  one more decoder that need not be there. Convert them: `ffmpeg -i IN OUT.mp4`.
 
 ## What differs from MP4
 
