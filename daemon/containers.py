@@ -149,7 +149,7 @@ ISO = CONTAINERS[-1]
 WEBM = "video/webm"
 MEDIA_TYPES = (*(container.media_type for container in CONTAINERS), WEBM)
 """Every answer of ``media_type``."""
-ENDINGS = tuple(ending for container in CONTAINERS for ending in container.endings)
+ENDINGS = tuple(ending for container in (ISO, *CONTAINERS[:-1]) for ending in container.endings)
 """Endings of all names that say that a file is a video, whether it is taken or refused with the setting's name."""
 
 OTHER_VIDEOS = (

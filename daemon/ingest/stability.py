@@ -89,7 +89,7 @@ def matches(name: str, globs: Sequence[str]) -> bool:
 
 def is_video_name(name: str) -> bool:
     """Tell whether a name says that the file is a video; what kind of video, its first bytes say."""
-    return name.lower().endswith(ENDINGS)
+    return name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def is_options_name(name: str) -> bool:

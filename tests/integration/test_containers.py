@@ -197,6 +197,7 @@ def test_a_video_of_any_kind_becomes_a_document(service: VideoFilePipelineServic
     assert all(p.frames_total is None or p.frames_processed <= p.frames_total for p in told)
 
 
+@pytest.mark.slow
 def test_a_job_that_was_taken_under_all_is_not_decoded_once_the_setting_is_mp4(tmp_path: Path) -> None:
     """Whoever switches a demuxer off means every file."""
     clip = in_container(tmp_path / "a.mp4", "mkv", count=3)
