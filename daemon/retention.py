@@ -20,9 +20,9 @@ from pathlib import Path
 from daemon.errors import DropframeError, MachineError, StoreLocked
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ingest.rejected import members, regular_bytes
 from daemon.ingest.rejected import rejected_files as rejected_on_disk
-from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
 from daemon.logs import LogOnce
 from daemon.settings import Settings

@@ -26,8 +26,8 @@ from daemon.fs.storage import StorageService
 from daemon.ingest.kept import KeptFiles
 from daemon.ingest.left_behind import LeftBehind, claim_of, was_renamed
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Taken
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ingest.options_file import fetch_options, return_options
-from daemon.ingest.stability import OPTIONS_SUFFIX
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, utc_now
 from daemon.queue import QueueService
 from daemon.store.job_store import JobStore

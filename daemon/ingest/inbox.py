@@ -10,10 +10,11 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
 from daemon.ingest.agenda import Agenda
 from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Kept, Outcome, Taken, WaitingFile
+from daemon.ingest.names import is_options_name, is_ours
 from daemon.ingest.options_watch import OptionsLook, OptionsWatch
 from daemon.ingest.root import InboxRoot, Problems
 from daemon.ingest.scanner import Scanner, Sighting
-from daemon.ingest.stability import Stability, TrackedFile, is_options_name, is_ours
+from daemon.ingest.stability import Stability, TrackedFile
 from daemon.jobs import Claim, Identity, Job
 from daemon.settings import Settings
 

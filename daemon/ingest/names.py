@@ -1,12 +1,17 @@
-"""Which names in the inbox belong to the system or to another program; which of the others are videos, see stability.
+"""Which names in the inbox belong to the system or to another program, and which are ours to take.
 
 The lists are of what is known; the rules beside them are for what is not. They are told in docs/drop-folder.md.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
+from collections.abc import Sequence
 
+from daemon.containers import ENDINGS
+
+OPTIONS_SUFFIX = ".options.json"
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download")
 LITTER = frozenset(
     {
@@ -49,17 +54,57 @@ def is_system_folder(name: str) -> bool:
     return SYSTEM_FOLDERS.fullmatch(name.lower()) is not None
 
 
-def is_working_name(name: str, video_suffixes: tuple[str, ...]) -> bool:
+def is_working_name(name: str) -> bool:
     """Tell whether another program may come back to a file: a video's ending with more behind it, or a sign for that.
 
     Args:
         name: Of a file that is not named as a video.
-        video_suffixes: The endings of videos, in lower case.
     """
     lower = name.lower()
-    return any(suffix in lower for suffix in video_suffixes) or _WORKING_NAME.fullmatch(name) is not None
+    return any(ending in lower for ending in ENDINGS) or _WORKING_NAME.fullmatch(name) is not None
 
 
-def is_working_folder(name: str, video_suffixes: tuple[str, ...]) -> bool:
+def is_working_folder(name: str) -> bool:
     """Tell whether a folder is what a program makes of a video while it writes it, such as ``a.mp4.sb-1a2b``."""
-    return any(f"{suffix}." in name.lower() for suffix in video_suffixes)
+    return any(f"{ending}." in name.lower() for ending in ENDINGS)
+
+
+def is_ignored(name: str, globs: Sequence[str] = ()) -> bool:
+    """Tell whether a file is passed over without a word.
+
+    Args:
+        name: The last part of its path.
+        globs: More patterns, as in the setting ``ignore``; upper and lower case are the same.
+    """
+    return is_litter(name) or (is_stream(name) and not is_ours(name)) or matches(name, globs)
+
+
+def is_ignored_folder(name: str, globs: Sequence[str] = ()) -> bool:
+    """Tell whether a folder is not looked into.
+
+    Args:
+        name: One part of a path.
+        globs: As ``is_ignored``.
+    """
+    foreign = is_litter(name) or is_system_folder(name) or is_working_folder(name)
+    return foreign or matches(name, globs)
+
+
+def matches(name: str, globs: Sequence[str]) -> bool:
+    """Tell whether a name fits one of some patterns, whatever the case of its letters."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in globs)
+
+
+def is_video_name(name: str) -> bool:
+    """Tell whether a name says that the file is a video; what kind of video, its first bytes say."""
+    return name.lower().endswith(ENDINGS)
+
+
+def is_options_name(name: str) -> bool:
+    """Tell whether a name is that of an options file: ``a.mp4.options.json`` or ``a.options.json``, in any case."""
+    return name.lower().endswith(OPTIONS_SUFFIX) and len(name) > len(OPTIONS_SUFFIX)
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file of this name is for Dropframe; any other belongs to whoever put it there."""
+    return is_video_name(name) or is_options_name(name)

@@ -13,7 +13,7 @@ from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, open_regular
 from daemon.fs.moves import move_file, remove_file
-from daemon.ingest.stability import OPTIONS_SUFFIX
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.jobs import Options
 
 MAX_OPTIONS_BYTES = 65_536

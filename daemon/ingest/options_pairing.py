@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from daemon.ingest.stability import OPTIONS_SUFFIX, is_options_name, is_video_name
+from daemon.ingest.names import OPTIONS_SUFFIX, is_options_name, is_video_name
 
 
 @dataclass

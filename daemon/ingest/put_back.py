@@ -15,7 +15,7 @@ from daemon.fs.identity import from_claim, identity_of
 from daemon.fs.moves import free_name, move_file
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import sync
-from daemon.ingest.stability import OPTIONS_SUFFIX
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.jobs import Claim, Identity, Job, JobSource
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore

@@ -15,7 +15,7 @@ from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.fs.moves import free_name, move_file, rename_new
 from daemon.ingest.model import REJECTED_FOLDER, Dropped
-from daemon.ingest.stability import OPTIONS_SUFFIX
+from daemon.ingest.names import OPTIONS_SUFFIX
 
 REASON_SUFFIX = ".reason.txt"
 OTHER_DISK = frozenset({errno.EXDEV})

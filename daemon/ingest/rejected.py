@@ -14,8 +14,8 @@ from pathlib import Path
 from daemon.fs.folders import Folders
 from daemon.fs.identity import open_regular, shown
 from daemon.ingest.model import REJECTED_FOLDER
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ingest.quarantine import REASON_SUFFIX
-from daemon.ingest.stability import OPTIONS_SUFFIX
 
 MAX_REASON_BYTES = 16_384
 _REASON = re.compile(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
 from daemon.ingest.model import REJECTED_FOLDER
+from daemon.ingest.names import is_ignored, is_ignored_folder
 from daemon.ingest.root import InboxRoot, Problems
-from daemon.ingest.stability import is_ignored, is_ignored_folder
 from daemon.jobs import Identity
 from daemon.settings import Settings
 

@@ -6,11 +6,9 @@ Time is always an argument, in seconds of a monotonic clock; a file's mtime is c
 from __future__ import annotations
 
 import errno
-import fnmatch
 import math
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,12 +16,11 @@ from daemon.containers import ENDINGS, MP4, check
 from daemon.fs.identity import has_writer, identity_of, open_regular, shown
 from daemon.ingest.blocks import BlockWatch
 from daemon.ingest.control_files import control_file
-from daemon.ingest.names import is_litter, is_stream, is_system_folder, is_working_folder, is_working_name
+from daemon.ingest.names import is_options_name, is_ours, is_working_name
 from daemon.jobs import Identity
 from daemon.mp4 import Completeness, Structure
 from daemon.settings import Settings
 
-OPTIONS_SUFFIX = ".options.json"
 UNKNOWN_NAME = "Its name is not that of a video"
 
 CLOSE_CONFIRM_SECONDS = 0.2
@@ -59,47 +56,6 @@ class Stability(StrEnum):
 
     GONE = "gone"
     """There is no such file any more."""
-
-
-def is_ignored(name: str, globs: Sequence[str] = ()) -> bool:
-    """Tell whether a file is passed over without a word.
-
-    Args:
-        name: The last part of its path.
-        globs: More patterns, as in the setting ``ignore``; upper and lower case are the same.
-    """
-    return is_litter(name) or (is_stream(name) and not is_ours(name)) or matches(name, globs)
-
-
-def is_ignored_folder(name: str, globs: Sequence[str] = ()) -> bool:
-    """Tell whether a folder is not looked into.
-
-    Args:
-        name: One part of a path.
-        globs: As ``is_ignored``.
-    """
-    foreign = is_litter(name) or is_system_folder(name) or is_working_folder(name, ENDINGS)
-    return foreign or matches(name, globs)
-
-
-def matches(name: str, globs: Sequence[str]) -> bool:
-    """Tell whether a name fits one of some patterns, whatever the case of its letters."""
-    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in globs)
-
-
-def is_video_name(name: str) -> bool:
-    """Tell whether a name says that the file is a video; what kind of video, its first bytes say."""
-    return name.lower().endswith(VIDEO_SUFFIXES)
-
-
-def is_options_name(name: str) -> bool:
-    """Tell whether a name is that of an options file: ``a.mp4.options.json`` or ``a.options.json``, in any case."""
-    return name.lower().endswith(OPTIONS_SUFFIX) and len(name) > len(OPTIONS_SUFFIX)
-
-
-def is_ours(name: str) -> bool:
-    """Tell whether a file of this name is for Dropframe; any other belongs to whoever put it there."""
-    return is_video_name(name) or is_options_name(name)
 
 
 @dataclass
@@ -197,7 +153,7 @@ class TrackedFile:
             self.due = now + settings.rescan_seconds
             self.why = self.ignored
             return Stability.IGNORE
-        if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name, ENDINGS)):
+        if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name)):
             return self._leave_alone(now, settings)
         if self.kept:
             self.due = now + settings.rescan_seconds

@@ -22,7 +22,7 @@ from daemon.ingest import inbox as inbox_module
 from daemon.ingest import root, scanner, stability, watcher
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.model import Dropped, Ignored
-from daemon.ingest.stability import is_ignored
+from daemon.ingest.names import is_ignored
 from daemon.settings import Settings
 from tests.clips import make_clip
 
