@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +25,12 @@ REVALIDATE = {"cache-control": "private, no-cache"}
 """Kept by the client, and asked about each time."""
 CHUNK_BYTES = 256 << 10
 GZIP_LEVEL = 1
+_UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f"/\\\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
+"""What a file's name must not have: it separates folders, ends the header, or makes the name read as another."""
+_NOT_PLAIN = re.compile("[^ -$&-~]")
+"""Beyond ASCII; and %, as some browsers decode what follows it."""
+_ATTRIBUTE = "!#$&+-.^_`|~"
+"""What RFC 8187 lets stand as it is."""
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -119,6 +126,20 @@ def matches(header: str | None, tag: str) -> bool:
     if not header:
         return False
     return header.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in header.split(",")]
+
+
+def content_disposition(source_name: str, ending: str = "") -> str:
+    """Return the header that gives what is shown or saved the name of a video (RFC 6266).
+
+    Args:
+        source_name: Of the video; its folders are left out.
+        ending: To be put after it.
+    """
+    name = _UNFIT.sub("_", source_name.rpartition("/")[2] or "video.mp4") + ending
+    plain = _NOT_PLAIN.sub("_", name)
+    header = f'inline; filename="{plain}"'
+    # What the plain form cannot say is said in UTF-8 as well (RFC 8187).
+    return header if plain == name else f"{header}; filename*=UTF-8''{quote(name, safe=_ATTRIBUTE)}"
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:

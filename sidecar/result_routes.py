@@ -21,7 +21,15 @@ from daemon.errors import StorageError
 from daemon.ipc.spool import video_name
 from daemon.jobs import JobStatus, output_key
 from sidecar.document import ByteRange, ResultDocument
-from sidecar.files import SplicedFileResponse, Validators, etag, not_modified, one_range, wants_gzip
+from sidecar.files import (
+    SplicedFileResponse,
+    Validators,
+    content_disposition,
+    etag,
+    not_modified,
+    one_range,
+    wants_gzip,
+)
 from sidecar.job_routes import job_id_of
 from sidecar.problems import Problem
 from sidecar.query import MOST_FRAME_INDEX, MOST_RESULTS, Query
@@ -78,6 +86,7 @@ class ResultEndpoints:
             os.close(descriptor)
             raise
         headers["content-type"] = "application/json"
+        headers["content-disposition"] = content_disposition(record["source_name"], ".json")
         return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
 
     async def video(self, request: Request) -> Response:
@@ -99,7 +108,7 @@ class ResultEndpoints:
             **validators.headers(),
             "accept-ranges": "bytes",
             "content-type": media_type(os.pread(descriptor, HEAD_BYTES, 0)),
-            "content-disposition": "inline",
+            "content-disposition": content_disposition(record["source_name"]),
         }
         code = 200
         if span is None:

@@ -1,5 +1,7 @@
 "use strict";
 
+// Addresses are relative: a proxy may show the page below a path.
+
 const POLL_MS = 1000;
 const PAGE_JOBS = 30;
 const FRAMES_AT_ONCE = 300;
@@ -58,7 +60,7 @@ function send(file, bar, note, line) {
     form.append("frame_stride", at("stride").value);
     form.append("file", file);
     const request = new XMLHttpRequest(); // fetch reports no progress of what it sends
-    request.open("POST", "/v1/video/submit");
+    request.open("POST", "v1/video/submit");
     request.upload.onprogress = (event) => {
       bar.value = event.loaded / event.total;
       note.textContent = `${bytes(event.loaded)} of ${bytes(event.total)}`;
@@ -115,7 +117,7 @@ async function refresh() {
   if (at("status").value) query.set("status", at("status").value);
   if (at("name").value) query.set("name", at("name").value);
   try {
-    const page = await ask("/v1/jobs?" + query);
+    const page = await ask("v1/jobs?" + query);
     at("jobs").replaceChildren(...page.jobs.map(jobLine));
     const filtered = at("status").value || at("name").value;
     if (!page.jobs.length) at("jobs").append(make("p", { class: "soft" }, filtered ? "No job matches." : "No videos yet."));
@@ -132,7 +134,7 @@ async function refresh() {
 }
 
 async function checkHealth() {
-  const body = await fetch("/readyz").then((response) => response.json()).catch(() => null);
+  const body = await fetch("readyz").then((response) => response.json()).catch(() => null);
   const before = at("health").textContent;
   const wrong = body && body.parts ? Object.values(body.parts).filter((part) => !part.ok).map((part) => part.detail) : ["Dropframe does not answer."];
   at("health").textContent = wrong.length ? "not ready" : "ready";
@@ -144,7 +146,7 @@ async function checkHealth() {
 
 // Asked for anew when a daemon comes or goes, as it knows which weights there are.
 async function listPipelines() {
-  const body = await ask("/v1/pipelines").catch(() => null);
+  const body = await ask("v1/pipelines").catch(() => null);
   if (!body) return;
   const chosenBefore = at("pipeline").value;
   at("pipeline").replaceChildren(...body.pipelines.map((one) => {
@@ -184,7 +186,7 @@ async function follow(id, going) {
   while (going()) {
     let pause = 2 * POLL_MS;
     try {
-      const response = await fetch(`/v1/video/status/${id}?wait=20`, { headers: tag ? { "If-None-Match": tag } : {} });
+      const response = await fetch(`v1/video/status/${id}?wait=20`, { headers: tag ? { "If-None-Match": tag } : {} });
       if (!going()) return;
       if (response.ok) {
         const job = await response.json();
@@ -207,7 +209,7 @@ async function follow(id, going) {
 
 async function want(job, what) {
   try {
-    await ask(`/v1/jobs/${job.job_id}/${what}`, { method: "POST" });
+    await ask(`v1/jobs/${job.job_id}/${what}`, { method: "POST" });
   } catch (error) {
     at("detail").append(make("p", { class: "notice" }, String(error.message)));
   }
@@ -223,7 +225,7 @@ function show(job, going) {
   const buttons = make("div", { class: "row" });
   if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
   if (job.status === "failed") buttons.append(make("button", { onclick: () => want(job, "retry") }, "Retry"));
-  if (job.status === "completed") buttons.append(make("a", { class: "button", href: `/v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
+  if (job.status === "completed") buttons.append(make("a", { class: "button", href: `v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
   const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const classes = job.summary ? Object.entries(job.summary.classes || {}).sort((a, b) => b[1] - a[1]) : [];
   at("detail").dataset.status = job.status;
@@ -242,7 +244,7 @@ function show(job, going) {
 // The video with what was found over it.
 
 async function showResult(job, going) {
-  const video = make("video", { src: `/v1/jobs/${job.job_id}/video`, controls: "", muted: "", playsinline: "", preload: "auto" });
+  const video = make("video", { src: `v1/jobs/${job.job_id}/video`, controls: "", muted: "", playsinline: "", preload: "auto" });
   video.muted = true;
   const canvas = make("canvas");
   const texts = make("tbody");
@@ -308,7 +310,7 @@ class Frames {
   constructor(id) { this.id = id; this.blocks = new Map(); this.perSecond = 25; }
   load(from) {
     if (!this.blocks.has(from)) {
-      const block = ask(`/v1/video/results/${this.id}?from_frame=${from}&limit=${FRAMES_AT_ONCE}`).then((part) => {
+      const block = ask(`v1/video/results/${this.id}?from_frame=${from}&limit=${FRAMES_AT_ONCE}`).then((part) => {
         this.perSecond = (part.video && part.video.fps) || this.perSecond;
         this.size = part.video || {};
         block.frames = part.results;
@@ -372,7 +374,7 @@ function draw(canvas, video, result, size) {
 
 // Beginning.
 
-at("curl").textContent = `curl -F file=@video.mp4 ${location.origin}/v1/video/submit`;
+at("curl").textContent = `curl -F file=@video.mp4 ${new URL("v1/video/submit", location).href}`;
 
 async function main() {
   for (;;) {

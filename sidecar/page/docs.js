@@ -1,5 +1,7 @@
 "use strict";
 
+const BASE = new URL(".", location).href.replace(/\/$/, ""); // below a path, where a proxy shows the sidecar there
+
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -8,7 +10,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function curl(method, path, call) {
-  const url = location.origin + path.replace("{filename}", "video.mp4").replace("{job_id}", "JOB_ID");
+  const url = BASE + path.replace("{filename}", "video.mp4").replace("{job_id}", "JOB_ID");
   if (path.endsWith("/submit")) return `curl -F file=@video.mp4 ${url}`;
   if (method === "PUT") return `curl -T video.mp4 ${url}`;
   return method === "GET" ? `curl ${url}` : `curl -X ${method} ${url}`;
@@ -57,4 +59,4 @@ function show(description) {
   }
 }
 
-fetch("/openapi.json").then((response) => response.json()).then(show);
+fetch("openapi.json").then((response) => response.json()).then(show);
