@@ -202,9 +202,30 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Other web sites whose pages may call the sidecar, such as https://example.org.",
     )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Reverse proxies (addresses, networks) whose X-Forwarded-For and X-Forwarded-Prefix are believed.",
+    )
+    base_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",
+        description="Path below which a reverse proxy shows the sidecar, such as /dropframe.",
+        json_schema_extra={"allowed": "a path such as /dropframe without a slash at its end, or empty"},
+    )
     max_requests: Requests = Field(256, description="Requests served at a time; more are refused with 503.")
+    max_requests_per_client: Annotated[int, _unit("requests")] = Field(
+        0,
+        description="The same for one client (an address, and a token), more are 429; 0 means all but an eighth.",
+    )
+    max_waits_per_client: Requests = Field(
+        64,
+        description="Status calls of one client that may wait for a change at a time; they do not count as requests.",
+    )
     max_connections: Connections = Field(1000, description="Open connections; above this, idle ones are closed first.")
     max_uploads: Uploads = Field(16, description="Uploads received at a time; more are refused with 503.")
+    max_uploads_per_client: Annotated[int, _unit("uploads")] = Field(
+        0, description="The same for one client, more are 429; 0 means all but an eighth."
+    )
     max_queue: Jobs = Field(10_000, description="Jobs that may wait; above this, uploads are refused with 503.")
     header_seconds: Seconds = Field(
         10.0, gt=0, description="Longest time a client may take to send the head of a request."

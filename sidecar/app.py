@@ -20,11 +20,13 @@ from daemon.pipeline.pipelines import PIPELINES, Pipeline, all_pipelines
 from daemon.settings import Settings
 from sidecar.auth import Guard
 from sidecar.job_routes import JobEndpoints
+from sidecar.limits import ClientLimits
 from sidecar.metrics import Metrics
 from sidecar.middleware import CrossOrigin, GuardMiddleware, RequestMiddleware
 from sidecar.openapi import describe
 from sidecar.pages import PageFiles
 from sidecar.problems import Problem, on_http_exception, on_problem
+from sidecar.proxies import ProxyMiddleware, TrustedProxies
 from sidecar.rejected_routes import RejectedEndpoints
 from sidecar.result_routes import ResultEndpoints
 from sidecar.service_routes import ServiceEndpoints
@@ -41,11 +43,12 @@ def make_app(settings: Settings) -> Starlette:
         settings: Of the home.
 
     Raises:
-        SettingsError: the address needs a token, or a token is malformed.
+        SettingsError: the address needs a token, or a token or a trusted proxy is malformed.
     """
-    guard, metrics, state, pipelines = Guard(settings), Metrics(), State(settings), _pipelines()
-    submissions = Submissions(settings, state, metrics, pipelines)
-    jobs, results, page = JobEndpoints(state), ResultEndpoints(state), PageFiles()
+    guard, proxies, limits = Guard(settings), TrustedProxies(settings.trusted_proxies), ClientLimits(settings)
+    metrics, state, pipelines = Metrics(limits), State(settings), _pipelines()
+    submissions = Submissions(settings, state, metrics, pipelines, limits.uploads)
+    jobs, results, page = JobEndpoints(state, limits), ResultEndpoints(state), PageFiles()
     service = ServiceEndpoints(state, metrics, pipelines, describe(pipelines, settings))
 
     app = Starlette(
@@ -68,9 +71,10 @@ def make_app(settings: Settings) -> Starlette:
             Route("/page/{name}", page, methods=["GET"]),
         ],
         middleware=[
+            Middleware(ProxyMiddleware, trusted=proxies, base_path=settings.base_path),
             Middleware(RequestMiddleware, metrics=metrics),
             *([Middleware(CrossOrigin, origins=guard.origins)] if guard.origins else []),
-            Middleware(GuardMiddleware, guard=guard, metrics=metrics, max_requests=settings.max_requests),
+            Middleware(GuardMiddleware, guard=guard, slots=limits.requests),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=_lifespan(state, submissions),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import is_job_id
 from sidecar.problems import bad_field
 
+_FLOCK = struct.Struct("hhqqi")
+"""The system's struct flock."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -19,7 +25,7 @@ class IdempotencyKeys:
     """Files named by the SHA-256 of a key, each holding a job's id.
 
     A file is made before the job's ticket, so a key whose job does not exist belongs to an upload that was
-    never answered, and may be given to another.
+    never answered, and may be given to another once no process has it locked.
 
     Args:
         folder: Made when first needed.
@@ -27,6 +33,7 @@ class IdempotencyKeys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._locks = folder.parent / "locks" / folder.name
 
     def path(self, owner: str, key: str) -> Path:
         """Return the file of a key.
@@ -41,6 +48,29 @@ class IdempotencyKeys:
         if not _KEY.fullmatch(key):
             raise bad_field("Idempotency-Key", "It must have 1 to 255 visible ASCII characters.")
         return self._folder / hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
+
+    @contextmanager
+    def lock(self, path: Path) -> Iterator[bool]:
+        """Keep a key for one upload, whichever process it comes to; yield whether nobody else has it.
+
+        The system lets go of it when the process ends, however that comes.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self._locks.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._locks, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # One file for all: a key is one byte of it, at an offset of 60 bits of the key's name.
+            byte = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, int(path.name[:15], 16), 1, 0)
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, byte)
+                free = True
+            except (BlockingIOError, PermissionError):
+                free = False
+            yield free
+        finally:
+            os.close(descriptor)
 
     def find(self, path: Path) -> str | None:
         """Return the job id that a key got, or None."""

@@ -7,7 +7,7 @@ import base64
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -15,10 +15,12 @@ from starlette.responses import JSONResponse, Response
 
 from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
-from daemon.jobs import ErrorKind, JobSource, JobStatus, is_job_id, why_no_retry
+from daemon.jobs import ErrorKind, JobStatus, is_job_id, why_no_retry
 from sidecar.client import ClientGone, until_gone
 from sidecar.files import NO_STORE, REVALIDATE, matches, not_modified
+from sidecar.job_filter import JobFilter
 from sidecar.job_view import Place
+from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, unknown_job
 from sidecar.query import MOST_JOBS, Query
 from sidecar.state import State
@@ -50,10 +52,13 @@ class JobEndpoints:
 
     Args:
         state: What is known of jobs.
+        limits: Count the status calls that wait.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, limits: ClientLimits) -> None:
         self._state = state
+        self._limits = limits
+        self._scanning = asyncio.Lock()
 
     async def status(self, request: Request) -> Response:
         """Send a job; with ``wait``, once it has changed."""
@@ -71,22 +76,26 @@ class JobEndpoints:
 
     async def _wait(self, request: Request, job_id: str, tag: str, seconds: float) -> tuple[bytes, str]:
         """Return the job once it differs from what the client knows, or has ended, or the time is over."""
-        deadline = time.monotonic() + seconds
         known = request.headers.get("if-none-match")
         first = tag if known is None or matches(known, tag) else None
+        if tag == first and not self._ended(job_id):
+            with self._limits.waits.hold(request.scope), self._limits.requests.lend(request.scope):
+                await self._wait_for_change(request, job_id, tag, seconds)
+        return self._state.public_json(job_id)
+
+    async def _wait_for_change(self, request: Request, job_id: str, first: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         gone = asyncio.ensure_future(until_gone(request.receive))
         try:
-            while tag == first and not self._state.stopping and not self._ended(job_id):
+            while self._state.public_json(job_id)[1] == first and not self._state.stopping and not self._ended(job_id):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 if gone.done():
                     raise ClientGone
                 await self._state.wait_for_change(min(left, 1.0))
-                tag = self._state.public_json(job_id)[1]
         finally:
             gone.cancel()
-        return self._state.public_json(job_id)
 
     def _ended(self, job_id: str) -> bool:
         return self._state.record(job_id)["status"] in ENDED
@@ -96,10 +105,10 @@ class JobEndpoints:
         query = Query(request)
         limit = query.whole("limit", 1, MOST_JOBS, 50)
         status = query.choice("status", JobStatus)
-        keep = _filter(query)
+        wanted = JobFilter.of(query)
         place = _place(query)
         query.check()
-        found = await self._find(limit + 1, status, keep, place)
+        found = await self._find(limit + 1, status, wanted, place)
         page = found[:limit]
         following = _cursor(page[-1]) if len(found) > limit else None
         counts = {str(name): count for name, count in self._state.jobs.counts().items()}
@@ -107,24 +116,24 @@ class JobEndpoints:
         body = {"jobs": public, "next_cursor": following, "counts": counts, "waiting": self._state.waiting_files()}
         return JSONResponse(body, headers=NO_STORE)
 
-    async def _find(
-        self, count: int, status: JobStatus | None, keep: Callable[[Record], bool] | None, place: Place | None
-    ) -> list[Record]:
+    async def _find(self, count: int, status: JobStatus | None, wanted: JobFilter, place: Place | None) -> list[Record]:
         """Return at least that many jobs that fit and come after a place, as far as there are that many."""
+        jobs = self._state.jobs
         found: list[Record] = []
         if status in (None, JobStatus.PENDING):
-            found += filter(keep, self._state.jobs.waiting_before(place))
+            found += wanted.select(jobs.waiting_before(place))
         below = float("inf")
         if place:
-            below = self._state.jobs.order.sequences.get(place.job_id) or place.sequence or below
-        while len(found) < count:
-            batch = self._state.jobs.jobs_before(below, status, count if keep is None else SCAN_JOBS)
-            if not batch:
-                break
-            found += filter(keep, batch)
-            below = batch[-1]["sequence"]
-            if keep is not None:
-                await asyncio.sleep(0)  # a filter may look at every job; others must not wait for that
+            below = jobs.order.sequences.get(place.job_id) or place.sequence or below
+        if wanted.shows_all:
+            return found + jobs.jobs_before(below, status, count)
+        # A filter may look at every job. Others get their turn after each step, and one list is made at a time, so that
+        # a turn is short however many are asked for.
+        async with self._scanning:
+            while len(found) < count and (batch := jobs.jobs_before(below, status, SCAN_JOBS)):
+                found += wanted.select(batch)
+                below = batch[-1]["sequence"]
+                await asyncio.sleep(0)
         return found
 
     async def cancel(self, request: Request) -> Response:
@@ -169,25 +178,6 @@ class JobEndpoints:
 def _wrong_state(record: Record, why: str) -> Problem:
     status = str(record["status"])
     return Problem(409, f"The job is {status}; {why}.", "wrong-state", job_id=record["job_id"], job_status=status)
-
-
-def _filter(query: Query) -> Callable[[Record], bool] | None:
-    """Return what decides which jobs a list shows, or None if it shows all."""
-    tests: list[Callable[[Record], bool]] = []
-    source = query.choice("source", JobSource)
-    if source is not None:
-        tests.append(lambda record: bool(record["source"] == source))
-    pipeline_id = query.text("pipeline_id")
-    if pipeline_id is not None:
-        tests.append(lambda record: bool(record["pipeline_id"] == pipeline_id))
-    if name := (query.text("name") or "").casefold():
-        tests.append(lambda record: name in record["source_name"].casefold())
-    after, before = query.moment("created_after"), query.moment("created_before")
-    if after is not None:
-        tests.append(lambda record: bool(record["created_at"] > after))
-    if before is not None:
-        tests.append(lambda record: bool(record["created_at"] < before))
-    return (lambda record: all(test(record) for test in tests)) if tests else None
 
 
 def _cursor(record: Record) -> str:

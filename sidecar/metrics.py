@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from sidecar.limits import ClientLimits
 from sidecar.state import State
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -23,9 +24,14 @@ Samples = Mapping[Any, float]
 
 
 class Metrics:
-    """Counters since the sidecar's start."""
+    """Counters since the sidecar's start.
 
-    def __init__(self) -> None:
+    Args:
+        limits: Count what is open.
+    """
+
+    def __init__(self, limits: ClientLimits) -> None:
+        self._limits = limits
         self.requests: Counter[tuple[str, int]] = Counter()
         """Answers by method and status."""
         self.buckets: Counter[float] = Counter()
@@ -34,7 +40,6 @@ class Metrics:
         self.uploads: Counter[str] = Counter()
         """Ended uploads by outcome."""
         self.upload_bytes = 0
-        self.uploads_active = 0
 
     def count(self, method: str, status: int, seconds: float) -> None:
         """Count an answer.
@@ -68,7 +73,8 @@ class Metrics:
         yield _gauge("http_requests_active", "Requests being served.", {(): self.in_flight})
         uploads = {(outcome,): self.uploads[outcome] for outcome in OUTCOMES}
         yield _counter("uploads_total", "Ended uploads by outcome.", uploads, ["outcome"])
-        yield _gauge("uploads_active", "Uploads being received.", {(): self.uploads_active})
+        yield _gauge("uploads_active", "Uploads being received.", {(): self._limits.uploads.total})
+        yield _gauge("http_waits_active", "Status calls that wait for a change.", {(): self._limits.waits.total})
         yield _counter("upload_bytes_total", "Bytes of video received.", {(): self.upload_bytes})
         yield self._request_seconds()
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.auth import Guard, foreign_origin
 from sidecar.client import ClientGone, ClientStalled
+from sidecar.limits import Slots
 from sidecar.logs import request_id
 from sidecar.metrics import Metrics
 from sidecar.problems import Problem, busy, internal_error
@@ -35,7 +36,15 @@ _FIXED = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range")
-EXPOSED_HEADERS = ("ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed")
+EXPOSED_HEADERS = (
+    "Content-Disposition",
+    "ETag",
+    "Last-Modified",
+    "Location",
+    "Retry-After",
+    "X-Request-Id",
+    "Idempotency-Replayed",
+)
 
 
 class RequestMiddleware:
@@ -151,15 +160,13 @@ class GuardMiddleware:
     Args:
         app: What is behind it.
         guard: Says who may pass.
-        metrics: Knows how many requests are being served.
-        max_requests: Served at a time.
+        slots: Counts the requests being served.
     """
 
-    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics, max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, slots: Slots) -> None:
         self._app = app
         self._guard = guard
-        self._metrics = metrics
-        self._max_requests = max_requests
+        self._slots = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -167,8 +174,12 @@ class GuardMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            self._check(scope)
-            await self._app(scope, receive, send)
+            scope["token_name"] = self._guard.check(scope["method"], dict(scope["headers"]))
+            if scope["path"] in HEALTH_PATHS:
+                await self._app(scope, receive, send)
+                return
+            with self._slots.hold(scope):
+                await self._app(scope, receive, send)
         except Problem as problem:
             await problem.response()(scope, receive, send)
         except (ClientGone, ClientStalled):
@@ -183,8 +194,3 @@ class GuardMiddleware:
             if scope["answered"]:
                 raise  # too late for another answer: the server closes the connection
             await internal_error().response()(scope, receive, send)
-
-    def _check(self, scope: Scope) -> None:
-        scope["token_name"] = self._guard.check(scope["method"], dict(scope["headers"]))
-        if self._metrics.in_flight > self._max_requests and scope["path"] not in HEALTH_PATHS:
-            raise busy("Too many requests are being served; try again in a moment.", "requests", 2)

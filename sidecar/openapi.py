@@ -47,12 +47,13 @@ STATUSES = {
     416: "No such range.",
     421: "Unknown host name.",
     422: "A field is wrong or unknown; errors names each.",
+    429: "The client has its share open; Retry-After says when to try again.",
     500: "A defect; the log has the reason.",
     503: "Too busy, stopping, or not ready; Retry-After says when to try again.",
     507: "The disk is too full.",
 }
 """What the problems mean that the calls may answer with."""
-ALWAYS = (401, 403, 421, 500, 503)
+ALWAYS = (401, 403, 421, 429, 500, 503)
 TAGS = {
     "jobs": "Submit videos, follow their jobs, read the results.",
     "health": "For monitors.",
@@ -91,6 +92,7 @@ KEY = _parameter(
 )
 UNCHANGED = {"description": "Nothing has changed."}
 VALIDATED = {"ETag": "For If-None-Match."}
+FILE_NAME = "The video's name, for those who save the answer."
 
 
 def _answer(model: type[BaseModel], description: str, headers: Mapping[str, str] | None = None) -> Schema:
@@ -172,7 +174,7 @@ def _read_calls(max_wait_seconds: float) -> Calls:
     wait = {"type": "number", "minimum": 0, "maximum": max_wait_seconds}
     frames = {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS}
     job = {200: _answer(PublicJob, "The job, whatever its state.", VALIDATED), 304: UNCHANGED}
-    validated = {**VALIDATED, "Last-Modified": "For If-Modified-Since."}
+    validated = {**VALIDATED, "Last-Modified": "For If-Modified-Since.", "Content-Disposition": FILE_NAME}
     result = {200: _answer(PublicResult, "The document.", validated), 304: UNCHANGED}
     waiting = _query("wait", wait, "Answer when the job changes, after this many seconds at the latest.")
     status = ((404, 422), [JOB_ID, waiting, IF_NONE_MATCH])
@@ -236,7 +238,7 @@ def _job_calls() -> Calls:
         202: _answer(RequestedJob, "Requested; the status shows when it is done.", {"Location": "Its status."})
     }
     video = dict.fromkeys(MEDIA_TYPES, BINARY)
-    headers = {**VALIDATED, "Last-Modified": "For If-Modified-Since."}
+    headers = {**VALIDATED, "Last-Modified": "For If-Modified-Since.", "Content-Disposition": FILE_NAME}
     change = ((404, 409, 507), [JOB_ID])
     return {
         "/v1/jobs/{job_id}/cancel": {"post": _call("cancel_job", "Cancel a job", requested, *change)},

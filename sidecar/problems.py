@@ -33,6 +33,7 @@ KINDS = {
     "range-not-satisfiable": (416, "The range is outside the file, or malformed."),
     "unknown-host": (421, "The Host header does not name this service."),
     "bad-field": (422, "A field, query parameter or header is wrong or unknown; `errors` names each."),
+    "client-limit": (429, "The client has its share of requests, waiting calls or uploads open."),
     "internal-server-error": (500, "A defect of Dropframe; its log has the reason under the request id."),
     "damaged-result": (500, "The stored result cannot be read."),
     "not-ready": (503, "Of `/readyz`: a part is not well; `parts` says which."),
@@ -43,7 +44,7 @@ KINDS = {
     "storage": (503, "The disk refuses the upload for another reason than being full."),
     "store": (503, "The job store cannot be read at the moment."),
     "stopping": (503, "Dropframe is stopping."),
-    "disk-full": (507, "The disk has no room for the video."),
+    "disk-full": (507, "The disk has no room for the video beside what other uploads have announced."),
 }
 """The last part of every ``type``: its status and what it means. They never change: programs look at them."""
 USUAL_KINDS = {

@@ -75,4 +75,5 @@ class ServiceEndpoints:
 
     async def openapi(self, request: Request) -> Response:
         """Describe the calls for programs."""
-        return JSONResponse(self._openapi, headers=REVALIDATE)
+        here = {**self._openapi["servers"][0], "url": request.scope["prefix"] or "/"}
+        return JSONResponse({**self._openapi, "servers": [here]}, headers=REVALIDATE)

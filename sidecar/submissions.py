@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -24,12 +25,14 @@ from daemon.settings import Settings
 from sidecar.client import ClientGone
 from sidecar.files import NO_STORE
 from sidecar.idempotency import IdempotencyKeys
+from sidecar.limits import Slots
 from sidecar.metrics import Metrics
 from sidecar.problems import Problem, bad_field, busy
+from sidecar.reservations import Reservation, Reservations
 from sidecar.state import State
 from sidecar.submit_options import SubmitOptions, read_submit_options, source_name
 from sidecar.upload_body import FORM_BYTES, UploadBody, too_large
-from sidecar.upload_file import UploadFile, disk_full, storage_problem
+from sidecar.upload_file import UploadFile, storage_problem
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +55,19 @@ class Submissions:
         state: Knows the queue and the jobs of keys.
         metrics: Counts.
         pipelines: Those there are.
+        slots: Counts the uploads under way.
     """
 
-    def __init__(self, settings: Settings, state: State, metrics: Metrics, pipelines: Mapping[str, Pipeline]) -> None:
+    def __init__(
+        self, settings: Settings, state: State, metrics: Metrics, pipelines: Mapping[str, Pipeline], slots: Slots
+    ) -> None:
         self._settings = settings
         self._state = state
         self._metrics = metrics
         self._pipelines = pipelines
+        self._slots = slots
+        self._reservations = Reservations(lambda: state.disk)
         self._keys = IdempotencyKeys(state.spool_dir / "keys")
-        self._busy_keys: set[Path] = set()
         # Threads of their own: a slow disk must not hold up those that read results.
         self._executor = ThreadPoolExecutor(settings.max_uploads, "upload")
 
@@ -104,22 +111,26 @@ class Submissions:
         if key is None:
             return await self._receive_new(request, body, None, None)
         path = self._keys.path(request.scope.get("token_name", ""), key)
-        if path in self._busy_keys:
-            raise key_in_use()
-        self._busy_keys.add(path)
         try:
-            holder = await asyncio.to_thread(self._keys.find, path)
-            record = None if holder is None else self._known(holder)
-            if record is None:
-                return await self._receive_new(request, body, path, holder)
-        finally:
-            self._busy_keys.discard(path)
-        return await self._repeat(body, record)
+            with self._keys.lock(path) as free:
+                if not free:
+                    raise key_in_use()
+                holder = self._keys.find(path)
+                record = None if holder is None else self._known(holder)
+                if record is None:
+                    return await self._receive_new(request, body, path, holder)
+        except OSError as error:
+            raise storage_problem(error) from error
+        return await self._repeat(request, body, record)
 
     def _read_options(self, values: Mapping[str, str]) -> SubmitOptions:
         return read_submit_options(values, self._pipelines, self._settings.default_pipeline)
 
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
+        """Return the record of the job that has a key, or None if there is no such job, at this very moment."""
+        with contextlib.suppress(Problem):
+            return self._state.record(job_id)
+        self._state.step(time.monotonic(), force=True)  # another process may have answered just now
         try:
             return self._state.record(job_id)
         except Problem as problem:
@@ -127,42 +138,65 @@ class Submissions:
                 raise
             return None
 
-    async def _repeat(self, body: UploadBody, record: Mapping[str, Any]) -> Response:
-        """Answer as the first time, once the body has come: it must have the same size and the same options."""
-        async for _ in body.pieces():
-            pass
-        asked = self._read_options(body.values)
-        if body.size != record["size_bytes"] or not asked.asked_for(record):
-            raise bad_field("Idempotency-Key", "It was used for another video or other options; use a new one.")
-        return self._created(record, asked, REPLAYED)
+    async def _repeat(self, request: Request, body: UploadBody, record: Mapping[str, Any]) -> Response:
+        """Answer as the first time, once the body has come and proved to be the same; nothing of it is kept."""
+        digest, loop = hashlib.sha256(), asyncio.get_running_loop()
+        with self._slots.hold(request.scope):
+            async for pieces in body.pieces():
+                await loop.run_in_executor(self._executor, digest.update, b"".join(pieces))
+        return self._replayed(record, self._read_options(body.values), body.size, digest.hexdigest())
 
     async def _receive_new(self, request: Request, body: UploadBody, key: Path | None, holder: str | None) -> Response:
-        self._check_room(int(request.headers.get("content-length", 0)))
-        job_id = new_job_id()
-        part = UploadFile(spool.part_path(self._state.spool_dir, job_id), self._executor, self._state.disk)
-        self._metrics.uploads_active += 1
+        announced = int(request.headers.get("content-length", 0))
+        self._check_room(announced)
+        try:
+            with self._slots.hold(request.scope), self._reservations.reserve(announced) as room:
+                ticket, asked, owner = await self._store(body, room, key, holder)
+        except OSError as error:
+            log.error("an upload cannot be stored: %s", error.strerror)
+            raise storage_problem(error) from error
+        if owner != ticket.job_id:
+            record = self._known(owner)
+            if record is None:  # its commit has just failed, or is not over
+                raise key_in_use()
+            return self._replayed(record, asked, ticket.size_bytes, ticket.sha256)
+        self._state.jobs.waiting.add(ticket)
+        self._state.wake()
+        told = {"job_id": ticket.job_id, "name": ticket.source_name, "bytes": ticket.size_bytes}
+        log.info("submitted", extra={"fields": told})
+        return self._created(self._state.jobs.waiting.records[ticket.job_id], asked)
+
+    async def _store(
+        self, body: UploadBody, room: Reservation, key: Path | None, holder: str | None
+    ) -> tuple[Ticket, SubmitOptions, str]:
+        """Put a video and its ticket into the spool; return that, what it asks for, and the job that has the key.
+
+        Where that is another job than the ticket's, nothing of this one is left.
+        """
+        job_id, loop = new_job_id(), asyncio.get_running_loop()
+        part_path = spool.part_path(self._state.spool_dir, job_id)
+        part = UploadFile(part_path, self._executor, room, hashed=key is not None)
         try:
             await part.open()
             await body.store(part, self._metrics.count_upload_bytes)
             asked = self._read_options(body.values)
-            ticket = _ticket(job_id, source_name(body.name), asked, part.size)
+            ticket = _ticket(job_id, source_name(body.name), asked, part)
             commit = partial(self._commit, ticket, key, holder)
-            other = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, commit))
-        except OSError as error:
-            log.error("an upload cannot be stored: %s", error.strerror)
-            raise storage_problem(error) from error
+            return ticket, asked, await asyncio.shield(loop.run_in_executor(self._executor, commit))
         finally:
-            self._metrics.uploads_active -= 1
             part.discard()  # after a commit the name is another, and this only lets go of the file
-        if other != job_id:
-            record = self._known(other)
-            if record is None:  # its commit has just failed, or is not over
-                raise key_in_use()
-            return self._created(record, asked, REPLAYED)
-        self._state.jobs.waiting.add(ticket)
-        self._state.wake()
-        log.info("submitted", extra={"fields": {"job_id": job_id, "name": ticket.source_name, "bytes": part.size}})
-        return self._created(self._state.jobs.waiting.records[job_id], asked)
+
+    def _replayed(self, record: Mapping[str, Any], asked: SubmitOptions, size: int, sha256: str | None) -> Response:
+        """Answer with the job that has the key.
+
+        Raises:
+            Problem: 422, it was submitted with another video or other options.
+        """
+        # Until it has run, a job that was submitted to an older Dropframe has no hash.
+        same_video = (size, sha256) == (record["size_bytes"], record["sha256"] or sha256)
+        if not same_video or not asked.asked_for(record):
+            raise bad_field("Idempotency-Key", "It was used for another video or other options; use a new one.")
+        return self._created(record, asked, REPLAYED)
 
     def _commit(self, ticket: Ticket, key: Path | None, holder: str | None) -> str:
         if key is not None and (other := self._keys.keep(key, ticket.job_id, holder)) != ticket.job_id:
@@ -181,16 +215,8 @@ class Submissions:
             raise too_large(settings)
         if self._state.stopping:
             raise busy("Dropframe is stopping; submit again in a moment.", "stopping", 10)
-        if self._metrics.uploads_active >= settings.max_uploads:
-            raise busy(f"{settings.max_uploads} uploads are under way; submit when one has ended.", "uploads", 10)
         if self._state.jobs.queue_length() >= settings.max_queue:
             raise busy(f"{settings.max_queue} jobs are waiting; submit when some have ended.", "queue-full", 60)
-        try:
-            room = self._state.disk.room()
-        except OSError as error:
-            raise storage_problem(error) from error
-        if room < announced:
-            raise disk_full()
 
     def _created(
         self, record: Mapping[str, Any], asked: SubmitOptions, headers: Mapping[str, str] | None = None
@@ -200,7 +226,7 @@ class Submissions:
         return JSONResponse(public, 201, {"location": location, **NO_STORE, **(headers or {})})
 
 
-def _ticket(job_id: str, name: str, asked: SubmitOptions, size_bytes: int) -> Ticket:
+def _ticket(job_id: str, name: str, asked: SubmitOptions, part: UploadFile) -> Ticket:
     return Ticket(
         TicketKind.SUBMIT,
         job_id,
@@ -209,5 +235,6 @@ def _ticket(job_id: str, name: str, asked: SubmitOptions, size_bytes: int) -> Ti
         name,
         asked.pipeline_id,
         asdict(asked.options),
-        size_bytes,
+        part.size,
+        part.sha256,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -11,21 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.fs.moves import begin_writing
-from daemon.fs.space import FULL, DiskGuard
+from daemon.fs.space import FULL
 from daemon.ipc.spool import FILE_MODE
 from sidecar.problems import Problem, busy
+from sidecar.reservations import Reservation, disk_full
 
 BLOCK_BYTES = 2 << 20
 """Handed to the disk at a time; two blocks are in memory at most."""
 START_BYTES = 16 << 20
 """Writing to the disk begins each time this much has arrived, so that little is left to wait for at the end."""
-CHECK_BYTES = 64 << 20
-"""Written between two looks at the free space."""
-
-
-def disk_full() -> Problem:
-    """Return a 507."""
-    return Problem(507, "The disk is too full for this video; make room, or submit it later.", "disk-full")
 
 
 def storage_problem(error: OSError) -> Problem:
@@ -41,20 +36,26 @@ class UploadFile:
     Args:
         path: Where; must not exist.
         executor: Whose threads write.
-        disk: Watches the disk that the file is on.
+        room: What it may write.
+        hashed: Tell its SHA-256 at the end.
     """
 
-    def __init__(self, path: Path, executor: Executor, disk: DiskGuard) -> None:
+    def __init__(self, path: Path, executor: Executor, room: Reservation, hashed: bool = False) -> None:
         self.path = path
         self.size = 0
         self._executor = executor
-        self._disk = disk
+        self._room = room
+        self._digest = hashlib.sha256() if hashed else None
         self._pieces: list[memoryview] = []
         self._collected = 0
         self._writing: asyncio.Future[None] | None = None
         self._descriptor = -1
-        self._check_at = CHECK_BYTES
         self._started = 0  # bytes that the disk was told to write
+
+    @property
+    def sha256(self) -> str | None:
+        """Of all bytes once everything was written, in hexadecimal; None if nobody asked for it."""
+        return self._digest.hexdigest() if self._digest else None
 
     async def open(self) -> None:
         """Make the file.
@@ -136,9 +137,14 @@ class UploadFile:
         await self._written()
 
     def _write_all(self, pieces: list[memoryview]) -> None:
+        self._room.allow(sum(map(len, pieces)))
+        if self._digest:
+            for piece in pieces:
+                self._digest.update(piece)
         while pieces:
             written = os.writev(self._descriptor, pieces[:1000])
             self.size += written
+            self._room.wrote(written)
             while pieces and written >= len(pieces[0]):
                 written -= len(pieces.pop(0))
             if written:
@@ -146,7 +152,3 @@ class UploadFile:
         if self.size - self._started >= START_BYTES:
             begin_writing(self._descriptor, self._started, START_BYTES)
             self._started += START_BYTES
-        if self.size >= self._check_at:
-            self._check_at = self.size + CHECK_BYTES
-            if self._disk.room() < 0:
-                raise disk_full()

@@ -77,12 +77,32 @@ KINDS
 ## Submitting
 
 A 201 means that the video is on the disk and that the job survives anything from then on; before it, nothing of an
-upload is kept. A 503 carries `Retry-After`. The first bytes are checked before the rest is accepted; a video that is
-damaged further in makes the job `failed` with a reason. Fields may also be query parameters; the form wins.
+upload is kept. A 429 or 503 carries `Retry-After`. The first bytes are checked before the rest is accepted; a video
+that is damaged further in makes the job `failed` with a reason. Fields may also be query parameters; the form wins.
 
 With an `Idempotency-Key` of your own a submission can be sent again after a broken connection: the same key with the
-same video and options gets the same job, with `Idempotency-Replayed: true`. Keys are remembered for 7 days
-(`idempotency_days`), per token.
+same video (by its SHA-256) and options gets the same job, with `Idempotency-Replayed: true`. With another video or
+other options it is 422, and nothing is kept; while the first is still under way it is 409 with `Retry-After`. Keys are
+remembered for 7 days (`idempotency_days`), per token.
+
+What an upload has announced in its `Content-Length` and not sent yet is kept free for it. An upload that does not fit
+beside the others into what `min_free_bytes` leaves is 507 before any of it is taken; one without a length is ended with
+507 when it no longer fits.
+
+## Limits
+
+`max_requests` calls are served at a time, `max_uploads` of them uploads; more are 503. One client has a share of these,
+`max_requests_per_client` and `max_uploads_per_client`, which is never all. Status calls that wait do not count among
+them; a client may have `max_waits_per_client` of those. More are 429 with `Retry-After`. A client is an address (of
+IPv6, the first 64 bits) and, where tokens are in use, a token: both are counted. Behind a reverse proxy all clients
+have the proxy's address, unless `trusted_proxies` names it: then the last address in `X-Forwarded-For` that is not a
+trusted proxy's counts.
+
+## Below a path
+
+A reverse proxy may show the sidecar below a path, such as `https://example.org/dropframe/`. Set `base_path` to
+`/dropframe`, or have a proxy in `trusted_proxies` send `X-Forwarded-Prefix`; whether it takes the path off its requests
+makes no difference. The page, its links, `Location` and `servers` in `/openapi.json` then have it.
 
 ## Following a job
 
@@ -96,7 +116,8 @@ lacks, such as frames that the video lists and does not contain. Instead of poll
 ## Files
 
 Results and videos carry `ETag` and `Last-Modified` for `If-None-Match`, `If-Modified-Since` and `If-Range`. A request
-for several ranges of a video gets all of it.
+for several ranges of a video gets all of it. `Content-Disposition` gives them the video's name: `curl -OJ` saves
+`match.mp4` and `match.mp4.json`.
 
 ## The calls
 """

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import jsonschema
@@ -18,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from daemon.errors import SettingsError
 from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.public_job import PublicJob
@@ -26,6 +29,8 @@ from daemon.store.job_store import JobStore
 from daemon.tokens import Rights, new_token
 from sidecar import schemas
 from sidecar.app import make_app
+from sidecar.files import content_disposition
+from sidecar.pages import PAGE_DIR
 from tests.unit.sidecar.test_document import frame, write_document
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100)
@@ -795,10 +800,58 @@ def test_the_pages_load_nothing_from_elsewhere(tmp_path: Path) -> None:
             assert response.headers["content-type"].startswith("text/html")
             assert "default-src 'self'" in response.headers["content-security-policy"]
             for asset in re.findall(r'(?:src|href)="([^"#]+)"', response.text):
-                assert asset.startswith("/"), asset
-                assert (await client.get(asset)).status_code == 200
+                assert not re.match(r"/|[a-z]+:", asset), asset  # a proxy may show the page below a path
+                assert (await client.get(urljoin(path, asset))).status_code == 200
 
     call(tmp_path, work)
+
+
+def test_every_address_in_the_scripts_of_the_pages_is_relative() -> None:
+    for script in PAGE_DIR.glob("*.js"):
+        assert re.findall(r"""(?:fetch|ask|open|href:|src:)\W*["'`]/.*""", script.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source_name", "plain", "whole"),
+    [
+        ("match.mp4", "match.mp4", None),
+        ("2026/01/my match.mp4", "my match.mp4", None),
+        ("Ä 🎬.mp4", "_ _.mp4", "%C3%84%20%F0%9F%8E%AC.mp4"),
+        ('a"b\\c;d=e%41.mp4', "a_b_c;d=e_41.mp4", "a_b_c%3Bd%3De%2541.mp4"),
+        ("two\r\nlines\t\x7f\x85.mp4", "two__lines___.mp4", None),
+        ("fdp\u202e4pm.exe", "fdp_4pm.exe", None),
+        ("a\u2028b", "a_b", None),
+        ("", "video.mp4", None),
+        ("...", "...", None),
+    ],
+)
+def test_a_download_has_the_name_of_the_video(source_name: str, plain: str, whole: str | None) -> None:
+    for ending in ("", ".json"):
+        header = content_disposition(source_name, ending)
+        more = "" if whole is None else f"; filename*=UTF-8''{whole}{ending}"
+        assert header == f'inline; filename="{plain}{ending}"{more}'
+        header.encode("ascii")
+
+
+def test_the_video_and_the_result_come_with_the_name_of_the_video(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job = store.create([Job(new_job_id(), source_name="Müller/Ä.mp4", input_path="video_jobs/v.mp4")])[0]
+        store.move(job.job_id, JobStatus.RUNNING)
+        (tmp_path / "data" / "video_jobs").mkdir(exist_ok=True)
+        write_document(tmp_path / "data" / output_key(job.job_id), [frame(i) for i in range(3)])
+        store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
+        (tmp_path / "data" / "video_jobs" / "v.mp4").write_bytes(HEAD)
+
+        async def work(client: Client) -> None:
+            result = await client.get(f"/v1/video/results/{job.job_id}?from_frame=1")
+            assert (
+                result.headers["content-disposition"]
+                == """inline; filename="_.mp4.json"; filename*=UTF-8''%C3%84.mp4.json"""
+            )
+            video = await client.get(f"/v1/jobs/{job.job_id}/video", headers={"range": "bytes=0-9"})
+            assert video.headers["content-disposition"] == """inline; filename="_.mp4"; filename*=UTF-8''%C3%84.mp4"""
+
+        call(tmp_path, work)
 
 
 def test_a_page_file_is_sent_once_and_always_whole(tmp_path: Path) -> None:
@@ -820,21 +873,164 @@ def test_a_page_file_is_sent_once_and_always_whole(tmp_path: Path) -> None:
 
 
 def test_too_many_requests_are_told_to_come_again_but_health_answers(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+    app = make_app(Settings(home=tmp_path, max_requests=3))
+
+    async def slow(request: Request) -> Response:
+        await ended.wait()
+        return Response()
+
+    app.router.routes.append(Route("/slow", slow))
+
+    async def work(client: Client) -> None:
+        async with contextlib.AsyncExitStack() as clients:
+            others = [await clients.enter_async_context(client_from(app, f"192.0.2.{n}")) for n in range(3)]
+            slow_ones = [asyncio.create_task(other.get("/slow")) for other in others]
+            await asyncio.sleep(0.2)
+            refused = await client.get("/v1/jobs")
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"]
+            check_problem(refused)
+            assert (await client.get("/healthz")).status_code == 200
+            ended.set()
+            assert all(response.status_code == 200 for response in await asyncio.gather(*slow_ones))
+            assert (await client.get("/v1/jobs")).status_code == 200
+
+    call(tmp_path, work, app)
+
+
+def client_from(app: Starlette, address: str, **headers: str) -> Client:
+    """Return a client that calls from an address."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 1))
+    return Client(transport=transport, base_url="http://localhost:8000", headers=headers)
+
+
+def test_calls_that_wait_count_for_themselves_and_have_a_limit_for_each_client(tmp_path: Path) -> None:
+    app = make_app(Settings(home=tmp_path, max_requests=3, max_waits_per_client=5))
     with JobStore.open(tmp_path / "data") as store:
         job = store.create([Job(new_job_id())])[0]
 
         async def work(client: Client) -> None:
             path = f"/v1/video/status/{job.job_id}"
-            waits = [asyncio.create_task(client.get(path + "?wait=1")) for _ in range(3)]
-            await asyncio.sleep(0.2)
-            refused = await client.get(path)
-            assert refused.status_code == 503
-            assert refused.headers["retry-after"]
-            check_problem(refused)
-            assert (await client.get("/healthz")).status_code == 200
-            assert all(response.status_code == 200 for response in await asyncio.gather(*waits))
+            async with client_from(app, "192.0.2.1") as other:
+                waits = [asyncio.create_task(client.get(path + "?wait=1")) for _ in range(2)]
+                await asyncio.sleep(0.1)
+                waits += [asyncio.create_task(client.get(path + "?wait=1")) for _ in range(2)]
+                await asyncio.sleep(0.1)
+                waits += [asyncio.create_task(client.get(path + "?wait=1"))]
+                await asyncio.sleep(0.1)
+                refused = await client.get(path + "?wait=1")
+                assert (refused.status_code, check_problem(refused)["type"][22:]) == (429, "client-limit")
+                assert "max_waits_per_client" in check_problem(refused)["detail"]
+                assert int(refused.headers["retry-after"]) > 0
+                # One who does not wait, or is another, is answered.
+                assert (await client.get(path)).status_code == 200
+                waits += [asyncio.create_task(other.get(path + "?wait=0.2"))]
+                assert [response.status_code for response in await asyncio.gather(*waits)] == [200] * 6
+                assert (await client.get(path + "?wait=0.1")).status_code == 200
 
-        call(tmp_path, work, max_requests=3)
+        call(tmp_path, work, app)
+
+
+def test_a_token_has_a_share_wherever_it_is_used_from(tmp_path: Path) -> None:
+    secrets, tokens = zip(*(new_token(name, Rights.READ) for name in ("one", "two")), strict=True)
+    app = make_app(Settings(home=tmp_path, max_waits_per_client=1, tokens=[str(token) for token in tokens]))
+    with JobStore.open(tmp_path / "data") as store:
+        path = f"/v1/video/status/{store.create([Job(new_job_id())])[0].job_id}?wait=0.5"
+
+        async def work(client: Client) -> None:
+            asked = []
+            async with contextlib.AsyncExitStack() as clients:
+                for secret, address in ((0, "192.0.2.1"), (0, "192.0.2.2"), (1, "192.0.2.3"), (1, "192.0.2.1")):
+                    one = client_from(app, address, authorization=f"Bearer {secrets[secret]}")
+                    asked.append(asyncio.create_task((await clients.enter_async_context(one)).get(path)))
+                    await asyncio.sleep(0.05)
+                assert [response.status_code for response in await asyncio.gather(*asked)] == [200, 429, 200, 429]
+
+        call(tmp_path, work, app)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.9", "203.0.113.7", "192.0.2.9"),  # anybody can send that
+        ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1", "198.51.100.1, 203.0.113.7, 10.1.2.3", "203.0.113.7"),  # the first is what the client made up
+        ("::ffff:10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("fd00::1", "2001:db8::7", "2001:db8::7"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.7, unknown", "10.0.0.1"),
+        ("10.0.0.1", "10.2.0.1", "10.2.0.1"),
+    ],
+)
+def test_only_a_trusted_proxy_says_who_the_client_is(tmp_path: Path, peer: str, forwarded: str, client: str) -> None:
+    seen = []
+    app = make_app(Settings(home=tmp_path, trusted_proxies=["10.0.0.0/8", "fd00::1"]))
+
+    async def look(request: Request) -> Response:
+        seen.append(request.scope["client"][0])
+        return Response()
+
+    app.router.routes.append(Route("/look", look))
+
+    async def work(_: Client) -> None:
+        async with client_from(app, peer, **{"x-forwarded-for": forwarded}) as caller:
+            await caller.get("/look")
+
+    call(tmp_path, work, app)
+    assert seen == [client]
+
+
+def test_a_proxy_that_is_neither_address_nor_network_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'gateway' is not one"):
+        make_app(Settings(home=tmp_path, trusted_proxies=["10.0.0.1", "gateway"]))
+
+
+@pytest.mark.parametrize(
+    ("base_path", "forwarded", "sent", "prefix"),
+    [
+        ("/dropframe", "", "/dropframe", "/dropframe"),  # as a proxy that leaves the path
+        ("/dropframe", "", "", "/dropframe"),  # as one that takes it off
+        ("", "/a/b", "", "/a/b"),
+        ("", "/a/b/", "/a/b", "/a/b"),
+        ("/dropframe", "/other", "", "/other"),
+        ("", "//evil.example.org", "", ""),
+        ("", '/a"><b', "", ""),
+    ],
+)
+def test_everything_works_below_a_path(tmp_path: Path, base_path: str, forwarded: str, sent: str, prefix: str) -> None:
+    app = make_app(Settings(home=tmp_path, base_path=base_path, trusted_proxies=["10.0.0.1"]))
+
+    async def work(_: Client) -> None:
+        async with client_from(app, "10.0.0.1", **{"x-forwarded-prefix": forwarded}) as client:
+            submitted = await client.put(f"{sent}/v1/video/submit/a.mp4", content=HEAD)
+            location = f"/v1/video/status/{submitted.json()['job_id']}"
+            assert submitted.headers["location"] == prefix + location
+            assert (await client.get(sent + location)).status_code == 200
+            described = (await client.get(f"{sent}/openapi.json")).json()
+            assert [server["url"] for server in described["servers"]] == [prefix or "/"]
+            for path in ("/", "/docs", "/page/app.js", "/healthz", "/v1/jobs"):
+                assert (await client.get(sent + path)).status_code == 200, path
+
+    call(tmp_path, work, app)
+
+
+def test_who_is_not_trusted_chooses_no_path(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        sent = {"x-forwarded-prefix": "/elsewhere"}
+        submitted = await client.put("/v1/video/submit/a.mp4", content=HEAD, headers=sent)
+        assert submitted.headers["location"].startswith("/v1/")
+
+    call(tmp_path, work)
+
+
+def test_the_path_itself_leads_to_the_page(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        answer = await client.get("/dropframe")
+        assert (answer.status_code, answer.headers["location"]) == (308, "/dropframe/")
+
+    call(tmp_path, work, base_path="/dropframe")
 
 
 def test_files_that_wait_in_the_inbox_are_listed_with_the_reason(tmp_path: Path) -> None:
