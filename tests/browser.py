@@ -126,16 +126,17 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browsing(profile: Path, size: tuple[int, int] = (1280, 900)) -> Iterator[Browser]:
+def browsing(profile: Path, size: tuple[int, int] = (1280, 900), more: Sequence[str] = ()) -> Iterator[Browser]:
     """Run a browser.
 
     Args:
         profile: Folder for what it keeps.
         size: Of its window in pixels.
+        more: Flags.
     """
     to_browser, commands = os.pipe()[::-1]
     answers, from_browser = os.pipe()[::-1]
-    flags = [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "about:blank"]
+    flags = [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", *more, "about:blank"]
     chromium = str(programs.find("chromium"))
     command = [sys.executable, "-c", START, str(commands), str(answers), chromium, *FLAGS, *flags]
     with (profile.parent / "browser.log").open("wb") as log:

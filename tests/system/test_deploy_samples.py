@@ -30,7 +30,9 @@ from daemon.ipc import health
 from daemon.ipc.health import Heartbeat, InboxBeat, OutboxBeat
 from daemon.settings import Settings
 from tests import programs
+from tests.browser import browsing
 from tests.clips import make_clip
+from tests.integration.test_http_daemon import running_daemon
 from tests.sidecar_process import Sidecar, running_sidecar
 from tests.system.booted import UNITS
 from tests.system.running import ROOT, wait_for
@@ -256,8 +258,8 @@ def test_proxies_let_the_largest_video_through_and_little_more() -> None:
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int, port: int) -> Iterator[None]:
-    """Run nginx with the sample, its certificate made here."""
+def nginx(folder: Path, upstream: int, port: int, path: str = "") -> Iterator[None]:
+    """Run nginx with the sample, its certificate made here; with a path, changed as the sample says."""
     key, certificate = folder / "dropframe.key", folder / "dropframe.pem"
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={SITE}"]
     run(*request, "-keyout", key, "-out", certificate)
@@ -268,6 +270,8 @@ def nginx(folder: Path, upstream: int, port: int) -> Iterator[None]:
         ("/etc/ssl/certs/dropframe.pem", str(certificate)),
         ("/etc/ssl/private/dropframe.key", str(key)),
         ("127.0.0.1:8000", f"127.0.0.1:{upstream}"),
+        ("location / {", f"location {path}/ {{"),
+        ("location = /metrics {", f"location = {path}/metrics {{"),
     ):
         assert old in sample
         sample = sample.replace(old, new)
@@ -329,10 +333,14 @@ class Site:
     Args:
         port: Of the proxy.
         sidecar: Behind it.
+        client: Address that they have.
     """
 
-    def __init__(self, port: int, sidecar: Sidecar) -> None:
+    def __init__(self, port: int, sidecar: Sidecar, client: str = "127.0.0.1") -> None:
         self.port = port
+        self.location = ""
+        """Of the last answer that had one."""
+        self._client = client
         self.sidecar = sidecar
         self._trust = ssl.create_default_context()
         self._trust.check_hostname = False
@@ -341,7 +349,7 @@ class Site:
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
         """Return status and body of an answer."""
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=60) as plain,
+            socket.create_connection(("127.0.0.1", self.port), 60, (self._client, 0)) as plain,
             self._trust.wrap_socket(plain, server_hostname=SITE) as connection,
         ):
             fields = {"Host": SITE, "Connection": "close", "Content-Length": str(len(body)), **headers}
@@ -350,6 +358,8 @@ class Site:
             answer = b""
             while data := connection.recv(65_536):
                 answer += data
+        if found := re.search(rb"\r\n(?i:location): (\S+)", answer):
+            self.location = found[1].decode()
         return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
 
 
@@ -452,3 +462,62 @@ def test_a_far_browser_uploads_over_http_2_about_as_fast_as_over_http_1(site: Si
                 taken.append(time.monotonic() - begun)
     # 64 kB a round trip took 8 s where HTTP/1.1 takes less than one.
     assert statistics.median(seconds["--http2"]) < 3 * statistics.median(seconds["--http1.1"]) + 0.5
+
+
+@pytest.mark.needs("nginx", "openssl")
+def test_behind_the_nginx_sample_each_client_has_its_own_share(folder: Path, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"allowed_hosts": [SITE], "trusted_proxies": ["127.0.0.1"], "max_waits_per_client": 1}
+    with running_sidecar(tmp_path, **settings) as sidecar, nginx(folder, sidecar.port, port):
+        near, far = Site(port, sidecar, "127.0.0.2"), Site(port, sidecar, "127.0.0.3")
+        clip = make_clip(tmp_path / "clip.mp4", frames=4).read_bytes()
+        # A prefix that a client has thought up is not believed, nor is an address.
+        forged = {"X_Forwarded_Prefix": "/evil", "X_Forwarded_For": "203.0.113.7"}
+        status, body = near.ask("PUT", "/v1/video/submit/clip.mp4", clip, **forged)
+        assert (status, near.location) == (201, f"/v1/video/status/{json.loads(body)['job_id']}")
+        path = f"{near.location}?wait=5"
+        waiting = threading.Thread(target=near.ask, args=("GET", path))
+        waiting.start()
+        metrics = sidecar.url + "/metrics"
+        wait_for(lambda: b"dropframe_http_waits_active 1.0" in urllib.request.urlopen(metrics, timeout=30).read(), 10)
+        assert near.ask("GET", path, **forged)[0] == 429
+        assert far.ask("GET", near.location + "?wait=0.1")[0] == 200
+        waiting.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.needs("nginx", "openssl", "chromium")
+def test_below_a_path_of_the_nginx_sample_a_person_submits_follows_and_watches(folder: Path, tmp_path: Path) -> None:
+    for name in ("inbox", "outbox", "data"):
+        (tmp_path / name).mkdir()
+    clip = make_clip(tmp_path / "match.mp4", frames=30, size=(320, 240), text="HOME 2 - 1 AWAY")
+    port = free_port()
+    base = f"https://127.0.0.1:{port}/dropframe"
+    with (
+        running_sidecar(tmp_path, base_path="/dropframe", trusted_proxies=["127.0.0.1"]) as sidecar,
+        nginx(folder, sidecar.port, port, "/dropframe"),
+        browsing(tmp_path / "profile", more=["--ignore-certificate-errors"]) as browser,
+        running_daemon(tmp_path),
+    ):
+        site = Site(port, sidecar)
+        assert b"Dropframe" not in site.ask("GET", "/")[1]  # where another site may be
+        assert site.ask("GET", "/dropframe")[0] == 301
+        browser.open(base + "/docs")
+        browser.wait_for("document.querySelector('#calls')?.innerText.includes('/v1/video/submit')")
+        assert browser.ask("document.querySelector('#calls pre').textContent") == (
+            f"curl -F file=@video.mp4 {base}/v1/video/submit"
+        )
+        browser.ask("document.querySelector('nav a').click()")
+        browser.wait_for(f"location.href === '{base}/' && document.querySelectorAll('#pipeline option').length === 3")
+        assert browser.ask("document.querySelector('#curl').textContent").endswith(f"{base}/v1/video/submit")
+        browser.ask("document.querySelector('#pipeline').value = 'ocr_only'")
+        browser.choose_files("#files", [clip])
+        browser.wait_for("!!document.querySelector('#detail .pill.completed')", 120)
+        browser.wait_for("document.querySelector('#result table')?.innerText.includes('HOME 2 - 1 AWAY')")
+        browser.wait_for("document.querySelector('#result video')?.videoWidth === 320")
+        result = browser.ask("document.querySelector('#detail a.button').href")
+        assert result.startswith(f"{base}/v1/video/results/")
+        said = browser.ask(f"fetch('{result}').then(answer => answer.headers.get('content-disposition'))")
+        assert said == 'inline; filename="match.mp4.json"'
+        assert browser.errors == []
