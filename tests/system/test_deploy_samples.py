@@ -464,6 +464,7 @@ def test_a_far_browser_uploads_over_http_2_about_as_fast_as_over_http_1(site: Si
     assert statistics.median(seconds["--http2"]) < 3 * statistics.median(seconds["--http1.1"]) + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.needs("nginx", "openssl")
 def test_behind_the_nginx_sample_each_client_has_its_own_share(folder: Path, tmp_path: Path) -> None:
     port = free_port()
