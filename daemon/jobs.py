@@ -215,6 +215,8 @@ class Job:
     source: JobSource = JobSource.INBOX
     source_name: str = ""
     """The original name; for a dropped file its path below the inbox. Undecodable bytes are escaped."""
+    outbox_name: str | None = None
+    """What its result is called in the outbox, without an ending; None: as a dropped file is, else by its id."""
     options: Options = field(default_factory=Options)
     attempts: int = 0
     """How often it was started, failures of its environment not counted."""

@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     home: Path = Field(Path(), description="Folder that everything at run time hangs off.")
     inbox_dir: Path = Field(Path("inbox"), description="Where videos are dropped; may be a network share.")
     outbox_dir: Path = Field(Path("outbox"), description="Where results appear; may be a network share.")
+    outbox_names: Literal["id", "name"] = Field(
+        "id",
+        description="What the results of uploads and of dropframe submit are named after in the outbox: the job's id, "
+        "or the video's name, with part of the id behind it where another has that name.",
+    )
     data_dir: Path = Field(Path("data"), description="Jobs, stored videos, models; must be a local disk.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines to write."

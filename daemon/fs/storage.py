@@ -41,7 +41,7 @@ class StorageService(Protocol):
             StorageError: it is not a key, or the file cannot be read.
         """
 
-    def delete_file(self, key: str) -> None:
+    def delete_file(self, path: str) -> None:
         """Remove a stored file; it is not an error if there is none."""
 
     def path(self, key: str) -> Path:
@@ -90,6 +90,6 @@ class LocalStorageService:
             kind = StoredFileMissing if isinstance(error, FileNotFoundError) else StorageError
             raise kind(f"Nothing can be read under {path!r}: {error.strerror}.") from error
 
-    def delete_file(self, key: str) -> None:
+    def delete_file(self, path: str) -> None:
         """See StorageService.delete_file."""
-        self.path(key).unlink(missing_ok=True)
+        self.path(path).unlink(missing_ok=True)

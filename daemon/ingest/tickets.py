@@ -49,6 +49,7 @@ class TicketIntake:
         self._storage = storage
         self._claims = claims
         self._pipelines = known_pipelines
+        self._by_name = settings.outbox_names == "name"
         self._log_blocked: dict[str, LogOnce] = defaultdict(lambda: LogOnce(log))
 
     def take(self, paused: bool) -> list[Ticket]:
@@ -83,6 +84,8 @@ class TicketIntake:
             elif job := self._job_of(ticket):
                 new[job.job_id] = ticket
                 jobs.append(job)
+        if self._by_name and jobs:
+            jobs = named(jobs, self._store.outbox_names())
         jobs = self._claims.record(jobs)
         failpoint("tickets.recorded")
         for job in self._report(self._claims.fetch_all(jobs)):
@@ -123,3 +126,22 @@ class TicketIntake:
         except BadOptions as error:
             return str(error)
         return None
+
+
+def named(jobs: list[Job], taken: set[str]) -> list[Job]:
+    """Return jobs whose results are to have the names of their videos in the outbox.
+
+    Args:
+        jobs: Of submissions.
+        taken: Names that are given already, folded: some shares take two for one that differ in case alone. It grows.
+    """
+    found = []
+    for job in jobs:
+        name = job.source_name.rpartition("/")[2].replace("\0", "")
+        if name in ("", ".", ".."):
+            name = job.job_id
+        if name.casefold() in taken:
+            name += f"~{job.job_id[:8]}"
+        taken.add(name.casefold())
+        found.append(replace(job, outbox_name=name))
+    return found

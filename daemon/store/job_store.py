@@ -19,7 +19,7 @@ from typing import Any, Self
 from tinydb.table import Table
 
 from daemon.errors import StoreError, StoreLocked, UnknownJob
-from daemon.jobs import Job, JobStatus, timestamp
+from daemon.jobs import Job, JobSource, JobStatus, timestamp
 from daemon.store.job_index import JobIndex, check_record
 from daemon.store.job_reader import read_job, read_jobs
 from daemon.store.journal import Journal
@@ -184,6 +184,16 @@ class JobStore:
         with self._lock:
             rows = self._table.rows()  # brings the index up to date, if need be
             return read_jobs(rows, self._index.ordered(status))
+
+    def outbox_names(self) -> set[str]:
+        """Return what the results of all jobs are called in the outbox, by name and not by id; folded."""
+        with self._lock:
+            rows = self._table.rows().values()
+            names = [
+                row.get("outbox_name") or (row["source_name"] if row.get("source") == JobSource.INBOX else "")
+                for row in rows
+            ]
+        return {name.casefold() for name in names if name}
 
     def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs are in each status."""

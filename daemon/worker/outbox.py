@@ -1,7 +1,8 @@
 """Outbox: publish results and errors under the name that people look for.
 
 A dropped file's result is ``outbox/<same relative path>.json``, the newest for that name; one that came another
-way is ``outbox/<job_id>.json``. A failed job leaves ``….error.json`` there, a rejected file ``….rejected.txt``.
+way is ``outbox/<job_id>.json``, unless its record has another name. A failed job leaves ``….error.json`` there, a
+rejected file ``….rejected.txt``.
 Publishing twice changes nothing.
 """
 
@@ -61,9 +62,9 @@ class Outbox:
 
         Every part of the name is at most 255 bytes: a longer one is cut and told apart by the job's id.
         """
-        if job.source is not JobSource.INBOX:
+        if job.outbox_name is None and job.source is not JobSource.INBOX:
             return self._folder / f"{job.job_id}{ending}"
-        return self._folder / place_of(job.source_name, ending, job.job_id[:8])
+        return self._folder / place_of(job.outbox_name or job.source_name, ending, job.job_id[:8])
 
     def note_path(self, name: str) -> Path:
         """Return where it is said why a dropped file was rejected.

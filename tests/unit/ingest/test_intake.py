@@ -518,6 +518,37 @@ def test_a_dropped_file_was_created_when_it_was_taken_in(bench: Bench) -> None:
     assert before <= job.created_at == job.updated_at <= utc_now()
 
 
+def test_the_results_of_submissions_are_named_after_their_videos_where_that_is_set(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, outbox_names="name")
+    bench.take(bench.drop("dropped.mp4"), bench.drop("yolo/below.mp4"))
+    ids = [submit(bench, source_name=name) for name in ("match.mp4", "MATCH.mp4", "dropped.mp4", "below.mp4")]
+    bench.intake.take_tickets()
+    ids += [submit(bench, source_name=name) for name in ("match.mp4", "a/../b/../up.mp4", "..", "")]
+    bench.restart()
+    bench.intake.take_tickets()
+    outbox = Outbox(bench.settings.outbox_dir, bench.store.jobs())
+    marks = [job_id[:8] for job_id in ids]
+    named = [outbox.path(bench.store.get(job_id)).relative_to(bench.settings.outbox_dir) for job_id in ids]
+    assert [str(path) for path in named] == [
+        "match.mp4.json",
+        f"MATCH.mp4~{marks[1]}.json",  # one file on shares that do not tell case apart
+        f"dropped.mp4~{marks[2]}.json",
+        "below.mp4.json",
+        f"match.mp4~{marks[4]}.json",
+        "up.mp4.json",
+        f"{ids[6]}.json",
+        f"{ids[7]}.json",
+    ]
+    # The name is in the record: another setting changes what comes later and nothing else.
+    again = Bench(tmp_path)
+    again.store = bench.store
+    again.restart()
+    submit(again, source_name="match.mp4", job_id=(later := new_job_id()))
+    again.intake.take_tickets()
+    assert outbox.path(again.store.get(later)).name == f"{later}.json"
+    assert outbox.path(again.store.get(ids[0])).name == "match.mp4.json"
+
+
 def test_submissions_keep_their_order(bench: Bench) -> None:
     ids = [submit(bench) for _ in range(5)]
     bench.intake.take_tickets()
