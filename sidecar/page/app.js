@@ -244,14 +244,16 @@ function show(job, going) {
 // The video with what was found over it.
 
 async function showResult(job, going) {
+  const place = at("result"); // of this job, though another may have been chosen once its text comes
   const video = make("video", { src: `v1/jobs/${job.job_id}/video`, controls: "", muted: "", playsinline: "", preload: "auto" });
   video.muted = true;
   const canvas = make("canvas");
   const texts = make("tbody");
   const heading = make("h2", {}, "Text");
-  at("result").append(make("div", { class: "stage" }, video, canvas));
+  place.append(make("div", { class: "stage" }, video, canvas));
   const found = new Frames(job.job_id);
   const paint = () => {
+    if (!going()) return;
     const frame = found.at(video.currentTime);
     draw(canvas, video, frame ? frame.result : null, found.size);
   };
@@ -279,10 +281,10 @@ async function showResult(job, going) {
     const lookedFor = first.models.some((model) => model.role === "text");
     if (lookedFor && !texts.children.length) texts.append(make("tr", {}, make("td", { class: "soft" }, "None was read.")));
     if (first.next_frame !== null) heading.textContent = `Text of the first ${span(first.results.at(-1).timestamp_s)}`;
-    if (texts.children.length) at("result").append(heading, make("div", { class: "scroll" }, make("table", {}, texts)));
+    if (texts.children.length) place.append(heading, make("div", { class: "scroll" }, make("table", {}, texts)));
     paint();
   } catch (error) {
-    at("result").append(make("p", { class: "notice" }, String(error.message || error)));
+    place.append(make("p", { class: "notice" }, String(error.message || error)));
   }
 }
 
