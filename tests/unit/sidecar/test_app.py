@@ -913,19 +913,21 @@ def test_calls_that_wait_count_for_themselves_and_have_a_limit_for_each_client(t
         async def work(client: Client) -> None:
             path = f"/v1/video/status/{job.job_id}"
             async with client_from(app, "192.0.2.1") as other:
-                waits = [asyncio.create_task(client.get(path + "?wait=1")) for _ in range(2)]
+                waits = [asyncio.create_task(client.get(path + "?wait=30")) for _ in range(2)]
+                await asyncio.sleep(0.2)
+                waits += [asyncio.create_task(client.get(path + "?wait=30")) for _ in range(2)]
+                await asyncio.sleep(0.2)
+                waits += [asyncio.create_task(client.get(path + "?wait=30"))]
                 await asyncio.sleep(0.1)
-                waits += [asyncio.create_task(client.get(path + "?wait=1")) for _ in range(2)]
-                await asyncio.sleep(0.1)
-                waits += [asyncio.create_task(client.get(path + "?wait=1"))]
-                await asyncio.sleep(0.1)
-                refused = await client.get(path + "?wait=1")
+                refused = await client.get(path + "?wait=30")
                 assert (refused.status_code, check_problem(refused)["type"][22:]) == (429, "client-limit")
                 assert "max_waits_per_client" in check_problem(refused)["detail"]
                 assert int(refused.headers["retry-after"]) > 0
                 # One who does not wait, or is another, is answered.
                 assert (await client.get(path)).status_code == 200
-                waits += [asyncio.create_task(other.get(path + "?wait=0.2"))]
+                waits += [asyncio.create_task(other.get(path + "?wait=30"))]
+                await asyncio.sleep(0.2)
+                store.move(job.job_id, JobStatus.RUNNING)
                 assert [response.status_code for response in await asyncio.gather(*waits)] == [200] * 6
                 assert (await client.get(path + "?wait=0.1")).status_code == 200
 
@@ -936,7 +938,8 @@ def test_a_token_has_a_share_wherever_it_is_used_from(tmp_path: Path) -> None:
     secrets, tokens = zip(*(new_token(name, Rights.READ) for name in ("one", "two")), strict=True)
     app = make_app(Settings(home=tmp_path, max_waits_per_client=1, tokens=[str(token) for token in tokens]))
     with JobStore.open(tmp_path / "data") as store:
-        path = f"/v1/video/status/{store.create([Job(new_job_id())])[0].job_id}?wait=0.5"
+        job = store.create([Job(new_job_id())])[0]
+        path = f"/v1/video/status/{job.job_id}?wait=30"
 
         async def work(client: Client) -> None:
             asked = []
@@ -944,7 +947,8 @@ def test_a_token_has_a_share_wherever_it_is_used_from(tmp_path: Path) -> None:
                 for secret, address in ((0, "192.0.2.1"), (0, "192.0.2.2"), (1, "192.0.2.3"), (1, "192.0.2.1")):
                     one = client_from(app, address, authorization=f"Bearer {secrets[secret]}")
                     asked.append(asyncio.create_task((await clients.enter_async_context(one)).get(path)))
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.1)
+                store.move(job.job_id, JobStatus.RUNNING)
                 assert [response.status_code for response in await asyncio.gather(*asked)] == [200, 429, 200, 429]
 
         call(tmp_path, work, app)
