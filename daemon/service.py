@@ -10,19 +10,19 @@ import threading
 import time
 from collections.abc import Callable
 
-from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError, UnknownJob
+from daemon.deletion import Deletion
+from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
+from daemon.fs.space import DiskGuard
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
 from daemon.ingest.put_back import ClaimedSources
-from daemon.ipc import spool
 from daemon.ipc.health import longest_scan_age_seconds
-from daemon.ipc.spool import Ticket, TicketKind
 from daemon.ipc.spool_sweep import sweep as sweep_spool
 from daemon.ipc.systemd import notify
-from daemon.jobs import ErrorKind, JobStatus
+from daemon.jobs import JobStatus
 from daemon.logs import LogOnce
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -34,12 +34,15 @@ from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
+from daemon.worker.requests import JobRequests
 from daemon.worker.worker import JobWorker
 
 log = logging.getLogger(__name__)
 
 SPOOL_SECONDS = 0.25
 """Time between two looks into the spool."""
+SLICE_SECONDS = 0.1
+"""Longest time that submissions, and then requests, are dealt with at a time, however many wait."""
 SWEEP_SECONDS = 60.0
 """Time between two removals of what dead submitters left in the spool."""
 HEARTBEAT_SECONDS = 1.0
@@ -142,7 +145,12 @@ class DaemonService:
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)
         sources = ClaimedSources(settings, self.store, self._storage)
         self.worker = JobWorker(self.store, self.queue, self._storage, sources, self.pipeline, self._outbox, settings)
+        disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
+        self.requests = JobRequests(
+            self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
+        )
         self.retention = Retention(settings, self.store, self._outbox)
+        self.deletion = Deletion(settings, self.store, self._storage, self._outbox)
         self.status = Status(
             settings,
             self.store,
@@ -220,8 +228,8 @@ class DaemonService:
         self.store.mend()
         if now >= self._spool_due:
             self._spool_due = now + SPOOL_SECONDS
-            for ticket in self.intake.take_tickets():
-                self._handle_ticket(ticket)
+            tickets = self.intake.take_tickets(time.monotonic() + SLICE_SECONDS)
+            self.requests.carry_out(tickets, time.monotonic() + SLICE_SECONDS)
             if self.queue.size():
                 self.worker.wake()
         if now >= self._sweep_due:
@@ -229,23 +237,9 @@ class DaemonService:
             if removed := sweep_spool(self._settings.spool_dir, time.time()):
                 log.info("Removed %d files of submissions that were never finished", removed)
         self.retention.step(now)
+        self.deletion.step(now)
         if self.worker.running is None and self.queue.size() == 0:
             self.store.compact_if_worthwhile()
-
-    def _handle_ticket(self, ticket: Ticket) -> None:
-        try:
-            if ticket.kind is TicketKind.RETRY:
-                done = self.worker.retry(ticket.job_id)
-            else:
-                self.worker.cancel(ticket.job_id)
-                job = self.store.get(ticket.job_id)
-                if not job.ended:
-                    return  # the ticket stays until then, so that it outlives us
-                done = job.error_kind is ErrorKind.CANCELLED
-            log.info("Job %s: %s %s", ticket.job_id, ticket.kind, "done" if done else "came too late")
-        except UnknownJob:
-            log.warning("A ticket to %s names the unknown job %s", ticket.kind, ticket.job_id)
-        spool.done(self.intake.spool_dir, ticket)
 
     def _check_threads(self) -> None:
         for name, alive in (("worker", self._thread.is_alive()), ("inbox", self.consumer.alive)):
@@ -273,6 +267,7 @@ class DaemonService:
         notify("STOPPING=1")
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
+        self.deletion.shutdown()
         self._outbox_monitor.stop()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():

@@ -190,6 +190,10 @@ class Settings(BaseSettings):
         0, description="While rejected files take more than this, the oldest is removed; 0 means no limit."
     )
 
+    keep_deleted_days: Days = Field(
+        30.0, description="For so long a deleted job's id is answered with 410 Gone, which says when it was deleted."
+    )
+
     host: str = Field(
         "127.0.0.1",
         description="Address the sidecar listens on; one that others can reach needs tokens.",

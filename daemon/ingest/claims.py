@@ -107,6 +107,8 @@ class Claims:
         outcomes: list[Outcome] = []
         self._unsure, self._retry_at = False, None
         self._held.clear()
+        for claim in self._store.deleted.claims() if self._dropped else ():
+            self._left_behind.recall_claim(claim)
         try:
             for job in self._store.jobs():
                 if job.claim is not None and (job.source is JobSource.INBOX) == self._dropped:
@@ -237,7 +239,7 @@ class Claims:
             return self._later(file, reason)
         now = self._store.find(job.job_id)
         self._unqueued.discard(job.job_id)
-        if now is not None and now.ended:  # cancelled meanwhile: the record stays, and the file is not taken again
+        if now is None or now.ended:  # cancelled or deleted meanwhile: the file is not taken again
             self._left_behind.remember(job)
             log.info("%s was cancelled before it had come; it stays and is not taken again.", shown(file.path))
             return Ignored(file, "Its job was cancelled before it had been taken in; it is not taken again.")

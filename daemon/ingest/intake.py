@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -23,7 +24,7 @@ from daemon.ingest.options_file import read_options
 from daemon.ingest.quarantine import quarantine
 from daemon.ingest.reconcile import reconcile
 from daemon.ingest.tickets import TicketIntake
-from daemon.ipc.spool import Ticket
+from daemon.ipc.ticket import Ticket
 from daemon.jobs import Claim, Job, JobSource, Options, input_key, new_job_id
 from daemon.logs import LogOnce
 from daemon.queue import QueueService
@@ -83,7 +84,7 @@ class Intake:
         self.kept = KeptFiles(settings.inbox_dir, store, storage, self._end_copy, settings.rescan_seconds)
         self._dropped = Claims(settings.inbox_dir, True, store, queue, storage, self._end_copy, monotonic, self.kept)
         self._submitted = Claims(self.spool_dir, False, store, queue, storage, stopping, monotonic)
-        self._tickets = TicketIntake(settings, store, storage, self._submitted, known_pipelines)
+        self._tickets = TicketIntake(settings, store, storage, self._submitted, known_pipelines, monotonic)
 
     def stop(self) -> None:
         """End a copy that is going on; what it copied stays in the inbox."""
@@ -214,17 +215,24 @@ class Intake:
 
     # Tickets.
 
-    def take_tickets(self) -> list[Ticket]:
+    def take_tickets(self, until: float = math.inf) -> list[Ticket]:
         """Make jobs of the submissions in the spool.
 
+        Args:
+            until: Monotonic time in seconds, after which the rest is left to the next call.
+
         Returns:
-            The cancel and retry tickets, oldest first, to act on and then pass to ``spool.done``.
+            The requests about jobs, oldest first, to act on and then pass to ``spool.done``.
 
         Raises:
             StoreError: the job store cannot be written; the tickets stay.
             OSError: the spool cannot be read.
         """
-        return self._tickets.take(paused=self.short_of_space() is not None)
+        return self._tickets.take(self.short_of_space() is not None, until)
+
+    def written_anew(self, ticket: Ticket) -> None:
+        """Take note that a ticket says something else now."""
+        self._tickets.written_anew(ticket)
 
     # After a crash.
 

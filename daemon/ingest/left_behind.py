@@ -47,6 +47,10 @@ class LeftBehind:
         if claim.left_behind or (cancelled and not self._storage.path(job.input_path).exists()):
             self._known.add(claim.identity.lasting)
 
+    def recall_claim(self, claim: Claim) -> None:
+        """Take note of a claim whose job was deleted."""
+        self._known.add(claim.identity.lasting)
+
     def remember(self, job: Job) -> None:
         """Record that a job's file stays where it was dropped.
 
@@ -55,6 +59,8 @@ class LeftBehind:
         """
         claim = claim_of(job)
         self._known.add(claim.identity.lasting)
+        if self._store.find(job.job_id) is None:  # deleted meanwhile, with this claim
+            return
         self._store.note(job.job_id, claim=replace(claim, left_behind=True))
 
     def remember_unremovable(self, job: Job) -> None:

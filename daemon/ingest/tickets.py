@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
-from daemon.errors import BadOptions
+from daemon.errors import BadOptions, StoreError
 from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of
+from daemon.fs.space import FULL
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import Claims, failure
 from daemon.ingest.model import Blocked, Outcome, Taken
 from daemon.ipc import spool
-from daemon.ipc.spool import Ticket, TicketKind
-from daemon.jobs import Claim, Job, JobStatus, Options
+from daemon.ipc.ticket import Ticket, TicketKind
+from daemon.ipc.ticket_reader import TicketReader
+from daemon.jobs import Claim, ErrorKind, Job, JobStatus, Options, utc_now
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.unknown_names import no_such
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 50
+"""Submissions that are recorded in one commit, between two looks at the clock."""
+CANCELLED_UNTAKEN = "Cancelled before it was taken in, while the disk was too full; its video was removed to make room."
 
 
 class TicketIntake:
@@ -33,6 +42,7 @@ class TicketIntake:
         storage: Keeps the videos.
         claims: On the videos in the spool.
         known_pipelines: Ids that a ticket may name.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -42,6 +52,7 @@ class TicketIntake:
         storage: StorageService,
         claims: Claims,
         known_pipelines: frozenset[str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spool_dir = settings.spool_dir
         self._default_pipeline = settings.default_pipeline
@@ -50,28 +61,91 @@ class TicketIntake:
         self._claims = claims
         self._pipelines = known_pipelines
         self._by_name = settings.outbox_names == "name"
+        self._clock = clock
+        self._reader = TicketReader(settings.spool_dir, clock)
         self._log_blocked: dict[str, LogOnce] = defaultdict(lambda: LogOnce(log))
 
-    def take(self, paused: bool) -> list[Ticket]:
+    def take(self, paused: bool, until: float = math.inf) -> list[Ticket]:
         """Make jobs of the submissions, unless that is paused.
 
+        Args:
+            paused: The disk is too full for more jobs. Those that a person has cancelled are ended all the same, and
+                their videos are removed, for that makes room.
+            until: Monotonic time in seconds, after which the rest is left to the next call.
+
         Returns:
-            The cancel and retry tickets that can be acted on, oldest first.
+            The requests that can be acted on, oldest first.
 
         Raises:
             StoreError: the job store cannot be written; the tickets stay.
             OSError: the spool cannot be read.
         """
         self._report(self._claims.recover_if_unsure())
-        found = spool.tickets(self._spool_dir)
+        found = self._reader.read(until)
+        if found is None:
+            return []
         submissions = [ticket for ticket in found if ticket.kind is TicketKind.SUBMIT]
-        others = [ticket for ticket in found if ticket.kind is not TicketKind.SUBMIT]
-        if paused:
-            waiting = {ticket.job_id for ticket in submissions}
-            return [ticket for ticket in others if ticket.job_id not in waiting]
-        if submissions:
-            self._take(submissions)
-        return others
+        requests = [ticket for ticket in found if ticket.kind is not TicketKind.SUBMIT]
+        waiting = self._end_unwanted(submissions, requests, paused)
+        if not paused:
+            waiting = self._take_some(waiting, until)
+        held_back = {ticket.job_id for ticket in waiting if self._store.find(ticket.job_id) is None}
+        return [ticket for ticket in requests if held_back.isdisjoint(ticket.jobs)]
+
+    def written_anew(self, ticket: Ticket) -> None:
+        """Take note that a ticket says something else now."""
+        self._reader.forget(ticket)
+
+    def _take_some(self, submissions: list[Ticket], until: float) -> list[Ticket]:
+        """Take submissions in until the time is over; return those that are left."""
+        for start in range(0, len(submissions), AT_ONCE):
+            if start and self._clock() >= until:
+                return submissions[start:]
+            self._take(submissions[start : start + AT_ONCE])
+        return []
+
+    def _end_unwanted(self, submissions: list[Ticket], requests: list[Ticket], paused: bool) -> list[Ticket]:
+        """While there is no room, end the submissions that a person has cancelled or deleted; return the others.
+
+        The record comes first, if the disk has room for it. If it has not, the video goes first: until the job is
+        recorded, its ticket and the request are both there and say that it was cancelled, whoever is killed when.
+        """
+        kinds = (TicketKind.CANCEL, TicketKind.DELETE)
+        unwanted = {job_id for ticket in requests if ticket.kind in kinds for job_id in ticket.jobs}
+        waiting = []
+        for ticket in submissions:
+            video = self._spool_dir / ticket.video_name
+            goes = ticket.job_id in unwanted and (paused or not video.exists())
+            if not goes or self._store.find(ticket.job_id) is not None:
+                waiting.append(ticket)
+                continue
+            try:
+                self._end(ticket)
+            except StoreError as error:
+                if getattr(error.__cause__, "errno", None) not in FULL:
+                    raise
+                video.unlink(missing_ok=True)
+                failpoint("tickets.freed")
+                self._end(ticket)
+            failpoint("tickets.ended")
+            video.unlink(missing_ok=True)
+            spool.done(self._spool_dir, ticket)
+        return waiting
+
+    def _end(self, ticket: Ticket) -> None:
+        now = utc_now()
+        job = replace(
+            ticket.to_job(),
+            pipeline_id=ticket.pipeline_id or self._default_pipeline,
+            status=JobStatus.FAILED,
+            error_kind=ErrorKind.CANCELLED,
+            error_message=CANCELLED_UNTAKEN,
+            unpublished_error=True,
+            finished_at=now,
+            source_removed_at=now,
+        )
+        self._store.create([job])
+        log.info("Job %s: cancelled before it was taken in; its video was removed.", ticket.job_id)
 
     def _take(self, submissions: list[Ticket]) -> None:
         new: dict[str, Ticket] = {}
@@ -81,6 +155,9 @@ class TicketIntake:
             if known is not None:
                 if known.ended or self._storage.path(known.input_path).exists():
                     spool.done(self._spool_dir, ticket)
+            elif self._store.deleted.at(ticket.job_id):  # before it had come
+                (self._spool_dir / ticket.video_name).unlink(missing_ok=True)
+                spool.done(self._spool_dir, ticket)
             elif job := self._job_of(ticket):
                 new[job.job_id] = ticket
                 jobs.append(job)

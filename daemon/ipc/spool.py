@@ -1,8 +1,9 @@
-"""Tickets: how another process submits, cancels or retries a job, while the daemon is up or down.
+"""The spool: how another process submits, cancels, retries or deletes a job, while the daemon is up or down.
 
 The spool is a folder. A submission is a video ``<job_id>.mp4`` and then its ticket ``<job_id>.submit.json``;
 the ticket's appearance is the moment from which the job is promised. A request about a job is a ticket
-``<job_id>.cancel.json`` or ``<job_id>.retry.json``. All are written under a hidden name first.
+``<job_id>.cancel.json``, ``<job_id>.retry.json`` or ``<job_id>.delete.json``; one about several jobs has an id of its
+own. All are written under a hidden name first.
 
 The daemon must be able to read what others put here. So a video is open to the group, as far as the umask lets it, and
 what root submits is given to the owner of the folder.
@@ -13,102 +14,43 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
-import re
 import shutil
 import stat
 import uuid
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from daemon.errors import StorageError
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.identity import shown
-from daemon.jobs import JOB_ID, Job, JobSource, Options, input_key, is_job_id, new_job_id, normalized_timestamp, utc_now
+from daemon.fs.space import FULL
+from daemon.ipc.ticket import (
+    Ticket,
+    TicketKind,
+    in_order,
+    next_number,
+    read_ticket,
+    ticket_name,
+    ticket_names,
+    video_name,
+)
+from daemon.jobs import JobSource, Options, is_job_id, new_job_id, utc_now
+
+__all__ = ["Ticket", "TicketKind", "read_ticket", "ticket_name", "video_name"]
 
 log = logging.getLogger(__name__)
 
 BAD_FOLDER = "bad"
-MAX_TICKET_BYTES = 65_536
 FILE_MODE = 0o640
 """Permissions of a submission: the folder's group may read it."""
 
 UNUSABLE = frozenset({errno.EACCES, errno.ELOOP, errno.ENXIO})
 """Why a ticket cannot be opened and never will be: not ours to read, a link, a socket."""
-
-_TICKET_NAME = re.compile(rf"({JOB_ID})\.(submit|cancel|retry)\.json")
-
-
-class TicketKind(StrEnum):
-    """What a ticket asks for."""
-
-    SUBMIT = "submit"
-    CANCEL = "cancel"
-    RETRY = "retry"
-
-
-def ticket_name(job_id: str, kind: TicketKind) -> str:
-    """Return the file name of a ticket."""
-    return f"{job_id}.{kind}.json"
-
-
-def video_name(job_id: str) -> str:
-    """Return the file name of a submitted video."""
-    return f"{job_id}.mp4"
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What another process asks for."""
-
-    kind: TicketKind
-    job_id: str
-    created_at: str
-    """ISO 8601 UTC with microseconds."""
-    source: JobSource = JobSource.CLI
-    source_name: str = ""
-    """The file's original name; undecodable bytes are escaped."""
-    pipeline_id: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    """As the client gave them; checked when the job is made."""
-    size_bytes: int = 0
-    sha256: str | None = None
-    """Of the video, if the submitter knows it."""
-
-    @property
-    def name(self) -> str:
-        """The ticket's file name."""
-        return ticket_name(self.job_id, self.kind)
-
-    @property
-    def video_name(self) -> str:
-        """The submitted video's file name."""
-        return video_name(self.job_id)
-
-    def to_job(self) -> Job:
-        """Return the job that this submission asks for, pending and without a sequence.
-
-        An option that it cannot have reads as the default; whether they are right is checked when it is taken in. So is
-        the time of acceptance, which is "" if it is not one.
-        """
-        accepted = normalized_timestamp(self.created_at) or ""
-        return Job(
-            self.job_id,
-            pipeline_id=self.pipeline_id,
-            input_path=input_key(self.job_id),
-            created_at=accepted,
-            updated_at=accepted,
-            source=self.source,
-            source_name=self.source_name,
-            options=Options.as_far_as_valid(self.options),
-            size_bytes=self.size_bytes,
-            sha256=self.sha256,
-        )
 
 
 def part_path(spool_dir: Path, job_id: str) -> Path:
@@ -194,17 +136,37 @@ def commit(spool_dir: Path, ticket: Ticket) -> str:
     return ticket.job_id
 
 
-def request(spool_dir: Path, kind: TicketKind, job_id: str) -> None:
-    """Ask for a job to be cancelled or tried again.
+def request(spool_dir: Path, kind: TicketKind, *job_ids: str) -> None:
+    """Ask for jobs to be cancelled, tried again or deleted; several in one ticket.
+
+    On a disk so full that no byte can be written, a request about one job is an empty file: its name says all.
 
     Raises:
-        StorageError: it is not a job id.
+        StorageError: one is not a job id.
         OSError: the spool cannot be written.
     """
-    if not is_job_id(job_id):
-        raise StorageError(f"{job_id!r} is not a job id.")
+    if wrong := [job_id for job_id in job_ids if not is_job_id(job_id)]:
+        raise StorageError(f"{wrong[0]!r} is not a job id.")
+    if not job_ids:
+        return
     spool_dir.mkdir(parents=True, exist_ok=True)
-    _write(spool_dir, Ticket(kind, job_id, utc_now()))
+    several = len(job_ids) > 1
+    ticket = Ticket(kind, new_job_id() if several else job_ids[0], utc_now(), job_ids=job_ids if several else ())
+    try:
+        _write(spool_dir, ticket)
+    except OSError as error:
+        if several or error.errno not in FULL:
+            raise
+        _write(spool_dir, ticket, content=b"")
+
+
+def keep_rest(spool_dir: Path, ticket: Ticket, job_ids: Iterable[str]) -> None:
+    """Write a request about several jobs anew, about those that it has not been carried out for.
+
+    Raises:
+        OSError: the spool cannot be written; the ticket is as it was, so acting twice must be harmless.
+    """
+    _write(spool_dir, replace(ticket, job_ids=tuple(job_ids)), number=int((spool_dir / ticket.name).stat().st_mtime))
 
 
 def tickets(spool_dir: Path) -> list[Ticket]:
@@ -213,7 +175,7 @@ def tickets(spool_dir: Path) -> list[Ticket]:
     Raises:
         OSError: the spool is there and cannot be read.
     """
-    return _read_all(spool_dir, move_bad=True)
+    return in_order(spool_dir, read_named(spool_dir, ticket_names(spool_dir), move_bad=True))
 
 
 def pending_submissions(spool_dir: Path) -> list[Ticket]:
@@ -222,7 +184,7 @@ def pending_submissions(spool_dir: Path) -> list[Ticket]:
     Raises:
         OSError: the spool is there and cannot be read.
     """
-    return [t for t in _read_all(spool_dir, move_bad=False) if t.kind is TicketKind.SUBMIT]
+    return in_order(spool_dir, read_named(spool_dir, ticket_names(spool_dir, TicketKind.SUBMIT), move_bad=False))
 
 
 def done(spool_dir: Path, ticket: Ticket) -> None:
@@ -246,16 +208,17 @@ def reject_ticket(spool_dir: Path, name: str, reason: str) -> None:
         log.warning("The ticket %s cannot be used and was moved to %s: %s", shown(name), BAD_FOLDER, reason)
 
 
-def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
+def read_named(spool_dir: Path, names: Iterable[str], move_bad: bool) -> list[Ticket]:
+    """Read the tickets with these names, in their order; what is gone or cannot be read just now is left out.
+
+    Args:
+        spool_dir: The spool.
+        names: Of its files.
+        move_bad: Move those that are not tickets to ``bad/``, with a log line.
+    """
     found = []
     bad: dict[str, str] = {}
-    try:
-        entries = sorted(os.listdir(spool_dir))
-    except FileNotFoundError:
-        return []
-    for name in entries:
-        if name.startswith(".") or not name.endswith(".json"):
-            continue
+    for name in names:
         try:
             found.append(read_ticket(spool_dir / name))
         except FileNotFoundError:  # acted on meanwhile
@@ -274,47 +237,16 @@ def _read_all(spool_dir: Path, move_bad: bool) -> list[Ticket]:
             reject_ticket(spool_dir, name, reason)
         except OSError as error:  # it holds up no other ticket
             log.debug("the ticket %s cannot be moved: %s", shown(name), error.strerror)
-    return sorted(found, key=lambda ticket: (ticket.created_at, ticket.name))
+    return found
 
 
-def read_ticket(path: Path) -> Ticket:
-    """Read a ticket.
-
-    Raises:
-        ValueError, KeyError, TypeError, RecursionError: it is not one, for the reason given.
-        OSError: it cannot be read.
-    """
-    named = _TICKET_NAME.fullmatch(path.name)
-    if named is None:
-        raise ValueError("its name is not that of a ticket")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is not a regular file")
-        text = file.read(MAX_TICKET_BYTES + 1)
-    if len(text) > MAX_TICKET_BYTES:
-        raise ValueError(f"it has more than {MAX_TICKET_BYTES} bytes")
-    values = json.loads(text)
-    if not isinstance(values, dict) or (values.get("job_id"), values.get("kind")) != named.groups():
-        raise ValueError("its content does not fit its name")
-    values["kind"] = TicketKind(values["kind"])
-    values["source"] = JobSource(values.get("source", JobSource.CLI))
-    texts = (values["created_at"], values.get("source_name", ""), values.get("pipeline_id", ""))
-    if not all(isinstance(value, str) for value in texts) or not isinstance(values.get("options", {}), dict):
-        raise ValueError("a field has the wrong type")
-    if not isinstance(values.get("sha256"), str | None) or type(values.get("size_bytes", 0)) is not int:
-        raise ValueError("a field has the wrong type")
-    try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("a text in it cannot be written as UTF-8") from error
-    return Ticket(**values)
-
-
-def _write(spool_dir: Path, ticket: Ticket) -> None:
+def _write(spool_dir: Path, ticket: Ticket, content: bytes | None = None, number: int | None = None) -> None:
+    number = next_number(spool_dir) if number is None else number
     with atomic_write(spool_dir / ticket.name) as file:
-        file.write(json.dumps(asdict(ticket), sort_keys=True).encode())
+        file.write(ticket.to_bytes() if content is None else content)
         _let_daemon_read(file.fileno(), spool_dir)
+        file.flush()
+        os.utime(file.fileno(), (number, number))
 
 
 def _make_durable(part: Path, spool_dir: Path) -> int:

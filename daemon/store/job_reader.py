@@ -13,7 +13,7 @@ from daemon.errors import UnknownJob
 from daemon.jobs import Job, JobStatus
 from daemon.store.job_index import JobIndex
 from daemon.store.journal_reader import JournalReader
-from daemon.store.migrations import JOBS, new_tables
+from daemon.store.migrations import JOBS, deleted_at, new_tables
 
 
 def read_job(record: Mapping[str, Any]) -> Job:
@@ -83,6 +83,11 @@ class JobReader:
         with self._lock:
             sequence = self._index.sequences.get(job_id)
             return None if sequence is None else read_job(self._rows[str(sequence)])
+
+    def deleted_at(self, job_id: str) -> str | None:
+        """Return when a job was deleted, ISO 8601 UTC; None if it was not, or nobody remembers it."""
+        with self._lock:
+            return deleted_at(self._journal.tables, job_id)
 
     def jobs(self, status: JobStatus | None = None) -> list[Job]:
         """Return all jobs, or those in one status, by sequence."""

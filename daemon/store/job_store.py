@@ -20,6 +20,7 @@ from tinydb.table import Table
 
 from daemon.errors import StoreError, StoreLocked, UnknownJob
 from daemon.jobs import Job, JobSource, JobStatus, timestamp
+from daemon.store.deleted_jobs import DeletedJobs
 from daemon.store.job_index import JobIndex, check_record
 from daemon.store.job_reader import read_job, read_jobs
 from daemon.store.journal import Journal
@@ -56,6 +57,7 @@ class JobStore:
         self._index = JobIndex()
         self._table = JournalTable(storage, JOBS, self._check, self._changed)
         self._lock = self._table.lock
+        self.deleted = DeletedJobs(storage, self._table)
         self._lock_file = -1
         self.recovered_from: str | None = None
         """What was wrong with the files when they were opened, in sentences; the folders need reconciling."""
@@ -121,7 +123,7 @@ class JobStore:
                 new[job.job_id] = replace(made, sequence=sequence)
                 meta["next_sequence"] = sequence + 1
             if new:
-                self._table.commit({job.sequence: job.to_record() for job in new.values()}, meta=meta)
+                self._table.commit({job.sequence: job.to_record() for job in new.values()}, others={META: {"1": meta}})
             return [self.get(job.job_id) for job in jobs]
 
     def get(self, job_id: str) -> Job:
@@ -178,6 +180,16 @@ class JobStore:
         """
         with self._lock:
             self._table.commit({self.get(job_id).sequence: None})
+
+    def delete(self, job: Job) -> None:
+        """Delete a job; ``deleted`` says when, and what still has to be removed of it.
+
+        Raises:
+            UnknownJob: there is none with that id.
+        """
+        with self._lock:
+            self.get(job.job_id)
+            self.deleted.add(job, timestamp(self._clock()))
 
     def jobs(self, status: JobStatus | None = None) -> list[Job]:
         """Return all jobs, or those in one status, by sequence."""

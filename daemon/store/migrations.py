@@ -25,6 +25,16 @@ SCHEMA_VERSION = 2
 JOBS = "jobs"
 """The table of job records, by sequence."""
 
+DELETED = "deleted"
+"""The table of deleted jobs, by job id: ``deleted_at``; until nothing is left of the job its ``record`` as well. A
+version that does not know of it leaves it as it is."""
+
+
+def deleted_at(tables: Tables, job_id: str) -> str | None:
+    """Return when a job was deleted, ISO 8601 UTC; None if it was not, or nobody remembers it."""
+    row = tables.get(DELETED, {}).get(job_id)
+    return None if row is None else str(row["deleted_at"])
+
 
 def new_tables() -> Tables:
     """Return the state of a store without jobs."""

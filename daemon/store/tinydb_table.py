@@ -12,7 +12,7 @@ from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
 from daemon.store.journal import Journal
-from daemon.store.journal_files import META, Changes, Tables, apply, encode
+from daemon.store.journal_files import Changes, Tables, apply, encode
 from daemon.store.migrations import new_tables
 
 
@@ -169,13 +169,13 @@ class JournalTable(Table):
             self._changed(None)
         return tables.get(self.name, {})
 
-    def commit(self, changes: Mapping[int, Any], durable: bool = True, meta: Any = None) -> None:
+    def commit(self, changes: Mapping[int, Any], durable: bool = True, others: Changes | None = None) -> None:
         """Write documents by id, None to remove; every write of the store comes through here.
 
         Args:
             changes: Whole documents.
             durable: See Journal.append.
-            meta: A new document for the store's own table, in the same commit.
+            others: Changes of other tables, in the same commit.
         """
         with self.lock:
             self.rows()
@@ -183,10 +183,7 @@ class JournalTable(Table):
             for doc_id, document in texts.items():
                 if document is not None:
                     self._check(doc_id, document)
-            tables = {self.name: texts}
-            if meta is not None:
-                tables[META] = {"1": meta}
-            self._source.append(tables, durable)
+            self._source.append({self.name: texts, **(others or {})}, durable)
             self.clear_cache()
             self._changed(texts)
 

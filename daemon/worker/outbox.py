@@ -33,6 +33,8 @@ ERROR = ".error.json"
 REJECTED = ".rejected.txt"
 OUR_ENDING = re.compile(r".*\.(json|txt)~*", re.DOTALL | re.IGNORECASE)
 COPY_BYTES = 1 << 20
+NOT_OURS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
+"""Why a published file cannot be opened when it is gone, or was replaced by a link."""
 OLD_SECONDS = 3600.0
 """Age at which an unfinished file is nobody's: others may write to the same folder, with another clock."""
 
@@ -49,7 +51,9 @@ class Outbox:
     def __init__(self, folder: Path, jobs: Iterable[Job] = (), mount: Mount | None = None) -> None:
         self._folder = folder
         self._mount = mount or mount_of(folder)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._deleted: set[str] = set()
+        """Jobs of which an error may be about to be published by another thread."""
         self._newest: dict[str, int] = {}
         for job in jobs:
             if job.status is JobStatus.COMPLETED:
@@ -131,7 +135,7 @@ class Outbox:
             OSError: the outbox cannot be written.
         """
         with self._lock:
-            if self._is_outdated(job) or self._is_outdated(job, ERROR):
+            if job.job_id in self._deleted or self._is_outdated(job) or self._is_outdated(job, ERROR):
                 return None
             path = self.path(job, ERROR)
             content = {
@@ -210,9 +214,43 @@ class Outbox:
                             (place / path.name).unlink()
                             return True
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):  # gone, or replaced by a link
+                if error.errno not in NOT_OURS:
                     raise
             return False
+
+    def withdraw_all(self, job: Job, document: BinaryIO | None) -> None:
+        """Remove what a deleted job has published and is still its own, and publish nothing of it any more.
+
+        Args:
+            job: As it was.
+            document: Its result document, open at its start; None if there is none.
+
+        Raises:
+            OSError: the outbox cannot be reached or written.
+        """
+        with self._lock:
+            self._deleted.add(job.job_id)
+            self.check()
+            if document is not None:
+                self.withdraw(job, document)
+            if job.status is JobStatus.FAILED:
+                self._withdraw_error(job)
+            for ending in (RESULT, ERROR):  # or it would be in the way of an older job that is tried again
+                if self._newest.get(self._name(job, ending)) == job.sequence:
+                    del self._newest[self._name(job, ending)]
+
+    def _withdraw_error(self, job: Job) -> None:
+        name = self.path(job, ERROR)
+        try:
+            with self._below(name, make=False) as place:
+                found = os.open(place / name.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(found, "rb") as published:
+                    content = published.read(COPY_BYTES)
+                if f'"job_id": "{job.job_id}"'.encode() in content:
+                    (place / name.name).unlink()
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
 
     @contextmanager
     def _below(self, path: Path, make: bool = True) -> Iterator[Path]:

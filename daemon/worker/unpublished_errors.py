@@ -64,6 +64,13 @@ class UnpublishedErrors:
             self._due = 0.0
         return job
 
+    def expect(self, job_id: str) -> None:
+        """Know of a job whose record says that its error is not published."""
+        with self._lock:
+            if job_id not in self._waiting:
+                self._waiting[job_id] = LogOnce(log)
+                self._due = 0.0
+
     def publish(self, now: float) -> None:
         """Put the errors of failed jobs into the outbox; what cannot be put there is tried again later.
 

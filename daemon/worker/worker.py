@@ -7,12 +7,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 from daemon.errors import DropframeError, Interrupted
 from daemon.failpoints import failpoint
 from daemon.fs.space import DiskGuard
 from daemon.fs.storage import StorageService
-from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now, why_no_retry
+from daemon.jobs import ErrorKind, Job, JobStatus, input_key, output_key, utc_now, why_no_retry
 from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
@@ -121,6 +122,8 @@ class JobWorker:
             if self._control.cancel(job_id):
                 return True
             job = self._store.get(job_id)
+            if job.unpublished_error:
+                self._unpublished.expect(job_id)
             if job.status is not JobStatus.PENDING or self._may_be_published(job):
                 return False
             self._queue.remove(job_id)
@@ -155,6 +158,30 @@ class JobWorker:
         # Should retention have taken the video just now, the worker finds that it is gone and says so.
         self._queue.enqueue(job_id, job.sequence)
         self.wake()
+        return True
+
+    def forget(self, job_id: str) -> bool:
+        """Delete a job; ``JobStore.deleted`` says what is to be removed. One that runs is cancelled first.
+
+        Returns:
+            Whether it is deleted; False while it is being ended.
+
+        Raises:
+            UnknownJob: there is no such job.
+            StoreError: the store cannot be written; the job is as it was.
+        """
+        with self._control.lock:
+            if self._store.deleted.at(job_id):
+                return True
+            job = self._store.get(job_id)
+            if job.status is JobStatus.RUNNING:
+                self._control.cancel(job_id)
+                return False
+            if job.claim is not None and job.source_removed_at is None and not self._files.video(job).exists():
+                job = replace(job, claim=replace(job.claim, left_behind=True))  # its file stays in the inbox
+            self._store.delete(job)
+            self._queue.remove(job_id)
+        log.info("Job %s was deleted.", job_id)
         return True
 
     # The loop.
@@ -230,6 +257,8 @@ class JobWorker:
         """Make a job the running one; None if it is not waiting any more."""
         with self._control.lock:
             job = self._store.find(job_id)
+            if job is None and self._store.deleted.at(job_id):
+                self._storage.delete_file(input_key(job_id))  # it came while its job was deleted
             if job is None or job.status is not JobStatus.PENDING:
                 return None
             self._control.begin(None if self._may_be_published(job) else job_id)

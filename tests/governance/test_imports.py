@@ -31,7 +31,7 @@ FLOORS = (
     {"store"},
     {"pipeline"},
     {"ingest", "worker"},
-    {"preflight", "rejections", "retention", "status"},
+    {"deletion", "preflight", "rejections", "retention", "status"},
     {"service"},
     {"cli"},
     {"__main__"},

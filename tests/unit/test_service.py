@@ -43,7 +43,8 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    for name in ("worker", "intake", "consumer", "retention", "pipeline", "queue", "store", "_outbox_monitor"):
+    threads = ("retention", "deletion", "_outbox_monitor")
+    for name in ("worker", "intake", "consumer", "pipeline", "queue", "store", *threads):
         setattr(made, name, Told(told, name))
     made.status = Status(
         made._settings,
@@ -76,6 +77,7 @@ def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
         "stopping",
         "consumer.stop",
         "retention.shutdown",
+        "deletion.shutdown",
         "_outbox_monitor.stop",
         "pipeline.close",
     ]

@@ -570,7 +570,7 @@ def test_with_little_room_a_submission_and_requests_about_it_wait(
 ) -> None:
     job_id, other = submit(bench), new_job_id()
     for wanted in (job_id, other):
-        spool.request(bench.intake.spool_dir, TicketKind.CANCEL, wanted)
+        spool.request(bench.intake.spool_dir, TicketKind.RETRY, wanted)
     with monkeypatch.context() as patch:
         patch.setattr(space, "free_bytes", lambda _: -1)
         assert [t.job_id for t in bench.intake.take_tickets()] == [other]
