@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.crash.harness import POINTS, Harness, points_in_code
+from tests.system.crash.harness import KILLED_ELSEWHERE, POINTS, Harness, points_in_code
+from tests.system.running import ROOT
 
 CYCLES = int(os.environ.get("CRASH_CYCLES", "42"))
 """``make crash-long`` runs 1,000."""
@@ -16,7 +17,9 @@ SEED = int(os.environ.get("CRASH_SEED", "20261121"))
 
 
 def test_every_failpoint_in_the_code_is_one_at_which_the_harness_kills() -> None:
-    assert points_in_code() == set(POINTS)
+    assert points_in_code() == {*POINTS, *KILLED_ELSEWHERE}
+    for point, module in KILLED_ELSEWHERE.items():
+        assert point in (ROOT / "tests" / "system" / f"{module}.py").read_text()
 
 
 @pytest.mark.slow

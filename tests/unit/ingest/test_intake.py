@@ -17,7 +17,7 @@ from daemon.errors import StoreError
 from daemon.fs import mounts, moves, space
 from daemon.fs.identity import from_claim, identity_of, to_claim
 from daemon.fs.storage import LocalStorageService
-from daemon.ingest import claims, options_file, quarantine
+from daemon.ingest import claims, options_file, quarantine, tickets
 from daemon.ingest.claims import Claims
 from daemon.ingest.intake import Intake
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
@@ -555,6 +555,43 @@ def test_submissions_keep_their_order(bench: Bench) -> None:
     assert bench.queued() == ids
 
 
+def test_submissions_keep_their_order_when_the_clock_is_set_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    for day in (26, 25, 27, 24, 23):
+        monkeypatch.setattr(spool, "utc_now", lambda day=day: f"2026-11-{day}T12:00:00.000000+00:00")
+        ids.append(submit(bench))
+    assert [ticket.job_id for ticket in spool.pending_submissions(bench.intake.spool_dir)] == ids
+    bench.intake.take_tickets()
+    assert bench.queued() == ids
+    assert [job.job_id for job in bench.store.jobs()] == ids
+
+
+def test_submissions_of_an_older_dropframe_come_first_and_in_the_order_of_its_clock(bench: Bench) -> None:
+    ids = [submit(bench) for _ in range(4)]
+    for number, job_id in enumerate((ids[3], ids[1])):
+        path = bench.intake.spool_dir / f"{job_id}.submit.json"
+        friday = f"2026-11-20T18:00:0{number}.000000+00:00"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": friday}))  # as of now
+    bench.intake.take_tickets()
+    assert bench.queued() == [ids[3], ids[1], ids[0], ids[2]]
+
+
+def test_many_submissions_are_taken_in_a_slice_of_time_after_the_other(bench: Bench) -> None:
+    ids = [submit(bench) for _ in range(2 * tickets.AT_ONCE + 1)]
+    for job_id in (ids[0], ids[-1]):
+        spool.request(bench.intake.spool_dir, TicketKind.CANCEL, job_id)
+    taken, looks = [], 0
+    while len(taken) < len(ids):
+        asked = bench.intake.take_tickets(until=0.0)
+        taken = [job.job_id for job in bench.store.jobs()]
+        assert taken == ids[: len(taken)]
+        assert [ticket.job_id for ticket in asked] == [job_id for job_id in (ids[0], ids[-1]) if job_id in taken]
+        looks += 1
+        assert looks < 10
+    assert looks > 3
+    assert bench.queued() == ids
+
+
 def test_requests_about_jobs_are_handed_to_the_caller_and_stay_until_done(bench: Bench) -> None:
     job_id = submit(bench)
     spool.request(bench.intake.spool_dir, TicketKind.CANCEL, job_id)
@@ -563,6 +600,26 @@ def test_requests_about_jobs_are_handed_to_the_caller_and_stay_until_done(bench:
     assert bench.intake.take_tickets() == [request]
     spool.done(bench.intake.spool_dir, request)
     assert bench.intake.take_tickets() == []
+
+
+def test_a_file_whose_job_was_deleted_before_it_had_come_is_not_taken_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted_meanwhile(*_: object, **__: object) -> bool:
+        [job] = bench.store.jobs()
+        assert job.claim is not None
+        bench.store.delete(replace(job, claim=replace(job.claim, left_behind=True)))  # as the worker does
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    dropped = bench.drop("a.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "move_file", deleted_meanwhile)
+        bench.take(dropped)
+    for _ in range(2):
+        assert bench.take(dropped).jobs == ()
+        bench.restart()
+    assert bench.dropped_files() == ["a.mp4"]
+    assert bench.store.jobs() == []
 
 
 def test_with_little_room_a_submission_and_requests_about_it_wait(

@@ -1,0 +1,194 @@
+"""What people ask of jobs, of the real daemon: by the thousand, on a full disk, and killed on the way."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.ipc import spool
+from daemon.ipc.ticket import Ticket, TicketKind, ticket_name
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, input_key, new_job_id, output_key, utc_now
+from daemon.store.job_reader import JobReader
+from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
+from tests.clips import make_clip
+from tests.system.running import Daemon, running, wait_for
+from tests.system.test_disk import mounted
+
+pytestmark = pytest.mark.slow
+
+TICKETS = 12_000
+OLDEST_HEARTBEAT_SECONDS = 5.0
+
+
+def write_tickets(folder: Path, kind: TicketKind, ids: list[str]) -> None:
+    """Write a ticket for each job, in a fraction of the time that durable ones take."""
+    folder.mkdir(exist_ok=True)
+    for job_id in ids:
+        (folder / ticket_name(job_id, kind)).write_bytes(Ticket(kind, job_id, utc_now()).to_bytes())
+
+
+@pytest.mark.timeout(300)
+def test_thousands_of_tickets_hold_up_neither_the_heartbeat_nor_the_end(tmp_path: Path) -> None:
+    texts = tuple(f"GOAL {number}" for number in range(400))
+    clip = make_clip(tmp_path / "long.mp4", frames=len(texts), size=(320, 240), text=texts)
+    ids = [new_job_id() for _ in range(TICKETS)]
+    with JobStore.open(tmp_path / "data") as store:
+        store.create([Job(job_id, input_path=input_key(job_id), source_name="waits.mp4") for job_id in ids])
+    with running(tmp_path, DROPFRAME_DEFAULT_PIPELINE="ocr_only") as daemon:
+        daemon.drop(clip)
+        daemon.wait_job("long.mp4", JobStatus.RUNNING)
+        write_tickets(tmp_path / "spool.new", TicketKind.CANCEL, ids)
+        for path in (tmp_path / "spool.new").iterdir():
+            path.rename(daemon.data / "spool" / path.name)
+        oldest = 0.0
+        until = time.monotonic() + 8
+        while time.monotonic() < until:
+            oldest = max(oldest, time.time() - (daemon.data / "daemon.json").stat().st_mtime)
+            time.sleep(0.02)
+        left = len(list((daemon.data / "spool").glob("*.json")))
+        assert 0 < left < TICKETS, "it was over before it could be looked at, or nothing was done"
+        assert oldest < OLDEST_HEARTBEAT_SECONDS
+        assert daemon.stop() < 10
+        with JobStore.open(daemon.data) as store:  # what was done is done, the rest still waits
+            cancelled = {job.job_id for job in store.jobs(JobStatus.FAILED)}
+        assert len(cancelled) >= TICKETS - left
+        assert {path.name[:36] for path in (daemon.data / "spool").glob("*.json")} | cancelled == set(ids)
+
+
+# On a disk without a free byte.
+
+
+@pytest.fixture
+def full_home(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "models").mkdir()
+    with mounted(tmp_path / "data", "size=4m") as folder:
+        (folder / "models").symlink_to(tmp_path / "models")
+        yield tmp_path
+
+
+def fill_to_the_last_byte(folder: Path) -> None:
+    with (folder / "ballast").open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while file.write(b"\0" * size):
+                    pass
+            except OSError:
+                continue
+    assert shutil.disk_usage(folder).free == 0
+
+
+def submit(spool_dir: Path, size: int = 1 << 20) -> str:
+    return spool.submit(
+        spool_dir,
+        io.BytesIO(b"\0" * size),
+        source=JobSource.HTTP,
+        source_name="upload.mp4",
+        pipeline_id="ocr_only",
+        options=Options(),
+    )
+
+
+@pytest.mark.parametrize("taken_in", [False, True])
+@pytest.mark.parametrize("killed_at", [None, "freed", "tickets.ended"])
+def test_a_cancel_is_granted_on_a_disk_without_a_free_byte_and_frees_the_video(
+    full_home: Path, taken_in: bool, killed_at: str | None
+) -> None:
+    if taken_in and killed_at == "tickets.ended":
+        pytest.skip("it is passed for a submission alone")
+    daemon = Daemon(full_home, DROPFRAME_MIN_FREE_BYTES="300000")
+    daemon.data.joinpath("spool").mkdir()
+    unwanted, other = submit(daemon.data / "spool"), submit(daemon.data / "spool", size=1000)
+    if taken_in:
+        with JobStore.open(daemon.data) as store:
+            for job_id in (unwanted, other):
+                (daemon.data / "spool" / f"{job_id}.submit.json").unlink()
+                (daemon.data / "video_jobs").mkdir(exist_ok=True)
+                (daemon.data / "spool" / f"{job_id}.mp4").rename(daemon.data / input_key(job_id))
+                store.create([Job(job_id, input_path=input_key(job_id), source=JobSource.HTTP)])
+    else:
+        JobStore.open(daemon.data).close()
+    fill_to_the_last_byte(daemon.data)
+    spool.request(daemon.data / "spool", TicketKind.CANCEL, unwanted)
+    point = {"freed": "requests.freed" if taken_in else "tickets.freed"}.get(killed_at or "", killed_at)
+    try:
+        if point:
+            daemon.start(DROPFRAME_FAULT=point)
+            daemon.wait_killed()
+        daemon.start()
+
+        def job() -> Job | None:
+            found = [job for job in daemon.jobs() if job.job_id == unwanted]
+            return found[0] if found and found[0].ended else None
+
+        ended = wait_for(job, 60, f"it was not cancelled:\n{daemon.log()}")
+        assert (ended.status, ended.error_kind) == (JobStatus.FAILED, ErrorKind.CANCELLED)
+        wait_for(lambda: not list(daemon.data.rglob(f"{unwanted}*")), 30, "something of it was left")
+        wait_for(lambda: daemon.data.rglob(f"{other}.mp4"), 1, "another one was removed")
+        assert shutil.disk_usage(daemon.data).free > 900_000
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+# Deleting.
+
+
+@pytest.mark.parametrize(
+    "killed_at",
+    ["journal.written", "deletion.removed", "deletion.removed:4", "deletion.withdrawn", "journal.written:2"],
+)
+def test_a_deletion_that_is_killed_is_carried_out_to_the_end(tmp_path: Path, killed_at: str) -> None:
+    daemon = Daemon(tmp_path, DROPFRAME_DEFAULT_PIPELINE="ocr_only")
+    for folder in (daemon.data / "video_jobs", daemon.outbox, daemon.inbox):
+        folder.mkdir(parents=True)
+    with JobStore.open(daemon.data) as store:
+        goes, stays = store.create([completed_job(daemon) for _ in range(2)])
+        for job in (goes, stays):
+            store.move(job.job_id, JobStatus.RUNNING)
+            with (daemon.data / output_key(job.job_id)).open("rb") as document:
+                Outbox(daemon.outbox).publish(job, document)
+            store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
+    spool.request(daemon.data / "spool", TicketKind.DELETE, goes.job_id)
+    try:
+        daemon.start(DROPFRAME_FAULT=killed_at)
+        daemon.wait_killed()
+        with JobReader(daemon.data) as reader:
+            reader.refresh()
+            deleted = reader.deleted_at(goes.job_id)
+            assert (reader.find(goes.job_id) is None) == (deleted is not None)
+        if deleted is None:
+            assert files_of(daemon, goes) == {"video", "result", "outbox"}, "something went before the record"
+        daemon.start()
+        wait_for(lambda: not files_of(daemon, goes), 30, f"something is left:\n{daemon.log()}")
+        daemon.stop()
+    finally:
+        daemon.kill()
+    with JobStore.open(daemon.data) as store:
+        assert store.deleted.unfinished_ids() == []
+        assert store.deleted.at(goes.job_id)
+        assert [job.job_id for job in store.jobs()] == [stays.job_id]
+    assert files_of(daemon, stays) == {"video", "result", "outbox"}
+    assert os.listdir(daemon.data / "spool") == []
+
+
+def completed_job(daemon: Daemon) -> Job:
+    job = Job(new_job_id(), source=JobSource.HTTP, source_name="a.mp4")
+    for key in (input_key(job.job_id), output_key(job.job_id)):
+        (daemon.data / key).write_bytes(b"{}")
+    return Job(job.job_id, input_path=input_key(job.job_id), source=JobSource.HTTP, source_name="a.mp4")
+
+
+def files_of(daemon: Daemon, job: Job) -> set[str]:
+    places = {
+        "video": daemon.data / input_key(job.job_id),
+        "result": daemon.data / output_key(job.job_id),
+        "outbox": daemon.outbox / f"{job.job_id}.json",
+    }
+    return {name for name, path in places.items() if path.exists()}
