@@ -56,7 +56,7 @@ def make_app(settings: Settings) -> Starlette:
             *(route for prefix in ("/v1", "") for route in _video_routes(prefix, submissions, jobs, results)),
             Route("/v1/jobs", jobs.jobs),
             Route("/v1/jobs/retry-failed", jobs.retry_failed, methods=["POST"]),
-            Route("/v1/jobs/{job_id}", jobs.status),
+            Route("/v1/jobs/{job_id}", jobs.job, methods=["GET", "DELETE"]),
             Route("/v1/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
             Route("/v1/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/video", results.video),

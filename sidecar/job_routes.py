@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from daemon.ipc import spool
-from daemon.ipc.spool import TicketKind
+from daemon.ipc.ticket import TicketKind
 from daemon.jobs import ErrorKind, JobStatus, is_job_id, why_no_retry
+from daemon.store.paging import Place, cursor_of, place_of
 from sidecar.client import ClientGone, until_gone
 from sidecar.files import NO_STORE, REVALIDATE, matches, not_modified
 from sidecar.job_filter import JobFilter
-from sidecar.job_view import Place
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, unknown_job
 from sidecar.query import MOST_JOBS, Query
@@ -110,7 +108,7 @@ class JobEndpoints:
         query.check()
         found = await self._find(limit + 1, status, wanted, place)
         page = found[:limit]
-        following = _cursor(page[-1]) if len(found) > limit else None
+        following = cursor_of(page[-1]) if len(found) > limit else None
         counts = {str(name): count for name, count in self._state.jobs.counts().items()}
         public = [self._state.to_public(record) for record in page]
         body = {"jobs": public, "next_cursor": following, "counts": counts, "waiting": self._state.waiting_files()}
@@ -150,6 +148,17 @@ class JobEndpoints:
             raise _wrong_state(record, why)
         return await self._ask(TicketKind.RETRY, record)
 
+    async def job(self, request: Request) -> Response:
+        """Send a job, or delete it: one route, so that what it refuses names all that it allows."""
+        return await (self.delete if request.method == "DELETE" else self.status)(request)
+
+    async def delete(self, request: Request) -> Response:
+        """Request that a job be deleted, with its video, its result and what was made of them."""
+        record = self._state.record(job_id_of(request))
+        if record["status"] == JobStatus.RUNNING:
+            raise _wrong_state(record, "cancel it first, and delete it once it has ended")
+        return await self._ask(TicketKind.DELETE, record)
+
     async def retry_failed(self, request: Request) -> Response:
         """Request that all failed jobs be tried again that can be, except those that a person cancelled."""
         ids = [
@@ -168,8 +177,7 @@ class JobEndpoints:
 
     def _request(self, kind: TicketKind, ids: list[str]) -> None:
         try:
-            for job_id in ids:
-                spool.request(self._state.spool_dir, kind, job_id)
+            spool.request(self._state.spool_dir, kind, *ids)
         except OSError as error:
             log.error("a ticket cannot be written: %s", error.strerror)
             raise storage_problem(error) from error
@@ -180,9 +188,6 @@ def _wrong_state(record: Record, why: str) -> Problem:
     return Problem(409, f"The job is {status}; {why}.", "wrong-state", job_id=record["job_id"], job_status=status)
 
 
-def _cursor(record: Record) -> str:
-    text = f"{record['sequence'] or 0} {record['job_id']} {record['created_at']}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _place(query: Query) -> Place | None:
@@ -190,11 +195,7 @@ def _place(query: Query) -> Place | None:
     if not cursor:
         return None
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
-        sequence, job_id, created_at = text.split(" ")
-        if not is_job_id(job_id) or not re.fullmatch(r"[0-9]{1,18}", sequence):
-            raise ValueError
+        return place_of(cursor)
     except ValueError:
         query.refuse("cursor", "cursor must be the next_cursor of an earlier answer.")
         return None
-    return Place(job_id, created_at, int(sequence))

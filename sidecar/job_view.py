@@ -10,16 +10,16 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from daemon.errors import StoreError
-from daemon.ipc.spool import Ticket, TicketKind, read_ticket, ticket_name
+from daemon.ipc.ticket import Ticket, TicketKind, place_of, read_ticket, ticket_name
 from daemon.jobs import JobStatus
 from daemon.store.job_index import JobIndex
 from daemon.store.journal_reader import JournalReader
-from daemon.store.migrations import JOBS, new_tables
+from daemon.store.migrations import JOBS, deleted_at, new_tables
+from daemon.store.paging import Place
 
 SUBMIT_ENDING = ticket_name("", TicketKind.SUBMIT)
 """Of the names of submissions, after the job's id."""
@@ -37,6 +37,8 @@ class SpooledSubmissions:
         self.records: dict[str, dict[str, Any]] = {}
         """Job records made of tickets, by job id, oldest first."""
         self.positions: dict[str, int] = {}
+        self._places: dict[str, tuple[int, str, str]] = {}
+        """What the order goes by, by job id."""
 
     def refresh(self, force: bool = False) -> bool:
         """Catch up with the folder; tell whether something has changed.
@@ -57,6 +59,7 @@ class SpooledSubmissions:
         found = {job_id: self.records.get(job_id) or self._read(job_id) for job_id in names}
         changed = found.keys() != self.records.keys()
         if changed:
+            self._places = {job_id: self._places[job_id] for job_id in names if job_id in self._places}
             self._keep(record for record in found.values() if record)
         # A spool of many thousand tickets takes long to list, so it is listed less often.
         self._due = time.monotonic() + 20 * (time.monotonic() - now)
@@ -65,28 +68,21 @@ class SpooledSubmissions:
 
     def add(self, ticket: Ticket) -> None:
         """Know of a ticket that this process has written, before the folder is looked at again."""
+        self._places[ticket.job_id] = place_of(self._spool_dir, ticket)
         self._keep([*self.records.values(), ticket.to_job().to_record()])
 
     def _keep(self, records: Iterable[dict[str, Any]]) -> None:
-        ordered = sorted(records, key=lambda record: (record["created_at"], record["job_id"]))
+        ordered = sorted(records, key=lambda record: self._places[record["job_id"]])
         self.records = {record["job_id"]: record for record in ordered}
         self.positions = {job_id: position for position, job_id in enumerate(self.records)}
 
     def _read(self, job_id: str) -> dict[str, Any] | None:
         try:
-            return read_ticket(self._spool_dir / f"{job_id}{SUBMIT_ENDING}").to_job().to_record()
+            ticket = read_ticket(self._spool_dir / f"{job_id}{SUBMIT_ENDING}")
+            self._places[job_id] = place_of(self._spool_dir, ticket)
+            return ticket.to_job().to_record()
         except (OSError, ValueError, TypeError, KeyError, RecursionError):  # acted on meanwhile, or the daemon's to say
             return None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a page of a list ended."""
-
-    job_id: str
-    created_at: str
-    sequence: int
-    """0 for a submission that was not a job yet."""
 
 
 class JobView:
@@ -133,6 +129,10 @@ class JobView:
             return record
         return self.waiting.records.get(job_id)
 
+    def deleted_at(self, job_id: str) -> str | None:
+        """Return when a job was deleted, ISO 8601 UTC; None if it was not, or nobody remembers it."""
+        return deleted_at(self._journal.tables, job_id)
+
     def queue_position(self, record: Mapping[str, Any]) -> int | None:
         """Return how many jobs come before a pending one, 0 for the next; None for any other."""
         if record["status"] != JobStatus.PENDING:
@@ -169,7 +169,8 @@ class JobView:
             r for job_id, r in self.waiting.records.items() if job_id not in self.order.sequences
         ]
         if place:
-            new = [r for r in new if (r["created_at"], r["job_id"]) < (place.created_at, place.job_id)]
+            before = self.waiting.positions.get(place.job_id, 0)
+            new = [record for record in new if self.waiting.positions[record["job_id"]] < before]
         return new[::-1]
 
     def jobs_before(self, sequence: float, status: JobStatus | None, most: int) -> list[Mapping[str, Any]]:

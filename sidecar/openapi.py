@@ -42,6 +42,7 @@ STATUSES = {
     404: "Unknown job, pipeline or address; or there is no result yet.",
     408: "Too slow.",
     409: "The job is in the wrong state, or the key is in use.",
+    410: "The job was deleted; deleted_at says when.",
     413: "Too large.",
     415: "Not a form.",
     416: "No such range.",
@@ -177,7 +178,7 @@ def _read_calls(max_wait_seconds: float) -> Calls:
     validated = {**VALIDATED, "Last-Modified": "For If-Modified-Since.", "Content-Disposition": FILE_NAME}
     result = {200: _answer(PublicResult, "The document.", validated), 304: UNCHANGED}
     waiting = _query("wait", wait, "Answer when the job changes, after this many seconds at the latest.")
-    status = ((404, 422), [JOB_ID, waiting, IF_NONE_MATCH])
+    status = ((404, 410, 422), [JOB_ID, waiting, IF_NONE_MATCH])
     return {
         "/v1/video/status/{job_id}": {"get": _call("get_status", "Get a job's status", job, *status)},
         "/v1/video/results/{job_id}": {
@@ -185,7 +186,7 @@ def _read_calls(max_wait_seconds: float) -> Calls:
                 "get_results",
                 "Get a job's result document, or some of its frames",
                 result,
-                (404, 422),
+                (404, 410, 422),
                 [
                     JOB_ID,
                     _query("from_frame", {**COUNT, "maximum": MOST_FRAME_INDEX}, "Only frames from this index on."),
@@ -197,7 +198,21 @@ def _read_calls(max_wait_seconds: float) -> Calls:
         },
         "/v1/jobs": {"get": _list_call()},
         "/v1/rejected": {"get": _rejected_call()},
-        "/v1/jobs/{job_id}": {"get": _call("get_job", "Get a job", job, *status)},
+        "/v1/jobs/{job_id}": {
+            "get": _call("get_job", "Get a job", job, *status),
+            "delete": _call(
+                "delete_job",
+                "Delete a job with its video, its result and what was made of them",
+                {
+                    202: _answer(
+                        RequestedJob, "Requested; the status is 410 once it is done.", {"Location": "Its status."}
+                    )
+                },
+                (404, 409, 410, 507),
+                [JOB_ID],
+                description="One that runs has to be cancelled first. A newer result under the same name stays.",
+            ),
+        },
     }
 
 
@@ -239,7 +254,7 @@ def _job_calls() -> Calls:
     }
     video = dict.fromkeys(MEDIA_TYPES, BINARY)
     headers = {**VALIDATED, "Last-Modified": "For If-Modified-Since.", "Content-Disposition": FILE_NAME}
-    change = ((404, 409, 507), [JOB_ID])
+    change = ((404, 409, 410, 507), [JOB_ID])
     return {
         "/v1/jobs/{job_id}/cancel": {"post": _call("cancel_job", "Cancel a job", requested, *change)},
         "/v1/jobs/{job_id}/retry": {"post": _call("retry_job", "Retry a failed job", requested, *change)},
@@ -260,7 +275,7 @@ def _job_calls() -> Calls:
                     206: _content(video, "A range of it.", headers),
                     304: UNCHANGED,
                 },
-                (404, 416),
+                (404, 410, 416),
                 [JOB_ID, RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE],
             )
         },

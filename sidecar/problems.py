@@ -28,6 +28,7 @@ KINDS = {
     "request-timeout": (408, "The request came too slowly."),
     "wrong-state": (409, "That cannot be done to a job in this state; `job_status` says which it is."),
     "key-in-use": (409, "An upload with the same Idempotency-Key is under way."),
+    "job-deleted": (410, "The job was deleted; `deleted_at` says when."),
     "too-large": (413, "The video is larger than `max_video_bytes`."),
     "unsupported-media-type": (415, "The body is not a multipart form."),
     "range-not-satisfiable": (416, "The range is outside the file, or malformed."),
@@ -125,6 +126,11 @@ def bad_fields(errors: Mapping[str, str]) -> Problem:
 def unknown_job() -> Problem:
     """Return a 404 for an id that no job has."""
     return Problem(404, "There is no job with that id; ids come from the answer to a submission.", "unknown-job")
+
+
+def deleted_job(job_id: str, deleted_at: str) -> Problem:
+    """Return a 410 for a job that was deleted."""
+    return Problem(410, f"The job was deleted at {deleted_at}.", "job-deleted", job_id=job_id, deleted_at=deleted_at)
 
 
 def busy(detail: str, kind: str, seconds: int) -> Problem:

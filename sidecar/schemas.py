@@ -26,7 +26,7 @@ class SubmittedJob(PublicJob):
 class RequestedJob(PublicJob):
     """The job, and what was requested for it; its status shows when that is done."""
 
-    requested: Literal["cancel", "retry"]
+    requested: Literal["cancel", "retry", "delete"]
 
 
 class RetryAllAnswer(PublicModel):
@@ -174,8 +174,9 @@ class PublicProblem(PublicModel):
     status: int = Field(ge=400, le=599)
     detail: str = Field(description="One sentence to act on.")
     errors: list[FieldError] = Field(default_factory=list, description="Each wrong field, where the kind is bad-field.")
-    job_id: JobId = Field("", description="Where a job is in the wrong state.")
+    job_id: JobId = Field("", description="Where a job is in the wrong state, or was deleted.")
     job_status: JobStatus = Field(JobStatus.PENDING, description="Where a job is in the wrong state: which it is in.")
+    deleted_at: Time = Field("", description="Where a job was deleted: when.")
     parts: dict[str, ReadyPart] = Field(default_factory=dict, description="Of /readyz: each part.")
 
 

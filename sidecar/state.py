@@ -25,7 +25,7 @@ from daemon.public_job import RunningFacts, to_public
 from daemon.settings import Settings
 from sidecar.files import etag
 from sidecar.job_view import JobView
-from sidecar.problems import busy, unknown_job
+from sidecar.problems import busy, deleted_job, unknown_job
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class State:
         """Return a job's record.
 
         Raises:
-            Problem: 404 if there is none, 503 if that cannot be known.
+            Problem: 404 if there is none, 410 if it was deleted, 503 if that cannot be known.
         """
         record = self.jobs.find(job_id)
         if record is None and time.monotonic() - self._looked > MISS_SECONDS:
@@ -134,6 +134,8 @@ class State:
             return record
         if self.store_problem:
             raise busy(self.store_problem, "store", 5)
+        if deleted_at := self.jobs.deleted_at(job_id):
+            raise deleted_job(job_id, deleted_at)
         raise unknown_job()
 
     def to_public(self, record: Mapping[str, Any]) -> dict[str, Any]:

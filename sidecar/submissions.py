@@ -134,7 +134,7 @@ class Submissions:
         try:
             return self._state.record(job_id)
         except Problem as problem:
-            if problem.status != 404:
+            if problem.status not in (404, 410):
                 raise
             return None
 

@@ -113,6 +113,12 @@ lacks, such as frames that the video lists and does not contain. Instead of poll
 `If-None-Match` with `?wait=20`: the answer comes when the job has changed, or is 304 after 20 seconds (at most
 `max_wait_seconds`).
 
+## Deleting a job
+
+`DELETE /v1/jobs/{job_id}` deletes a job with its video, its result, the copy in the outbox and whatever else was made
+of them. A job that runs has to be cancelled first (409). From then on its address answers 410, with the time in
+`deleted_at`, for 30 days (`keep_deleted_days`), and then 404. A newer result under the same name stays in the outbox.
+
 ## Files
 
 Results and videos carry `ETag` and `Last-Modified` for `If-None-Match`, `If-Modified-Since` and `If-Range`. A request
@@ -206,6 +212,7 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         await call("GET /v1/jobs/{job_id}", "GET", f"/v1/jobs/{failed}")
         await call("POST /v1/jobs/{job_id}/cancel", "POST", f"/v1/jobs/{waiting}/cancel")
         await call("POST /v1/jobs/{job_id}/retry", "POST", f"/v1/jobs/{failed}/retry")
+        await call("DELETE /v1/jobs/{job_id}", "DELETE", f"/v1/jobs/{failed}", "-X DELETE ")
         await call("POST /v1/jobs/retry-failed", "POST", "/v1/jobs/retry-failed")
         await call("GET /v1/jobs/{job_id}/video", "GET", f"/v1/jobs/{done}/video", "-r 0-9 ",
                    headers={"range": "bytes=0-9"})  # fmt: skip

@@ -580,7 +580,8 @@ def test_many_submissions_are_taken_in_a_slice_of_time_after_the_other(bench: Be
     ids = [submit(bench) for _ in range(2 * tickets.AT_ONCE + 1)]
     for job_id in (ids[0], ids[-1]):
         spool.request(bench.intake.spool_dir, TicketKind.CANCEL, job_id)
-    taken, looks = [], 0
+    taken: list[str] = []
+    looks = 0
     while len(taken) < len(ids):
         asked = bench.intake.take_tickets(until=0.0)
         taken = [job.job_id for job in bench.store.jobs()]

@@ -86,7 +86,7 @@ def test_every_route_answers_a_wrong_method_in_the_one_error_shape(tmp_path: Pat
 
     async def work(client: Client) -> None:
         for _, path in routes(app):
-            response = await client.request("DELETE", path)
+            response = await client.request("PATCH", path)
             assert response.status_code == 405
             assert response.headers["allow"]
             check_problem(response)
@@ -221,7 +221,7 @@ def test_every_route_refuses_without_a_token_and_submitting_ones_with_a_reading_
                 if method != "HEAD":
                     check_problem(response)
             response = await client.request(method, path, headers={"authorization": f"Bearer {secret}"})
-            assert (response.status_code == 403) == (method in ("POST", "PUT")), path
+            assert (response.status_code == 403) == (method in ("POST", "PUT", "DELETE")), path
 
     call(tmp_path, work, app)
 
@@ -258,7 +258,7 @@ def test_a_page_of_an_allowed_site_can_read_problems_and_is_told_what_it_may_not
             assert "last-modified" in exposed
             assert "origin" in response.headers["vary"].lower()
         for asks in (
-            {"access-control-request-method": "DELETE"},
+            {"access-control-request-method": "PATCH"},
             {"access-control-request-method": "POST", "access-control-request-headers": "x-other"},
         ):
             response = await client.options("/v1/jobs", headers={**ok, **asks})
@@ -557,6 +557,71 @@ def test_cancel_and_retry_are_tickets_for_the_right_states_only(tmp_path: Path) 
             assert ("retry", failed.job_id) in tickets(tmp_path)
             answer = await client.post(f"/v1/jobs/{refused.job_id}/retry")
             assert "it was refused before it could start" in check_problem(answer)["detail"]
+
+        call(tmp_path, work)
+
+
+def test_deleting_is_a_ticket_for_any_job_that_does_not_run(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        waits, runs, done = store.create([Job(new_job_id(), input_path="x") for _ in range(3)])
+        for job in (runs, done):
+            store.move(job.job_id, JobStatus.RUNNING)
+        store.move(done.job_id, JobStatus.COMPLETED)
+
+        async def work(client: Client) -> None:
+            async def delete(job_id: str) -> httpx.Response:
+                return await client.delete(f"/v1/jobs/{job_id}")
+
+            for job in (waits, done):
+                answer = await delete(job.job_id)
+                assert (answer.status_code, answer.json()["requested"]) == (202, "delete")
+            assert sorted(tickets(tmp_path)) == sorted([("delete", waits.job_id), ("delete", done.job_id)])
+            answer = await delete(runs.job_id)
+            assert answer.status_code == 409
+            assert "cancel it first" in check_problem(answer)["detail"]
+            assert (await delete(new_job_id())).status_code == 404
+            answer = await client.patch(f"/v1/jobs/{done.job_id}")
+            assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
+
+        call(tmp_path, work)
+
+
+def test_a_deleted_job_is_gone_with_the_time_and_not_in_any_list(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job, stays = store.create([Job(new_job_id(), input_path="x") for _ in range(2)])
+
+        async def work(client: Client) -> None:
+            assert (await client.get(f"/v1/jobs/{job.job_id}")).status_code == 200
+            store.delete(job)
+            await asyncio.sleep(0.2)
+            when = store.deleted.at(job.job_id)
+            for path in (f"/v1/jobs/{job.job_id}", f"/video/status/{job.job_id}", f"/v1/video/results/{job.job_id}"):
+                answer = await client.get(path)
+                assert answer.status_code == 410
+                assert check_problem(answer)["deleted_at"] == when
+            assert (await client.get(f"/v1/jobs/{job.job_id}/video")).status_code == 410
+            assert (await client.delete(f"/v1/jobs/{job.job_id}")).status_code == 410
+            page = (await client.get("/v1/jobs")).json()
+            assert [each["job_id"] for each in page["jobs"]] == [stays.job_id]
+            assert page["counts"]["pending"] == 1
+            store.deleted.finish(job)
+            store.deleted.forget("9999")
+            await asyncio.sleep(0.2)
+            assert (await client.get(f"/v1/jobs/{job.job_id}")).status_code == 404
+
+        call(tmp_path, work)
+
+
+def test_retrying_all_that_failed_is_one_ticket(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        made = store.create([Job(new_job_id(), input_path="x") for _ in range(40)])
+        for job in made:
+            store.move(job.job_id, JobStatus.FAILED, error_kind=ErrorKind.TRANSIENT)
+
+        async def work(client: Client) -> None:
+            assert (await client.post("/v1/jobs/retry-failed")).json() == {"requested": 40}
+            [ticket] = spool.tickets(tmp_path / "data" / "spool")
+            assert set(ticket.jobs) == {job.job_id for job in made}
 
         call(tmp_path, work)
 

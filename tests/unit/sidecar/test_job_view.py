@@ -9,7 +9,8 @@ from daemon.ipc import spool
 from daemon.ipc.spool import TicketKind
 from daemon.jobs import Job, JobSource, JobStatus, Options, new_job_id
 from daemon.store.job_store import JobStore
-from sidecar.job_view import JobView, Place
+from daemon.store.paging import Place
+from sidecar.job_view import JobView
 
 
 @pytest.fixture
