@@ -74,6 +74,12 @@ COMPUTED = frozenset({"progress", "frames_per_second", "eta_s", "queue_position"
 STORED = tuple(name for name in PublicJob.model_fields if name not in COMPUTED)
 
 
+def state_of(record: Mapping[str, Any]) -> str:
+    """Return a job's state as people read it: its status, but for ``cancelled``, which is ``failed`` to programs."""
+    cancelled = record["status"] == JobStatus.FAILED and record["error_kind"] == ErrorKind.CANCELLED
+    return str(ErrorKind.CANCELLED if cancelled else record["status"])
+
+
 @dataclass(frozen=True)
 class RunningFacts:
     """What the daemon's heartbeat says of the job that runs; fresher than its record."""

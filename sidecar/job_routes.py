@@ -188,8 +188,6 @@ def _wrong_state(record: Record, why: str) -> Problem:
     return Problem(409, f"The job is {status}; {why}.", "wrong-state", job_id=record["job_id"], job_status=status)
 
 
-
-
 def _place(query: Query) -> Place | None:
     cursor = query.text("cursor")
     if not cursor:

@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, jobs, status, results, retry, cancel."""
+"""Commands that submit jobs and look at them: submit, jobs, status, results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,9 +35,10 @@ from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList
-from daemon.ipc.spool import TicketKind
-from daemon.jobs import Job, JobSource, JobStatus, Options, why_no_retry
+from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.public_job import state_of
 from daemon.settings import Settings
+from daemon.store.paging import Place, place_of
 
 app = typer.Typer()
 
@@ -104,7 +106,8 @@ def show_ends(settings: Settings, ids: list[str], as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED) from None
     ended = [ends[job_id] for job_id in ids]
     if as_json:
-        show_json([job.to_record() for job in ended])
+        with known_jobs(settings) as known:
+            show_json([known.public(job) for job in ended])
     for job in () if as_json else ended:
         say_end(settings, job)
     if any(job.status is JobStatus.FAILED for job in ended):
@@ -114,7 +117,8 @@ def show_ends(settings: Settings, ids: list[str], as_json: bool) -> None:
 def say_end(settings: Settings, job: Job) -> None:
     """Print how a job ended."""
     if job.status is JobStatus.FAILED:
-        err.print(f"[red]failed[/] {escape(job.source_name)}: {escape(job.error_message or '')}", soft_wrap=True)
+        state = state_of(vars(job))
+        err.print(f"[red]{state}[/] {escape(job.source_name)}: {escape(job.error_message or '')}", soft_wrap=True)
         return
     from daemon.worker.outbox import Outbox
 
@@ -129,23 +133,30 @@ def jobs(
     name: Annotated[str | None, typer.Option(help="Only jobs whose video's name contains this.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only jobs of this pipeline.")] = None,
     limit: Annotated[int, typer.Option(help="Show at most N, newest first.", metavar="N", min=1)] = 20,
+    cursor: Annotated[str | None, typer.Option(help="The next_cursor of the page before (--json).")] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first, the files waiting in the inbox, and the newest rejected ones."""
     settings = load_existing(home)
+    place = read_cursor(cursor)
 
     def wanted(record: Mapping[str, Any]) -> bool:
         named = name is None or name.casefold() in record["source_name"].casefold()
-        return named and pipeline in (None, record["pipeline_id"])
+        return named and pipeline in (None, record["pipeline_id"]) and status in (None, record["status"])
 
-    found = known_jobs(settings, status, wanted=wanted, newest=limit)[::-1]
-    if as_json:
-        show_json([job.to_record() for job in found])
-        return
+    heartbeat = health.of_running_daemon(settings.data_dir)
+    with known_jobs(settings) as known:
+        found, following = known.page(wanted, limit, place)
+        if as_json:
+            waiting = [asdict(file) for file in heartbeat.inbox.waiting] if heartbeat else []
+            page = {"jobs": [known.public(job) for job in found], "next_cursor": following}
+            show_json({**page, "counts": known.counts(), "waiting": waiting})
+            return
     show_table(found)
     show_rejected(settings)
-    heartbeat = health.of_running_daemon(settings.data_dir)
+    if following:
+        err.print(f"… and older ones: --limit {10 * limit} shows more.")
     if heartbeat is None:
         say(err, f"No daemon is running in {escape(str(settings.home))}.")
         return
@@ -176,6 +187,18 @@ def show_rejected(settings: Settings) -> None:
         out.print(escape(f"{rejected.count - SHOWN_REJECTED} more rejected files are in {where}"), soft_wrap=True)
 
 
+def read_cursor(cursor: str | None) -> Place | None:
+    """Return where the page before ended.
+
+    Raises:
+        SettingsError: it is not a cursor.
+    """
+    try:
+        return None if cursor is None else place_of(cursor)
+    except ValueError as error:
+        raise SettingsError("--cursor must be the next_cursor of the page before.") from error
+
+
 def show_table(found: list[Job]) -> None:
     """Print jobs, a line each."""
     table = Table(box=None, pad_edge=False)
@@ -184,7 +207,7 @@ def show_table(found: list[Job]) -> None:
     for job in found:
         frames = f"{job.frames_processed}/{job.frames_total}" if job.frames_total else ""
         note = job.error_message or " ".join((job.summary or {}).get("warnings", ()))
-        table.add_row(job.job_id[:8], job.status, frames, escape(job.source_name), escape(note))
+        table.add_row(job.job_id[:8], state_of(vars(job)), frames, escape(job.source_name), escape(note))
     out.print(table)
 
 
@@ -193,10 +216,13 @@ def status(
     job: Annotated[str, typer.Argument(help=WHICH)], home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
     """Show one job."""
-    record = find_job(load_existing(home), job).to_record()
-    if as_json:
-        show_json(record)
-        return
+    settings = load_existing(home)
+    with known_jobs(settings) as known:
+        found = known.find(job)
+        if as_json:
+            show_json(known.public(found))
+            return
+    record = {**found.to_record(), "status": state_of(vars(found))}
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -220,7 +246,7 @@ def results(
     found = find_job(settings, job)
     if found.status is not JobStatus.COMPLETED or found.output_path is None:
         reason = f": {found.error_message}" if found.error_message else "."
-        raise IllegalMove(f"Job {found.job_id} is {found.status} and has no result{reason}")
+        raise IllegalMove(f"Job {found.job_id} is {state_of(vars(found))} and has no result{reason}")
     if found.result_removed_at:
         raise IllegalMove(f"The result of job {found.job_id} was removed by retention at {found.result_removed_at}.")
     if output is not None:
@@ -244,49 +270,3 @@ def refuse_output(output: Path) -> None:
         raise SettingsError(f"{shown(str(output))} is a folder; with --output, name a file.")
     if not output.parent.is_dir():
         raise SettingsError(f"The folder {shown(str(output.parent))} does not exist; make it, or name another file.")
-
-
-@app.command()
-def retry(
-    job: Annotated[str | None, typer.Argument(help=WHICH)] = None,
-    all_failed: Annotated[bool, typer.Option("--all-failed", help="Retry every failed job.")] = False,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Put failed jobs back into the queue."""
-    settings = load_existing(home)
-    if (job is None) == (not all_failed):
-        raise SettingsError("Name one job, or say --all-failed.")
-    if job is None:
-        chosen = [found for found in known_jobs(settings, JobStatus.FAILED) if not why_no_retry(vars(found))]
-    else:
-        chosen = [find_job(settings, job)]
-    for found in chosen:
-        if why := why_no_retry(vars(found)):
-            raise IllegalMove(f"Job {found.job_id} is {found.status}; {why}.")
-    for found in chosen:
-        spool.request(settings.spool_dir, TicketKind.RETRY, found.job_id)
-    if as_json:
-        show_json([found.to_record() for found in chosen])
-    else:
-        out.print(f"{len(chosen)} {'job' if len(chosen) == 1 else 'jobs'} queued for retry.")
-
-
-@app.command()
-def cancel(
-    jobs: Annotated[list[str], typer.Argument(help="Ids of jobs, their first characters, or names of videos.")],
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Cancel waiting or running jobs; they end as failed, with the reason cancelled."""
-    settings = load_existing(home)
-    chosen = [find_job(settings, job) for job in jobs]
-    for found in chosen:
-        if found.ended:
-            raise IllegalMove(f"Job {found.job_id} has already {found.status}.")
-    for found in chosen:
-        spool.request(settings.spool_dir, TicketKind.CANCEL, found.job_id)
-        if not as_json:
-            out.print(f"{found.job_id} is being cancelled.")
-    if as_json:
-        show_json([found.to_record() for found in chosen])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import RLock
@@ -94,15 +95,30 @@ class JobReader:
         with self._lock:
             return read_jobs(self._rows, self._index.ordered(status))
 
-    def select(self, wanted: Callable[[Mapping[str, Any]], bool], newest: int | None = None) -> list[Job]:
+    def sequence(self, job_id: str) -> int | None:
+        """Return a job's sequence; None if there is none with that id."""
+        with self._lock:
+            return self._index.sequences.get(job_id)
+
+    def queue_position(self, sequence: int) -> int:
+        """Return how many pending jobs come before one."""
+        with self._lock:
+            return bisect_left(self._index.ordered(JobStatus.PENDING), sequence)
+
+    def select(
+        self, wanted: Callable[[Mapping[str, Any]], bool], newest: int | None = None, below: int | None = None
+    ) -> list[Job]:
         """Return the jobs whose record is wanted, by sequence.
 
         Args:
             wanted: Asked about each record, which it must not change.
             newest: At most so many, the newest; no other job is built.
+            below: Only those with a lower sequence.
         """
         with self._lock:
-            rows = (self._rows[str(sequence)] for sequence in reversed(self._index.ordered()))
+            ordered = self._index.ordered()
+            end = len(ordered) if below is None else bisect_left(ordered, below)
+            rows = (self._rows[str(ordered[place])] for place in range(end - 1, -1, -1))
             found = [read_job(record) for record in itertools.islice(filter(wanted, rows), newest)]
         return found[::-1]
 

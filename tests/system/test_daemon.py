@@ -13,6 +13,7 @@ import pytest
 from daemon.cli import main
 from daemon.ipc import rejected_list
 from daemon.jobs import ErrorKind, JobSource, JobStatus
+from daemon.public_job import to_public
 from tests.clips import make_clip
 from tests.system.running import Daemon, as_json, cpu_seconds, dropframe, running, wait_for
 
@@ -198,10 +199,11 @@ def test_submit_waits_and_the_commands_agree_with_the_records(daemon: Daemon, cl
 
     [record] = [job.to_record() for job in daemon.jobs() if job.job_id == job_id]
     assert (record["source"], record["options"]) == (JobSource.CLI, {"frame_stride": 1, "max_frames": 3})
-    assert as_json(home, "status", job_id[:8]) == record
-    assert as_json(home, "jobs", "--limit", 1) == [record]
-    assert record in as_json(home, "jobs", "--status", "completed", "--limit", 100)
-    assert record not in as_json(home, "jobs", "--status", "failed")
+    public = to_public(record)
+    assert as_json(home, "status", job_id[:8]) == public
+    assert as_json(home, "jobs", "--limit", 1)["jobs"] == [public]
+    assert public in as_json(home, "jobs", "--status", "completed", "--limit", 100)["jobs"]
+    assert public not in as_json(home, "jobs", "--status", "failed")["jobs"]
 
     published = (daemon.outbox / f"{job_id}.json").read_bytes()
     assert dropframe(home, "results", job_id).stdout.encode() == published
@@ -286,7 +288,7 @@ def test_what_is_submitted_while_it_is_down_runs_when_it_is_up(tmp_path: Path, c
     job_id = done.stdout.split()[0]
     waiting = as_json(tmp_path, "status", job_id)
     assert (waiting["status"], waiting["source_name"], waiting["job_id"]) == ("pending", "clip.mp4", job_id)
-    assert [job["job_id"] for job in as_json(tmp_path, "jobs")] == [job_id]
+    assert [job["job_id"] for job in as_json(tmp_path, "jobs")["jobs"]] == [job_id]
     [unwanted] = as_json(tmp_path, "submit", clip)
     as_json(tmp_path, "cancel", unwanted["job_id"])
     (tmp_path / "inbox").mkdir()

@@ -105,8 +105,8 @@ def test_a_changed_file_or_a_missing_job_is_noticed_by_the_check(used: Session) 
     with pytest.raises(AssertionError, match=r"match\.mp4\.json: FAILED"):
         used.run(checked)
     result.write_bytes(kept)
-    used.call('echo \'    "job_id": "0000dead",\' >> jobs-before.txt && sort -o jobs-before.txt jobs-before.txt')
-    assert used.run(checked) == '    "job_id": "0000dead",\n'
+    used.call('echo \'"job_id": "0000dead"\' >> jobs-before.txt && sort -o jobs-before.txt jobs-before.txt')
+    assert used.run(checked) == '"job_id": "0000dead"\n'
 
 
 def test_the_store_from_before_an_upgrade_can_be_put_back_by_hand(used: Session) -> None:

@@ -186,7 +186,7 @@ def test_a_name_that_is_no_utf_8_is_shown_escaped_everywhere(tmp_path: Path, cli
         assert job.status is COMPLETED
         assert list(daemon.results()) == [r"bad\xff.mp4.json"]
         assert json.loads(daemon.results()[r"bad\xff.mp4.json"])["source"]["name"] == r"bad\xff.mp4"
-        assert [record["source_name"] for record in as_json(tmp_path, "jobs")] == [r"bad\xff.mp4"]
+        assert [record["source_name"] for record in as_json(tmp_path, "jobs")["jobs"]] == [r"bad\xff.mp4"]
         told = httpx.get(f"{sidecar.url}/v1/video/status/{job.job_id}").json()
         assert (told["status"], told["source_name"]) == ("completed", r"bad\xff.mp4")
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from daemon import __version__, preflight
-from daemon.cli import jobs, lookup, main
+from daemon.cli import jobs, lookup, main, requests
 from daemon.cli.common import FAILED
 from daemon.errors import (
     BadOptions,
@@ -27,16 +30,20 @@ from daemon.errors import (
 from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.health import Heartbeat, InboxBeat, WaitingBeat
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
+from daemon.ipc.ticket import TicketKind
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
 from daemon.preflight import Check
+from daemon.public_job import PublicJob
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.tokens import find_token, parse_token
+from sidecar.schemas import JobPage
 
 BEGINNING = b"\0\0\0\x18ftypmp42" + bytes(12)
 """Of an MP4."""
 COMMANDS = [
     *(["run"], ["daemon"], ["sidecar"], ["submit"], ["jobs"], ["status"], ["results"], ["retry"], ["cancel"]),
+    ["delete"],
     *(["import-jobs"], ["downgrade"]),
     *(["clean"], ["doctor"], ["models"], ["models", "list"], ["models", "pull"], ["models", "export"]),
     *(["config"], ["config", "show"], ["token"]),
@@ -88,7 +95,7 @@ def test_a_submission_that_waits_in_the_spool_is_listed_as_it_was_asked_for(home
     (home / "a.mp4").write_bytes(BEGINNING)
     code, _ = run("submit", home / "a.mp4", "--frame-stride", "5", "--pipeline", "yolo", "--home", home)
     assert code == 0
-    [listed] = json.loads(run("jobs", "--home", home, "--json")[1])
+    [listed] = json.loads(run("jobs", "--home", home, "--json")[1])["jobs"]
     [ticket] = spool.pending_submissions(home / "data" / "spool")
     assert (listed["options"], listed["pipeline_id"]) == ({"frame_stride": 5, "max_frames": None}, "yolo")
     assert (listed["created_at"], listed["status"]) == (ticket.created_at, "pending")
@@ -278,7 +285,7 @@ def test_the_list_holds_the_newest_jobs_that_fit(home: Path) -> None:
     run("submit", home / "a.mp4", "--home", home)
 
     def listed(*flags: object) -> list[str]:
-        return [job["source_name"] for job in json.loads(run("jobs", "--json", "--home", home, *flags)[1])]
+        return [job["source_name"] for job in json.loads(run("jobs", "--json", "--home", home, *flags)[1])["jobs"]]
 
     assert listed() == ["a.mp4", "Match 2.mp4", "Match 1.mp4", "Match 0.mp4"]
     assert listed("--limit", 2) == ["a.mp4", "Match 2.mp4"]
@@ -347,8 +354,113 @@ def test_a_job_that_moves_from_the_spool_to_the_store_is_seen_at_every_moment(
         return found
 
     monkeypatch.setattr(spool, "pending_submissions", look_and_be_overtaken)
-    assert [job.job_id for job in lookup.known_jobs(settings)] == [job_id]
-    assert [job.job_id for job in lookup.known_jobs(settings)] == [job_id]
+    for _ in range(2):
+        with lookup.known_jobs(settings) as known:
+            assert [job.job_id for job in known.select(lambda record: True)] == [job_id]
+
+
+def test_the_list_for_programs_is_the_page_that_the_api_gives(home: Path) -> None:
+    made = [add(home, source_name=f"{number}.mp4") for number in range(5)]
+    with JobStore.open(home / "data") as store:
+        store.move(made[0].job_id, JobStatus.RUNNING)
+        store.move(made[0].job_id, JobStatus.FAILED, error_kind=ErrorKind.CANCELLED)
+    (home / "a.mp4").write_bytes(BEGINNING)
+    for _ in range(2):
+        run("submit", home / "a.mp4", "--home", home)
+    pages, cursor = [], None
+    for _ in range(4):
+        more = ("--cursor", cursor) if cursor else ()
+        page = json.loads(run("jobs", "--json", "--limit", "2", "--home", home, *more)[1])
+        assert page.keys() == JobPage.model_fields.keys()
+        assert page["counts"] == {"pending": 6, "running": 0, "completed": 0, "failed": 1}
+        for job in page["jobs"]:
+            PublicJob.model_validate(job)
+            assert job.keys() == PublicJob.model_fields.keys()
+        pages.append([(job["source_name"], job["queue_position"]) for job in page["jobs"]])
+        cursor = page["next_cursor"]
+    assert cursor is None
+    assert pages == [
+        [("a.mp4", 5), ("a.mp4", 4)],
+        [("4.mp4", 3), ("3.mp4", 2)],
+        [("2.mp4", 1), ("1.mp4", 0)],
+        [("0.mp4", None)],
+    ]
+    with pytest.raises(SettingsError, match="--cursor must be the next_cursor of the page before"):
+        run("jobs", "--cursor", "x", "--home", home)
+
+
+def test_a_page_goes_on_where_it_was_although_a_submission_became_a_job(home: Path) -> None:
+    (home / "a.mp4").write_bytes(BEGINNING)
+    ids = [run("submit", home / "a.mp4", "--home", home)[1].split()[0] for _ in range(3)]
+    page = json.loads(run("jobs", "--json", "--limit", "1", "--home", home)[1])
+    assert [job["job_id"] for job in page["jobs"]] == ids[2:]
+    for ticket in spool.pending_submissions(home / "data" / "spool"):
+        with JobStore.open(home / "data") as store:
+            store.create([ticket.to_job()])
+        spool.done(home / "data" / "spool", ticket)
+    page = json.loads(run("jobs", "--json", "--cursor", page["next_cursor"], "--home", home)[1])
+    assert [job["job_id"] for job in page["jobs"]] == [ids[1], ids[0]]
+
+
+def test_a_cancelled_job_reads_cancelled_to_people_and_failed_to_programs(home: Path) -> None:
+    job = add(home, source_name="a.mp4")
+    with JobStore.open(home / "data") as store:
+        store.move(job.job_id, JobStatus.FAILED, error_kind=ErrorKind.CANCELLED, error_message="Cancelled.")
+    for command in (("jobs",), ("status", job.job_id)):
+        text = run(*command, "--home", home)[1]
+        assert "cancelled" in text
+        assert "failed" not in text
+    assert json.loads(run("status", job.job_id, "--json", "--home", home)[1])["status"] == "failed"
+    with pytest.raises(IllegalMove, match="is cancelled and has no result"):
+        run("results", job.job_id, "--home", home)
+
+
+def test_jobs_are_deleted_by_one_ticket_after_a_person_was_asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, runs = add(home, source_name="a.mp4"), add(home), add(home)
+    with JobStore.open(home / "data") as store:
+        store.move(runs.job_id, JobStatus.RUNNING)
+    with pytest.raises(SettingsError, match="Deleting cannot be undone; say --yes where nobody can be asked"):
+        run("delete", first.job_id, "--home", home)
+    with pytest.raises(IllegalMove, match="is running; cancel it first"):
+        run("delete", first.job_id, runs.job_id, "--yes", "--home", home)
+    assert spool.tickets(home / "data" / "spool") == []
+    code, text = run("delete", first.job_id, second.job_id, "--yes", "--home", home)
+    assert (code, text) == (0, "2 jobs being deleted.\n")
+    [ticket] = spool.tickets(home / "data" / "spool")
+    assert (ticket.kind, set(ticket.jobs)) == (TicketKind.DELETE, {first.job_id, second.job_id})
+    monkeypatch.setattr(requests, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    asked = CliRunner().invoke(main.app, ["delete", "a.mp4", "--home", str(home)], input="n\n")
+    assert "Delete 1 job with videos and results?" in asked.output
+    assert "a.mp4" in asked.output
+    assert len(spool.tickets(home / "data" / "spool")) == 1
+    asked = CliRunner().invoke(main.app, ["delete", "a.mp4", "--home", str(home)], input="y\n")
+    assert len(spool.tickets(home / "data" / "spool")) == 2
+
+
+def test_a_deleted_job_is_unknown_and_when_it_was_deleted_is_told(home: Path) -> None:
+    job = add(home, source_name="a.mp4")
+    with JobStore.open(home / "data") as store:
+        store.delete(job)
+        when = store.deleted.at(job.job_id)
+    with pytest.raises(UnknownJob, match=f"Job {job.job_id} was deleted at {re.escape(str(when))}"):
+        run("status", job.job_id, "--home", home)
+    with pytest.raises(UnknownJob, match=r"No job is named 'a\.mp4'"):
+        run("status", "a.mp4", "--home", home)
+
+
+def test_six_thousand_failed_jobs_are_retried_by_one_ticket_at_once(home: Path) -> None:
+    with JobStore.open(home / "data") as store:
+        store.create([Job(new_job_id(), JobStatus.FAILED, error_kind=ErrorKind.TRANSIENT) for _ in range(6000)])
+        store.create([Job(new_job_id(), JobStatus.FAILED, error_kind=ErrorKind.CANCELLED)])
+    begun = time.process_time()
+    code, text = run("retry", "--all-failed", "--home", home)
+    assert time.process_time() - begun < 2
+    assert (code, text.splitlines()) == (
+        0,
+        ["6000 jobs queued for retry.", "1 job left out: cancelled, refused, or without a video."],
+    )
+    [ticket] = spool.tickets(home / "data" / "spool")
+    assert len(ticket.jobs) == 6000
 
 
 def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> None:
@@ -366,7 +478,10 @@ def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> Non
     with pytest.raises(SettingsError, match="Name one job, or say --all-failed"):
         run("retry", "--home", home)
     assert not (home / "data" / "spool").exists()
-    assert run("retry", "--all-failed", "--home", home) == (0, "1 job queued for retry.\n")
+    assert run("retry", "--all-failed", "--home", home) == (
+        0,
+        "1 job queued for retry.\n1 job left out: cancelled, refused, or without a video.\n",
+    )
     assert [p.name for p in (home / "data" / "spool").iterdir()] == [f"{failed.job_id}.retry.json"]
 
 
