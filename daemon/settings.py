@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     )
     confidence: float = Field(0.25, gt=0, lt=1, description="Lowest confidence of a detection that is kept.")
     iou: float = Field(0.7, gt=0, lt=1, description="Overlap (IoU) above which the weaker of two boxes is dropped.")
+    class_agnostic_nms: bool = Field(
+        False,
+        description="Drop the weaker of two overlapping boxes (iou) although their classes differ.",
+    )
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
         "auto",
@@ -345,7 +349,13 @@ def allowed_values(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         *others, last = (f"'{value}'" for value in get_args(field.annotation))
         return f"{', '.join(others)} or {last}"
-    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", list[str]: "a list of texts"}
+    kinds: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "a boolean (true or false)",
+        list[str]: "a list of texts",
+    }
     kind = kinds.get(field.annotation, "a path")
     unit = f" of {extra['unit']}" if "unit" in extra else ""
     return kind + unit + _limits(field)

@@ -36,6 +36,7 @@ class ObjectStage:
                 side=settings.image_size,
                 confidence=settings.confidence,
                 iou=settings.iou,
+                agnostic=settings.class_agnostic_nms,
             )
         )
 

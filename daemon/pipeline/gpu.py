@@ -251,7 +251,7 @@ def _session(path: Path, device: torch.device, stream: Any) -> Any:
     )
 
 
-def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.Tensor]:
+def boxes_of(output: torch.Tensor, confidence: float, iou: float, agnostic: bool = False) -> list[torch.Tensor]:
     """Return the boxes that a batch of pictures holds, non-maximum suppression done as Ultralytics' does it.
 
     Args:
@@ -259,6 +259,7 @@ def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.
             the confidence of each class.
         confidence: Least confidence of a box.
         iou: Overlap above which the weaker of two boxes of a class is dropped.
+        agnostic: Whether that also goes for boxes of different classes.
 
     Returns:
         For each picture, on the CPU, shape (boxes, 6), highest confidence first: x1, y1, x2, y2, confidence, class.
@@ -271,7 +272,7 @@ def boxes_of(output: torch.Tensor, confidence: float, iou: float) -> list[torch.
     boxes = torch.cat([middle[..., :2] - half, middle[..., :2] + half], 2)
     classes = classes.gather(1, order).float()
     good = scores > confidence
-    apart = boxes + classes[..., None] * CLASS_SHIFT
+    apart = boxes if agnostic else boxes + classes[..., None] * CLASS_SHIFT
     at_once = max(1, MOST_PAIRS // max(1, count * count))
     parts = (slice(start, start + at_once) for start in range(0, len(apart), at_once))
     kept = torch.cat([_suppress(apart[part], good[part], iou) for part in parts])

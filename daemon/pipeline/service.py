@@ -282,6 +282,7 @@ def _what_frames_depend_on(settings: Settings) -> str:
     names = (
         "confidence",
         "iou",
+        "class_agnostic_nms",
         "image_size",
         "text_regions",
         "text_engine",

@@ -113,6 +113,7 @@ class CudaDetector:
         device: ``cuda:N``.
         confidence: Least confidence of a box.
         iou: Overlap above which the weaker of two boxes is dropped.
+        agnostic: Whether that also goes for boxes of different classes.
 
     Raises:
         ModelError: the weights cannot be used.
@@ -122,13 +123,13 @@ class CudaDetector:
     precision = "fp16"
     end_to_end = True
 
-    def __init__(self, weights: Weights, device: str, *, confidence: float, iou: float) -> None:
+    def __init__(self, weights: Weights, device: str, *, confidence: float, iou: float, agnostic: bool = False) -> None:
         model = load_checkpoint(weights)
         self.names: dict[int, str] = model.names
         self._classes = int(model.model[-1].nc)
         self.stride = int(max(model.stride))
         self._gives_final_boxes = bool(getattr(model, "end2end", False))
-        self._confidence, self._iou = confidence, iou
+        self._confidence, self._iou, self._agnostic = confidence, iou, agnostic
         self._device = torch.device(device)
         self._model = model.to(self._device).half().to(memory_format=torch.channels_last)
         self._stream = new_stream(self._device)
@@ -152,7 +153,7 @@ class CudaDetector:
                 if self._gives_final_boxes:
                     found += output.float().cpu()
                 else:
-                    found += marked(boxes_of(output, self._confidence, self._iou), output)
+                    found += marked(boxes_of(output, self._confidence, self._iou, self._agnostic), output)
         return [boxes[None] for boxes in found]
 
 
@@ -166,10 +167,19 @@ class Yolo:
         side: Longer side of its input, pixels.
         confidence: Least confidence of a box.
         iou: Overlap above which the weaker of two boxes is dropped.
+        agnostic: Whether that also goes for boxes of different classes.
     """
 
     def __init__(
-        self, detector: Detector, weights: Weights, device: str, *, side: int, confidence: float, iou: float
+        self,
+        detector: Detector,
+        weights: Weights,
+        device: str,
+        *,
+        side: int,
+        confidence: float,
+        iou: float,
+        agnostic: bool = False,
     ) -> None:
         self.names = detector.names
         self._detector = detector
@@ -178,10 +188,19 @@ class Yolo:
         self._letterbox = LetterBox((side, side), auto=True, stride=detector.stride)
         self._confidence = confidence
         self._iou = iou
+        self._agnostic = agnostic
 
     @classmethod
     def load(
-        cls, weights: Weights, settings: Settings, device: str, *, side: int, confidence: float, iou: float
+        cls,
+        weights: Weights,
+        settings: Settings,
+        device: str,
+        *,
+        side: int,
+        confidence: float,
+        iou: float,
+        agnostic: bool = False,
     ) -> Yolo:
         """Load weights for a device.
 
@@ -193,8 +212,8 @@ class Yolo:
             torch.set_num_threads(1)  # torch only does non-maximum suppression here; its threads would fight OpenVINO's
             detector = OpenVinoDetector(weights, settings)
         else:
-            detector = CudaDetector(weights, device, confidence=confidence, iou=iou)
-        yolo = cls(detector, weights, device, side=side, confidence=confidence, iou=iou)
+            detector = CudaDetector(weights, device, confidence=confidence, iou=iou, agnostic=agnostic)
+        yolo = cls(detector, weights, device, side=side, confidence=confidence, iou=iou, agnostic=agnostic)
         yolo._try_out()
         return yolo
 
@@ -256,7 +275,9 @@ class Yolo:
     def _kept(self, output: torch.Tensor) -> torch.Tensor:
         if self._detector.end_to_end:
             return output[0]
-        boxes: list[torch.Tensor] = non_max_suppression(output, self._confidence, self._iou, max_time_img=FOREVER)
+        boxes: list[torch.Tensor] = non_max_suppression(
+            output, self._confidence, self._iou, agnostic=self._agnostic, max_time_img=FOREVER
+        )
         return boxes[0]
 
 

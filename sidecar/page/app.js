@@ -36,6 +36,8 @@ const bytes = (n) => (n >= 1e9 ? (n / 1e9).toFixed(1) + " GB" : n >= 1e6 ? (n / 
 const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
 const about = (s) => (s < 90 ? `about ${Math.ceil(s)} s` : s < 5400 ? `about ${Math.round(s / 60)} min` : `about ${(s / 3600).toFixed(1)} h`);
 const span = (s) => (s < 59.5 ? `${Math.round(s)} s` : `${Math.floor(Math.round(s) / 60)}:${String(Math.round(s) % 60).padStart(2, "0")} min`);
+// To programs a cancelled job is a failed one; people read what it is.
+const state = (job) => (job.status === "failed" && job.error_kind === "cancelled" ? "cancelled" : job.status);
 const warnings = (job) => (job.summary && job.summary.warnings) || [];
 const moment = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
@@ -106,7 +108,7 @@ function jobLine(job) {
     make("span", { class: "row" },
       make("span", { class: "name" }, job.source_name || job.job_id),
       warned ? make("span", { class: "mark", role: "img", title: warned, "aria-label": warned }, "!") : null,
-      make("span", { class: `pill ${job.status}` }, job.status)),
+      make("span", { class: `pill ${state(job)}` }, state(job))),
     make("span", { class: "small soft" }, `${moment(job.created_at)} · ${bytes(job.size_bytes)}${doing ? " · " + doing : ""}`));
   if (job.status === "running" && job.frames_total) button.append(make("progress", { max: 100, value: percent(job) }));
   return button;
@@ -215,6 +217,25 @@ async function want(job, what) {
   }
 }
 
+async function remove(job) {
+  const name = job.source_name || job.job_id;
+  if (!window.confirm(`Delete “${name}” with its video and result? This cannot be undone.`)) return;
+  try {
+    await ask(`/v1/jobs/${job.job_id}`, { method: "DELETE" });
+  } catch (error) {
+    at("detail").append(make("p", { class: "notice" }, String(error.message)));
+    return;
+  }
+  if (chosen.id === job.job_id) {
+    chosen.stop();
+    chosen.id = null;
+    history.replaceState(null, "", location.pathname + location.search);
+    at("detail").dataset.status = "";
+    at("detail").replaceChildren(make("p", { class: "soft" }, `“${name}” is being deleted.`));
+  }
+  refresh();
+}
+
 function show(job, going) {
   const rows = [["Pipeline", job.pipeline_id], ["Submitted", moment(job.created_at)]];
   if (job.frames_total) rows.push(["Frames", `${job.frames_processed} of ${job.frames_total}`]);
@@ -224,14 +245,15 @@ function show(job, going) {
   if (job.summary) rows.push(["Detections", String(job.summary.detection_count)]);
   const buttons = make("div", { class: "row" });
   if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
-  if (job.status === "failed") buttons.append(make("button", { onclick: () => want(job, "retry") }, "Retry"));
+  if (job.status === "failed" && !job.source_removed_at) buttons.append(make("button", { onclick: () => want(job, "retry") }, "Retry"));
   if (job.status === "completed") buttons.append(make("a", { class: "button", href: `v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
+  if (job.status !== "running") buttons.append(make("button", { class: "delete", onclick: () => remove(job) }, "Delete"));
   const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const classes = job.summary ? Object.entries(job.summary.classes || {}).sort((a, b) => b[1] - a[1]) : [];
   at("detail").dataset.status = job.status;
   at("detail").replaceChildren(
-    make("div", { class: "row" }, make("h2", { class: "name", title: job.source_name }, job.source_name || job.job_id), make("span", { class: `pill ${job.status}` }, job.status)),
-    job.error_message ? make("p", { class: "notice" }, job.error_message) : "",
+    make("div", { class: "row" }, make("h2", { class: "name", title: job.source_name }, job.source_name || job.job_id), make("span", { class: `pill ${state(job)}` }, state(job))),
+    job.error_message ? make("p", { class: state(job) === "cancelled" ? "notice warning" : "notice" }, job.error_message) : "",
     ...warnings(job).map((sentence) => make("p", { class: "notice warning" }, sentence)),
     job.status === "running" ? make("progress", { max: 100, ...(job.frames_total ? { value: percent(job) } : {}) }) : "",
     make("div", { class: "chips" }, ...classes.map(([name, count]) => make("span", { class: "chip small" }, `${name} ${count}`))),

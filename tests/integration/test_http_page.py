@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ipc import rejected_list
+from daemon.ipc import rejected_list, spool
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
-from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
 from daemon.store.job_store import JobStore
 from tests.browser import browsing
 from tests.clips import make_clip
@@ -189,6 +189,31 @@ def test_rejected_files_are_shown_with_their_reasons(home: Path) -> None:
         assert "10 more in inbox/rejected." in text
         rejected_list.write(home / "data", RejectedList())
         browser.wait_for("document.querySelector('#rejected').hidden")
+        assert browser.errors == []
+
+
+def test_a_job_is_deleted_after_a_question_and_a_cancelled_one_reads_so(home: Path) -> None:
+    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        job_id = completed(store, home, frames=3, text="", roles=("text",))
+        [ended] = store.create([Job(new_job_id(), source_name="unwanted.mp4")])
+        store.move(ended.job_id, JobStatus.FAILED, error_kind=ErrorKind.CANCELLED, error_message="Cancelled.")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for(in_list("unwanted.mp4", "cancelled"))
+        browser.wait_for("!!document.querySelector('#detail button.delete')")
+        for answer, asked in (("false", []), ("true", [("delete", job_id)])):
+            browser.ask(
+                f"window.question = ''; window.confirm = text => {{ window.question = text; return {answer}; }}"
+            )
+            browser.ask("document.querySelector('#detail button.delete').click()")
+            assert "“match.mp4” with its video and result? This cannot be undone." in browser.ask("window.question")
+            if asked:
+                browser.wait_for("document.querySelector('#detail').innerText.includes('is being deleted')")
+            assert [(t.kind, t.job_id) for t in spool.tickets(home / "data" / "spool")] == asked
+        store.delete(store.get(job_id))
+        browser.wait_for("document.querySelectorAll('.job').length === 1")
+        browser.open(f"{sidecar.url}/docs")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for("document.querySelector('#detail .notice')?.innerText.startsWith('The job was deleted at ')")
         assert browser.errors == []
 
 

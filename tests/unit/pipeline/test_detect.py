@@ -14,6 +14,7 @@ from daemon.errors import MachineError
 from daemon.pipeline.detect import ObjectStage
 from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
+from daemon.pipeline.service import _what_frames_depend_on
 from daemon.pipeline.video import Video
 from daemon.pipeline.yolo import Yolo, resolve_device
 from daemon.settings import Settings
@@ -187,3 +188,33 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     assert resolve_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
     with pytest.raises(MachineError, match=r"The device cuda:99 is set.*; set device to auto"):
         resolve_device("cuda:99")
+
+
+class TwoOnOne:
+    """A network that sees a car and a truck where there is one thing, and a person beside it."""
+
+    names = {0: "car", 1: "truck", 2: "person"}  # noqa: RUF012
+    stride, end_to_end, runtime, precision = 32, False, "any", "fp32"
+
+    def __call__(self, pictures: Any) -> list[torch.Tensor]:
+        boxes = [[100, 100, 80, 60, 0.9, 0.0, 0.0], [101, 100, 80, 60, 0.0, 0.8, 0.0], [300, 200, 20, 60, 0, 0, 0.7]]
+        return [torch.tensor(boxes).T[None] for _ in pictures]
+
+
+@pytest.mark.parametrize(("agnostic", "seen"), [(False, ["car", "truck", "person"]), (True, ["car", "person"])])
+def test_a_thing_seen_as_two_classes_is_one_detection_where_that_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agnostic: bool, seen: list[str]
+) -> None:
+    weights = Weights(tmp_path / "any.pt", "any", "ab")
+    monkeypatch.setattr("daemon.pipeline.yolo.OpenVinoDetector", lambda *_: TwoOnOne())
+    stage = ObjectStage.load(weights, Settings(home=tmp_path, class_agnostic_nms=agnostic), "cpu")
+    frame = Frame(0, 0.0, np.zeros((320, 640, 3), np.uint8))
+    [analysis] = stage([Analysis(frame)])
+    assert [found.class_name for found in analysis.detections] == seen
+
+
+def test_a_result_begun_with_other_suppression_is_not_gone_on_with(tmp_path: Path) -> None:
+    one, other = (
+        _what_frames_depend_on(Settings(home=tmp_path, class_agnostic_nms=agnostic)) for agnostic in (False, True)
+    )
+    assert one != other

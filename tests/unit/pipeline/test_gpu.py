@@ -27,13 +27,14 @@ def candidates(seed: int, *, classes: int = 80, most: float = 1.0) -> torch.Tens
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("classes", [1, 80])
 @pytest.mark.parametrize("pairs", [gpu.MOST_PAIRS, 1])
+@pytest.mark.parametrize("agnostic", [False, True])
 def test_boxes_are_those_that_ultralytics_keeps(
-    seed: int, classes: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, classes: int, pairs: int, agnostic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "MOST_PAIRS", pairs)
     output = candidates(seed, classes=classes)
-    expected = non_max_suppression(output.clone(), 0.25, 0.5, max_time_img=1e9)
-    found = boxes_of(output, 0.25, 0.5)
+    expected = non_max_suppression(output.clone(), 0.25, 0.5, agnostic=agnostic, max_time_img=1e9)
+    found = boxes_of(output, 0.25, 0.5, agnostic)
     assert sum(map(len, found)) > 30
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
