@@ -242,6 +242,20 @@ def check_models(settings: Settings, exports: Path | None = None) -> Iterator[Ch
         yield Check(model.role, True, f"{model.name} on {model.runtime} ({model.device}, {model.precision}{digest})")
 
 
+def check_unused_weights(settings: Settings) -> Iterator[Check]:
+    """Name the files among the weights that cannot be used; older weights are left out, as they are kept on purpose."""
+    from daemon.pipeline.models import find_weights
+    from daemon.pipeline.unused_weights import unused_weights
+
+    try:
+        found = find_weights(settings)
+    except (DropframeError, OSError):
+        found = None  # loading the models says so
+    for file in unused_weights(settings, found.path if found else None):
+        if found is None or not file.name.endswith(".pt"):
+            yield Check("weights", True, f"{file.name} is not used. {file.reason}")
+
+
 def check_tesseract() -> Check:
     """Look for the Tesseract program."""
     from daemon.pipeline.engines import TesseractReader
@@ -295,6 +309,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield from libraries
     if all(check.ok for check in libraries):
         yield check_tesseract()
+        yield from check_unused_weights(settings)
         if settings.data_dir.is_dir():
             yield from check_models(settings)
         else:

@@ -90,16 +90,18 @@ def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json:
     """Show which weights are used for what, and which official ones can be fetched."""
     from daemon.cli.pull import OFFICIAL
     from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
+    from daemon.pipeline.unused_weights import unused_weights
 
     settings = load(home, weights=weights)
     found = find_weights(settings)
     regions = bundled_weights() if finds_own_regions(settings, objects=found is not None) else None
+    unused = unused_weights(settings, found.path if found else None)
     if as_json:
         used = {
             role: None if w is None else {"name": w.name, "path": str(w.path), "sha256": w.sha256}
             for role, w in (("objects", found), ("text_regions", regions))
         }
-        show_json({**used, "official": sorted(OFFICIAL)})
+        show_json({**used, "unused": [asdict(file) for file in unused], "official": sorted(OFFICIAL)})
         return
     out.print(
         f"objects: {escape(str(found.path))} (sha256 {found.sha256[:12]}…)" if found else "objects: none",
@@ -110,6 +112,8 @@ def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json:
     else:
         out.print("text regions: RapidOCR's detector")
     out.print(f"text: {'Tesseract' if settings.text_engine == 'tesseract' else 'RapidOCR'}")
+    for file in unused:
+        out.print(escape(f"not used: {file.name}: {file.reason}"), soft_wrap=True)
     out.print(f"can be pulled: {', '.join(sorted(OFFICIAL))}  (dropframe models pull NAME)")
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from daemon.errors import ModelError
 from daemon.fs.atomic import fsync_folder
+from daemon.pipeline.unused_weights import checkpoint_problem
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ def load_checkpoint(weights: Weights) -> Any:
         ModelError: the file is not an Ultralytics checkpoint, not a YOLO for detection, not for colour pictures, or
             a class has no name.
     """
+    if problem := checkpoint_problem(weights.path):
+        raise ModelError(f"{weights.path.name} cannot be loaded as Ultralytics weights: {problem}.")
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
     from ultralytics.nn.tasks import load_checkpoint as load  # takes seconds to import
 
