@@ -7,8 +7,21 @@ from datetime import UTC, datetime
 
 import typer
 
-from daemon.cli.common import FAILED, DeviceOption, HomeOption, JsonOption, WeightsOption, escape, load, out, show_json
+from daemon.cli.common import (
+    FAILED,
+    DeviceOption,
+    HomeOption,
+    JsonOption,
+    WeightsOption,
+    escape,
+    load,
+    out,
+    reading,
+    show_json,
+)
+from daemon.errors import StoreError
 from daemon.ipc import health
+from daemon.settings import Settings
 
 app = typer.Typer()
 
@@ -33,12 +46,21 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
+def store_problem(settings: Settings) -> str | None:
+    """Return why the job store cannot be read, in a sentence that names no folder; None if it can."""
+    try:
+        with reading(settings):
+            return None
+    except StoreError:
+        return "The job store cannot be read; dropframe doctor says why."
+
+
 @app.command("health")
 def show_health(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Say whether Dropframe works, for monitors: the exit code is 0 if it does, 1 if not."""
     settings = load(home)
     heartbeat, now = health.read(settings.data_dir), datetime.now(UTC)
-    parts = health.judge(heartbeat, settings, now)
+    parts = health.judge(heartbeat, settings, now, store_problem=store_problem(settings))
     problem = health.explain(parts, heartbeat, now)
     if as_json:
         show_json({"ok": not problem, "parts": {name: asdict(part) for name, part in parts.items()}})

@@ -157,6 +157,7 @@ class _Importer:
                 pipeline_id=job.pipeline_id,
                 options=job.options,
                 job_id=job.job_id,
+                created_at=job.created_at,
             )
 
     def _job(self, row: Row, job_id: str) -> Job:

@@ -68,6 +68,7 @@ def submit(
     options: Options,
     job_id: str | None = None,
     sha256: str | None = None,
+    created_at: str | None = None,
 ) -> str:
     """Copy a video into the spool and write its ticket.
 
@@ -80,6 +81,7 @@ def submit(
         options: How it is sampled.
         job_id: The job's id; a new one if not given.
         sha256: Of the video, if known.
+        created_at: When another service accepted it, ISO 8601 UTC; the present if not given.
 
     Returns:
         The job's id. From here on the job survives anything.
@@ -90,7 +92,8 @@ def submit(
     """
     job_id = job_id or new_job_id()
     asked = asdict(options)
-    ticket = Ticket(TicketKind.SUBMIT, job_id, utc_now(), source, source_name, pipeline_id, asked, sha256=sha256)
+    accepted = created_at or utc_now()
+    ticket = Ticket(TicketKind.SUBMIT, job_id, accepted, source, source_name, pipeline_id, asked, sha256=sha256)
     spool_dir.mkdir(parents=True, exist_ok=True)
     part = part_path(spool_dir, job_id)
     try:

@@ -221,7 +221,7 @@ async function remove(job) {
   const name = job.source_name || job.job_id;
   if (!window.confirm(`Delete “${name}” with its video and result? This cannot be undone.`)) return;
   try {
-    await ask(`/v1/jobs/${job.job_id}`, { method: "DELETE" });
+    await ask(`v1/jobs/${job.job_id}`, { method: "DELETE" });
   } catch (error) {
     at("detail").append(make("p", { class: "notice" }, String(error.message)));
     return;

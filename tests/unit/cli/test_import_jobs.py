@@ -93,6 +93,7 @@ def test_jobs_that_waited_or_ran_are_submitted_under_their_ids(settings: Setting
     tickets = spool.pending_submissions(settings.data_dir / "spool")
     assert [ticket.job_id for ticket in tickets] == [RAN, WAITED]
     assert {ticket.pipeline_id for ticket in tickets} == {"ocr_only"}
+    assert max(ticket.created_at for ticket in tickets) < "2026-09", "they are dated as imported"
     assert (settings.data_dir / "spool" / f"{RAN}.mp4").read_bytes() == b"a video"
     assert (dump.parent / "videos" / "street.mp4").exists()
 

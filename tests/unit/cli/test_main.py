@@ -321,6 +321,16 @@ def test_ctrl_c_ends_waiting_and_says_that_the_jobs_go_on(home: Path, monkeypatc
     assert f"No longer waiting; the jobs go on. See how they are: dropframe jobs --home {home}\n" in text
 
 
+def test_health_reads_the_job_store_before_it_says_that_it_is_readable(home: Path) -> None:
+    add(home)
+    parts = json.loads(run("health", "--json", "--home", home)[1])["parts"]
+    assert parts["store"]["ok"]
+    for path in (home / "data").glob("jobs*.j*"):
+        path.write_bytes(b"{")
+    parts = json.loads(run("health", "--json", "--home", home)[1])["parts"]
+    assert parts["store"] == {"ok": False, "detail": "The job store cannot be read; dropframe doctor says why."}
+
+
 def test_doctor_makes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "check_libraries", lambda: iter([Check("library av", False, "gone")]))
     code, text = run("doctor", "--home", home / "new")
