@@ -45,6 +45,8 @@ SLICE_SECONDS = 0.1
 """Longest time that submissions, and then requests, are dealt with at a time, however many wait."""
 SWEEP_SECONDS = 60.0
 """Time between two removals of what dead submitters left in the spool."""
+PAUSE_SECONDS = 0.02
+"""The same while more waits there than a slice of time is enough for."""
 HEARTBEAT_SECONDS = 1.0
 """Time between two heartbeats."""
 ERROR_SECONDS = 1.0
@@ -230,6 +232,8 @@ class DaemonService:
             self._spool_due = now + SPOOL_SECONDS
             tickets = self.intake.take_tickets(time.monotonic() + SLICE_SECONDS)
             self.requests.carry_out(tickets, time.monotonic() + SLICE_SECONDS)
+            if time.monotonic() > now + SLICE_SECONDS:  # a slice was not enough
+                self._spool_due = time.monotonic() + PAUSE_SECONDS
             if self.queue.size():
                 self.worker.wake()
         if now >= self._sweep_due:

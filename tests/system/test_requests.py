@@ -48,12 +48,13 @@ def test_thousands_of_tickets_hold_up_neither_the_heartbeat_nor_the_end(tmp_path
         for path in (tmp_path / "spool.new").iterdir():
             path.rename(daemon.data / "spool" / path.name)
         oldest = 0.0
-        until = time.monotonic() + 8
-        while time.monotonic() < until:
+        until, left = time.monotonic() + 120, TICKETS
+        while left > TICKETS - 500:
+            assert time.monotonic() < until, "hardly anything was done"
             oldest = max(oldest, time.time() - (daemon.data / "daemon.json").stat().st_mtime)
-            time.sleep(0.02)
-        left = len(list((daemon.data / "spool").glob("*.json")))
-        assert 0 < left < TICKETS, "it was over before it could be looked at, or nothing was done"
+            time.sleep(0.05)
+            left = sum(name.endswith(".json") for name in os.listdir(daemon.data / "spool"))
+        assert left > 0, "it was over before it could be looked at"
         assert oldest < OLDEST_HEARTBEAT_SECONDS
         assert daemon.stop() < 10
         with JobStore.open(daemon.data) as store:  # what was done is done, the rest still waits
