@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from daemon.errors import SettingsError
+from daemon.languages import known_codes
 
 ENV_PREFIX = "DROPFRAME_"
 CONFIG_FILE = "dropframe.toml"
@@ -142,6 +143,10 @@ class Settings(BaseSettings):
         "auto takes RapidOCR's where there are object weights.",
     )
     text_engine: Literal["rapidocr", "tesseract"] = Field("rapidocr", description="What reads text.")
+    text_languages: Annotated[list[str], AfterValidator(known_codes)] = Field(
+        ["en"],
+        description="Languages of the text, as ISO 639-1 codes; docs/text-languages.md lists what reads each.",
+    )
     text_detect_size: Pixels = Field(
         384,
         ge=64,
@@ -268,6 +273,11 @@ class Settings(BaseSettings):
         """Where the operator puts weights."""
         return self.data_dir / "models"
 
+    @property
+    def text_models_dir(self) -> Path:
+        """Where recognisers of further scripts are."""
+        return self.models_dir / "text"
+
     @model_validator(mode="before")
     @classmethod
     def _folders_hang_off_home(cls, values: Any) -> Any:
@@ -336,6 +346,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
         return f"{name} is not a setting{nearest(name, list(Settings.model_fields))}"
+    if error["type"] == "value_error" and name in Settings.model_fields:
+        return str(error["ctx"]["error"])
     if name not in Settings.model_fields:
         return f"{name}: {error['msg']}."
     return f"{name} must be {allowed_values(Settings.model_fields[name])}, not {error['input']!r}."

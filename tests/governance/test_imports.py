@@ -24,8 +24,7 @@ HOMES = {
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
-    | {"unknown_names"}
-    | {"container_checks", "containers"},
+    | {"container_checks", "containers", "languages", "unknown_names"},
     {"fs"},
     {"ipc"},
     {"store"},
