@@ -1,4 +1,4 @@
-"""Fetch official object weights: only when asked to, only those whose checksum is pinned here."""
+"""Fetch official weights and recognisers: only when asked to, only those whose checksum is pinned."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from daemon.errors import ModelError
 from daemon.fs.atomic import fsync_folder
+from daemon.languages import LANGUAGES, TEXT_MODELS
 from daemon.pipeline.models import file_sha256, make_durable
 from daemon.settings import Settings
 
 
 @dataclass(frozen=True)
 class Official:
-    """A published checkpoint."""
+    """A published checkpoint or recogniser."""
 
     url: str
-    size_bytes: int
+    size_bytes: int | None
+    """None where it is not known before the server says it."""
     sha256: str
+    file: str = ""
+    """Where it goes below ``data/models/``; the name with ``.pt`` if not given."""
 
 
 RELEASES = "https://github.com/ultralytics/assets/releases/download"
@@ -42,6 +47,17 @@ OFFICIAL: Mapping[str, Official] = {
         "f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36",
     ),
 }
+RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.10.0/onnx/PP-OCRv5/rec"
+RECOGNISERS: Mapping[str, Official] = {
+    f"text:{language.code}": Official(
+        f"{RAPIDOCR}/{language.model}.onnx", None, TEXT_MODELS[language.model], f"text/{language.model}.onnx"
+    )
+    for language in LANGUAGES.values()
+    if language.model
+}
+"""RapidOCR's recognisers by the languages that need them; several may need the same."""
+MOST_BYTES = 200_000_000
+"""No more than this is fetched of a file whose size is not known before."""
 TIMEOUT_SECONDS = 30.0
 BLOCK_BYTES = 1 << 16
 
@@ -50,9 +66,9 @@ def pull(
     name: str,
     settings: Settings,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    official: Mapping[str, Official] = OFFICIAL,
+    official: Mapping[str, Official] = MappingProxyType({**OFFICIAL, **RECOGNISERS}),
 ) -> Path:
-    """Put official weights into ``data/models/``; a fetch that broke off resumes where it stopped.
+    """Put official weights or a recogniser below ``data/models/``; a fetch that broke off resumes where it stopped.
 
     Args:
         name: Which of ``official``.
@@ -69,40 +85,52 @@ def pull(
     """
     wanted = official.get(name)
     if wanted is None:
-        raise ModelError(f"{name!r} cannot be pulled; {', '.join(sorted(official))} can.")
-    folder = settings.models_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / f"{name}.pt", folder / f".{name}.pt.part"
+        raise ModelError(_cannot_be_pulled(name, official))
+    path = settings.models_dir / (wanted.file or f"{name}.pt")
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and file_sha256(path) == wanted.sha256:
         return path
     try:
-        _fetch(wanted, part, on_progress)
+        size_bytes = _fetch(wanted, part, on_progress)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise ModelError(
             f"{wanted.url} cannot be fetched ({reason}). Without internet, fetch it elsewhere and copy it to {path}."
         ) from error
-    if part.stat().st_size < wanted.size_bytes:
+    if part.stat().st_size < size_bytes:
         raise ModelError(f"{wanted.url} broke off; pull {name} again to resume.")
     if file_sha256(part) != wanted.sha256:
         part.unlink()
         raise ModelError(f"What {wanted.url} sent is not {name}: its checksum differs. Nothing was kept; try again.")
     make_durable(part)
     part.replace(path)
-    fsync_folder(folder)
+    fsync_folder(path.parent)
     return path
 
 
-def _fetch(wanted: Official, part: Path, on_progress: Callable[[int, int], None]) -> None:
+def _cannot_be_pulled(name: str, official: Mapping[str, Official]) -> str:
+    language = LANGUAGES.get(name.removeprefix("text:")) if name.startswith("text:") else None
+    if language is not None:
+        return f"{name!r} cannot be pulled; docs/text-languages.md says what reads {language.name} without it."
+    weights = ", ".join(sorted(each for each in official if ":" not in each))
+    return f"{name!r} cannot be pulled; {weights} can, and recognisers of text such as text:ru."
+
+
+def _fetch(wanted: Official, part: Path, on_progress: Callable[[int, int], None]) -> int:
+    """Fetch what is missing of a file, and return how many bytes it should have."""
     done = part.stat().st_size if part.exists() else 0
-    if done >= wanted.size_bytes:
-        return
+    if done and (done >= (wanted.size_bytes or MOST_BYTES) or file_sha256(part) == wanted.sha256):
+        return done
     request = urllib.request.Request(wanted.url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - pinned addresses
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0
         with part.open("ab" if done else "wb") as file:
-            while done <= wanted.size_bytes and (block := answer.read(BLOCK_BYTES)):
+            length = answer.headers.get("Content-Length")
+            size_bytes = wanted.size_bytes or min(MOST_BYTES, done + int(length or MOST_BYTES))
+            while done <= size_bytes and (block := answer.read(BLOCK_BYTES)):
                 file.write(block)
                 done += len(block)
-                on_progress(done, wanted.size_bytes)
+                on_progress(done, size_bytes)
+    return size_bytes if wanted.size_bytes or length else done

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.cli.pull import OFFICIAL, Official, pull
+from daemon.cli.pull import OFFICIAL, RECOGNISERS, Official, pull
 from daemon.errors import ModelError
 from daemon.settings import Settings
 
@@ -146,9 +146,54 @@ def test_an_unreachable_server_says_how_to_do_without(settings: Settings) -> Non
     assert "\n" not in str(caught.value)
 
 
+def recogniser(server: Server) -> dict[str, Official]:
+    return {"text:xx": Official(server.url, None, hashlib.sha256(CONTENT).hexdigest(), "text/some_rec.onnx")}
+
+
+def test_a_recogniser_whose_size_is_not_known_before_arrives_whole(server: Server, settings: Settings) -> None:
+    told: list[tuple[int, int]] = []
+    path = pull("text:xx", settings, lambda done, total: told.append((done, total)), recogniser(server))
+    assert path == settings.text_models_dir / "some_rec.onnx"
+    assert path.read_bytes() == CONTENT
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    pull("text:xx", settings, official=recogniser(server))
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_recogniser_that_broke_off_goes_on_where_it_stopped(server: Server, settings: Settings, ranges: bool) -> None:
+    server.send_at_most, server.ranges = 150_000, ranges
+    with pytest.raises(ModelError, match="broke off; pull text:xx again to resume"):
+        pull("text:xx", settings, official=recogniser(server))
+    server.send_at_most = None
+    assert pull("text:xx", settings, official=recogniser(server)).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=150000-"]
+
+
+def test_a_recogniser_that_was_whole_before_the_end_is_not_fetched_again(server: Server, settings: Settings) -> None:
+    settings.text_models_dir.mkdir(parents=True)
+    (settings.text_models_dir / ".some_rec.onnx.part").write_bytes(CONTENT)
+    assert pull("text:xx", settings, official=recogniser(server)).read_bytes() == CONTENT
+    assert server.asked == []
+
+
+def test_a_recogniser_of_other_bytes_is_not_kept(server: Server, settings: Settings) -> None:
+    server.content = OTHER
+    with pytest.raises(ModelError, match="checksum differs"):
+        pull("text:xx", settings, official=recogniser(server))
+    assert list(settings.text_models_dir.iterdir()) == []
+
+
+def test_a_language_without_a_recogniser_of_its_own_is_named(settings: Settings) -> None:
+    with pytest.raises(ModelError, match=r"docs/text-languages\.md says what reads Hebrew"):
+        pull("text:he", settings)
+    with pytest.raises(ModelError, match="recognisers of text such as text:ru"):
+        pull("text:russian", settings)
+
+
 def test_only_what_is_pinned_can_be_pulled(settings: Settings) -> None:
     with pytest.raises(ModelError, match="'resnet' cannot be pulled; yolo11n, yolo26n, yolov8n can"):
         pull("resnet", settings)
-    for each in OFFICIAL.values():
+    for each in (*OFFICIAL.values(), *RECOGNISERS.values()):
         assert each.url.startswith("https://")
         assert len(each.sha256) == 64
