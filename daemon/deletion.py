@@ -18,7 +18,7 @@ from pathlib import Path
 from daemon.errors import DropframeError, StoredFileMissing
 from daemon.failpoints import failpoint
 from daemon.fs.storage import StorageService
-from daemon.ingest.stability import OPTIONS_SUFFIX
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ipc.ticket import video_name
 from daemon.jobs import Job, output_key, timestamp
 from daemon.logs import LogOnce

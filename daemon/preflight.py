@@ -222,6 +222,7 @@ def check_models(settings: Settings, exports: Path | None = None) -> Iterator[Ch
         exports: What to use as the data folder, where exported models are kept, if not the data folder itself.
     """
     from daemon.pipeline.loaded import LoadedModels
+    from daemon.pipeline.recognisers import plan
 
     try:
         loaded = LoadedModels(settings.model_copy(update={"data_dir": exports}) if exports else settings)
@@ -240,6 +241,7 @@ def check_models(settings: Settings, exports: Path | None = None) -> Iterator[Ch
     for model in models:
         digest = f", sha256 {model.sha256[:12]}…" if model.sha256 else ""
         yield Check(model.role, True, f"{model.name} on {model.runtime} ({model.device}, {model.precision}{digest})")
+    yield Check("text languages", True, plan(settings).describe())
 
 
 def check_unused_weights(settings: Settings) -> Iterator[Check]:
@@ -257,18 +259,18 @@ def check_unused_weights(settings: Settings) -> Iterator[Check]:
 
 
 def check_tesseract() -> Check:
-    """Look for the Tesseract program."""
-    from daemon.pipeline.engines import TesseractReader
+    """Look for the Tesseract program and its languages."""
+    from daemon.pipeline.engines import TesseractReader, installed_packs
 
     try:
-        version = TesseractReader().models()[0].name
+        version, packs = TesseractReader().version, ", ".join(sorted(installed_packs()))
     except MachineError:
         return Check(
             "tesseract",
             True,
-            "not installed; only needed for text_engine = tesseract (package tesseract-ocr)",
+            "not installed; only text_engine = tesseract and some text_languages need it (package tesseract-ocr)",
         )
-    return Check("tesseract", True, version)
+    return Check("tesseract", True, f"tesseract-{version} with {packs}")
 
 
 def check_store(settings: Settings) -> Check:

@@ -21,10 +21,10 @@ from daemon.cli.common import (
     reading,
     show_json,
 )
-from daemon.errors import ModelError
+from daemon.errors import DropframeError, ModelError
 from daemon.fs.identity import shown
 from daemon.jobs import timestamp
-from daemon.settings import CONFIG_FILE
+from daemon.settings import CONFIG_FILE, Settings
 from daemon.store.migrations import SCHEMA_VERSION
 from daemon.tokens import Rights, new_token, toml_line
 
@@ -88,7 +88,7 @@ def clean(
 @models_app.command("list")
 def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Show which weights are used for what, and which official ones can be fetched."""
-    from daemon.cli.pull import OFFICIAL
+    from daemon.cli.pull import OFFICIAL, RECOGNISERS
     from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
     from daemon.pipeline.unused_weights import unused_weights
 
@@ -112,18 +112,31 @@ def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json:
     else:
         out.print("text regions: RapidOCR's detector")
     out.print(f"text: {'Tesseract' if settings.text_engine == 'tesseract' else 'RapidOCR'}")
+    out.print(f"text languages: {_text_languages(settings)}", soft_wrap=True)
     for file in unused:
         out.print(escape(f"not used: {file.name}: {file.reason}"), soft_wrap=True)
     out.print(f"can be pulled: {', '.join(sorted(OFFICIAL))}  (dropframe models pull NAME)")
+    out.print(f"and for languages of text: {', '.join(sorted(RECOGNISERS))}", soft_wrap=True)
+
+
+def _text_languages(settings: Settings) -> str:
+    from daemon.pipeline.recognisers import plan
+
+    try:
+        return escape(plan(settings).describe())
+    except DropframeError as error:
+        return escape(str(error))
 
 
 @models_app.command("pull")
 def models_pull(
-    name: Annotated[str, typer.Argument(help="yolo26n, yolo11n or yolov8n.")],
+    name: Annotated[
+        str, typer.Argument(help="yolo26n, yolo11n or yolov8n; or text:ru and the like for a language of text.")
+    ],
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch official object weights into data/models/ and check their pinned checksum. An interrupted fetch resumes."""
+    """Fetch official weights into data/models/ and check their pinned checksum. An interrupted fetch resumes."""
     from daemon.cli.pull import pull
 
     settings = load(home)

@@ -5,59 +5,46 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 import pytesseract
+from numpy.typing import NDArray
 from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
 from daemon.errors import MachineError, TransientError
-from daemon.pipeline.gpu import OnnxModel, onnx_device
+from daemon.pipeline.gpu import OnnxModel
 from daemon.pipeline.inference import CpuModel, character_list
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import spread
+from daemon.pipeline.readings import Reading
 from daemon.pipeline.records import Image, ModelInfo
 from daemon.pipeline.regions import PADDLE, rapidocr_models
-from daemon.settings import Settings
+from daemon.pipeline.scripts import joined, logical_order
 
 log = logging.getLogger(__name__)
+
+WHOLE = 0.8
+"""Share of a line's ink from which on it counts as read as a whole; a blurred line can have a little less than all."""
 
 CROPS_AT_ONCE = 32
 """Crops that an engine takes at most before it gives their readings, so that much text is seen to be worked on."""
 
+NO_TESSERACT = (
+    "Tesseract is to read text, but its program is not installed; install the package tesseract-ocr, or set "
+    "text_engine to rapidocr and text_languages to languages that RapidOCR reads."
+)
 LEAST_SECONDS = 5.0
 """What Tesseract gets at least to start and to read one crop before that is given up."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What an engine read in one crop."""
-
-    text: str
-    confidence: float
-
-
-class TextReader(Protocol):
-    """An OCR engine."""
-
-    def models(self) -> list[ModelInfo]:
-        """Return what this adds to a result's ``models``."""
-
-    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
-        """Read pictures of one line each, and give each reading as soon as it is there.
-
-        A reading depends on its crop alone, not on the others. None stands for a crop that was given up.
-        """
-
-
 class RapidOcrReader:
-    """Reads with RapidOCR's recogniser (PP-OCR), under OpenVINO or on a GPU.
+    """Reads with one of RapidOCR's recognisers (PP-OCR), under OpenVINO or on a GPU.
 
     Args:
         device: ``cpu`` or ``cuda:N``.
+        path: The recogniser; that of RapidOCR's wheel if not given.
 
     Raises:
         MachineError: the GPU cannot be used.
@@ -67,12 +54,14 @@ class RapidOcrReader:
     least_width = 96
     most_width = 3200
 
-    def __init__(self, device: str = "cpu") -> None:
-        _, self._path = rapidocr_models()
+    def __init__(self, device: str = "cpu", path: Path | None = None) -> None:
+        self._path = path or rapidocr_models()[1]
         self._device = device.split(":")[0]
         on_cpu = device == "cpu"
         self._model = CpuModel(self._path, PADDLE, any_width=True) if on_cpu else OnnxModel(self._path, PADDLE, device)
         self._decode = CTCLabelDecode(character=character_list(self._path))
+        self.characters = frozenset(self._decode.character)
+        """What it can read."""
 
     def models(self) -> list[ModelInfo]:
         """See TextReader.models."""
@@ -82,13 +71,25 @@ class RapidOcrReader:
     def __call__(self, crops: Sequence[Image]) -> Iterator[Reading]:
         """See TextReader."""
         for some in parts(crops):
-            for classes, scores in self._model.best(spread(self._fitted, some)):
-                yield Reading(*self._decode.decode(classes, scores, remove_duplicate=True)[0][0])
+            fitted = spread(self._fitted, some)
+            for crop, picture, (classes, scores) in zip(some, fitted, self._model.best(fitted), strict=True):
+                text, confidence = self._decode.decode(classes, scores, remove_duplicate=True)[0][0]
+                seen = ~np.isin(classes[0], self._not_letters)
+                covered = ink_covered(picture[:, : self._width(crop)], seen, picture.shape[1])
+                yield Reading(logical_order(text), confidence * (covered if covered < WHOLE else 1), covered)
+
+    @property
+    def _not_letters(self) -> tuple[int, int]:
+        """The classes that stand for nothing and for a space."""
+        return 0, len(self._decode.character) - 1
+
+    def _width(self, crop: Image) -> int:
+        rows, columns = crop.shape[:2]
+        return int(min(max(1, round(columns * self.height / rows)), self.most_width))
 
     def _fitted(self, crop: Image) -> Image:
         """Scale to the network's height and pad to a width of a few steps, so that few shapes are seen."""
-        rows, columns = crop.shape[:2]
-        wide = min(max(1, round(columns * self.height / rows)), self.most_width)
+        wide = self._width(crop)
         padded = np.full((self.height, max(self.least_width, -(-wide // 32) * 32), 3), 127, np.uint8)
         padded[:, :wide] = cv2.resize(crop, (wide, self.height))
         return padded
@@ -102,25 +103,25 @@ class TesseractReader:
     Args:
         stall_seconds: The setting. A crop alone may take a sixth of it (5 s at least) and 32 half of it, so that
             something is read or given up before the job counts as stalled.
+        packs: Its trained data, by name; the first is tried first.
 
     Raises:
         MachineError: the binary is not installed.
     """
 
-    def __init__(self, stall_seconds: float = 60.0) -> None:
+    def __init__(self, stall_seconds: float = 60.0, packs: Sequence[str] = ("eng",)) -> None:
+        self._packs = "+".join(packs)
         self._longest_seconds = stall_seconds / 2
         self._longest_alone_seconds = min(max(stall_seconds / 6, LEAST_SECONDS), stall_seconds / 5)
         try:
-            self._version = str(pytesseract.get_tesseract_version())
+            self.version = str(pytesseract.get_tesseract_version())
         except pytesseract.TesseractNotFoundError as error:
-            raise MachineError(
-                "The text engine tesseract is set, but its program is not installed; install the package "
-                "tesseract-ocr, or set text_engine to rapidocr."
-            ) from error
+            raise MachineError(NO_TESSERACT) from error
 
     def models(self) -> list[ModelInfo]:
         """See TextReader.models."""
-        return [ModelInfo(f"tesseract-{self._version}", "text", "tesseract", "cpu", "fp32", None, None)]
+        name = f"tesseract-{self.version}-{self._packs}"
+        return [ModelInfo(name, "text", "tesseract", "cpu", "fp32", None, None)]
 
     def __call__(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
         """See TextReader.
@@ -164,6 +165,7 @@ class TesseractReader:
             try:
                 words = pytesseract.image_to_data(
                     str(listing),
+                    lang=self._packs,
                     config="--psm 7",  # each crop is one line
                     output_type=pytesseract.Output.DICT,
                     timeout=seconds,
@@ -184,29 +186,51 @@ class TesseractReader:
 
     @staticmethod
     def _reading(words: dict[str, list[str]], page: int) -> Reading:
+        columns = ("text", "conf", "page_num", "left", "width", "height")
+        rows = zip(*(words[column] for column in columns), strict=True)
         found = [
-            (word.strip(), float(confidence))
-            for word, confidence, at in zip(words["text"], words["conf"], words["page_num"], strict=True)
+            (word.strip(), float(confidence), int(left), int(width), int(height))
+            for word, confidence, at, left, width, height in rows
             if int(at) == page and word.strip()
         ]
         if not found:
             return Reading("", 0.0)
-        return Reading(" ".join(word for word, _ in found), sum(c for _, c in found) / len(found) / 100)
+        text = joined([(word, left, left + width) for word, _, left, width, _ in found], max(row[4] for row in found))
+        return Reading(text, sum(row[1] for row in found) / len(found) / 100)
 
 
-def load_reader(settings: Settings, device: str = "cpu") -> TextReader:
-    """Load the engine that the settings name.
-
-    Args:
-        settings: Which one.
-        device: ``cpu`` or ``cuda:N``; Tesseract has no use for a GPU.
+def installed_packs() -> frozenset[str]:
+    """Return the names of the trained data that Tesseract finds.
 
     Raises:
-        MachineError: it is not installed, or the GPU cannot be used.
+        MachineError: the binary is not installed, or does not run.
     """
-    if settings.text_engine == "tesseract":
-        return TesseractReader(settings.stall_seconds)
-    return RapidOcrReader(onnx_device(settings.device, device))
+    try:
+        return frozenset(pytesseract.get_languages())
+    except pytesseract.TesseractNotFoundError as error:
+        raise MachineError(NO_TESSERACT) from error
+    except (pytesseract.TesseractError, OSError) as error:
+        raise MachineError(f"Tesseract does not say which languages it has ({error}); install it again.") from error
+
+
+def ink_covered(line: Image, seen: NDArray[np.bool_], width: int) -> float:
+    """Return at which share of a line's ink a recogniser saw letters.
+
+    Args:
+        line: Shape (height, width of the line, 3).
+        seen: Whether it saw one at each of its places, which lie evenly over ``width`` pixels.
+        width: Of what the recogniser got, in pixels: the line and what was added behind it.
+    """
+    grey = cv2.cvtColor(line, cv2.COLOR_BGR2GRAY)
+    height = len(grey)
+    inner = grey[height // 12 : height - height // 12].astype(np.int16)
+    contrast = inner.max(0) - inner.min(0)
+    ink = contrast > 0.4 * np.percentile(contrast, 95)
+    near = np.zeros(len(ink), bool)
+    for place in np.flatnonzero(seen):
+        middle, reach = (place + 0.5) * width / len(seen), 0.625 * height
+        near[max(0, int(middle - reach)) : int(middle + reach)] = True
+    return float((ink & near).sum() / max(1, ink.sum()))
 
 
 def parts(crops: Sequence[Image]) -> Iterator[Sequence[Image]]:

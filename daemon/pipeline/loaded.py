@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 
 from daemon.pipeline.detect import ObjectStage
-from daemon.pipeline.engines import TextReader, load_reader
 from daemon.pipeline.models import find_weights
 from daemon.pipeline.read import TextStage
+from daemon.pipeline.readings import TextReader
+from daemon.pipeline.recognisers import load_reader
 from daemon.pipeline.records import ModelInfo, VideoInfo
 from daemon.pipeline.regions import RegionFinder, load_finder
 from daemon.pipeline.yolo import resolve_device

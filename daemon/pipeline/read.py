@@ -15,13 +15,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from daemon.pipeline.changes import Patch, cut, differs, differs_within, thumbnail, union
-from daemon.pipeline.engines import Reading, TextReader
 from daemon.pipeline.overlap import spread
+from daemon.pipeline.readings import LEAST_COVERED, Reading, TextReader
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
 from daemon.pipeline.regions import Region, RegionFinder, crop, enclosing
+from daemon.pipeline.scripts import settle
 
 _SPECKS = frozenset(".,:;'`\"^~°*|¦_-·•‧・„\u00b4\u2013\u2014\u2018\u2019\u201a\u201c\u201d")
 """Marks that dust, edges and compression are read as. A line of nothing else says nothing."""
+JOINERS = "\u200c\u200d"
+"""Signs without width that belong to the spelling of Persian, Hindi and others."""
 _EASTERN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 EDGE_SHIFT = 0.35
@@ -99,7 +102,7 @@ class TextStage:
             lines_by_frame.append(self._lines)
         crops = spread(lambda place: crop(*place), places)
         for line, reading in zip(unread, self._reader(crops), strict=True):
-            line.reading = Reading(clean(reading.text), reading.confidence) if reading else None
+            line.reading = cleaned(reading)
             self.steps += 1
         return [
             replace(
@@ -107,6 +110,7 @@ class TextStage:
                 detections=self._detections(each, lines),
                 text_blocks=self._blocks(lines),
                 text_unread=unread_boxes(lines),
+                letters_unread=any(line.reading and line.reading.covered < LEAST_COVERED for line in lines),
             )
             for each, lines in zip(batch, lines_by_frame, strict=True)
         ]
@@ -135,9 +139,9 @@ class TextStage:
 
     def _blocks(self, lines: Sequence[Line]) -> tuple[TextBlock, ...]:
         good = [
-            TextBlock(line.region.box, line.reading.text, line.reading.confidence)
-            for line in lines
-            if line.reading and line.reading.text and line.reading.confidence >= self._least_confidence
+            TextBlock(line.region.box, reading.text, reading.confidence)
+            for line, reading in zip(lines, settle([line.reading for line in lines]), strict=True)
+            if reading and reading.text and reading.confidence >= self._least_confidence
         ]
         return tuple(in_reading_order(good))
 
@@ -158,6 +162,11 @@ def with_margin(box: Box) -> Box:
     return box[0] - room, box[1] - room, box[2] + room, box[3] + room
 
 
+def cleaned(reading: Reading | None) -> Reading | None:
+    """Return a reading with clean text."""
+    return reading and replace(reading, text=clean(reading.text), twin=cleaned(reading.twin))
+
+
 def clean(text: str) -> str:
     """Return text on one line, with single spaces and no control characters.
 
@@ -168,7 +177,7 @@ def clean(text: str) -> str:
         text = "".join(
             unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" or c == "\u3000" else c for c in text
         )
-    text = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+    text = re.sub(r"\s+", " ", "".join(c if c.isprintable() or c in JOINERS else " " for c in text)).strip()
     return "" if _SPECKS.issuperset(text.replace(" ", "")) else text
 
 

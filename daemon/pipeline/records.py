@@ -86,6 +86,8 @@ class Analysis:
     """In reading order."""
     text_unread: tuple[Box, ...] = ()
     """Regions of text that the engine gave up."""
+    letters_unread: bool = False
+    """Whether there is a line in letters that no engine has."""
     objects_unseen: bool = False
     """Whether the detector gave numbers that are not finite, so that objects may be missing."""
 

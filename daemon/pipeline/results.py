@@ -73,6 +73,8 @@ class Summary:
     """Frames with text that the engine gave up."""
     frames_unseen: int = 0
     """Frames for which the detector of objects gave numbers that are not finite."""
+    frames_letters_unread: int = 0
+    """Frames with a line in letters that no engine has."""
 
     def add(self, analysis: Analysis) -> None:
         """Count one frame."""
@@ -80,12 +82,13 @@ class Summary:
         self.classes.update(d.class_name for d in analysis.detections)
         self.frames_unread += bool(analysis.text_unread)
         self.frames_unseen += analysis.objects_unseen
+        self.frames_letters_unread += analysis.letters_unread
         for block in analysis.text_blocks:
             if len(self.texts) < MOST_TEXTS:
                 self.texts.setdefault(block.text)
 
     def to_record(self) -> dict[str, Any]:
-        """Return the JSON form; that there are frames unseen is said only where it is so."""
+        """Return the JSON form; of frames that were not seen or not read as a whole only where there are any."""
         record = {
             "classes": dict(self.classes),
             "detection_count": self.classes.total(),
@@ -93,13 +96,15 @@ class Summary:
             "frames_unread": self.frames_unread,
             "texts": list(self.texts),
         }
-        return {**record, "frames_unseen": self.frames_unseen} if self.frames_unseen else record
+        rare = {"frames_unseen": self.frames_unseen, "frames_letters_unread": self.frames_letters_unread}
+        return {**record, **{name: count for name, count in rare.items() if count}}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Take up counting where a checkpoint left it."""
         classes, texts = Counter(record["classes"]), dict.fromkeys(record["texts"])
-        return cls(record["frame_count"], classes, texts, record["frames_unread"], record.get("frames_unseen", 0))
+        rare = (record.get(name, 0) for name in ("frames_unseen", "frames_letters_unread"))
+        return cls(record["frame_count"], classes, texts, record["frames_unread"], *rare)
 
 
 class ResultsSerializer:

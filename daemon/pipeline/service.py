@@ -286,6 +286,7 @@ def _what_frames_depend_on(settings: Settings) -> str:
         "image_size",
         "text_regions",
         "text_engine",
+        "text_languages",
         "text_detect_size",
         "text_confidence",
         "segment_frames",
@@ -313,6 +314,12 @@ def _of_summary(summary: Summary) -> Iterator[str]:
         yield (
             f"Text could not be read in {summary.frames_unread} of the frames, where the text engine did not return in "
             "time; text_unread says where."
+        )
+    if letters := summary.frames_letters_unread:
+        frames = "1 frame" if letters == 1 else f"{letters} frames"
+        yield (
+            f"Text in letters that are not read was seen in {frames}; set text_languages to the languages of the "
+            "video (docs/text-languages.md)."
         )
 
 
