@@ -7,7 +7,7 @@ from pathlib import Path
 from daemon.containers import ENDINGS
 from daemon.pipeline.models import bundled_weights
 from daemon.settings import Settings
-from tools import formats_doc, settings_doc
+from tools import formats_doc, languages_doc, settings_doc
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,10 @@ def test_the_page_of_formats_is_up_to_date() -> None:
 def test_the_page_offers_every_kind_of_video_in_its_chooser() -> None:
     page = (ROOT / "sidecar" / "page" / "index.html").read_text()
     assert f'accept="{",".join(("video/*", *ENDINGS))}"' in page
+
+
+def test_the_table_of_languages_is_up_to_date() -> None:
+    assert languages_doc.TARGET.read_text() == languages_doc.page(), "run make docs"
 
 
 def test_links_between_documents_lead_somewhere() -> None:
