@@ -7,15 +7,12 @@ that crashes one of them ends this process and nothing more. It ends by itself w
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import json
 import logging
 import os
 import queue
 import resource
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -25,11 +22,11 @@ from typing import Any, BinaryIO
 
 from daemon.errors import DropframeError
 from daemon.fs.space import TRANSIENT_DISK_ERRORS
+from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout
 from daemon.pipeline.isolation import unshare_network
 from daemon.pipeline.libraries import missing_library
 from daemon.settings import Settings
 
-PR_SET_PDEATHSIG = 1
 UNAVAILABLE = TRANSIENT_DISK_ERRORS | {errno.EMFILE, errno.ENFILE}
 """Errors of the machine, not of the video, so they do not count as attempts."""
 
@@ -50,17 +47,17 @@ class Answers:
 
 def main() -> None:
     """Load the models, then run one request after the other until the parent is gone."""
-    answers = Answers(_private_stdout())
+    answers = Answers(private_stdout())
     requests = sys.stdin.buffer
     line = requests.readline()
     if not line.endswith(b"\n"):
         return  # the parent died before it said what to do
     beginning = json.loads(line)
     reachable = unshare_network()  # before the next line, which a change of namespaces would undo
-    _end_with_parent(beginning["parent"])
+    end_with_parent(beginning["parent"])
     _take_along()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _be_killed_first()
+    be_killed_first()
     settings = Settings.load(**beginning["settings"])
     logging.basicConfig(level=settings.log_level.upper(), format="pipeline: %(message)s", stream=sys.stderr)
     if reachable is not None:
@@ -135,26 +132,9 @@ def _described(error: Exception) -> dict[str, str]:
     return {"error": "TransientError", "message": f"The pipeline failed: {type(error).__name__}: {text}."}
 
 
-def _private_stdout() -> BinaryIO:
-    """Keep the pipe to the parent for answers alone; what libraries print goes to standard error."""
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return pipe
-
-
-def _end_with_parent(parent: int) -> None:
-    # A Ctrl-C, or a service manager that signals the whole group, means the parent, which ends us in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked to be told
-        os._exit(0)
-
-
 def _take_along() -> None:
     """Have all that this process starts (text engines, what stages of others run) end with it, however it ends."""
-    # The signal that _end_with_parent asks for reaches this process alone. So there is a shell whose input ends when
+    # The signal that end_with_parent asks for reaches this process alone. So there is a shell whose input ends when
     # this process does, as nobody else holds the other end of the pipe; it then ends its process group, which is ours.
     if os.getpgrp() != os.getpid():
         return  # started by hand, in the group of somebody else
@@ -167,11 +147,6 @@ def _take_along() -> None:
     command = ["sh", "-c", "trap '' INT TERM HUP; read -r _; kill -9 0"]
     os.posix_spawn("/bin/sh", command, os.environ, file_actions=actions)
     os.close(theirs)
-
-
-def _be_killed_first() -> None:
-    with contextlib.suppress(OSError):  # not allowed in some containers; the parent's memory limit still holds
-        Path("/proc/self/oom_score_adj").write_text("900")
 
 
 def _give_libraries_a_home(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""What is made from a finished result document alone: texts over time, tracks, density."""

@@ -1,0 +1,239 @@
+"""Deriving in a child process, one at a time: what becomes of the child never touches a job.
+
+``derive_now`` runs one child and waits; ``Derivations`` keeps up with the results of a home in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon.derive import files
+from daemon.errors import Interrupted, StorageError
+from daemon.fs.atomic import sweep
+from daemon.fs.space import DiskGuard
+from daemon.jobs import is_job_id, output_key
+from daemon.logs import LogOnce
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+"""Time between two looks at a child: its memory, and whether it should stop."""
+MEMORY_BYTES = 2_000_000_000
+"""A child that holds more is ended."""
+MOST_SECONDS = 6 * 3600.0
+"""A child that takes longer is ended."""
+STEP_SECONDS = 1.0
+"""Time between two looks at what is asked for."""
+SCAN_SECONDS = 60.0
+"""Time between two looks at all results, when no job has completed meanwhile."""
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 60.0, 3600.0
+"""Wait after deriving has failed; it doubles each time, up to the second."""
+JOIN_SECONDS = 2.0
+"""Time that the thread gets to end its child at shutdown."""
+REQUEST_SUFFIX = ".derive"
+"""Of a file in the spool that asks for a job's result to be derived before the others."""
+
+
+class DerivationFailed(StorageError):
+    """The child did not come to an end; trying again may help."""
+
+
+def request(spool_dir: Path, job_id: str) -> None:
+    """Ask the daemon to derive from a job's result before others.
+
+    Raises:
+        OSError: the spool cannot be written.
+    """
+    (spool_dir / f"{job_id}{REQUEST_SUFFIX}").touch(mode=0o640)
+
+
+def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Derive from a job's result in a child, and wait for it.
+
+    Raises:
+        NothingDerived: the document does not allow it.
+        DerivationFailed: the child ended without having done it, or could not be started.
+        Interrupted: ``should_stop`` said so.
+    """
+    arguments = [
+        files.document_of(settings.data_dir, job_id),
+        files.folder_of(settings.data_dir, job_id),
+        settings.models_dir / ".libraries",
+        os.getpid(),
+    ]
+    try:
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
+        # A session of its own, so that it is ended together with what it started.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "daemon.derive.process", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DerivationFailed(f"The process that derives cannot be started: {error.strerror}.") from error
+    with child:
+        try:
+            _watch(child, should_stop)
+            assert child.stdout is not None
+            answer = child.stdout.read()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    _raise_unless_done(answer, child.returncode)
+
+
+def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + MOST_SECONDS
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(LOOK_SECONDS)
+            return
+        if should_stop():
+            raise Interrupted("Dropframe is stopping.")
+        if _resident_bytes(child.pid) > MEMORY_BYTES:
+            raise DerivationFailed(f"It used more than {MEMORY_BYTES / 1e9:.0f} GB of memory and was ended.")
+        if time.monotonic() > deadline:
+            raise DerivationFailed(f"It took longer than {MOST_SECONDS / 3600:.0f} hours and was ended.")
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def _raise_unless_done(answer: bytes, code: int) -> None:
+    try:
+        said = json.loads(answer)
+        kind, message = said["kind"], said["message"]
+    except (ValueError, KeyError, TypeError):
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        raise DerivationFailed(f"The process that derives {how}.") from None
+    if kind == "refused":
+        raise files.NothingDerived(message)
+    if kind != "done":
+        raise DerivationFailed(f"Nothing could be derived: {message}")
+
+
+class Derivations:
+    """Keeps what is derived up to date with the results, one child at a time.
+
+    Args:
+        settings: Of the home.
+        completed: Returns how many jobs have completed; when it changes there is something to do.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, completed: Callable[[], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._completed = completed
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="derive", daemon=True)
+        self._counted = -1
+        self._scan_due = 0.0
+        self._current: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        self._failed: dict[str, tuple[float, float]] = {}
+        self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
+        self._log_once = LogOnce(log)
+
+    def start(self) -> None:
+        """Begin to keep up."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the child and the thread; what was not finished is made the next time."""
+        self._stopping.set()
+        self._thread.join(JOIN_SECONDS)
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(STEP_SECONDS):
+            try:
+                self.step()
+            except Exception:
+                log.exception("Deriving goes on after an unexpected error")
+
+    def step(self) -> None:
+        """Do what is due: look for what is asked for, and for results; derive from one."""
+        now = self._clock()
+        requested = [job_id for job_id in self._requests() if not files.is_current(self._settings.data_dir, job_id)]
+        if (counted := self._completed()) != self._counted or now >= self._scan_due:
+            self._counted, self._scan_due = counted, now + SCAN_SECONDS
+            self._scan()
+        self._waiting = dict.fromkeys(requested) | self._waiting
+        due = next((job_id for job_id in self._waiting if self._failed.get(job_id, (0.0, 0.0))[0] <= now), None)
+        if due is None:
+            return
+        if problem := self._disk.shortage():
+            self._log_once(f"Deriving waits: {problem}")
+            return
+        self._log_once.solved()
+        del self._waiting[due]
+        self._derive(due)
+
+    def _derive(self, job_id: str) -> None:
+        try:
+            derive_now(self._settings, job_id, self._stopping.is_set)
+        except files.NothingDerived as error:
+            log.info("Nothing is derived from the result of job %s: %s", job_id, error)
+        except Interrupted:
+            return
+        except DerivationFailed as error:
+            if not files.document_of(self._settings.data_dir, job_id).exists():
+                return  # it was removed meanwhile
+            wait = min(LONGEST_RETRY_SECONDS, 2 * self._failed.get(job_id, (0.0, RETRY_SECONDS / 2))[1])
+            self._failed[job_id] = self._clock() + wait, wait
+            log.warning("Deriving from the result of job %s is tried again in %.0f s: %s", job_id, wait, error)
+            return
+        self._failed.pop(job_id, None)
+        self._current.add(job_id)
+
+    def _requests(self) -> list[str]:
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._settings.spool_dir):
+                job_id = name.removesuffix(REQUEST_SUFFIX)
+                if name.endswith(REQUEST_SUFFIX) and is_job_id(job_id):
+                    (self._settings.spool_dir / name).unlink(missing_ok=True)
+                    found.append(job_id)
+        there = [job_id for job_id in found if files.document_of(self._settings.data_dir, job_id).is_file()]
+        for job_id in there:
+            self._failed.pop(job_id, None)
+        return there
+
+    def _scan(self) -> None:
+        """Note the results that lack something, and remove what was derived from results that are gone."""
+        data_dir = self._settings.data_dir
+        results = self._results()
+        derived = set(files.derived_ids(data_dir))
+        self._current &= results & derived
+        for job_id in derived - results:
+            files.forget(data_dir, job_id)
+        for job_id in derived & results - self._current:
+            sweep(files.folder_of(data_dir, job_id), 0.0)  # no child is at work now
+            if files.is_current(data_dir, job_id):
+                self._current.add(job_id)
+        self._waiting = dict.fromkeys(sorted(results - self._current))
+        self._failed = {job_id: wait for job_id, wait in self._failed.items() if job_id in results}
+
+    def _results(self) -> set[str]:
+        with contextlib.suppress(FileNotFoundError):
+            names = os.listdir(self._settings.videos_dir)
+            return {name[:36] for name in names if is_job_id(name[:36]) and name == Path(output_key(name[:36])).name}
+        return set()

@@ -1,0 +1,145 @@
+"""ScreenTexts: which lines of a frame go on with which lines of the frames before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from daemon.derive.document import AnalysedFrame, Box, FoundText, Moment
+from daemon.derive.place import ALIKE, TextPlace
+from daemon.derive.segments import Segment
+from daemon.derive.text_keys import key_of
+
+GAP_SECONDS, GAP_FRAMES = 0.5, 2
+"""How long a text may be away and is still the same: whichever is longer, in analysed frames."""
+LEAST_OVERLAP = 0.5
+"""Of two boxes (IoU), or of the heights of two lines."""
+ALIKE_ASIDE = 0.8
+"""Least similarity of a line that has moved along its row."""
+ALIKE_MOVED, MOVED_LETTERS, MOVED_HEIGHTS = 0.9, 4, 3.0
+"""Least similarity and letters of a line that has moved off its row, and how far, in heights of a line."""
+MOST_PLACES = 1000
+"""Lines that are followed at a time; of more, those least recently read are ended."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A line that may go on at a place; the order of the fields is the order in which pairs are taken."""
+
+    rule: int
+    unlike: float
+    """The less, the better."""
+    place: int
+    line: int
+
+
+class ScreenTexts:
+    """Follows the lines of text through the frames; its memory is what is on the screen."""
+
+    def __init__(self) -> None:
+        self._places: list[TextPlace] = []
+        self._previous: Moment | None = None
+        self._step_s = 0.0
+
+    def add(self, frame: AnalysedFrame) -> Iterator[Segment]:
+        """Take the next frame; yield the texts that are known to have ended."""
+        now = frame.moment
+        if self._previous is not None:
+            self._step_s = max(0.0, now.time_s - self._previous.time_s)
+            self._note_end(now.time_s)
+        yield from self._close_those_gone(now)
+        keys = [key_of(found.text) for found in frame.texts]
+        taken = self._match(frame.texts, keys, now)
+        for number, found in enumerate(frame.texts):
+            if number in taken:
+                yield from taken[number].add(keys[number], found, now)
+            else:
+                self._places.append(TextPlace(keys[number], found, now))
+        self._previous = now
+
+    def finish(self, only_step_s: float = 1.0) -> Iterator[Segment]:
+        """Yield what is left at the end of the video; the last frame lasts as long as the one before it.
+
+        Args:
+            only_step_s: How long a frame lasts if there is only one.
+        """
+        if self._previous is not None:
+            self._note_end(round(self._previous.time_s + (self._step_s or only_step_s), 6))
+        for place in self._places:
+            yield from place.close()
+        self._places = []
+
+    def open_since(self) -> int | None:
+        """Return the first frame of the texts that have not been yielded yet, or None without any."""
+        return min((place.segments[0].first.frame_index for place in self._places), default=None)
+
+    def _note_end(self, time_s: float) -> None:
+        assert self._previous is not None
+        for place in self._places:
+            if place.last.position == self._previous.position:
+                place.seen(time_s)
+
+    def _close_those_gone(self, now: Moment) -> Iterator[Segment]:
+        there = []
+        crowd = len(self._places) - MOST_PLACES
+        for place in self._places:
+            missed = now.position - place.last.position - 1
+            away_s = now.time_s - place.segments[-1].end_s
+            if (missed > GAP_FRAMES and away_s > GAP_SECONDS + 1e-6) or (missed > 0 and crowd > 0):
+                crowd -= 1
+                yield from place.close()
+            else:
+                there.append(place)
+        self._places = there
+
+    def _match(self, found: list[FoundText], keys: list[str], now: Moment) -> dict[int, TextPlace]:
+        """Return the places at which lines go on, by number of the line; best pairs first."""
+        pairs = [
+            pair
+            for number, place in enumerate(self._places)
+            for line, text in enumerate(found)
+            if (pair := _pair(number, place, line, text, keys[line], now))
+        ]
+        taken: dict[int, TextPlace] = {}
+        used: set[int] = set()
+        for pair in sorted(pairs, key=lambda pair: (pair.rule, pair.unlike, pair.place, pair.line)):
+            if pair.place not in used and pair.line not in taken:
+                used.add(pair.place)
+                taken[pair.line] = self._places[pair.place]
+        return taken
+
+
+def _pair(number: int, place: TextPlace, line: int, found: FoundText, key: str, now: Moment) -> _Pair | None:
+    height = max(place.box[3] - place.box[1], found.box[3] - found.box[1], 1.0)
+    if abs((place.box[1] + place.box[3]) - (found.box[1] + found.box[3])) / 2 > MOVED_HEIGHTS * height:
+        return None  # most pairs are far from each other
+    expected = place.expected(now.time_s)
+    overlap = max(iou(place.box, found.box), iou(expected, found.box))
+    same_row = max(row_overlap(place.box, found.box), row_overlap(expected, found.box))
+    if overlap < LEAST_OVERLAP and same_row < LEAST_OVERLAP and len(key) < MOVED_LETTERS:
+        return None
+    alike = place.similarity(key)
+    if (overlap >= LEAST_OVERLAP and alike >= ALIKE) or (same_row >= LEAST_OVERLAP and alike >= ALIKE_ASIDE):
+        return _Pair(0, -alike - overlap, number, line)
+    if alike >= ALIKE_MOVED and len(key) >= MOVED_LETTERS:
+        return _Pair(1, -alike - same_row, number, line)
+    return _Pair(2, -overlap, number, line) if overlap >= LEAST_OVERLAP else None
+
+
+def iou(one: Box, other: Box) -> float:
+    """Return the intersection of two boxes over their union, from 0 to 1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / (_area(one) + _area(other) - width * height)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def row_overlap(one: Box, other: Box) -> float:
+    """Return how much of the lower of two heights is in both rows, from 0 to 1."""
+    common = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, common / max(1e-6, min(one[3] - one[1], other[3] - other[1])))
