@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from daemon.deletion import Deletion
+from daemon.derive.client import Derivations
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
@@ -121,6 +122,7 @@ class DaemonService:
         self._recover()
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
+        self.derivations.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
@@ -153,6 +155,7 @@ class DaemonService:
         )
         self.retention = Retention(settings, self.store, self._outbox)
         self.deletion = Deletion(settings, self.store, self._storage, self._outbox)
+        self.derivations = Derivations(settings, lambda: self.store.counts()[JobStatus.COMPLETED])
         self.status = Status(
             settings,
             self.store,
@@ -271,6 +274,7 @@ class DaemonService:
         notify("STOPPING=1")
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
+        self.derivations.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
         self._thread.join(STOP_SECONDS)

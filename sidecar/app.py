@@ -19,6 +19,7 @@ from daemon.errors import MachineError
 from daemon.pipeline.pipelines import PIPELINES, Pipeline, all_pipelines
 from daemon.settings import Settings
 from sidecar.auth import Guard
+from sidecar.derived_routes import derived_routes
 from sidecar.job_routes import JobEndpoints
 from sidecar.limits import ClientLimits
 from sidecar.metrics import Metrics
@@ -61,6 +62,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/video", results.video),
             Route("/v1/rejected", RejectedEndpoints(settings.data_dir).rejected),
+            *derived_routes(state),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.errors import StorageError
@@ -16,6 +17,9 @@ START = b'"results": ['
 HEAD_BYTES = 1 << 20
 """The frames begin within this many bytes."""
 SCAN_BYTES = 256 << 10
+TIME_BYTES = 64
+"""A frame's time stands within so many bytes of the end of its line."""
+_TIME = re.compile(rb'"timestamp_s": ?(-?[0-9][0-9.eE+-]*)\},?$')
 _FRAME = re.compile(rb'\{"frame_index": ?([0-9]+)')
 
 
@@ -70,8 +74,8 @@ class ResultDocument:
             from_frame: Least frame index.
             limit: Most frames; None means all that follow.
         """
-        end = self._find(None)
-        start = self._find(from_frame)
+        end = self._find(lambda line: self._index(line) is not None)
+        start = self._find(lambda line: self._comes_before(line, from_frame))
         stop = end if limit is None else self._skip(start, end, limit)
         following = self._index(stop)
         frames = ByteRange(start, start)
@@ -80,8 +84,31 @@ class ResultDocument:
             frames = ByteRange(start, stop - (2 if last == b",\n" else 1))
         return Excerpt(ByteRange(1, self._frames_start), frames, ByteRange(end, self.size), following)
 
-    def _find(self, wanted: int | None) -> int:
-        """Return where the first line is that has at least that frame index; None finds the line after all."""
+    def frame_at(self, seconds: float) -> int:
+        """Return the index of the first frame that is shown at a time or later; of none, one more than the last has.
+
+        Raises:
+            StorageError: the frames have no times.
+        """
+        line = self._find(lambda line: self._index(line) is not None and self._time(line) < seconds)
+        if (index := self._index(line)) is not None:
+            return index
+        last = self._find(lambda line: self._index(self._next_line(line) or self.size) is not None)
+        return (self._index(last) or 0) + 1
+
+    def _comes_before(self, line: int, frame: int) -> bool:
+        index = self._index(line)
+        return index is not None and index < frame
+
+    def _time(self, line: int) -> float:
+        end = (self._next_line(line) or self.size) - 1
+        found = _TIME.search(os.pread(self._descriptor, TIME_BYTES, max(line, end - TIME_BYTES))[: end - line])
+        if found is None:
+            raise StorageError("The frames of the stored result have no times.")
+        return float(found[1])
+
+    def _find(self, is_before: Callable[[int], bool]) -> int:
+        """Return where the first line is that does not come before what is looked for."""
         low, high = self._frames_start, self.size
         # A line that begins at or before ``low`` is too early; one that begins at ``high`` or later is not.
         while low < high:
@@ -90,8 +117,7 @@ class ResultDocument:
             if line is None or line >= self.size:
                 high = middle
                 continue
-            index = self._index(line)
-            if index is not None and (wanted is None or index < wanted):
+            if is_before(line):
                 low = line
             else:
                 high = middle

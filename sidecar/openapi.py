@@ -14,9 +14,11 @@ from daemon.pipeline.pipelines import Pipeline
 from daemon.public_job import PublicJob
 from daemon.settings import Settings
 from sidecar.problems import MEDIA_TYPE
-from sidecar.query import MOST_FRAME_INDEX, MOST_JOBS, MOST_RESULTS
+from sidecar.query import MOST_FRAME_INDEX, MOST_JOBS, MOST_RESULTS, MOST_SECONDS
 from sidecar.schemas import (
     AliveAnswer,
+    BeingMade,
+    DensityAnswer,
     JobPage,
     PipelineList,
     PublicProblem,
@@ -26,6 +28,8 @@ from sidecar.schemas import (
     RequestedJob,
     RetryAllAnswer,
     SubmittedJob,
+    TextsAnswer,
+    TracksAnswer,
     component_schemas,
     ref,
 )
@@ -65,6 +69,7 @@ TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
 TIME = {"type": "string", "format": "date-time"}
 FRAME_NUMBER = {"type": "integer", "minimum": 1, "maximum": MOST_FRAMES}
+SECONDS = {"type": "number", "minimum": 0, "maximum": MOST_SECONDS}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -190,6 +195,7 @@ def _read_calls(max_wait_seconds: float) -> Calls:
                 [
                     JOB_ID,
                     _query("from_frame", {**COUNT, "maximum": MOST_FRAME_INDEX}, "Only frames from this index on."),
+                    _query("from_s", SECONDS, "Only frames that are shown at this time or later, in seconds."),
                     _query("limit", frames, "At most this many frames."),
                     IF_NONE_MATCH,
                     IF_MODIFIED_SINCE,
@@ -282,6 +288,23 @@ def _job_calls() -> Calls:
     }
 
 
+def _derived_calls(max_wait_seconds: float) -> Calls:
+    wait = {"type": "number", "minimum": 0, "maximum": max_wait_seconds}
+    waiting = _query("wait", wait, "If it is being made, answer when it is there, after so many seconds at the latest.")
+    made_later = _answer(BeingMade, "It is being made.", {"Retry-After": "Seconds."})
+    kinds: dict[str, tuple[type[BaseModel], str]] = {
+        "texts": (TextsAnswer, "Get the texts of a video: what stayed on the screen, from when to when"),
+        "tracks": (TracksAnswer, "Get the tracks of a video: which detections are of the same object"),
+        "density": (DensityAnswer, "Get how much of what is in each part of a video"),
+    }
+    calls = {}
+    for kind, (model, summary) in kinds.items():
+        good = {200: _answer(model, "All of it.", VALIDATED), 202: made_later, 304: UNCHANGED}
+        parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
+        calls[f"/v1/jobs/{{job_id}}/{kind}"] = {"get": _call(f"get_{kind}", summary, good, (404, 409, 422), parameters)}
+    return calls
+
+
 def _service_calls() -> Calls:
     plain, document = {"text/plain": {"schema": TEXT}}, {"application/json": {"schema": {"type": "object"}}}
     page = {200: _content({"text/html": {"schema": TEXT}}, "A page."), 304: UNCHANGED}
@@ -322,7 +345,8 @@ def describe(pipelines: Mapping[str, Pipeline], settings: Settings) -> dict[str,
         settings: Limits, and whether a token is needed.
     """
     problem = {MEDIA_TYPE: {"schema": ref(PublicProblem)}}
-    calls = _submit_calls(sorted(pipelines)) | _read_calls(settings.max_wait_seconds) | _job_calls() | _service_calls()
+    calls = _submit_calls(sorted(pipelines)) | _read_calls(settings.max_wait_seconds) | _job_calls()
+    calls |= _derived_calls(settings.max_wait_seconds) | _service_calls()
     return {
         "openapi": "3.1.0",
         "info": {

@@ -27,6 +27,7 @@ KINDS = {
     "method-not-allowed": (405, "The address does not answer to that method."),
     "request-timeout": (408, "The request came too slowly."),
     "wrong-state": (409, "That cannot be done to a job in this state; `job_status` says which it is."),
+    "nothing-derived": (409, "Nothing can be derived from the result; `detail` says why."),
     "key-in-use": (409, "An upload with the same Idempotency-Key is under way."),
     "job-deleted": (410, "The job was deleted; `deleted_at` says when."),
     "too-large": (413, "The video is larger than `max_video_bytes`."),

@@ -20,6 +20,8 @@ MOST_RESULTS = 100_000
 """Frames in a part of a result."""
 MOST_FRAME_INDEX = 2**53
 """Above it, programs that keep numbers as floats lose the last digits."""
+MOST_SECONDS = 100_000_000.0
+"""Of a time in a video."""
 MOST_NAMED = 10
 """Of unknown fields: no more is repeated in an answer."""
 

@@ -31,8 +31,8 @@ from sidecar.files import (
     wants_gzip,
 )
 from sidecar.job_routes import job_id_of
-from sidecar.problems import Problem
-from sidecar.query import MOST_FRAME_INDEX, MOST_RESULTS, Query
+from sidecar.problems import Problem, bad_field
+from sidecar.query import MOST_FRAME_INDEX, MOST_RESULTS, MOST_SECONDS, Query
 from sidecar.state import State
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class WantedPart:
     from_frame: int
     limit: int | None
     """Most frames; None means all that follow."""
+    from_s: float | None = None
+    """Only those that are shown at this time or later."""
 
 
 class ResultEndpoints:
@@ -65,8 +67,7 @@ class ResultEndpoints:
         """Send a completed job's result document, or some of its frames."""
         record = self._state.record(job_id_of(request))
         wanted = _wanted_part(request)
-        if record["status"] != JobStatus.COMPLETED:
-            raise _no_result(record)
+        require_result(record)
         key = record["output_path"] or output_key(record["job_id"])
         descriptor = self._open(key, record.get("result_removed_at"))
         try:
@@ -130,21 +131,34 @@ class ResultEndpoints:
         try:
             return os.open(self._state.storage.path(key), READ)
         except (OSError, StorageError) as error:
-            why = f"That file {RETENTION} at {removed_at}." if removed_at else "That file has been deleted."
-            raise Problem(404, why, "file-gone") from error
+            raise file_gone(removed_at) from error
 
 
 def _wanted_part(request: Request) -> WantedPart:
     query = Query(request)
     from_frame = query.whole("from_frame", 0, MOST_FRAME_INDEX, 0)
     limit = query.whole("limit", 1, MOST_RESULTS, 0) or None
+    from_s = query.seconds("from_s", MOST_SECONDS)
     query.check()
-    return WantedPart(not request.query_params, from_frame, limit)
+    return WantedPart(not request.query_params, from_frame, limit, from_s)
 
 
-def _no_result(record: Mapping[str, Any]) -> Problem:
+def file_gone(removed_at: str | None) -> Problem:
+    """Return a 404 for a file that was there once."""
+    why = f"That file {RETENTION} at {removed_at}." if removed_at else "That file has been deleted."
+    return Problem(404, why, "file-gone")
+
+
+def require_result(record: Mapping[str, Any]) -> None:
+    """Make sure that a job has completed.
+
+    Raises:
+        Problem: 404, it has not.
+    """
+    if record["status"] == JobStatus.COMPLETED:
+        return
     because = f": {record['error_message']}" if record["error_message"] else "."
-    return Problem(
+    raise Problem(
         404,
         f"The job is {record['status']}, so there is no result{because}",
         "no-result",
@@ -164,7 +178,13 @@ def _result_pieces(descriptor: int, first: Mapping[str, Any], wanted: WantedPart
     document = ResultDocument(descriptor)
     if wanted.whole:
         return [_members(first), ByteRange(1, document.size)]
-    excerpt = document.excerpt(wanted.from_frame, wanted.limit)
+    from_frame = wanted.from_frame
+    if wanted.from_s is not None:
+        try:
+            from_frame = max(from_frame, document.frame_at(wanted.from_s))
+        except StorageError as error:
+            raise bad_field("from_s", str(error)) from error
+    excerpt = document.excerpt(from_frame, wanted.limit)
     frames: list[bytes | ByteRange] = [excerpt.frames] if excerpt.frames.end > excerpt.frames.start else []
     return [
         _members({**first, "next_frame": excerpt.next_frame}),

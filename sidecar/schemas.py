@@ -124,6 +124,97 @@ class PublicResult(PublicModel):
     video: dict[str, Any] = Field(default_factory=dict)
 
 
+class DocumentFingerprint(PublicModel):
+    """A result document."""
+
+    sha256: str
+    size_bytes: Count
+
+
+class DerivedFrom(PublicModel):
+    """What something was derived from, and by which rules; the same give the same bytes."""
+
+    document: DocumentFingerprint
+    derived_schema: str = Field(alias="schema")
+    version: Count
+
+
+class PublicText(PublicModel):
+    """A text that stayed on the screen."""
+
+    text: str = Field(description="As it was read most often.")
+    start_s: float
+    end_s: float = Field(description="When the next analysed frame is shown, which does not have it.")
+    first_frame: Count
+    last_frame: Count
+    reads: Count = Field(description="Frames on which it was read.")
+    confidence: Confidence
+    bbox: Box
+
+
+class TextsAnswer(PublicModel):
+    """All texts, by their first frame."""
+
+    job_id: JobId
+    derived_from: DerivedFrom
+    texts: list[PublicText]
+
+
+class PublicTrack(PublicModel):
+    """An object that was followed."""
+
+    track_id: Count = Field(description="From 1 on, in order of the first frame.")
+    class_name: str = Field(alias="class", description="That of most of its boxes.")
+    start_s: float
+    end_s: float = Field(description="When the next analysed frame is shown, which does not have it.")
+    first_frame: Count
+    last_frame: Count
+    boxes: Count = Field(description="Frames on which it was detected; 2 or more.")
+    confidence: Confidence
+    best_frame: Count = Field(description="The frame on which it was detected with the most confidence.")
+    best_bbox: Box
+
+
+class TrackedFrame(PublicModel):
+    """Which detection of a frame is of which track."""
+
+    frame_index: Count
+    track_ids: list[Count | None] = Field(description="For each detection, as the result lists them; null for none.")
+
+
+class TracksAnswer(PublicModel):
+    """All tracks, and the frames that have one."""
+
+    job_id: JobId
+    derived_from: DerivedFrom
+    tracks: list[PublicTrack]
+    frames: list[TrackedFrame]
+
+
+class PublicDensity(PublicModel):
+    """Counts by time: an entry for each bucket, from the beginning of the video on."""
+
+    bucket_s: float = Field(gt=0, description="Length of a bucket in seconds.")
+    frames: list[Count] = Field(description="Frames analysed.")
+    objects: dict[str, list[Count]] = Field(description="Detections by class.")
+    text_lines: list[Count] = Field(description="Lines of text.")
+
+
+class DensityAnswer(PublicModel):
+    """What is in each part of a video."""
+
+    job_id: JobId
+    derived_from: DerivedFrom
+    density: PublicDensity
+
+
+class BeingMade(PublicModel):
+    """What was asked for is not there yet."""
+
+    job_id: JobId
+    detail: str = Field(description="A sentence.")
+
+
 class FieldError(PublicModel):
     """What is wrong with one field, query parameter or header."""
 
@@ -188,6 +279,10 @@ PUBLISHED: tuple[type[BaseModel], ...] = (
     JobPage,
     RejectedPage,
     PublicResult,
+    TextsAnswer,
+    TracksAnswer,
+    DensityAnswer,
+    BeingMade,
     ReadyAnswer,
     AliveAnswer,
     PipelineList,

@@ -35,7 +35,7 @@ from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList
-from daemon.jobs import Job, JobSource, JobStatus, Options
+from daemon.jobs import Job, JobSource, JobStatus, Options, output_key
 from daemon.public_job import state_of
 from daemon.settings import Settings
 from daemon.store.paging import Place, place_of
@@ -243,21 +243,32 @@ def results(
 ) -> None:
     """Print a completed job's result document (JSON)."""
     settings = load_existing(home)
-    found = find_job(settings, job)
-    if found.status is not JobStatus.COMPLETED or found.output_path is None:
-        reason = f": {found.error_message}" if found.error_message else "."
-        raise IllegalMove(f"Job {found.job_id} is {state_of(vars(found))} and has no result{reason}")
-    if found.result_removed_at:
-        raise IllegalMove(f"The result of job {found.job_id} was removed by retention at {found.result_removed_at}.")
+    found = completed_job(settings, job)
     if output is not None:
         refuse_output(output)
-    with LocalStorageService(settings.data_dir).load_file(found.output_path) as document:
+    with LocalStorageService(settings.data_dir).load_file(found.output_path or output_key(found.job_id)) as document:
         if output is None:
             with writing_output():
                 shutil.copyfileobj(document, sys.stdout.buffer, 1 << 20)
         else:
             with output.open("wb") as target:
                 shutil.copyfileobj(document, target, 1 << 20)
+
+
+def completed_job(settings: Settings, text: str) -> Job:
+    """Return the completed job of an id, its beginning or a name.
+
+    Raises:
+        UnknownJob: there is none, or there are several.
+        IllegalMove: it has no result, or none any more.
+    """
+    found = find_job(settings, text)
+    if found.status is not JobStatus.COMPLETED or found.output_path is None:
+        reason = f": {found.error_message}" if found.error_message else "."
+        raise IllegalMove(f"Job {found.job_id} is {state_of(vars(found))} and has no result{reason}")
+    if found.result_removed_at:
+        raise IllegalMove(f"The result of job {found.job_id} was removed by retention at {found.result_removed_at}.")
+    return found
 
 
 def refuse_output(output: Path) -> None:

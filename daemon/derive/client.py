@@ -41,21 +41,10 @@ RETRY_SECONDS, LONGEST_RETRY_SECONDS = 60.0, 3600.0
 """Wait after deriving has failed; it doubles each time, up to the second."""
 JOIN_SECONDS = 2.0
 """Time that the thread gets to end its child at shutdown."""
-REQUEST_SUFFIX = ".derive"
-"""Of a file in the spool that asks for a job's result to be derived before the others."""
 
 
 class DerivationFailed(StorageError):
     """The child did not come to an end; trying again may help."""
-
-
-def request(spool_dir: Path, job_id: str) -> None:
-    """Ask the daemon to derive from a job's result before others.
-
-    Raises:
-        OSError: the spool cannot be written.
-    """
-    (spool_dir / f"{job_id}{REQUEST_SUFFIX}").touch(mode=0o640)
 
 
 def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -66,17 +55,14 @@ def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] 
         DerivationFailed: the child ended without having done it, or could not be started.
         Interrupted: ``should_stop`` said so.
     """
-    arguments = [
-        files.document_of(settings.data_dir, job_id),
-        files.folder_of(settings.data_dir, job_id),
-        settings.models_dir / ".libraries",
-        os.getpid(),
-    ]
+    data_dir = settings.data_dir
+    scratch = data_dir / files.FOLDER / ".libraries"
+    paths = files.document_of(data_dir, job_id), files.folder_of(data_dir, job_id), scratch
     try:
-        settings.models_dir.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
         # A session of its own, so that it is ended together with what it started.
         child = subprocess.Popen(
-            [sys.executable, "-m", "daemon.derive.process", *map(str, arguments)],
+            [sys.executable, "-m", "daemon.derive.process", *map(str, paths), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -86,11 +72,11 @@ def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] 
     with child:
         try:
             _watch(child, should_stop)
-            assert child.stdout is not None
-            answer = child.stdout.read()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        assert child.stdout is not None
+        answer = child.stdout.read()
     _raise_unless_done(answer, child.returncode)
 
 
@@ -208,8 +194,8 @@ class Derivations:
         found = []
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(self._settings.spool_dir):
-                job_id = name.removesuffix(REQUEST_SUFFIX)
-                if name.endswith(REQUEST_SUFFIX) and is_job_id(job_id):
+                job_id = name.removesuffix(files.REQUEST_SUFFIX)
+                if name.endswith(files.REQUEST_SUFFIX) and is_job_id(job_id):
                     (self._settings.spool_dir / name).unlink(missing_ok=True)
                     found.append(job_id)
         there = [job_id for job_id in found if files.document_of(self._settings.data_dir, job_id).is_file()]

@@ -13,11 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from daemon.derive.bytetrack import ByteTracker
 from daemon.derive.density import Density
-from daemon.derive.document import FinishedDocument
+from daemon.derive.document import FinishedDocument, FoundObject
 from daemon.derive.files import PROBLEM, DerivedKind, Fingerprint
 from daemon.derive.segments import Segment
 from daemon.derive.texts import ScreenTexts
@@ -50,7 +47,7 @@ def derive(document_path: Path, folder: Path, progress: Progress = lambda frames
     document, density, screen = FinishedDocument(document_path), Density(), ScreenTexts()
     # Both files have no name, so that nothing is left of them when this process is killed.
     with tempfile.TemporaryFile(dir=folder) as scratch, tempfile.TemporaryFile(dir=folder) as unsorted:
-        book, texts = TrackBook(scratch, ByteTracker().update), _SortedTexts(unsorted)
+        book, texts = TrackBook(scratch, _LateTracker().update), _SortedTexts(unsorted)
         count = 0
         for count, frame in enumerate(document.frames(), 1):
             texts.add(screen.add(frame))
@@ -77,6 +74,22 @@ def derive(document_path: Path, folder: Path, progress: Progress = lambda frames
         file.write(made_from.head(DerivedKind.DENSITY) + f'"density": {_dumps(density.to_record())}\n}}\n'.encode())
     (folder / PROBLEM).unlink(missing_ok=True)
     return count
+
+
+class _LateTracker:
+    """Loads the tracker, and torch with it, at the first object: many videos have none."""
+
+    def __init__(self) -> None:
+        self._update: Callable[[list[FoundObject], float], list[int | None]] | None = None
+
+    def update(self, found: list[FoundObject], time_s: float) -> list[int | None]:
+        if self._update is None:
+            if not found:
+                return []
+            from daemon.derive.bytetrack import ByteTracker
+
+            self._update = ByteTracker().update
+        return self._update(found, time_s)
 
 
 def _dumps(value: Any) -> str:
@@ -121,8 +134,7 @@ class _SortedTexts:
 
     def lines(self) -> Iterator[str]:
         """Yield them by first frame, then from the top of the picture down and from left to right."""
-        number = range(len(self._first))
-        for at in np.lexsort((number, self._left, self._top, self._first)) if self._first else ():
+        for at in sorted(range(len(self._first)), key=lambda n: (self._first[n], self._top[n], self._left[n], n)):
             start, end = self._starts[at], self._starts[at + 1]
             self._file.seek(start)
             yield self._file.read(end - start).decode()

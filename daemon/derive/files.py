@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from daemon.errors import StorageError
+from daemon.errors import StorageError, StoredFileMissing
 from daemon.fs.atomic import atomic_write
 from daemon.jobs import is_job_id, output_key
 
@@ -27,6 +27,8 @@ FOLDER = "derived"
 PROBLEM = "problem.json"
 HEAD_BYTES = 4096
 """A file says within so many bytes what it was made from."""
+REQUEST_SUFFIX = ".derive"
+"""Of a file in the spool that asks for a job's result to be derived from before others."""
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -87,9 +89,13 @@ def open_derived(data_dir: Path, job_id: str, kind: DerivedKind) -> BinaryIO:
     Raises:
         NothingDerived: the document does not allow it.
         NotDerivedYet: it is missing, or of another document or version.
-        OSError: the document is not there, or something cannot be read.
+        StoredFileMissing: the document is not there.
+        OSError: something cannot be read.
     """
-    document = os.stat(document_of(data_dir, job_id), follow_symlinks=False)
+    try:
+        document = os.stat(document_of(data_dir, job_id), follow_symlinks=False)
+    except FileNotFoundError as error:
+        raise StoredFileMissing(f"The result of job {job_id} has been deleted.") from error
     folder = folder_of(data_dir, job_id)
     file = _open_if_current(folder / kind.file_name, document)
     if file is not None:
@@ -111,6 +117,15 @@ def is_current(data_dir: Path, job_id: str) -> bool:
     except (NotDerivedYet, OSError):
         return False
     return True
+
+
+def request_derivation(spool_dir: Path, job_id: str) -> None:
+    """Ask the daemon to derive from a job's result before others.
+
+    Raises:
+        OSError: the spool cannot be written.
+    """
+    (spool_dir / f"{job_id}{REQUEST_SUFFIX}").touch(mode=0o640)
 
 
 def write_problem(folder: Path, size_bytes: int, sentence: str) -> None:

@@ -13,6 +13,7 @@ import resource
 import sys
 from pathlib import Path
 
+from daemon.derive.derivation import derive
 from daemon.derive.document import DamagedDocument
 from daemon.derive.files import write_problem
 from daemon.errors import DropframeError
@@ -40,8 +41,6 @@ def main() -> None:
 
 def _answer(document: Path, folder: Path) -> dict[str, str]:
     try:
-        from daemon.derive.derivation import derive  # loads the tracker, and torch with it: seconds
-
         derive(document, folder)
     except DamagedDocument as error:
         with contextlib.suppress(OSError):  # then it is found out again the next time

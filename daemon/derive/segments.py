@@ -15,7 +15,7 @@ MOST_FORMS = 16
 
 
 @dataclass
-class Reading:
+class KeyReads:
     """One key that was read at a place, and how often."""
 
     first: Moment
@@ -57,7 +57,7 @@ class Segment:
         """Summed over the reads: confidence by the time until the next frame."""
         self.box = found.box
         """Around the boxes of all reads, in pixels."""
-        self.keys: dict[str, Reading] = {}
+        self.keys: dict[str, KeyReads] = {}
         self.majority = key
         """The key read most often, the earlier one of two."""
         self.steady = steady
@@ -68,7 +68,7 @@ class Segment:
     def add(self, key: str, found: FoundText, moment: Moment) -> None:
         """Count one read."""
         if key not in self.keys:
-            self.keys[key] = Reading(moment, self.reads, self.last if self.reads else None)
+            self.keys[key] = KeyReads(moment, self.reads, self.last if self.reads else None)
         self.keys[key].add([(found.text, found.confidence)], 1)
         self.reads += 1
         self.confidence += found.confidence
@@ -89,7 +89,7 @@ class Segment:
         first, last, end_s = early.first, late.last, late.end_s
         steady, decided = early.steady, early.decided
         for key, reading in other.keys.items():
-            mine = self.keys.setdefault(key, Reading(reading.first, 0, None))
+            mine = self.keys.setdefault(key, KeyReads(reading.first, 0, None))
             mine.add(reading.forms.items(), reading.reads)
         for key in other.keys:
             if key in self.keys:

@@ -16,11 +16,12 @@ HOMES = {
     "tinydb": {"daemon/store/job_store.py", "daemon/store/tinydb_table.py"},
     "av": {"daemon/pipeline/video.py", "daemon/pipeline/video_fields.py"},
     "openvino": {"daemon/pipeline/inference.py"},
-    "ultralytics": {"daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
+    "ultralytics": {"daemon/derive/bytetrack.py", "daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
     "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
     "onnxruntime": {"daemon/pipeline/gpu.py"},
     "rapidocr": {"daemon/pipeline/engines.py", "daemon/pipeline/regions.py"},
     "pytesseract": {"daemon/pipeline/engines.py"},
+    "rapidfuzz": {"daemon/derive/text_keys.py"},
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
@@ -29,6 +30,7 @@ FLOORS = (
     {"ipc"},
     {"store"},
     {"pipeline"},
+    {"derive"},
     {"ingest", "worker"},
     {"deletion", "preflight", "rejections", "retention", "status"},
     {"service"},
@@ -36,7 +38,7 @@ FLOORS = (
     {"__main__"},
 )
 """The rooms of daemon/, lowest first. A room imports from floors below it, and never from another on its own floor."""
-SIDECAR_MAY_ENTER = FLOORS[0] | FLOORS[1] | FLOORS[2] | FLOORS[3] | {"pipeline"}
+SIDECAR_MAY_ENTER = FLOORS[0] | FLOORS[1] | FLOORS[2] | FLOORS[3] | {"pipeline", "derive"}
 
 
 def name_of(path: Path) -> str:
@@ -100,6 +102,7 @@ def test_the_sidecar_enters_only_rooms_that_read() -> None:
     used = {m for p in FILES if p.is_relative_to(ROOT / "sidecar") for m in imported(p) if m.split(".")[0] == "daemon"}
     assert {room_of(module) for module in used} <= SIDECAR_MAY_ENTER
     assert {m for m in used if room_of(m) == "pipeline"} <= {"daemon.pipeline.pipelines"}
+    assert {m for m in used if room_of(m) == "derive"} <= {"daemon.derive.files"}
     assert "daemon.store.job_store" not in used
 
 
@@ -108,7 +111,7 @@ def test_the_sidecar_loads_no_model() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert "sidecar.app" in loaded
-    heavy = {"torch", "openvino", "ultralytics", "rapidocr", "onnxruntime", "cv2", "av", "tinydb"}
+    heavy = {"torch", "openvino", "ultralytics", "rapidocr", "onnxruntime", "cv2", "av", "tinydb", "rapidfuzz"}
     assert loaded & heavy == set()
 
 
