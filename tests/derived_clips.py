@@ -45,8 +45,7 @@ CLIPS = [
     Clip(
         "camera clock, minutes",
         157,
-        in_turn([f"CAM 03 2026-11-21 08:{m}" for m in range(10, 17)], 25, CLOCK)[:6]
-        + [Shown("CAM 03 2026-11-21 08:16", 150, 156, CLOCK)],
+        in_turn([f"CAM 03 2026-11-21 08:{m}" for m in range(10, 17)], [25] * 6 + [7], CLOCK),
     ),
     Clip("clock, seconds", 300, in_turn([f"{h}:59:{s:02}" for h, s in [(9, s) for s in range(48, 60)]], 25, CLOCK)),
     Clip("clock past the hour", 200, in_turn(["09:58", "09:59", "10:00", "10:01"], 50, CLOCK)),

@@ -88,9 +88,9 @@ class TextPlace:
         self._settle(moment.time_s)
         return self._finished(moment.time_s)
 
-    def seen(self, time_s: float) -> None:
-        """Note when the frame after the last read is shown."""
-        self.segments[-1].seen_s += self._confidence * (time_s - self.last.time_s)
+    def seen(self, time_s: float, weight_s: float) -> None:
+        """Note when the frame after the last read is shown, and for how long the read counts."""
+        self.segments[-1].seen_s += self._confidence * weight_s
         self.segments[-1].end_s = time_s
 
     def close(self) -> list[Segment]:

@@ -46,7 +46,7 @@ class ScreenTexts:
         now = frame.moment
         if self._previous is not None:
             self._step_s = max(0.0, now.time_s - self._previous.time_s)
-            self._note_end(now.time_s)
+            self._note_end(now.time_s, self._step_s)
         yield from self._close_those_gone(now)
         keys = [key_of(found.text) for found in frame.texts]
         taken = self._match(frame.texts, keys, now)
@@ -64,7 +64,8 @@ class ScreenTexts:
             only_step_s: How long a frame lasts if there is only one.
         """
         if self._previous is not None:
-            self._note_end(round(self._previous.time_s + (self._step_s or only_step_s), 6))
+            end_s = round(self._previous.time_s + (self._step_s or only_step_s), 6)
+            self._note_end(end_s, self._step_s or 1.0)  # nothing is noise in a single picture
         for place in self._places:
             yield from place.close()
         self._places = []
@@ -73,11 +74,11 @@ class ScreenTexts:
         """Return the first frame of the texts that have not been yielded yet, or None without any."""
         return min((place.segments[0].first.frame_index for place in self._places), default=None)
 
-    def _note_end(self, time_s: float) -> None:
+    def _note_end(self, time_s: float, weight_s: float) -> None:
         assert self._previous is not None
         for place in self._places:
             if place.last.position == self._previous.position:
-                place.seen(time_s)
+                place.seen(time_s, weight_s)
 
     def _close_those_gone(self, now: Moment) -> Iterator[Segment]:
         there = []
