@@ -157,7 +157,7 @@ def _open_if_current(path: Path, document: os.stat_result) -> BinaryIO | None:
         same = made.get("version") == VERSION and made["document"]["size_bytes"] == document.st_size
         if same and os.fstat(file.fileno()).st_mtime_ns >= document.st_mtime_ns:
             return file
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         pass  # not one of ours, or damaged: it is made again
     except BaseException:
         file.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from daemon.derive.derivation import derive
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.settings import Settings
 
@@ -36,3 +37,10 @@ def test_what_is_known_to_be_there_is_found(
         ]
         assert frames
         assert sum(squeezed(line["line"]) in text for text in frames) >= 0.95 * len(frames), line
+    derive(output, tmp_path / "derived")
+    texts = json.loads((tmp_path / "derived" / "texts.json").read_text())["texts"]
+    assert len(texts) <= (16 if name == "street.mp4" else 6)
+    spans = {(squeezed(text["text"]), text["first_frame"], text["last_frame"]) for text in texts}
+    for line in known["text"]:
+        first, last = -(-line["first_frame"] // 10) * 10, line["last_frame"] // 10 * 10
+        assert (squeezed(line["line"]), first, last) in spans
