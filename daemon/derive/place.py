@@ -33,6 +33,8 @@ LEAST_SEEN_SECONDS = 0.1
 """A text whose reads together stand for less, weighed by confidence, did not stay, and is not listed."""
 SURE, SURE_READS = 0.9, 2
 """Unless it was read with that confidence, and its place so many times."""
+LEAST_ONCE = 0.65
+"""Least confidence of a text that was read once."""
 ALIKE = 0.6
 """Least similarity of two readings of one text in one place."""
 
@@ -99,8 +101,12 @@ class TextPlace:
         return self._those_that_stayed(self.segments)
 
     def _those_that_stayed(self, segments: list[Segment]) -> list[Segment]:
-        sure = SURE if self._sure_reads >= SURE_READS else 2.0
-        return [s for s in segments if s.seen_s >= LEAST_SEEN_SECONDS or s.confidence / s.reads >= sure]
+        return [text for text in segments if self._stayed(text)]
+
+    def _stayed(self, text: Segment) -> bool:
+        if text.seen_s < LEAST_SEEN_SECONDS:
+            return self._sure_reads >= SURE_READS and text.mean_confidence >= SURE
+        return text.reads > 1 or text.mean_confidence >= LEAST_ONCE
 
     def _move(self, box: Box, moment: Moment) -> None:
         seconds = moment.time_s - self.last.time_s
@@ -152,8 +158,12 @@ class TextPlace:
     def _is_misreading(self, text: Segment, other: Segment) -> bool:
         what = relation(text.majority, other.majority, ALIKE)
         if what is Relation.STRANGER:
-            return other.reads <= UNSURE_READS and other.seconds() < FLICKER_SECONDS
-        return what <= Relation.VARIANT or self.segments[-1].first.time_s - text.end_s <= RETURN_SECONDS
+            short = other.reads <= UNSURE_READS and other.seconds() < FLICKER_SECONDS
+            return short or (other.reads <= FLICKER_READS and _is_unsure(other, text) and self._is_back(text))
+        return what <= Relation.VARIANT or self._is_back(text)
+
+    def _is_back(self, text: Segment) -> bool:
+        return self.segments[-1].first.time_s - text.end_s <= RETURN_SECONDS
 
     def _merge_flicker(self, now_s: float, closing: bool) -> bool:
         """Give what was hardly seen to the text beside it."""
@@ -173,8 +183,7 @@ class TextPlace:
             return False
         text = self.segments[number]
         strange = relation(text.majority, flicker.majority, ALIKE) is Relation.STRANGER
-        unsure = flicker.confidence / flicker.reads < text.confidence / text.reads - UNSURE
-        if flicker.reads > (UNSURE_READS if strange or unsure else FLICKER_READS):
+        if flicker.reads > (UNSURE_READS if strange or _is_unsure(flicker, text) else FLICKER_READS):
             return False
         until = now_s if number == len(self.segments) - 1 else None
         return text.seconds(until) >= ESTABLISHED_SECONDS - 1e-6
@@ -233,3 +242,8 @@ class TextPlace:
             done += 1
         finished, self.segments = self.segments[:done], self.segments[done:]
         return self._those_that_stayed(finished)
+
+
+def _is_unsure(misread: Segment, text: Segment) -> bool:
+    """Tell whether something was read with clearly less confidence than a text."""
+    return misread.mean_confidence < text.mean_confidence - UNSURE

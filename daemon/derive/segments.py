@@ -109,6 +109,11 @@ class Segment:
         return (self.end_s if until_s is None else until_s) - self.first.time_s
 
     @property
+    def mean_confidence(self) -> float:
+        """Of its reads, from 0 to 1."""
+        return self.confidence / self.reads
+
+    @property
     def text(self) -> str:
         """Of the forms of the key read most often, the one with the most summed confidence, the earlier one of two."""
         forms = self.keys[self.majority].forms
@@ -118,7 +123,7 @@ class Segment:
         """Return the JSON form."""
         return {
             "bbox": [round(edge, 1) for edge in self.box],
-            "confidence": round(self.confidence / self.reads, 4),
+            "confidence": round(self.mean_confidence, 4),
             "end_s": self.end_s,
             "first_frame": self.first.frame_index,
             "last_frame": self.last.frame_index,

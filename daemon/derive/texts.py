@@ -65,7 +65,7 @@ class ScreenTexts:
         """
         if self._previous is not None:
             end_s = round(self._previous.time_s + (self._step_s or only_step_s), 6)
-            self._note_end(end_s, self._step_s or 1.0)  # nothing is noise in a single picture
+            self._note_end(end_s, self._step_s or 1.0)  # nothing is too short in a single picture
         for place in self._places:
             yield from place.close()
         self._places = []

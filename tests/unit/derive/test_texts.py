@@ -122,7 +122,9 @@ def test_a_text_may_be_away_for_two_frames_however_long_they_are(tmp_path: Path)
 
 def test_specks_that_were_hardly_seen_are_not_listed(tmp_path: Path) -> None:
     assert texts_of(tmp_path, reads("", "", "M3 m1", "", "", confidence=0.55)) == []
-    assert len(texts_of(tmp_path, reads("", "M3 m1", "", "", step_s=1.0, confidence=0.55))) == 1
+    assert texts_of(tmp_path, reads("", "M3 m1", "", "", step_s=1.0, confidence=0.55)) == []
+    assert len(texts_of(tmp_path, reads("", "M3 m1", "", "", step_s=1.0, confidence=0.75))) == 1
+    assert len(texts_of(tmp_path, reads("", "M3 m1", "M3 m1", "", step_s=1.0, confidence=0.55))) == 1
 
 
 def test_two_lines_that_stand_side_by_side_stay_apart(tmp_path: Path) -> None:
