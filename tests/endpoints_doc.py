@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from daemon.derive.derivation import derive
+from daemon.derive.files import DerivedKind
 from daemon.ipc import health, rejected_list
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
@@ -125,6 +127,12 @@ Results and videos carry `ETag` and `Last-Modified` for `If-None-Match`, `If-Mod
 for several ranges of a video gets all of it. `Content-Disposition` gives them the video's name: `curl -OJ` saves
 `match.mp4` and `match.mp4.json`.
 
+## Texts, tracks and density
+
+They are made from a result soon after its job has completed ([what they hold](derived.md)). Until then the answer is a
+202 with `Retry-After`, or with `?wait=20` the file itself as soon as it is there. A 409 says why nothing can be made
+from a result.
+
 ## The calls
 """
 
@@ -216,6 +224,9 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         await call("POST /v1/jobs/retry-failed", "POST", "/v1/jobs/retry-failed")
         await call("GET /v1/jobs/{job_id}/video", "GET", f"/v1/jobs/{done}/video", "-r 0-9 ",
                    headers={"range": "bytes=0-9"})  # fmt: skip
+        derive(home / "data" / output_key(done), home / "data" / "derived" / done)
+        for derived in DerivedKind:
+            await call(f"GET /v1/jobs/{{job_id}}/{derived}", "GET", f"/v1/jobs/{done}/{derived}")
         for path in ("/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
             await call(f"GET {path}", "GET", path)
     return made

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.derive import files
-from daemon.errors import Interrupted, StorageError
+from daemon.errors import DropframeError, Interrupted, StorageError
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
 from daemon.jobs import is_job_id, output_key
@@ -152,6 +152,8 @@ class Derivations:
         while not self._stopping.wait(STEP_SECONDS):
             try:
                 self.step()
+            except (OSError, DropframeError) as error:
+                self._log_once(f"Deriving goes on after an error: {error}")
             except Exception:
                 log.exception("Deriving goes on after an unexpected error")
 
@@ -169,7 +171,6 @@ class Derivations:
         if problem := self._disk.shortage():
             self._log_once(f"Deriving waits: {problem}")
             return
-        self._log_once.solved()
         del self._waiting[due]
         self._derive(due)
 
@@ -187,6 +188,7 @@ class Derivations:
             self._failed[job_id] = self._clock() + wait, wait
             log.warning("Deriving from the result of job %s is tried again in %.0f s: %s", job_id, wait, error)
             return
+        self._log_once.solved()
         self._failed.pop(job_id, None)
         self._current.add(job_id)
 

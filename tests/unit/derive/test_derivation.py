@@ -19,7 +19,7 @@ from daemon.derive.client import DerivationFailed, Derivations, derive_now
 from daemon.derive.derivation import derive
 from daemon.derive.document import DamagedDocument
 from daemon.derive.files import DerivedKind, NotDerivedYet, NothingDerived, is_current, open_derived
-from daemon.errors import Interrupted, StoredFileMissing
+from daemon.errors import Interrupted, StoredFileMissing, StoreError
 from daemon.failpoints import FAULT_VARIABLE
 from daemon.jobs import new_job_id, output_key
 from daemon.settings import Settings
@@ -274,6 +274,20 @@ def test_deriving_waits_while_the_disk_is_full(tmp_path: Path, caplog: pytest.Lo
     derivations.step()
     assert not is_current(settings.data_dir, job_id)
     assert [record.message[:15] for record in caplog.records] == ["Deriving waits:"]
+
+
+def test_a_store_that_cannot_be_read_is_said_once(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> int:
+        asked.append(1)
+        raise StoreError("The disk fails.")
+
+    asked: list[int] = []
+    derivations = Derivations(settings, fails)
+    derivations.start()
+    while len(asked) < 2:
+        time.sleep(0.05)
+    derivations.stop()
+    assert [record.message for record in caplog.records] == ["Deriving goes on after an error: The disk fails."]
 
 
 def test_at_its_end_the_thread_takes_its_child_along(settings: Settings) -> None:
