@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from daemon.derive.document import AnalysedFrame, Box, FoundText, Moment
@@ -18,8 +18,8 @@ ALIKE_ASIDE = 0.8
 """Least similarity of a line that has moved along its row."""
 ALIKE_MOVED, MOVED_LETTERS, MOVED_HEIGHTS = 0.9, 4, 3.0
 """Least similarity and letters of a line that has moved off its row, and how far, in heights of a line."""
-MOST_PLACES = 1000
-"""Lines that are followed at a time; of more, those least recently read are ended."""
+MOST_LINES = 1000
+"""Lines that are followed at a time; what a frame has beyond is left out."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class ScreenTexts:
             self._step_s = max(0.0, now.time_s - self._previous.time_s)
             self._note_end(now.time_s, self._step_s)
         yield from self._close_those_gone(now)
-        keys = [key_of(found.text) for found in frame.texts]
-        taken = self._match(frame.texts, keys, now)
-        for number, found in enumerate(frame.texts):
+        lines = frame.texts[:MOST_LINES]
+        keys = [key_of(found.text) for found in lines]
+        taken = self._match(lines, keys, now)
+        for number, found in enumerate(lines):
             if number in taken:
                 yield from taken[number].add(keys[number], found, now)
             else:
@@ -82,7 +83,7 @@ class ScreenTexts:
 
     def _close_those_gone(self, now: Moment) -> Iterator[Segment]:
         there = []
-        crowd = len(self._places) - MOST_PLACES
+        crowd = len(self._places) - MOST_LINES
         for place in self._places:
             missed = now.position - place.last.position - 1
             away_s = now.time_s - place.segments[-1].end_s
@@ -95,19 +96,35 @@ class ScreenTexts:
 
     def _match(self, found: list[FoundText], keys: list[str], now: Moment) -> dict[int, TextPlace]:
         """Return the places at which lines go on, by number of the line; best pairs first."""
-        pairs = [
-            pair
-            for number, place in enumerate(self._places)
-            for line, text in enumerate(found)
-            if (pair := _pair(number, place, line, text, keys[line], now))
-        ]
         taken: dict[int, TextPlace] = {}
         used: set[int] = set()
-        for pair in sorted(pairs, key=lambda pair: (pair.rule, pair.unlike, pair.place, pair.line)):
-            if pair.place not in used and pair.line not in taken:
-                used.add(pair.place)
-                taken[pair.line] = self._places[pair.place]
+        for pairs in (self._unchanged(found, keys), self._changed(found, keys, now, taken, used)):
+            for pair in sorted(pairs, key=lambda pair: (pair.rule, pair.unlike, pair.place, pair.line)):
+                if pair.place not in used and pair.line not in taken:
+                    used.add(pair.place)
+                    taken[pair.line] = self._places[pair.place]
         return taken
+
+    def _unchanged(self, found: list[FoundText], keys: list[str]) -> Iterator[_Pair]:
+        """Yield the lines that are where they were and read alike; most are, so all others cost little."""
+        by_key: dict[str, list[int]] = {}
+        for number, place in enumerate(self._places):
+            by_key.setdefault(place.segments[-1].majority, []).append(number)
+        for line, key in enumerate(keys):
+            for number in by_key.get(key, ()):
+                overlap = iou(self._places[number].box, found[line].box)
+                if overlap >= LEAST_OVERLAP:
+                    yield _Pair(0, -overlap, number, line)
+
+    def _changed(
+        self, found: list[FoundText], keys: list[str], now: Moment, taken: Container[int], used: Container[int]
+    ) -> Iterator[_Pair]:
+        """Yield what may go on of the lines and places that are left."""
+        lines = [line for line in range(len(found)) if line not in taken]
+        for number, place in enumerate(self._places):
+            for line in lines if number not in used else ():
+                if pair := _pair(number, place, line, found[line], keys[line], now):
+                    yield pair
 
 
 def _pair(number: int, place: TextPlace, line: int, found: FoundText, key: str, now: Moment) -> _Pair | None:

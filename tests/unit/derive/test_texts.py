@@ -12,7 +12,7 @@ import pytest
 from daemon.derive.document import FinishedDocument
 from daemon.derive.segments import MOST_FORMS, MOST_KEYS, Segment
 from daemon.derive.text_keys import Relation, key_of, relation
-from daemon.derive.texts import MOST_PLACES, ScreenTexts
+from daemon.derive.texts import MOST_LINES, ScreenTexts
 from tests.derived_clips import CLIPS, CLOCK, LOW, SMALL, in_turn, wanted
 from tests.derived_documents import Clip, Shown, frame, frames_of, write_document
 
@@ -158,7 +158,7 @@ def test_memory_is_what_is_on_the_screen(tmp_path: Path) -> None:
     path = write_document(tmp_path / "r.json", [frame(n, n * 0.04, crowd, []) for n in range(3)])
     for each in FinishedDocument(path).frames():
         list(screen.add(each))
-    assert len(screen._places) <= MOST_PLACES + len(crowd)
+    assert len(screen._places) <= 2 * MOST_LINES
     [text] = texts_of(
         tmp_path, reads(*[f"WEATHER SUNNY {chr(97 + n % 26)}{chr(97 + n // 26 % 26)}" for n in range(600)])
     )
