@@ -82,6 +82,13 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def is_deriving(pid: int) -> bool:
+    """Tell whether a process derives from a result."""
+    with suppress(OSError):
+        return b"daemon.derive.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
 def alive(pid: int) -> bool:
     """Tell whether a process is there and no zombie."""
     try:
@@ -150,10 +157,10 @@ class Daemon:
         return wait_for(ready, seconds, "it was not ready")
 
     def pipelines(self) -> list[int]:
-        """Return its pipeline processes."""
+        """Return its pipeline processes; what derives from results comes and goes beside them."""
         found = children(self.pid)
         self._seen.update(found)
-        return found
+        return [pid for pid in found if not is_deriving(pid)]
 
     def send(self, number: signal.Signals) -> None:
         self.pipelines()
