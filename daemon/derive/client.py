@@ -83,11 +83,11 @@ def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] 
 def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> None:
     deadline = time.monotonic() + MOST_SECONDS
     while True:
+        if should_stop():
+            raise Interrupted("Dropframe is stopping.")
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(LOOK_SECONDS)
             return
-        if should_stop():
-            raise Interrupted("Dropframe is stopping.")
         if _resident_bytes(child.pid) > MEMORY_BYTES:
             raise DerivationFailed(f"It used more than {MEMORY_BYTES / 1e9:.0f} GB of memory and was ended.")
         if time.monotonic() > deadline:
