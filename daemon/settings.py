@@ -148,10 +148,11 @@ class Settings(BaseSettings):
         description="Languages of the text, as ISO 639-1 codes; docs/text-languages.md lists what reads each.",
     )
     text_detect_size: Pixels = Field(
-        384,
+        736,
         ge=64,
         multiple_of=32,
-        description="Shorter side of the picture that RapidOCR's detector sees; larger finds smaller text.",
+        description="Shorter side of the picture in which lines of text are looked for; frames that are taller are "
+        "seen at up to 1.5 times as much. Larger finds smaller text.",
     )
     text_confidence: float = Field(0.5, ge=0, le=1, description="Lowest confidence of a line of text that is kept.")
     segment_frames: Frames = Field(

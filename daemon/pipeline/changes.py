@@ -71,6 +71,12 @@ def differs_within(before: Patch, now: NDArray[Any], image: Image, box: Box) -> 
     return differs(old, now[top:bottom, left:right])
 
 
+def differs_at(before: NDArray[Any], now: NDArray[Any], image: Image, box: Box) -> bool:
+    """Tell whether a box of a frame looks other in two thumbnails."""
+    left, top, right, bottom = _scaled(now, image, box)
+    return differs(before[top:bottom, left:right], now[top:bottom, left:right])
+
+
 def _scaled(now: NDArray[Any], image: Image, box: Box) -> tuple[int, int, int, int]:
     down, across = now.shape[0] / image.shape[0], now.shape[1] / image.shape[1]
     left, top = (

@@ -1,46 +1,36 @@
 """Text: read the regions that hold a line.
 
 Looking for regions is the dearest step of the pipeline on a CPU, reading the next, so both are done only where
-the picture changed. What is remembered is forgotten at the edge of a segment.
+the picture changed (``lines.py``). What is remembered is forgotten at the edge of a segment.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
-from numpy.typing import NDArray
+import cv2
 
-from daemon.pipeline.changes import Patch, cut, differs, differs_within, thumbnail, union
+from daemon.pipeline.lines import Line, LineFinder
+from daemon.pipeline.order import EASTERN, in_reading_order
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.readings import LEAST_COVERED, Reading, TextReader
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
-from daemon.pipeline.regions import Region, RegionFinder, crop, enclosing
+from daemon.pipeline.regions import RegionFinder, crop
 from daemon.pipeline.scripts import settle
 
-_SPECKS = frozenset(".,:;'`\"^~°*|¦_-·•‧・„\u00b4\u2013\u2014\u2018\u2019\u201a\u201c\u201d")
-"""Marks that dust, edges and compression are read as. A line of nothing else says nothing."""
 JOINERS = "\u200c\u200d"
 """Signs without width that belong to the spelling of Persian, Hindi and others."""
-_EASTERN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+SPECKS = ".,:;\u00b7\u2022\u2219\u2026\u3001\u3002\u30fb'\"\u201a\u201e\u2032\u2033_|/\\~\u2212\u00a6\u00b0"
+SPECK_CATEGORIES = frozenset({"Pd", "Pi", "Pf", "Sk", "Zs"})
+"""Marks that dust, edges and rules are read as, and the Unicode categories of dashes, quotes, accents and spaces. A line
+of nothing else says nothing; a digit, a letter or a sign such as ``?``, ``!``, ``%`` or ``$`` does."""
 
-EDGE_SHIFT = 0.35
-"""How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
-jitter by a pixel or two, while a character more moves an edge by half a height."""
-
-
-@dataclass
-class Line:
-    """A region, what it looked like when it was read, and what was read."""
-
-    region: Region
-    seen: Patch
-    """What it looked like, with the room around it into which its edges may move."""
-    reading: Reading | None = field(default=Reading("", 0.0))
-    """None if the engine gave it up."""
+TURN_BELOW = 0.9
+"""A line that is read with less is read upside down as well. Lines that stand as they should are nearly all read with
+more, and hardly a line upside down is (measured: docs/performance.md)."""
 
 
 class TextStage:
@@ -61,11 +51,11 @@ class TextStage:
     ) -> None:
         self.gives = frozenset({"text_blocks", "detections"} if detecting else {"text_blocks"})
         self._finder = finder
+        self._lines = LineFinder(finder)
         self._reader = reader
         self._least_confidence = least_confidence
         self._detecting = detecting
         self.steps = 0
-        self.new_segment()
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """See Stage.models."""
@@ -73,37 +63,14 @@ class TextStage:
 
     def new_segment(self) -> None:
         """See Stage.new_segment."""
-        self._looked: NDArray[Any] | None = None
-        """Thumbnail of the last frame in which regions were looked for."""
-        self._lines: list[Line] = []
-        """Lines of the last frame."""
+        self._lines.new_segment()
 
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
-        """See Stage. All regions are found in one call of the network, all new lines are read in another."""
-        images = [each.frame.image for each in batch]
-        thumbnails = spread(thumbnail, images)
-        changed = [self._changed(now) for now in thumbnails]
-        found = iter(self._finder([image for image, new in zip(images, changed, strict=True) if new]))
+        """See Stage. All new lines are read in one call, those that may be upside down in another."""
+        images, times = [each.frame.image for each in batch], [each.frame.timestamp_s for each in batch]
+        lines_by_frame = self._lines(images, times)
         self.steps += 1
-        places: list[tuple[Image, Region]] = []
-        unread: list[Line] = []
-        lines_by_frame: list[list[Line]] = []
-        for image, now, new in zip(images, thumbnails, changed, strict=True):
-            if new:
-                lines = []
-                for region in next(found):
-                    line = self._known(region, image, now)
-                    if line is None:
-                        line = Line(region, cut(now, image, with_margin(read_box(region))))
-                        unread.append(line)
-                        places.append((image, region))
-                    lines.append(line)
-                self._lines = lines
-            lines_by_frame.append(self._lines)
-        crops = spread(lambda place: crop(*place), places)
-        for line, reading in zip(unread, self._reader(crops), strict=True):
-            line.reading = cleaned(reading)
-            self.steps += 1
+        self._read({id(line): line for lines in lines_by_frame for line in lines if line.image is not None}.values())
         return [
             replace(
                 each,
@@ -115,21 +82,24 @@ class TextStage:
             for each, lines in zip(batch, lines_by_frame, strict=True)
         ]
 
-    def _changed(self, now: NDArray[Any]) -> bool:
-        if self._looked is not None and not differs(self._looked, now):
-            return False
-        self._looked = now
-        return True
+    def _read(self, lines: Collection[Line]) -> None:
+        crops = spread(
+            lambda place: crop(*place), [(line.image, line.region) for line in lines if line.image is not None]
+        )
+        doubtful: list[tuple[Line, Reading, Image]] = []
+        for line, picture, reading in zip(lines, crops, self._read_each(crops), strict=True):
+            line.image, line.reading = None, reading
+            if reading and reading.confidence < TURN_BELOW:
+                doubtful.append((line, reading, cv2.rotate(picture, cv2.ROTATE_180)))
+        turned = self._read_each([picture for _, _, picture in doubtful])
+        for (line, upright, _), reading in zip(doubtful, turned, strict=True):
+            if reading and reading.confidence >= max(TURN_BELOW, upright.confidence):
+                line.reading = reading
 
-    def _known(self, region: Region, image: Image, now: NDArray[Any]) -> Line | None:
-        for line in self._lines:
-            box = line.region.box
-            shift = EDGE_SHIFT * (box[3] - box[1])
-            if all(abs(a - b) <= shift for a, b in zip(region.box, box, strict=True)):
-                both = union(read_box(line.region), read_box(region))  # a sign may have come at either end
-                if not differs_within(line.seen, now, image, both):
-                    return line
-        return None
+    def _read_each(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
+        for reading in self._reader(crops):
+            yield cleaned(reading)
+            self.steps += 1
 
     def _detections(self, each: Analysis, lines: Sequence[Line]) -> tuple[Detection, ...]:
         if not self._detecting:
@@ -151,17 +121,6 @@ def unread_boxes(lines: Sequence[Line]) -> tuple[Box, ...]:
     return tuple(sorted(line.region.box for line in lines if line.reading is None))
 
 
-def read_box(region: Region) -> Box:
-    """Return the upright box around all that is read of a region: its letters and the room at its ends."""
-    return union(region.box, enclosing(region.quad))
-
-
-def with_margin(box: Box) -> Box:
-    """Return a box with the room into which a line's edges may move."""
-    room = 2 * EDGE_SHIFT * (box[3] - box[1])
-    return box[0] - room, box[1] - room, box[2] + room, box[3] + room
-
-
 def cleaned(reading: Reading | None) -> Reading | None:
     """Return a reading with clean text."""
     return reading and replace(reading, text=clean(reading.text), twin=cleaned(reading.twin))
@@ -171,23 +130,11 @@ def clean(text: str) -> str:
     """Return text on one line, with single spaces and no control characters.
 
     The recogniser writes full-width signs now and then; in a line without Chinese, Japanese or Korean letters they are
-    replaced by the plain ones. Of a line that is nothing but specks nothing is left.
+    replaced by the plain ones. Nothing is left of a line of specks.
     """
-    if not _EASTERN.search(text):
+    if not EASTERN.search(text):
         text = "".join(
             unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" or c == "\u3000" else c for c in text
         )
     text = re.sub(r"\s+", " ", "".join(c if c.isprintable() or c in JOINERS else " " for c in text)).strip()
-    return "" if _SPECKS.issuperset(text.replace(" ", "")) else text
-
-
-def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
-    """Sort lines of text from top to bottom; those at one height, from left to right."""
-    ordered: list[TextBlock] = []
-    row: list[TextBlock] = []
-    for block in sorted(blocks, key=lambda b: (b.box[1] + b.box[3], b.box)):
-        if row and (block.box[1] + block.box[3]) / 2 > row[0].box[3]:
-            ordered += sorted(row, key=lambda b: b.box)
-            row = []
-        row.append(block)
-    return ordered + sorted(row, key=lambda b: b.box)
+    return text if any(c not in SPECKS and unicodedata.category(c) not in SPECK_CATEGORIES for c in text) else ""

@@ -25,8 +25,17 @@ from daemon.settings import Settings
 ROLE = "text_regions"
 PADDLE = Normalisation(mean=127.5, scale=127.5, rgb=False)
 """What RapidOCR's networks want."""
+MOST_ENLARGED = 2.0
+"""How far smaller pictures are enlarged before RapidOCR's detector sees them, at most."""
 LEAST_SIDE = 256
-"""Shorter side, in pixels, to which smaller pictures are enlarged before RapidOCR's detector sees them."""
+"""Shorter side, in pixels, to which they are enlarged whatever that takes."""
+MOST_OF_SIZE = 1.5
+"""Taller frames are seen at up to so many times the setting's size: in a frame of 2160 lines small letters are lost at
+736, and are found at 1088."""
+QUICK = 0.5
+"""What a quick look makes of the size of a full one: a third of the time."""
+LEAST_HEIGHT = 13.0
+"""Height of a region, in pixels of the network's input, from which on it is found in nearly every picture."""
 END_ROOM = 0.35
 """What a crop gets behind a line that RapidOCR's detector found, in heights of the line: without it the recogniser
 loses the last letter of one line in ten (measured: docs/performance.md)."""
@@ -60,8 +69,16 @@ class RegionFinder(Protocol):
     def model(self, info: VideoInfo) -> ModelInfo:
         """Return what this adds to the ``models`` of such a video's result."""
 
-    def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
-        """Return the regions of each frame. Frames are of one size; what is found in one depends on it alone."""
+    def least_quick_height(self, image: Image) -> float:
+        """Return how tall a line must be, in pixels of such a frame, to be found in a quick look."""
+
+    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
+        """Return the regions of each frame. Frames are of one size; what is found in one depends on it alone.
+
+        Args:
+            images: The frames.
+            quick: Look at a smaller picture, in which small text is lost, where that saves time.
+        """
 
 
 def rapidocr_models() -> tuple[Path, Path]:
@@ -80,7 +97,7 @@ class RapidOcrRegions:
     hardly moves (measured: docs/performance.md). What is read there is computed in fp32.
 
     Args:
-        short_side: Shorter side of the picture that the network sees, in pixels.
+        short_side: Shorter side of the picture that the network sees of a frame that is not taller, in pixels.
         device: ``cpu`` or ``cuda:N``.
         half: Use bf16 where there is bf16.
 
@@ -94,15 +111,17 @@ class RapidOcrRegions:
         self._device = device.split(":")[0]
         on_cpu = device == "cpu"
         self._model = CpuModel(self._path, PADDLE, half=half) if on_cpu else OnnxModel(self._path, PADDLE, device)
-        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.6, use_dilation=True)
+        self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
+    def input_size(self, height: int, width: int, *, quick: bool = False) -> tuple[int, int]:
         """Return height and width of the network's input for a frame; multiples of 32."""
-        short = min(self._short_side, max(LEAST_SIDE, min(height, width)))
-        scale = min(short / min(height, width), 4 * short / max(height, width))
+        least, most = min(height, width), max(height, width)
+        short = min(max(self._short_side, least), self._short_side * MOST_OF_SIZE)
+        short = min(short, max(LEAST_SIDE, least * MOST_ENLARGED)) * (QUICK if quick else 1)
+        scale = min(short / least, 4 * short / most)
         # The shorter side decides the scale, so that rounding it to steps of 32 does not squeeze the letters.
-        steps = max(1, round(min(height, width) * scale / 32)) * 32
-        scale = steps / min(height, width)
+        steps = max(1, round(least * scale / 32)) * 32
+        scale = steps / least
         return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
 
     def model(self, info: VideoInfo) -> ModelInfo:
@@ -111,12 +130,18 @@ class RapidOcrRegions:
         runtime, precision = self._model.runtime, self._model.precision
         return ModelInfo(self._path.stem, ROLE, runtime, self._device, precision, size, file_sha256(self._path))
 
-    def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
+    def least_quick_height(self, image: Image) -> float:
+        """See RegionFinder."""
+        height, width = image.shape[:2]
+        rows, _ = self.input_size(height, width, quick=True)
+        return LEAST_HEIGHT * float(height) / rows
+
+    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
         """See RegionFinder."""
         if not images:
             return []
         height, width = images[0].shape[:2]
-        rows, columns = self.input_size(height, width)
+        rows, columns = self.input_size(height, width, quick=quick)
         maps = self._model(spread(lambda image: cv2.resize(image, (columns, rows)), images))
         return spread(lambda output: self._found(output, height, width), maps)
 
@@ -154,7 +179,11 @@ class YoloRegions:
         """See RegionFinder."""
         return self._yolo.model(ROLE, info)
 
-    def __call__(self, images: Sequence[Image]) -> list[list[Region]]:
+    def least_quick_height(self, image: Image) -> float:
+        """See RegionFinder."""
+        return 0.0
+
+    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
         """See RegionFinder."""
         return [one_box_a_line(seen.detections) for seen in self._yolo(images)]
 

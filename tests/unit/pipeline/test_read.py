@@ -15,7 +15,8 @@ import pytest
 from daemon.errors import MachineError
 from daemon.pipeline import changes, engines
 from daemon.pipeline.engines import RapidOcrReader, TesseractReader
-from daemon.pipeline.read import TextStage, clean, in_reading_order
+from daemon.pipeline.order import in_reading_order
+from daemon.pipeline.read import TextStage, clean
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.recognisers import load_reader
 from daemon.pipeline.records import Analysis, Frame, Image, TextBlock

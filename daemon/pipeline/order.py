@@ -1,0 +1,117 @@
+"""Reading order: the order in which people read the lines of a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import median
+
+from daemon.pipeline.records import Box, TextBlock
+
+COLUMN_LINES = 3
+"""Lines that stand below each other on each side of a gutter, at least, to be two columns."""
+COLUMN_WORDS = 3
+"""Words in the middling line of a column, at least: shorter ones are cells of a table or names beside what they are
+of, and are read row by row."""
+EASTERN_WORD = 3
+"""Chinese, Japanese and Korean letters that count as a word; they are written without spaces."""
+PARAGRAPH_GAP = 1.5
+"""Heights of a line by which the next may lie below it in the same column."""
+GUTTER_SLACK = 0.3
+"""Heights of a line by which it may reach into a gutter."""
+
+EASTERN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+
+def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
+    """Sort lines of text from top to bottom, those at one height from left to right, but columns one by one.
+
+    Two columns are lines of several words that stand below each other on both sides of a gutter. A line that is as tall
+    as several beside it comes before them.
+    """
+    split = _two_columns(blocks)
+    if split is None:
+        return _row_by_row(blocks)
+    return [block for part in split for block in in_reading_order(part)]
+
+
+def _row_by_row(blocks: Sequence[TextBlock]) -> list[TextBlock]:
+    ordered: list[TextBlock] = []
+    row: list[TextBlock] = []
+    for block in sorted(blocks, key=lambda b: (b.box[1] + b.box[3], b.box)):
+        if row and _middle(block) > row[0].box[3]:
+            ordered += sorted(row, key=lambda b: b.box)
+            row = []
+        row.append(block)
+    return ordered + sorted(row, key=lambda b: b.box)
+
+
+def _two_columns(blocks: Sequence[TextBlock]) -> tuple[list[TextBlock], ...] | None:
+    """Return what is above two columns, the left one, the right one and what is below; None if there are none.
+
+    Of several, the two that hold most lines; the right one may hold columns again.
+    """
+    best: tuple[list[TextBlock], list[TextBlock]] | None = None
+    for edge in sorted({block.box[0] for block in blocks}):
+        left = [b for b in blocks if b.box[2] <= edge + GUTTER_SLACK * _height(b)]
+        right = [b for b in blocks if b.box[0] >= edge]
+        across = [_middle(b) for b in blocks if b.box[0] < edge < b.box[2] - GUTTER_SLACK * _height(b)]
+        rights = _stacks(right, across)
+        for one in _stacks(left, across):
+            for other in rights:
+                if _are_columns(one, other) and (best is None or len(one) + len(other) > len(best[0]) + len(best[1])):
+                    best = one, other
+    if best is None:
+        return None
+    taken = {id(block) for column in best for block in column}
+    rest = [block for block in blocks if id(block) not in taken]
+    top = min(block.box[1] for column in best for block in column)
+    above = [block for block in rest if _middle(block) < top]
+    return above, *best, [block for block in rest if _middle(block) >= top]
+
+
+def _stacks(blocks: Sequence[TextBlock], across: Sequence[float]) -> list[list[TextBlock]]:
+    """Cut lines where there is a gap between one and the next, or a line across the gutter."""
+    stacks: list[list[TextBlock]] = []
+    bottom = 0.0
+    for block in sorted(blocks, key=lambda b: b.box[1]):
+        last = stacks[-1][-1] if stacks else None
+        cut = last is None or block.box[1] - bottom > PARAGRAPH_GAP * min(_height(block), _height(last))
+        if last is None or cut or any(_middle(last) < middle < _middle(block) for middle in across):
+            stacks.append([])
+            bottom = block.box[3]
+        stacks[-1].append(block)
+        bottom = max(bottom, block.box[3])
+    return stacks
+
+
+def _are_columns(left: Sequence[TextBlock], right: Sequence[TextBlock]) -> bool:
+    beside = [b for b in right if left[0].box[1] < _middle(b) < max(other.box[3] for other in left)]
+    if len(left) == 1:  # a tall one beside several
+        return len(beside) > 1 and len(beside) == len(right) and len(_rows(right)) > 1
+    both = len(_rows(beside)) >= COLUMN_LINES and len(_rows(left)) >= COLUMN_LINES
+    return both and all(median(map(_words, column)) >= COLUMN_WORDS for column in (left, right))
+
+
+def _rows(blocks: Sequence[TextBlock]) -> list[float]:
+    """Return the middles of the rows in which lines stand."""
+    rows: list[float] = []
+    bottom = float("-inf")
+    for block in sorted(blocks, key=_middle):
+        if _middle(block) > bottom:
+            rows.append(_middle(block))
+            bottom = block.box[3]
+    return rows
+
+
+def _words(block: TextBlock) -> float:
+    return max(len(block.text.split()), len(EASTERN.findall(block.text)) / EASTERN_WORD)
+
+
+def _middle(block: TextBlock) -> float:
+    return (block.box[1] + block.box[3]) / 2
+
+
+def _height(block: TextBlock) -> float:
+    box: Box = block.box
+    return box[3] - box[1]
