@@ -29,6 +29,10 @@ NOISE_FACTOR = 12
 change: noise is everywhere, so that the median shows it, and letters are few."""
 
 
+Thumbnail = NDArray[Any]
+"""A small copy of a frame, shape (height, width, 3)."""
+
+
 @dataclass(frozen=True)
 class Patch:
     """Part of a thumbnail."""

@@ -1,7 +1,7 @@
 """Text: read the regions that hold a line.
 
 Looking for regions is the dearest step of the pipeline on a CPU, reading the next, so both are done only where
-the picture changed (``lines.py``). What is remembered is forgotten at the edge of a segment.
+the picture changed (``looks.py``). What is remembered is forgotten at the edge of a segment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import cv2
 
-from daemon.pipeline.lines import Line, LineFinder
+from daemon.pipeline.lines import Line
+from daemon.pipeline.looks import LineFinder
 from daemon.pipeline.order import EASTERN, in_reading_order
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.readings import LEAST_COVERED, Reading, TextReader
@@ -25,8 +26,8 @@ JOINERS = "\u200c\u200d"
 """Signs without width that belong to the spelling of Persian, Hindi and others."""
 SPECKS = ".,:;\u00b7\u2022\u2219\u2026\u3001\u3002\u30fb'\"\u201a\u201e\u2032\u2033_|/\\~\u2212\u00a6\u00b0"
 SPECK_CATEGORIES = frozenset({"Pd", "Pi", "Pf", "Sk", "Zs"})
-"""Marks that dust, edges and rules are read as, and the Unicode categories of dashes, quotes, accents and spaces. A line
-of nothing else says nothing; a digit, a letter or a sign such as ``?``, ``!``, ``%`` or ``$`` does."""
+"""Marks that dust, edges and rules are read as, and the Unicode categories of dashes, quotes, accents and spaces. A
+line of nothing else says nothing; a digit, a letter or a sign such as ``?``, ``!``, ``%`` or ``$`` does."""
 
 TURN_BELOW = 0.9
 """A line that is read with less is read upside down as well. Lines that stand as they should are nearly all read with
@@ -51,7 +52,7 @@ class TextStage:
     ) -> None:
         self.gives = frozenset({"text_blocks", "detections"} if detecting else {"text_blocks"})
         self._finder = finder
-        self._lines = LineFinder(finder)
+        self._lines = LineFinder(finder, least_confidence, self._read)
         self._reader = reader
         self._least_confidence = least_confidence
         self._detecting = detecting
@@ -66,11 +67,10 @@ class TextStage:
         self._lines.new_segment()
 
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
-        """See Stage. All new lines are read in one call, those that may be upside down in another."""
+        """See Stage."""
         images, times = [each.frame.image for each in batch], [each.frame.timestamp_s for each in batch]
-        lines_by_frame = self._lines(images, times)
         self.steps += 1
-        self._read({id(line): line for lines in lines_by_frame for line in lines if line.image is not None}.values())
+        lines_by_frame = self._lines(images, times)
         return [
             replace(
                 each,

@@ -1,0 +1,78 @@
+"""Lines that moved between two looks: the same line a little further on, or on ground that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from daemon.pipeline.lines import Line
+from daemon.pipeline.records import Box
+
+SURE = 0.9
+"""Two readings of at least this confidence that differ are two texts; else the line may only be hard to read."""
+SIZE_SHIFT = 0.5
+"""Heights of a line by which its width and height may differ where it was found again."""
+SIZE_SHARE = 0.1
+"""Share of them by which they may differ whatever the height, as in a zoom."""
+MOST_MOVED = 12.0
+"""Heights of a line that it may move between two looks."""
+
+Pair = tuple[Line, Line]
+
+
+def may_be_one(old: Line, new: Line) -> bool:
+    """Tell whether two lines are alike in size and not far from each other."""
+    one, other = old.region.box, new.region.box
+    width, height = one[2] - one[0], one[3] - one[1]
+    tall = min(width, height)
+    across, down = abs(other[2] - other[0] - width), abs(other[3] - other[1] - height)
+    alike = across <= max(SIZE_SHIFT * tall, SIZE_SHARE * width) and down <= max(SIZE_SHIFT * tall, SIZE_SHARE * height)
+    return alike and _distance(one, other) <= MOST_MOVED * tall
+
+
+def pairs(old: Sequence[Line], new: Sequence[Line]) -> list[Pair]:
+    """Return which lines, all read, are the same before and after; each line is in one pair at most.
+
+    Those that are read alike come first, then those that a reading leaves in doubt; nearer ones before others.
+    """
+    ranked = sorted(
+        (_text(a) != _text(b), _distance(a.region.box, b.region.box), at, to)
+        for at, a in enumerate(old)
+        for to, b in enumerate(new)
+        if may_be_one(a, b) and not _are_two(a, b)
+    )
+    found: dict[int, int] = {}
+    for _, _, at, to in ranked:
+        if at not in found and to not in found.values():
+            found[at] = to
+    return [(old[at], new[to]) for at, to in found.items()]
+
+
+def between(pair: Pair, share: float) -> Line:
+    """Return the line of a pair at a time between them, where it has got to if it moves evenly.
+
+    Args:
+        pair: The line before and after.
+        share: Of the time between them that has gone by.
+    """
+    old, new = pair
+    nearer = old if share < 0.5 else new
+    x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(old.region.box, new.region.box, strict=True))
+    quad = np.asarray(old.region.quad + (new.region.quad - old.region.quad) * share, np.float32)
+    return replace(nearer, region=replace(nearer.region, box=(x1, y1, x2, y2), quad=quad))
+
+
+def _are_two(old: Line, new: Line) -> bool:
+    sure = all(line.reading and line.reading.confidence >= SURE for line in (old, new))
+    return sure and _text(old) != _text(new)
+
+
+def _text(line: Line) -> str:
+    return line.reading.text if line.reading else ""
+
+
+def _distance(one: Box, other: Box) -> float:
+    across, down = one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]
+    return max(abs(across), abs(down)) / 2
