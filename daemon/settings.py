@@ -139,8 +139,8 @@ class Settings(BaseSettings):
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
         "auto",
-        description="What finds the lines of text: the YOLO that comes with Dropframe, or RapidOCR's detector; "
-        "auto takes RapidOCR's where there are object weights.",
+        description="What finds the lines of text: RapidOCR's detector (auto), or the small YOLO that comes with "
+        "Dropframe, which loses turned and long lines.",
     )
     text_engine: Literal["rapidocr", "tesseract"] = Field("rapidocr", description="What reads text.")
     text_languages: Annotated[list[str], AfterValidator(known_codes)] = Field(

@@ -94,7 +94,7 @@ def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json:
 
     settings = load(home, weights=weights)
     found = find_weights(settings)
-    regions = bundled_weights() if finds_own_regions(settings, objects=found is not None) else None
+    regions = bundled_weights() if finds_own_regions(settings) else None
     unused = unused_weights(settings, found.path if found else None)
     if as_json:
         used = {

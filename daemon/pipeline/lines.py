@@ -16,6 +16,9 @@ EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
 jitter by a pixel or two, while a character more moves an edge by half a height."""
 
+SIGN_ROOM = 0.5
+"""Heights of a line before it in which a sign may come."""
+
 SAME_PLACE = 0.5
 """Share of the smaller of two boxes that lies in the other, above which they are the same text."""
 
@@ -70,10 +73,11 @@ def touch(one: Box, other: Box) -> bool:
 
 
 def around(lines: Sequence[Line]) -> Box:
-    """Return the box around all that is read of some lines, one at least."""
+    """Return the box around some lines, one at least, with room for a sign before them; behind them there is some."""
     box = read_box(lines[0].region)
-    for line in lines[1:]:
-        box = union(box, read_box(line.region))
+    for line in lines:
+        left, top, right, bottom = read_box(line.region)
+        box = union(box, (left - SIGN_ROOM * height_of(line), top, right, bottom))
     return box
 
 

@@ -60,7 +60,7 @@ class LoadedModels:
 
     @functools.cached_property
     def _finder(self) -> RegionFinder:
-        return load_finder(self.settings, self.device, objects=self.objects is not None)
+        return load_finder(self.settings, self.device)
 
     @functools.cached_property
     def _reader(self) -> TextReader:

@@ -16,7 +16,7 @@ from daemon.pipeline.changes import Thumbnail, differs, differs_at, thumbnail, u
 from daemon.pipeline.lines import Line, around, height_of, line_of, read_box, same_place, touch
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
-from daemon.pipeline.regions import RegionFinder
+from daemon.pipeline.regions import Region, RegionFinder
 
 LOOK_SECONDS = 0.2
 """Longest time between two looks at full size while anything changes: what is shown for that long is seen."""
@@ -90,7 +90,9 @@ class LineFinder:
             if before is not None and at > start:
                 places = places_of(before.lines, look.lines)
                 for number in range(start, at):
-                    share = (times[number] - before.time) / max(look.time - before.time, CLOCK_SLACK)
+                    share = min(
+                        1.0, max(0.0, (times[number] - before.time) / max(look.time - before.time, CLOCK_SLACK))
+                    )
                     found = explained(number, share, images[number], thumbnails[number], before, look, places)
                     lines[number] = found.kept
                     doubtful += [found] if found.old or found.new else []
@@ -105,7 +107,7 @@ class LineFinder:
     ) -> dict[int, Look]:
         places = full_looks(times, self._last.time if self._last else None)
         changed = [at for at in places if self._changed(thumbnails[at])]
-        found = dict(zip(changed, self._finder([images[at] for at in changed]), strict=True))
+        found = dict(zip(changed, self._look_closely([images[at] for at in changed]), strict=True))
         looks: dict[int, Look] = {}
         known = self._last.lines if self._last else []
         for at in places:
@@ -113,6 +115,13 @@ class LineFinder:
                 known = [line_of(region, images[at], thumbnails[at], known) for region in found[at]]
             looks[at] = Look(times[at], thumbnails[at], known)
         return looks
+
+    def _look_closely(self, images: Sequence[Image]) -> list[list[Region]]:
+        """Look at full size, and at half for what the network misses there: a line alone on plain ground."""
+        return [
+            full + [region for region in quick if not any(same_place(region.box, other.box) for other in full)]
+            for full, quick in zip(self._finder(images), self._finder(images, quick=True), strict=True)
+        ]
 
     def _changed(self, now: Thumbnail) -> bool:
         if self._looked is not None and not differs(self._looked, now):
@@ -174,7 +183,7 @@ def full_looks(times: Sequence[float], last: float | None) -> list[int]:
     """
     places = []
     for at, now in enumerate(times):
-        if at + 1 == len(times) or last is None or times[at + 1] - last > LOOK_SECONDS + CLOCK_SLACK:
+        if at + 1 == len(times) or last is None or not 0 <= times[at + 1] - last <= LOOK_SECONDS + CLOCK_SLACK:
             places.append(at)
             last = now
     return places

@@ -74,14 +74,9 @@ def find_weights(settings: Settings) -> Weights | None:
     return Weights(path, path.stem, file_sha256(path))
 
 
-def finds_own_regions(settings: Settings, *, objects: bool) -> bool:
-    """Tell whether the text detector that comes with Dropframe finds the regions of text.
-
-    Args:
-        settings: ``text_regions`` decides; ``auto`` takes RapidOCR's detector where there are object weights.
-        objects: Whether there are object weights.
-    """
-    return settings.text_regions == "yolo" or (settings.text_regions == "auto" and not objects)
+def finds_own_regions(settings: Settings) -> bool:
+    """Tell whether the text detector that comes with Dropframe finds the regions of text: only where that is set."""
+    return settings.text_regions == "yolo"
 
 
 def bundled_weights() -> Weights:

@@ -35,13 +35,15 @@ def may_be_one(old: Line, new: Line) -> bool:
 def pairs(old: Sequence[Line], new: Sequence[Line]) -> list[Pair]:
     """Return which lines, all read, are the same before and after; each line is in one pair at most.
 
+    A line that looks the same in both did not move: what changed its place in between may have hidden it.
+
     Those that are read alike come first, then those that a reading leaves in doubt; nearer ones before others.
     """
     ranked = sorted(
         (_text(a) != _text(b), _distance(a.region.box, b.region.box), at, to)
         for at, a in enumerate(old)
         for to, b in enumerate(new)
-        if may_be_one(a, b) and not _are_two(a, b)
+        if a is not b and may_be_one(a, b) and not _are_two(a, b)
     )
     found: dict[int, int] = {}
     for _, _, at, to in ranked:

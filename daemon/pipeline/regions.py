@@ -180,27 +180,28 @@ class YoloRegions:
         return self._yolo.model(ROLE, info)
 
     def least_quick_height(self, image: Image) -> float:
-        """See RegionFinder."""
-        return 0.0
+        """See RegionFinder. No line is: it looks at one size."""
+        return float("inf")
 
     def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
-        """See RegionFinder."""
+        """See RegionFinder. A quick look finds nothing."""
+        if quick:
+            return [[] for _ in images]
         return [one_box_a_line(seen.detections) for seen in self._yolo(images)]
 
 
-def load_finder(settings: Settings, device: str, *, objects: bool) -> RegionFinder:
+def load_finder(settings: Settings, device: str) -> RegionFinder:
     """Load the finder that the settings name.
 
     Args:
         settings: Which one.
         device: ``cpu`` or ``cuda:N``.
-        objects: Whether there are object weights.
 
     Raises:
         ModelError: its weights cannot be used.
         MachineError: the GPU cannot be used.
     """
-    if finds_own_regions(settings, objects=objects):
+    if finds_own_regions(settings):
         return YoloRegions.load(settings, device)
     return RapidOcrRegions(settings.text_detect_size, onnx_device(settings.device, device))
 

@@ -169,7 +169,7 @@ def test_without_weights_yolo_is_refused_and_the_rest_is_done(bare: VideoFilePip
     bare.run_on_file(clip, "yolo_ocr", max_frames=3)
     document = json.loads(clip.with_name("a.mp4.json").read_text())
     assert document["summary"]["warnings"] == [NO_OBJECTS]
-    assert [model["name"] for model in document["models"]] == ["dropframe-text", "PP-OCRv6_rec_small"]
+    assert [model["name"] for model in document["models"]] == ["PP-OCRv6_det_small", "PP-OCRv6_rec_small"]
     for frame in document["results"]:
         (detection,) = frame["result"]["detections"]
         (block,) = frame["result"]["text_blocks"]

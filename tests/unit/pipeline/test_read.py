@@ -73,8 +73,9 @@ def analyses(images: Sequence[Image]) -> list[Analysis]:
 def in_batches(stage: TextStage, images: Sequence[Image]) -> list[list[str]]:
     stage.new_segment()
     lines = []
+    frames = analyses(images)
     for start in range(0, len(images), 8):
-        lines += [[block.text for block in each.text_blocks] for each in stage(analyses(images[start : start + 8]))]
+        lines += [[block.text for block in each.text_blocks] for each in stage(frames[start : start + 8])]
     return lines
 
 
@@ -137,7 +138,7 @@ def test_noise_of_coding_is_no_change(
     assert counted.crops == 1
     monkeypatch.setattr(changes, "NOISY_THRESHOLD", -1)
     in_batches(stage, images)
-    assert counted.crops == 1 + 8  # the count can tell
+    assert counted.crops == 1 + 3  # the count can tell: one in each look of eight frames
 
 
 def found_share(lines: list[list[str]], truth: dict[str, Any], stride: int) -> dict[str, float]:
@@ -353,3 +354,102 @@ def test_a_sign_that_comes_before_a_line_is_read(stage: TextStage) -> None:
     frames = [coloured(text, (235, 235, 235), (20, 20, 20)) for text in ("  1.5 mm", "-1.5 mm", "  1.5 mm")]
     lines = in_batches(stage, frames)
     assert ["".join(frame).startswith("-") for frame in lines] == [False, True, False]
+
+
+# Small, turned and lone text, looked for as by default.
+
+
+@pytest.fixture(scope="module")
+def default_stage(recogniser: RapidOcrReader) -> TextStage:
+    return TextStage(RapidOcrRegions(Settings.model_fields["text_detect_size"].default), recogniser, 0.5)
+
+
+def page(lines: Sequence[tuple[str, int, int]], size: tuple[int, int], height: int) -> Image:
+    """Draw lines at places in letters that are so many pixels high."""
+    image = np.full((size[1], size[0], 3), (52, 44, 38), np.uint8)
+    scale = height / 21
+    for text, x, y in lines:
+        cv2.putText(
+            image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (235, 235, 235), 1 + height // 16, cv2.LINE_AA
+        )
+    return image
+
+
+@pytest.mark.parametrize(
+    ("size", "height"), [((1280, 720), 11), ((1920, 1080), 14), ((3840, 2160), 28)], ids=["720", "1080", "2160"]
+)
+def test_small_text_is_read_in_frames_of_any_height(
+    default_stage: TextStage, size: tuple[int, int], height: int
+) -> None:
+    lines = [(f"PLATFORM {n} TRAIN 421{n}", size[0] // 3, size[1] // 4 + 3 * height * n) for n in range(6)]
+    read = in_batches(default_stage, [page(lines, size, height)])
+    assert [squeezed(line) for line in read[0]] == [squeezed(text) for text, _, _ in lines]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_text_that_lies_on_its_side_or_head_is_read(default_stage: TextStage, quarters: int) -> None:
+    image = np.ascontiguousarray(np.rot90(page([("EMERGENCY EXIT 24", 60, 320)], (640, 640), 32), quarters))
+    assert [squeezed("".join(lines)) for lines in in_batches(default_stage, [image])] == ["EMERGENCYEXIT24"]
+
+
+def test_a_lone_digit_is_read(default_stage: TextStage) -> None:
+    images = [page([(digit, 300, 200)], SIZE, 60) for digit in "02357"]
+    assert in_batches(default_stage, images) == [[digit] for digit in "02357"]
+
+
+@pytest.mark.parametrize("specks", ["\u00b7", "-", "--", "...", "' '", "\u201c", "|", ":", "\u2014 .", "_", "/"])
+def test_specks_are_no_text(specks: str) -> None:
+    assert clean(specks) == ""
+
+
+@pytest.mark.parametrize("text", ["-5", "?", "!", "$", "+", "%", "- No.", "7", "&", "#", "(", "x"])
+def test_a_sign_that_means_something_is_text(text: str) -> None:
+    assert clean(text) == text
+
+
+def test_two_columns_are_read_one_by_one_between_what_is_above_and_below() -> None:
+    left = [block(f"left line number {n}", 10, 100 + 30 * n, 300, 120 + 30 * n) for n in range(4)]
+    right = [block(f"right line number {n}", 400, 108 + 30 * n, 690, 128 + 30 * n) for n in range(3)]
+    title, foot = block("A title over all of it", 10, 20, 690, 60), block("7 / 23", 640, 500, 690, 520)
+    wanted = [title, *left, *right, foot]
+    assert in_reading_order(wanted[::-1]) == wanted
+    assert in_reading_order(sorted(wanted, key=lambda b: b.box)) == wanted
+
+
+def test_a_table_and_names_beside_what_they_are_of_are_read_row_by_row() -> None:
+    rows = [("Region", "Orders", "Late"), ("North", "1,204", "4 %"), ("South", "987", "11 %"), ("West", "645", "3 %")]
+    cells = [
+        block(text, 10 + 200 * c, 30 * r, 90 + 200 * c, 20 + 30 * r)
+        for r, row in enumerate(rows)
+        for c, text in enumerate(row)
+    ]
+    assert in_reading_order(cells[::-1]) == cells
+
+
+def test_a_tall_line_comes_before_the_lines_beside_it() -> None:
+    lines = [
+        block("72", 10, 20, 150, 140),
+        block("Speed in km/h", 200, 30, 500, 60),
+        block("measured today", 200, 90, 500, 120),
+    ]
+    assert in_reading_order(lines[::-1]) == lines
+
+
+def test_a_line_shown_for_a_fifth_of_a_second_is_seen_on_each_of_its_frames(stage: TextStage) -> None:
+    for first in range(1, 7):
+        images = [page([("GOAL", 200, 200)] if first <= n < first + 5 else [], SIZE, 40) for n in range(16)]
+        assert [bool(lines) for lines in in_batches(stage, images)] == [first <= n < first + 5 for n in range(16)]
+
+
+def test_a_line_that_moves_is_found_on_its_way_and_read_in_the_looks_alone(
+    stage: TextStage, counted: Counted, finder: RapidOcrRegions
+) -> None:
+    images = [page([("LAST TRAIN 23:58", 40 + 8 * n, 200)], SIZE, 30) for n in range(16)]
+    stage.new_segment()
+    frames = analyses(images)
+    done = [each for start in (0, 8) for each in stage(frames[start : start + 8])]
+    assert [squeezed(" ".join(b.text for b in each.text_blocks)) for each in done] == ["LASTTRAIN2358"] * 16
+    for image, each in zip(images, done, strict=True):
+        (right,) = finder([image])[0]
+        assert np.allclose(each.text_blocks[0].box, right.box, atol=4)
+    assert counted.crops <= 6

@@ -107,17 +107,16 @@ def test_half_precision_is_named_and_hardly_moves_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "objects", "expected"),
+    ("setting", "expected"),
     [
-        ("auto", False, YoloRegions),
-        ("auto", True, RapidOcrRegions),
-        ("yolo", True, YoloRegions),
-        ("rapidocr", False, RapidOcrRegions),
+        ("auto", RapidOcrRegions),
+        ("yolo", YoloRegions),
+        ("rapidocr", RapidOcrRegions),
     ],
 )
-def test_the_setting_chooses(settings: Settings, setting: str, objects: bool, expected: type) -> None:
+def test_the_setting_chooses(settings: Settings, setting: str, expected: type) -> None:
     chosen = Settings.load(home=settings.home, text_regions=setting)
-    assert isinstance(load_finder(chosen, "cpu", objects=objects), expected)
+    assert isinstance(load_finder(chosen, "cpu"), expected)
 
 
 def boxes(*places: Box) -> list[Detection]:
