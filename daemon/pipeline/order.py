@@ -17,6 +17,8 @@ EASTERN_WORD = 3
 """Chinese, Japanese and Korean letters that count as a word; they are written without spaces."""
 PARAGRAPH_GAP = 1.5
 """Heights of a line by which the next may lie below it in the same column."""
+MOST_LINES = 100
+"""Lines of a frame among which columns are looked for, at most: it takes a hundredth of a second for 50."""
 GUTTER_SLACK = 0.3
 """Heights of a line by which it may reach into a gutter."""
 
@@ -29,7 +31,7 @@ def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
     Two columns are lines of several words that stand below each other on both sides of a gutter. A line that is as tall
     as several beside it comes before them.
     """
-    split = _two_columns(blocks)
+    split = _two_columns(blocks) if len(blocks) <= MOST_LINES else None
     if split is None:
         return _row_by_row(blocks)
     return [block for part in split for block in in_reading_order(part)]
