@@ -233,16 +233,6 @@ def test_text_is_one_line_of_printable_characters() -> None:
     assert clean("日本 é №") == "日本 é №"
 
 
-@pytest.mark.parametrize("read", ["·", ". .", "-", "—", "' ,", "|:", "· · ·"])
-def test_a_line_of_nothing_but_specks_says_nothing(read: str) -> None:
-    assert clean(read) == ""
-
-
-@pytest.mark.parametrize("read", ["?", "!", "$", "-5", "1.", "+", "·A", "%", "7"])
-def test_a_sign_that_means_something_is_text(read: str) -> None:
-    assert clean(read) == read
-
-
 class Slow:
     """An engine in front of which somebody watches."""
 
