@@ -243,6 +243,27 @@ def check(file: BinaryIO, size: int, containers: str = MP4) -> Structure:
     return container.check(file, size)
 
 
+def last_bytes_problem(file: BinaryIO, size: int, containers: str = MP4) -> str | None:
+    """Say why a file that nobody adds to any more is not taken, or None if at least some of it can be shown.
+
+    Args:
+        file: The open file, unbuffered for least reading.
+        size: Its size in bytes.
+        containers: The setting.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return final_problem(check(file, size, containers), containers)
+
+
+def final_problem(structure: Structure, containers: str = MP4) -> str | None:
+    """Say the same of what was found in the file."""
+    if structure.completeness is Completeness.INCOMPLETE and not structure.usable:
+        return f"{structure.reason} It is not a whole {'MP4' if containers == MP4 else 'video'}."
+    return structure.reason if structure.completeness is Completeness.NOT_VIDEO else None
+
+
 def _could_be_more(head: bytes) -> bool:
     """Tell whether so few bytes are there that a video could begin with them."""
     if len(head) < LEAST_BYTES and not any(head[:3]) and b"ftyp".startswith(head[4:8]):

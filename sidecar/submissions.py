@@ -31,7 +31,7 @@ from sidecar.problems import Problem, bad_field, busy
 from sidecar.reservations import Reservation, Reservations
 from sidecar.state import State
 from sidecar.submit_options import SubmitOptions, read_submit_options, source_name
-from sidecar.upload_body import FORM_BYTES, UploadBody, too_large
+from sidecar.upload_body import FORM_BYTES, UploadBody, check_whole, too_large
 from sidecar.upload_file import UploadFile, storage_problem
 
 log = logging.getLogger(__name__)
@@ -65,11 +65,11 @@ class Submissions:
         self._state = state
         self._metrics = metrics
         self._pipelines = pipelines
-        self._slots = slots
-        self._reservations = Reservations(lambda: state.disk)
+        self.slots = slots
+        self.reservations = Reservations(lambda: state.disk)
         self._keys = IdempotencyKeys(state.spool_dir / "keys")
         # Threads of their own: a slow disk must not hold up those that read results.
-        self._executor = ThreadPoolExecutor(settings.max_uploads, "upload")
+        self.executor = ThreadPoolExecutor(settings.max_uploads, "upload")
 
     async def sweep_loop(self) -> None:
         """Forget old keys, now and then, until cancelled; what is left behind in the spool the daemon removes."""
@@ -80,7 +80,7 @@ class Submissions:
 
     def close(self) -> None:
         """Wait for the threads that write."""
-        self._executor.shutdown()
+        self.executor.shutdown()
 
     async def receive(self, request: Request) -> Response:
         """Take an upload, as a form or as the body itself.
@@ -104,7 +104,7 @@ class Submissions:
         return response
 
     async def _receive_once(self, request: Request) -> Response:
-        self._read_options(request.query_params)  # what is wrong is refused before the body
+        self.read_options(request.query_params)  # what is wrong is refused before the body
         body = UploadBody(request, self._settings)
         source_name(body.name)
         key = request.headers.get("idempotency-key")
@@ -123,7 +123,8 @@ class Submissions:
             raise storage_problem(error) from error
         return await self._repeat(request, body, record)
 
-    def _read_options(self, values: Mapping[str, str]) -> SubmitOptions:
+    def read_options(self, values: Mapping[str, str]) -> SubmitOptions:
+        """Check what a client asks for; see ``read_submit_options``."""
         return read_submit_options(values, self._pipelines, self._settings.default_pipeline)
 
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
@@ -141,16 +142,16 @@ class Submissions:
     async def _repeat(self, request: Request, body: UploadBody, record: Mapping[str, Any]) -> Response:
         """Answer as the first time, once the body has come and proved to be the same; nothing of it is kept."""
         digest, loop = hashlib.sha256(), asyncio.get_running_loop()
-        with self._slots.hold(request.scope):
+        with self.slots.hold(request.scope):
             async for pieces in body.pieces():
-                await loop.run_in_executor(self._executor, digest.update, b"".join(pieces))
-        return self._replayed(record, self._read_options(body.values), body.size, digest.hexdigest())
+                await loop.run_in_executor(self.executor, digest.update, b"".join(pieces))
+        return self._replayed(record, self.read_options(body.values), body.size, digest.hexdigest())
 
     async def _receive_new(self, request: Request, body: UploadBody, key: Path | None, holder: str | None) -> Response:
         announced = int(request.headers.get("content-length", 0))
-        self._check_room(announced)
+        self.check_room(announced)
         try:
-            with self._slots.hold(request.scope), self._reservations.reserve(announced) as room:
+            with self.slots.hold(request.scope), self.reservations.reserve(announced) as room:
                 ticket, asked, owner = await self._store(body, room, key, holder)
         except OSError as error:
             log.error("an upload cannot be stored: %s", error.strerror)
@@ -160,11 +161,15 @@ class Submissions:
             if record is None:  # its commit has just failed, or is not over
                 raise key_in_use()
             return self._replayed(record, asked, ticket.size_bytes, ticket.sha256)
+        self.announce(ticket)
+        return self._created(self._state.jobs.waiting.records[ticket.job_id], asked)
+
+    def announce(self, ticket: Ticket) -> None:
+        """Show a submission, which is safe by now, as a job that waits."""
         self._state.jobs.waiting.add(ticket)
         self._state.wake()
         told = {"job_id": ticket.job_id, "name": ticket.source_name, "bytes": ticket.size_bytes}
         log.info("submitted", extra={"fields": told})
-        return self._created(self._state.jobs.waiting.records[ticket.job_id], asked)
 
     async def _store(
         self, body: UploadBody, room: Reservation, key: Path | None, holder: str | None
@@ -175,14 +180,15 @@ class Submissions:
         """
         job_id, loop = new_job_id(), asyncio.get_running_loop()
         part_path = spool.part_path(self._state.spool_dir, job_id)
-        part = UploadFile(part_path, self._executor, room, hashed=key is not None)
+        part = UploadFile(part_path, self.executor, room, hashed=key is not None)
         try:
             await part.open()
             await body.store(part, self._metrics.count_upload_bytes)
-            asked = self._read_options(body.values)
+            await loop.run_in_executor(self.executor, check_whole, part_path, self._settings.containers)
+            asked = self.read_options(body.values)
             ticket = _ticket(job_id, source_name(body.name), asked, part)
             commit = partial(self._commit, ticket, key, holder)
-            return ticket, asked, await asyncio.shield(loop.run_in_executor(self._executor, commit))
+            return ticket, asked, await asyncio.shield(loop.run_in_executor(self.executor, commit))
         finally:
             part.discard()  # after a commit the name is another, and this only lets go of the file
 
@@ -204,7 +210,7 @@ class Submissions:
         # Should this fail, the key stays: a failing disk may keep the ticket after all, and then the job has its key.
         return spool.commit(self._state.spool_dir, ticket)
 
-    def _check_room(self, announced: int) -> None:
+    def check_room(self, announced: int) -> None:
         """Refuse what cannot be taken, before any of it is read.
 
         Args:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from starlette.requests import Request
 
 from daemon.container_checks import HEAD_BYTES
-from daemon.containers import first_bytes_problem
+from daemon.containers import first_bytes_problem, last_bytes_problem
 from daemon.settings import Settings
 from sidecar.client import ClientGone
 from sidecar.multipart import FormReader, boundary_of
@@ -65,7 +67,8 @@ class UploadBody:
             Problem: 408 if they come too slowly, 413 if there are too many, 400 or 422 for a wrong form.
             ClientGone: the body ends before it is whole.
         """
-        async for data in self._received():
+        most = self._settings.max_video_bytes + FORM_BYTES
+        async for data in received(self._request, self._settings, most):
             found = [memoryview(data)] if self._form is None else self._form.feed(data)
             self.size += sum(map(len, found))
             if self.size > self._settings.max_video_bytes:
@@ -94,42 +97,100 @@ class UploadBody:
                 early += pieces
                 if sum(map(len, early)) < HEAD_BYTES:
                     continue
-                self._check_first_bytes(early)
+                _check_first_bytes(early, self._settings.containers)
                 checked, pieces, early = True, early, []
             if pieces:
                 await file.write(pieces)
         if not checked:
-            self._check_first_bytes(early)
+            _check_first_bytes(early, self._settings.containers)
         await file.write(early)
         await file.finish()
 
-    async def _received(self) -> AsyncIterator[bytes]:
-        settings, loop = self._settings, asyncio.get_running_loop()
-        started, received = loop.time(), 0
-        while True:
-            try:
-                async with asyncio.timeout(settings.upload_stall_seconds):
-                    message = await self._request.receive()
-            except TimeoutError:
-                raise Problem(408, "Nothing was received for too long; submit again.", headers=CLOSE) from None
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            body = message.get("body", b"")
-            received += len(body)
-            if received > settings.max_video_bytes + FORM_BYTES:
-                raise too_large(settings)
-            self._check_pace(received, loop.time() - started)
-            if body:
-                yield body
-            if not message.get("more_body", False):
-                return
 
-    def _check_pace(self, received: int, seconds: float) -> None:
-        settings = self._settings
-        slow = seconds > settings.upload_stall_seconds and received < seconds * settings.upload_min_rate
-        if slow or seconds > settings.upload_max_seconds:
-            raise Problem(408, "The upload is too slow; submit again over a faster connection.", headers=CLOSE)
+class PieceBody:
+    """A piece of a video that comes in several requests.
 
-    def _check_first_bytes(self, pieces: list[memoryview]) -> None:
-        if problem := first_bytes_problem(b"".join(pieces)[:HEAD_BYTES], self._settings.containers):
+    Args:
+        request: Whose body it is.
+        settings: Limits.
+        missing: Bytes of the video that have not come.
+    """
+
+    def __init__(self, request: Request, settings: Settings, missing: int) -> None:
+        self._request = request
+        self._settings = settings
+        self._missing = missing
+
+    async def store(self, file: UploadFile, count: Callable[[int], None]) -> None:
+        """Write it as it comes, once the video's first bytes are there and look like one.
+
+        Args:
+            file: The part, open.
+            count: Called with the number of bytes each time that some have come.
+
+        Raises:
+            Problem: 408 if it comes too slowly, 413 if it is more than is missing, 400 if it is not a video, 507 if the
+                disk is nearly full.
+            ClientGone: the body ends before it is whole; what has come is written.
+            OSError: the disk refuses.
+        """
+        head = file.head(HEAD_BYTES)
+        async for data in received(self._request, self._settings, self._missing):
+            count(len(data))
+            self._missing -= len(data)
+            if len(head) < HEAD_BYTES:
+                head += data[: HEAD_BYTES - len(head)]
+                if len(head) == HEAD_BYTES or not self._missing:
+                    _check_first_bytes([memoryview(head)], self._settings.containers)
+            await file.write([memoryview(data)])
+
+
+async def received(request: Request, settings: Settings, most: int) -> AsyncIterator[bytes]:
+    """Yield a request's body as it comes, held to the limits on size and pace.
+
+    Raises:
+        Problem: 408 if it comes too slowly, 413 if there is more than allowed.
+        ClientGone: it ends before it is whole.
+    """
+    loop = asyncio.get_running_loop()
+    started, size = loop.time(), 0
+    while True:
+        try:
+            async with asyncio.timeout(settings.upload_stall_seconds):
+                message = await request.receive()
+        except TimeoutError:
+            raise Problem(408, "Nothing was received for too long; submit again.", headers=CLOSE) from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body = message.get("body", b"")
+        size += len(body)
+        if size > most:
+            raise too_large(settings)
+        _check_pace(settings, size, loop.time() - started)
+        if body:
+            yield body
+        if not message.get("more_body", False):
+            return
+
+
+def _check_pace(settings: Settings, size: int, seconds: float) -> None:
+    slow = seconds > settings.upload_stall_seconds and size < seconds * settings.upload_min_rate
+    if slow or seconds > settings.upload_max_seconds:
+        raise Problem(408, "The upload is too slow; submit again over a faster connection.", headers=CLOSE)
+
+
+def _check_first_bytes(pieces: list[memoryview], containers: str) -> None:
+    if problem := first_bytes_problem(b"".join(pieces)[:HEAD_BYTES], containers):
+        raise Problem(400, problem, "not-mp4")
+
+
+def check_whole(path: Path, containers: str) -> None:
+    """Look whether a video that has come can be analysed, be it cut.
+
+    Raises:
+        Problem: 400, it can't.
+        OSError: it cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        if problem := last_bytes_problem(file, os.fstat(file.fileno()).st_size, containers):
             raise Problem(400, problem, "not-mp4")

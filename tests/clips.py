@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 TIME_BASE = Fraction(1, 12_800)
 SAMPLE_RATE = 48_000
+BEGINNING = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"\0\0\0\x08moov" + b"\0\0\0\0mdat"
+"""What a video without pictures begins with: it is whole, whatever comes after it."""
 
 
 def make_clip(

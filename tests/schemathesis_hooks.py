@@ -9,7 +9,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies
 
-HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
+HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\0\0mdat"
 VIDEO_BYTES = 5000
 
 videos = strategies.binary(max_size=300).map(lambda rest: HEAD + bytes(64) + rest)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.cli.common import err, escape, say
-from daemon.container_checks import HEAD_BYTES
-from daemon.containers import first_bytes_problem
+from daemon.containers import last_bytes_problem
 from daemon.errors import BadVideo, DropframeError, SettingsError
 from daemon.fs.identity import shown
 
@@ -52,8 +51,8 @@ def problem_with(file: Path, containers: str) -> DropframeError | None:
         if kind != stat.S_IFREG:
             return SettingsError(f"{name} was not submitted. {NOT_FILES.get(kind, 'It is not a file.')}")
         # Whatever it has become meanwhile, a pipe too, is not waited for.
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-            problem = first_bytes_problem(opened.read(HEAD_BYTES), containers)
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as opened:
+            problem = last_bytes_problem(opened, os.fstat(opened.fileno()).st_size, containers)
     except OSError as error:
         return BadVideo(f"{name} was not submitted. It cannot be read: {error.strerror}.")
     return BadVideo(f"{name} was not submitted. {problem}") if problem else None

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.containers import ENDINGS, MP4, check
+from daemon.containers import ENDINGS, check, final_problem
 from daemon.fs.identity import has_writer, identity_of, open_regular, shown
 from daemon.ingest.blocks import BlockWatch
 from daemon.ingest.control_files import control_file
@@ -266,22 +266,18 @@ class TrackedFile:
 
     def _judge_structure(self, structure: Structure, now: float, settings: Settings) -> Stability:
         quiet = now - self.changed_at
-        if structure.completeness is Completeness.NOT_VIDEO:
-            return self._reject(structure.reason)
-        if structure.completeness is Completeness.INCOMPLETE:
-            if quiet >= settings.incomplete_timeout_seconds and structure.usable:
-                return Stability.WHOLE  # a recorder that lost its power, say; the result tells what is missing
-            if quiet >= settings.incomplete_timeout_seconds:
+        patience = self.changed_at + settings.incomplete_timeout_seconds
+        if structure.completeness is Completeness.INCOMPLETE and now < patience:
+            due = min(patience, now + min(0.5 + quiet / 4, 5))
+            return self._wait(f"It is not complete yet: {structure.reason}", due)
+        if problem := final_problem(structure, settings.containers):
+            if structure.completeness is Completeness.INCOMPLETE:
                 minutes = settings.incomplete_timeout_seconds / 60
-                kind = "MP4" if settings.containers == MP4 else "video"
-                return self._reject(
-                    f"{structure.reason} It is not a whole {kind} and has not grown for {minutes:g} minutes. "
-                    "Copy it again, best under a name that ends in .part, renamed when it is done."
-                )
-            patience = self.changed_at + settings.incomplete_timeout_seconds
-            return self._wait(
-                f"It is not complete yet: {structure.reason}", min(patience, now + min(0.5 + quiet / 4, 5))
-            )
+                problem += f" It has not grown for {minutes:g} minutes. Copy it again, best under a name that ends in "
+                problem += ".part, renamed when it is done."
+            return self._reject(problem)
+        if structure.completeness is Completeness.INCOMPLETE:  # a recorder that lost its power, say
+            return Stability.WHOLE
         settle = settings.settle_seconds * (ENDLESS_SETTLES if structure.is_endless else 1)
         if structure.must_settle and quiet < settle:
             return self._wait("It could still grow.", self.changed_at + settle)

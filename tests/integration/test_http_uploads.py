@@ -20,10 +20,11 @@ from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
 from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store.job_store import JobStore
 from sidecar.idempotency import IdempotencyKeys
+from tests.clips import BEGINNING
 from tests.sidecar_process import Sidecar, read_all, read_answer, running_sidecar
 from tests.system.shares import mounted
 
-HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
+HEAD = BEGINNING
 VIDEO = HEAD + random.Random(1).randbytes(3_000_000) + b"\r\n--\r\n--y"
 
 

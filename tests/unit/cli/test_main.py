@@ -38,8 +38,8 @@ from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.tokens import find_token, parse_token
 from sidecar.schemas import JobPage
+from tests.clips import BEGINNING
 
-BEGINNING = b"\0\0\0\x18ftypmp42" + bytes(12)
 """Of an MP4."""
 COMMANDS = [
     *(["run"], ["daemon"], ["sidecar"], ["submit"], ["jobs"], ["status"], ["results"], ["retry"], ["cancel"]),
@@ -189,7 +189,7 @@ def test_a_wrong_option_of_submit_is_refused_in_the_words_of_the_other_doors(hom
 
 def test_what_is_not_an_mp4_is_not_submitted(home: Path) -> None:
     (home / "b.mp4").write_text("not a video")
-    with pytest.raises(BadVideo, match=r"b\.mp4 was not submitted\. It is text, not an MP4\. .* and submit it again"):
+    with pytest.raises(BadVideo, match=r"b\.mp4 was not submitted\. It is text, not an MP4\."):
         run("submit", home / "b.mp4", "--home", home)
     assert not (home / "data").exists()
 
