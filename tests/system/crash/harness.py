@@ -55,13 +55,17 @@ POINTS = {
 }
 """What must happen for each failpoint to be passed. The sidecar passes those of ``upload``."""
 KILLED_ELSEWHERE = {
-    "deletion.removed": "test_requests",
-    "deletion.withdrawn": "test_requests",
-    "tickets.ended": "test_requests",
-    "tickets.freed": "test_requests",
-    "requests.freed": "test_requests",
+    "deletion.removed": "system/test_requests",
+    "deletion.withdrawn": "system/test_requests",
+    "tickets.ended": "system/test_requests",
+    "tickets.freed": "system/test_requests",
+    "requests.freed": "system/test_requests",
+    "intake.copied": "unit/ingest/test_kept",
+    "kept.forgotten": "unit/ingest/test_kept",
+    "kept.noted": "unit/ingest/test_kept",
 }
-"""The module that kills at a failpoint of which nothing is passed here: no job is deleted, and no disk is full."""
+"""The module that kills at a failpoint of which nothing is passed here: no job is deleted, no disk is full, and no file
+stays in the inbox."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
 OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""
