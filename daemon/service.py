@@ -21,6 +21,7 @@ from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
 from daemon.ingest.put_back import ClaimedSources
 from daemon.ipc.health import longest_scan_age_seconds
+from daemon.ipc.partial_uploads import PartialUploads
 from daemon.ipc.spool_sweep import sweep as sweep_spool
 from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
@@ -241,7 +242,9 @@ class DaemonService:
                 self.worker.wake()
         if now >= self._sweep_due:
             self._sweep_due = now + SWEEP_SECONDS
-            if removed := sweep_spool(self._settings.spool_dir, time.time()):
+            spool_dir, keep_seconds = self._settings.spool_dir, self._settings.upload_keep_hours * 3600
+            removed = sweep_spool(spool_dir, time.time())
+            if removed := removed + PartialUploads(spool_dir).sweep(time.time(), keep_seconds):
                 log.info("Removed %d files of submissions that were never finished", removed)
         self.retention.step(now)
         self.deletion.step(now)

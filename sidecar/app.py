@@ -30,6 +30,7 @@ from sidecar.problems import Problem, on_http_exception, on_problem
 from sidecar.proxies import ProxyMiddleware, TrustedProxies
 from sidecar.rejected_routes import RejectedEndpoints
 from sidecar.result_routes import ResultEndpoints
+from sidecar.resumable_uploads import ResumableUploads
 from sidecar.service_routes import ServiceEndpoints
 from sidecar.state import State
 from sidecar.submissions import Submissions
@@ -49,12 +50,19 @@ def make_app(settings: Settings) -> Starlette:
     guard, proxies, limits = Guard(settings), TrustedProxies(settings.trusted_proxies), ClientLimits(settings)
     metrics, state, pipelines = Metrics(limits), State(settings), _pipelines()
     submissions = Submissions(settings, state, metrics, pipelines, limits.uploads)
+    uploads = ResumableUploads(settings, state, submissions, metrics)
     jobs, results, page = JobEndpoints(state, limits), ResultEndpoints(state), PageFiles()
     service = ServiceEndpoints(state, metrics, pipelines, describe(pipelines, settings))
 
     app = Starlette(
         routes=[
             *(route for prefix in ("/v1", "") for route in _video_routes(prefix, submissions, jobs, results)),
+            Route("/v1/uploads", uploads.options, methods=["OPTIONS"]),
+            Route("/v1/uploads", uploads.create, methods=["POST"]),
+            Route("/v1/uploads/{job_id}", uploads.options, methods=["OPTIONS"]),
+            Route("/v1/uploads/{job_id}", uploads.offset, methods=["HEAD"]),
+            Route("/v1/uploads/{job_id}", uploads.add, methods=["PATCH"]),
+            Route("/v1/uploads/{job_id}", uploads.remove, methods=["DELETE"]),
             Route("/v1/jobs", jobs.jobs),
             Route("/v1/jobs/retry-failed", jobs.retry_failed, methods=["POST"]),
             Route("/v1/jobs/{job_id}", jobs.job, methods=["GET", "DELETE"]),
@@ -79,17 +87,20 @@ def make_app(settings: Settings) -> Starlette:
             Middleware(GuardMiddleware, guard=guard, slots=limits.requests),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
-        lifespan=_lifespan(state, submissions),
+        lifespan=_lifespan(state, submissions, uploads),
     )
     app.router.redirect_slashes = False
     app.state.stop = state.stop
     return app
 
 
-def _lifespan(state: State, submissions: Submissions) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    state: State, submissions: Submissions, uploads: ResumableUploads
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         state.step(time.monotonic(), force=True)
+        await uploads.finish_what_is_whole()
         # A hundred thousand records live as long as the process; looking through them for garbage takes long.
         gc.freeze()
         tasks = [asyncio.create_task(state.main_loop()), asyncio.create_task(submissions.sweep_loop())]

@@ -35,7 +35,11 @@ _FIXED = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range")
+TUS_HEADERS = ("Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset")
+ALLOWED_HEADERS = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range"),
+    *TUS_HEADERS,
+)
 EXPOSED_HEADERS = (
     "Content-Disposition",
     "ETag",
@@ -44,6 +48,8 @@ EXPOSED_HEADERS = (
     "Retry-After",
     "X-Request-Id",
     "Idempotency-Replayed",
+    *("Tus-Version", "Tus-Extension", "Tus-Max-Size", "Upload-Expires"),
+    *TUS_HEADERS,
 )
 
 
@@ -140,7 +146,7 @@ class CrossOrigin(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )

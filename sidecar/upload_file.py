@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -19,6 +20,8 @@ from sidecar.reservations import Reservation, disk_full
 
 BLOCK_BYTES = 2 << 20
 """Handed to the disk at a time; two blocks are in memory at most."""
+LOCK_SECONDS = 2.0
+"""How long an earlier request that was ended may take to let go of a file that is resumed."""
 START_BYTES = 16 << 20
 """Writing to the disk begins each time this much has arrived, so that little is left to wait for at the end."""
 
@@ -34,15 +37,19 @@ class UploadFile:
     """One upload's file. It holds a lock while it is open, by which ``spool_sweep`` knows that it is in use.
 
     Args:
-        path: Where; must not exist.
+        path: Where; must not exist, unless it is resumed.
         executor: Whose threads write.
         room: What it may write.
         hashed: Tell its SHA-256 at the end.
+        resumed: Go on with a file that is there.
     """
 
-    def __init__(self, path: Path, executor: Executor, room: Reservation, hashed: bool = False) -> None:
+    def __init__(
+        self, path: Path, executor: Executor, room: Reservation, hashed: bool = False, resumed: bool = False
+    ) -> None:
         self.path = path
         self.size = 0
+        self._resumed = resumed
         self._executor = executor
         self._room = room
         self._digest = hashlib.sha256() if hashed else None
@@ -58,18 +65,37 @@ class UploadFile:
         return self._digest.hexdigest() if self._digest else None
 
     async def open(self) -> None:
-        """Make the file.
+        """Make the file, or open the one that is resumed.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be made or is not there; BlockingIOError, somebody else has it open.
         """
         await self._run(self._open)
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, FILE_MODE)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flags = os.O_APPEND if self._resumed else os.O_CREAT | os.O_EXCL
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, FILE_MODE)
+        self._lock(time.monotonic() + LOCK_SECONDS if self._resumed else 0.0)
+        self.size = self._started = os.fstat(self._descriptor).st_size
+
+    def _lock(self, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def head(self, size: int) -> bytes:
+        """Return the first bytes of what was there when it was opened.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        return os.pread(self._descriptor, size, 0)
 
     async def write(self, pieces: list[memoryview]) -> None:
         """Take bytes; returns before they are on the disk, but never with more than two blocks in memory.
@@ -94,6 +120,26 @@ class UploadFile:
         if self._pieces:
             await self._hand_over()
         await self._written()
+
+    async def keep(self) -> None:
+        """Write what has come, make it durable and let go of the file: another request goes on with it.
+
+        Raises:
+            OSError: the disk refuses.
+            Problem: 507, the disk is nearly full.
+        """
+        try:
+            await self.finish()
+        finally:
+            await self._run(self._sync_and_close)
+
+    def _sync_and_close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the file; safe at any moment, also while a thread writes."""

@@ -20,6 +20,7 @@ from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from sidecar.app import make_app
 from sidecar.problems import KINDS
+from sidecar.resumable_uploads import PIECE_TYPE
 from tests.unit.sidecar.test_app import HEAD, beat
 from tests.unit.sidecar.test_document import write_document
 
@@ -142,6 +143,7 @@ def normal(text: str) -> str:
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "6f1c1f0e-5d0b-4b56-9c58-0a4f3c1d2e7b", text)
     text = re.sub(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00", "2026-01-31T12:00:00.000000+00:00", text)
     text = re.sub(r"last-modified: .*", "last-modified: Sat, 31 Jan 2026 12:00:00 GMT", text)
+    text = re.sub(r"upload-expires: .*", "upload-expires: Sun, 01 Feb 2026 12:00:00 GMT", text)
     text = re.sub(r'"[0-9a-f]{32}"', '"5f2b…"', text)
     text = re.sub(r"\d+ bytes are free", "79000000000 bytes are free", text)
     text = re.sub(r"(?<=is )\d+\.\d s old", "0.6 s old", text)
@@ -224,6 +226,20 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         await call("POST /v1/jobs/retry-failed", "POST", "/v1/jobs/retry-failed")
         await call("GET /v1/jobs/{job_id}/video", "GET", f"/v1/jobs/{done}/video", "-r 0-9 ",
                    headers={"range": "bytes=0-9"})  # fmt: skip
+        tus = {"tus-resumable": "1.0.0"}
+        piece = {**tus, "upload-offset": "0", "content-type": PIECE_TYPE}
+        begun = {**tus, "upload-length": str(len(HEAD)), "upload-metadata": "filename bWF0Y2gubXA0"}
+        await call("POST /v1/uploads", "POST", "/v1/uploads", "-X POST -H 'Tus-Resumable: 1.0.0' "
+                   "-H 'Upload-Length: 140' -H 'Upload-Metadata: filename bWF0Y2gubXA0' ", headers=begun)  # fmt: skip
+        upload_path = made["POST /v1/uploads"][0].headers["location"]
+        await call("HEAD /v1/uploads/{job_id}", "HEAD", upload_path, "-I -H 'Tus-Resumable: 1.0.0' ", headers=tus)
+        await call("PATCH /v1/uploads/{job_id}", "PATCH", upload_path, "-X PATCH -H 'Tus-Resumable: 1.0.0' "
+                   f"-H 'Upload-Offset: 0' -H 'Content-Type: {PIECE_TYPE}' --data-binary @match.mp4 ",
+                   headers=piece, content=HEAD)  # fmt: skip
+        await call("DELETE /v1/uploads/{job_id}", "DELETE", upload_path, "-X DELETE -H 'Tus-Resumable: 1.0.0' ",
+                   headers=tus)  # fmt: skip
+        for path in ("/v1/uploads", "/v1/uploads/{job_id}"):
+            await call(f"OPTIONS {path}", "OPTIONS", path.replace("{job_id}", done), "-X OPTIONS ")
         derive(home / "data" / output_key(done), home / "data" / "derived" / done)
         for derived in DerivedKind:
             await call(f"GET /v1/jobs/{{job_id}}/{derived}", "GET", f"/v1/jobs/{done}/{derived}")

@@ -124,19 +124,37 @@ def commit(spool_dir: Path, ticket: Ticket) -> str:
     Raises:
         OSError: the spool cannot be written; nothing of the submission is left that can be removed.
     """
-    part, video = part_path(spool_dir, ticket.job_id), spool_dir / ticket.video_name
-    name = os.fsencode(ticket.source_name).decode("utf-8", "backslashreplace")
+    part = part_path(spool_dir, ticket.job_id)
     try:
-        size = _make_durable(part, spool_dir)
-        part.rename(video)
-        failpoint("spool.renamed")
-        fsync_folder(spool_dir)
-        _write(spool_dir, replace(ticket, source_name=name, size_bytes=size))
+        return promise(spool_dir, ticket, part).job_id
     except BaseException:
-        for path in (spool_dir / ticket.name, part, video):
+        for path in (spool_dir / ticket.name, part, spool_dir / ticket.video_name):
             path.unlink(missing_ok=True)
         raise
-    return ticket.job_id
+
+
+def promise(spool_dir: Path, ticket: Ticket, part: Path) -> Ticket:
+    """Do the same with a file that stays if that fails: called again, it goes on where it was.
+
+    Args:
+        spool_dir: The spool.
+        ticket: As for ``commit``.
+        part: The video; on the spool's file system.
+
+    Raises:
+        OSError: the spool cannot be written, or the video is neither a part nor in the spool any more.
+    """
+    video = spool_dir / ticket.video_name
+    name = os.fsencode(ticket.source_name).decode("utf-8", "backslashreplace")
+    if part.exists():
+        _make_durable(part, spool_dir)
+        part.rename(video)
+        failpoint("spool.renamed")
+    fsync_folder(spool_dir)
+    ticket = replace(ticket, source_name=name, size_bytes=video.stat().st_size)
+    if not (spool_dir / ticket.name).exists():
+        _write(spool_dir, ticket)
+    return ticket
 
 
 def request(spool_dir: Path, kind: TicketKind, *job_ids: str) -> None:
@@ -252,13 +270,12 @@ def _write(spool_dir: Path, ticket: Ticket, content: bytes | None = None, number
         os.utime(file.fileno(), (number, number))
 
 
-def _make_durable(part: Path, spool_dir: Path) -> int:
-    """Sync a file that the daemon may read from now on; return its size in bytes."""
+def _make_durable(part: Path, spool_dir: Path) -> None:
+    """Sync a file that the daemon may read from now on."""
     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         _let_daemon_read(descriptor, spool_dir)
         os.fsync(descriptor)
-        return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from pathlib import Path
 
+from daemon.ipc.partial_uploads import PartialUploads, is_in_use
 from daemon.ipc.spool import BAD_FOLDER, TicketKind, ticket_name
 
 LEFTOVER_SECONDS = 60.0
@@ -34,7 +34,7 @@ def sweep(spool_dir: Path, now: float) -> int:
     try:
         entries = list(os.scandir(spool_dir))
     except FileNotFoundError:
-        return 0
+        return removed
     for entry in entries:
         hidden = entry.name.startswith(".") and entry.name.endswith((".part", ".tmp"))
         if not hidden and not _is_orphan(spool_dir, entry.name):
@@ -42,26 +42,21 @@ def sweep(spool_dir: Path, now: float) -> int:
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=False)
             old = now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS
-            if old and stat.S_ISREG(status.st_mode) and not _in_use(entry.path):
+            if old and stat.S_ISREG(status.st_mode) and not is_in_use(entry.path):
                 os.unlink(entry.path)
                 removed += 1
     return removed
 
 
-def _in_use(path: str) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _is_orphan(spool_dir: Path, name: str) -> bool:
-    """Tell whether a file of the spool is a video without a ticket; a rejected one is a ticket, too."""
+    """Tell whether a file of the spool is a video without a ticket; a rejected one is a ticket, too.
+
+    One of which a partial upload is known gets its ticket from the next process that looks at the upload.
+    """
     if name.startswith(".") or not name.endswith(".mp4"):
         return False
-    ticket = ticket_name(name.removesuffix(".mp4"), TicketKind.SUBMIT)
+    job_id = name.removesuffix(".mp4")
+    if PartialUploads(spool_dir).is_known(job_id):
+        return False
+    ticket = ticket_name(job_id, TicketKind.SUBMIT)
     return not any((folder / ticket).exists() for folder in (spool_dir, spool_dir / BAD_FOLDER))

@@ -1,0 +1,219 @@
+"""PartialUploads: videos that come in pieces over many requests, as they lie in the spool.
+
+``uploads/<job_id>.json`` says what is coming, ``uploads/<job_id>.part`` is what has come: its size is the offset at
+which the next piece goes on. Once all has come, the part becomes a submission like any other, and the record goes
+last: whatever a kill cuts off is finished by the next one who looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daemon.errors import StorageError
+from daemon.fs.atomic import atomic_write, fsync_folder
+from daemon.ipc import spool
+from daemon.ipc.spool import FILE_MODE, Ticket, TicketKind
+from daemon.jobs import JobSource, is_job_id, utc_now
+
+FOLDER = "uploads"
+LEFTOVER_SECONDS = 60.0
+"""What a killed writer left is removed when nothing has changed it for this long."""
+
+
+@dataclass(frozen=True)
+class PartialUpload:
+    """A video that is to come."""
+
+    job_id: str
+    """Of the job that it will be."""
+    length: int
+    """Bytes of the whole."""
+    source_name: str
+    pipeline_id: str
+    options: dict[str, Any] = field(default_factory=dict)
+    metadata: str = ""
+    """As the client gave it, to be told again."""
+
+    def to_ticket(self) -> Ticket:
+        """Return the ticket of the submission that it becomes."""
+        return Ticket(
+            TicketKind.SUBMIT,
+            self.job_id,
+            utc_now(),
+            JobSource.HTTP,
+            self.source_name,
+            self.pipeline_id,
+            self.options,
+            self.length,
+        )
+
+
+class PartialUploads:
+    """The folder of them.
+
+    Args:
+        spool_dir: The spool.
+    """
+
+    def __init__(self, spool_dir: Path) -> None:
+        self._spool_dir = spool_dir
+        self._folder = spool_dir / FOLDER
+
+    def part_path(self, job_id: str) -> Path:
+        """Return where an upload's bytes are."""
+        return self._folder / f"{job_id}.part"
+
+    def _record_path(self, job_id: str) -> Path:
+        return self._folder / f"{job_id}.json"
+
+    def is_known(self, job_id: str) -> bool:
+        """Tell whether an upload is not a submission yet."""
+        return self._record_path(job_id).exists()
+
+    def create(self, upload: PartialUpload) -> None:
+        """Begin an upload; it is durable on return.
+
+        Raises:
+            OSError: the spool cannot be written; nothing is left that can be removed.
+        """
+        part, record = self.part_path(upload.job_id), self._record_path(upload.job_id)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE))
+            with atomic_write(record) as file:
+                file.write(json.dumps(asdict(upload), sort_keys=True).encode())
+        except BaseException:
+            for path in (record, part):
+                path.unlink(missing_ok=True)
+            raise
+
+    def find(self, job_id: str) -> PartialUpload | None:
+        """Return an upload that is not a submission yet, or None.
+
+        Raises:
+            StorageError: its record is damaged.
+            OSError: it cannot be read.
+        """
+        if not is_job_id(job_id):
+            return None
+        try:
+            return PartialUpload(**json.loads(self._record_path(job_id).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise StorageError(f"The record of the upload {job_id} is damaged.") from error
+
+    def offset(self, upload: PartialUpload) -> int:
+        """Return how many bytes of an upload have come.
+
+        Raises:
+            OSError: the spool cannot be read.
+        """
+        try:
+            return self.part_path(upload.job_id).stat().st_size
+        except FileNotFoundError:
+            if (self._spool_dir / spool.video_name(upload.job_id)).exists():
+                return upload.length
+            raise
+
+    def ids(self) -> list[str]:
+        """Return the ids of all uploads that are not submissions yet.
+
+        Raises:
+            OSError: the folder is there and cannot be read.
+        """
+        try:
+            names = sorted(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        found = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+        return [job_id for job_id in found if is_job_id(job_id)]
+
+    def submit(self, upload: PartialUpload) -> Ticket:
+        """Make a submission of an upload that is whole. May be called again when it was cut off.
+
+        Returns:
+            The ticket. From here on the job survives anything.
+
+        Raises:
+            OSError: the spool cannot be written; what has come stays.
+        """
+        ticket = upload.to_ticket()
+        ticket = spool.promise(self._spool_dir, ticket, self.part_path(upload.job_id))
+        self._record_path(upload.job_id).unlink(missing_ok=True)
+        return ticket
+
+    def discard(self, job_id: str) -> None:
+        """Remove an upload; one that is gone is not an error.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self.part_path(job_id).unlink(missing_ok=True)
+        self._record_path(job_id).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            fsync_folder(self._folder)
+
+    def expires_at(self, job_id: str, keep_seconds: float) -> float:
+        """Return when an upload is removed unless more of it comes, in seconds since 1970.
+
+        Raises:
+            OSError: the spool cannot be read.
+        """
+        return max(map(_changed_at, (self.part_path(job_id), self._record_path(job_id)))) + keep_seconds
+
+    def sweep(self, now: float, keep_seconds: float) -> int:
+        """Remove uploads of which nothing has come for so long, and what killed writers left. For the daemon.
+
+        Args:
+            now: Seconds since 1970.
+            keep_seconds: How long an upload waits for more.
+
+        Returns:
+            How many files were removed.
+
+        Raises:
+            OSError: the folder is there and cannot be read.
+        """
+        removed = 0
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self._folder), reverse=True):  # each part before its record
+                path, job_id = self._folder / name, name.rpartition(".")[0]
+                expired = (
+                    self.expires_at(job_id, keep_seconds) if is_job_id(job_id) else _changed_at(path) + LEFTOVER_SECONDS
+                )
+                with contextlib.suppress(OSError):
+                    if now > expired and not is_in_use(path):
+                        path.unlink()
+                        removed += 1
+        return removed
+
+
+def is_in_use(path: Path | str) -> bool:
+    """Tell whether somebody holds the lock of a file.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0.0
+    return max(status.st_mtime, status.st_ctime)

@@ -1,0 +1,303 @@
+"""ResumableUploads: uploads in pieces that go on after a cut, by the tus protocol 1.0 (https://tus.io/protocols).
+
+The core, with creation, creation-with-upload, termination and expiration. Between requests an upload is its files in
+the spool (``daemon.ipc.partial_uploads``) and nothing else, so that it survives a kill of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from email.utils import formatdate
+from functools import partial, wraps
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from daemon.errors import StorageError
+from daemon.ipc.partial_uploads import PartialUpload, PartialUploads
+from daemon.jobs import new_job_id
+from daemon.settings import Settings
+from sidecar.files import NO_STORE
+from sidecar.job_routes import job_id_of
+from sidecar.metrics import Metrics
+from sidecar.problems import Problem, bad_field, busy
+from sidecar.state import State
+from sidecar.submissions import Submissions
+from sidecar.submit_options import source_name
+from sidecar.upload_body import PieceBody, check_whole, too_large
+from sidecar.upload_file import UploadFile, storage_problem
+
+log = logging.getLogger(__name__)
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,termination,expiration"
+PIECE_TYPE = "application/offset+octet-stream"
+NAME_KEYS = ("filename", "name")
+IGNORED_KEYS = frozenset({"filetype", "type", "relativePath"})
+"""What widely used clients send beside a name."""
+MOST_METADATA = 16_384
+TAKE_OVER_SECONDS = 10.0
+"""How long a request waits for an older one of the same upload to end."""
+
+T = TypeVar("T")
+Endpoint = Callable[["ResumableUploads", Request], Awaitable[Response]]
+
+
+def _spoken(endpoint: Endpoint) -> Endpoint:
+    """Hold an endpoint to the protocol's version, and have each of its answers name it."""
+
+    @wraps(endpoint)
+    async def speak(self: ResumableUploads, request: Request) -> Response:
+        try:
+            if request.method != "OPTIONS" and request.headers.get("tus-resumable") != VERSION:
+                raise Problem(412, f"Send Tus-Resumable: {VERSION}.", "tus-version", {"tus-version": VERSION})
+            response = await endpoint(self, request)
+        except Problem as problem:
+            problem.headers |= {"tus-resumable": VERSION}
+            raise
+        response.headers["tus-resumable"] = VERSION
+        return response
+
+    return speak
+
+
+@dataclass
+class _Writer:
+    """A request that adds to an upload."""
+
+    task: asyncio.Task[None]
+    superseded: bool = False
+
+
+class ResumableUploads:
+    """Endpoints for uploads in pieces.
+
+    Args:
+        settings: Limits.
+        state: Knows the jobs and the spool.
+        submissions: Takes what is whole.
+        metrics: Counts.
+    """
+
+    def __init__(self, settings: Settings, state: State, submissions: Submissions, metrics: Metrics) -> None:
+        self._settings = settings
+        self._state = state
+        self._submissions = submissions
+        self._metrics = metrics
+        self._uploads = PartialUploads(state.spool_dir)
+        self._writers: dict[str, _Writer] = {}
+
+    async def finish_what_is_whole(self) -> None:
+        """Submit what a kill left complete; called once at start."""
+        try:
+            for job_id in await self._run(self._uploads.ids):
+                upload = await self._run(self._uploads.find, job_id)
+                if upload is not None and await self._run(self._uploads.offset, upload) == upload.length:
+                    await self._submit(upload)
+        except (OSError, StorageError, Problem) as error:
+            log.error("uploads that a kill cut off cannot be finished: %s", error)
+
+    @_spoken
+    async def options(self, request: Request) -> Response:
+        """Say what is spoken here."""
+        most = str(self._settings.max_video_bytes)
+        return Response(
+            status_code=204,
+            headers={"tus-version": VERSION, "tus-extension": EXTENSIONS, "tus-max-size": most, **NO_STORE},
+        )
+
+    @_spoken
+    async def create(self, request: Request) -> Response:
+        """Begin an upload; its first piece may come with the request."""
+        length = _number(request, "upload-length")
+        if length > self._settings.max_video_bytes:
+            raise too_large(self._settings)
+        values, metadata = _metadata(request)
+        name = next((values.pop(key) for key in NAME_KEYS if key in values), "video.mp4")
+        values = {key: value for key, value in values.items() if key not in {*NAME_KEYS, *IGNORED_KEYS}}
+        asked = self._submissions.read_options(values)
+        self._submissions.check_room(length)
+        upload = PartialUpload(
+            new_job_id(), length, source_name(name), asked.pipeline_id, asdict(asked.options), metadata
+        )
+        try:
+            with self._submissions.reservations.reserve(length):
+                await self._run(self._uploads.create, upload)
+        except OSError as error:
+            raise _not_stored(error) from error
+        log.info("upload begun", extra={"fields": {"job_id": upload.job_id, "name": upload.source_name}})
+        if request.headers.get("content-type") == PIECE_TYPE:
+            await self._add(request, upload, 0)
+        return await self._answer(upload, 201, {"location": f"/v1/uploads/{upload.job_id}"})
+
+    @_spoken
+    async def offset(self, request: Request) -> Response:
+        """Say how much has come; a request that is still adding to it is ended first."""
+        upload = await self._find(request)
+        if upload is None:
+            record = self._state.record(job_id_of(request))
+            size = str(record["size_bytes"])
+            return Response(headers={"upload-offset": size, "upload-length": size, **NO_STORE})
+        await self._take_over(upload.job_id)
+        more = {"upload-metadata": upload.metadata} if upload.metadata else {}
+        return await self._answer(upload, 200, {"upload-length": str(upload.length), **more})
+
+    @_spoken
+    async def add(self, request: Request) -> Response:
+        """Add a piece; with the last one it is a job."""
+        if request.headers.get("content-type") != PIECE_TYPE:
+            raise Problem(415, f"Send the piece as {PIECE_TYPE}.")
+        offset = _number(request, "upload-offset")
+        upload = await self._find(request)
+        if upload is None:
+            size = self._state.record(job_id_of(request))["size_bytes"]
+            raise _wrong_offset(size)
+        await self._add(request, upload, offset)
+        return await self._answer(upload, 204)
+
+    @_spoken
+    async def remove(self, request: Request) -> Response:
+        """Give an upload up."""
+        upload = await self._find(request)
+        if upload is None:
+            self._state.record(job_id_of(request))
+            raise Problem(409, "It is whole, and a job by now.", "upload-ended")
+        await self._take_over(upload.job_id)
+        try:
+            await self._run(self._uploads.discard, upload.job_id)
+        except OSError as error:
+            raise _not_stored(error) from error
+        return Response(status_code=204)
+
+    async def _find(self, request: Request) -> PartialUpload | None:
+        """Return an upload, or None if it is not one, or not any more."""
+        try:
+            return await self._run(self._uploads.find, job_id_of(request))
+        except (OSError, StorageError) as error:
+            log.error("an upload cannot be read: %s", error)
+            raise busy("The upload cannot be read at the moment; try again later.", "storage", 30) from error
+
+    async def _answer(self, upload: PartialUpload, status: int, headers: dict[str, str] | None = None) -> Response:
+        """Answer with the offset, which is durable by then."""
+        if not await self._run(self._uploads.is_known, upload.job_id):  # it is a job
+            offset, more = upload.length, {}
+        else:
+            offset = await self._run(self._uploads.offset, upload)
+            expires = await self._run(self._uploads.expires_at, upload.job_id, self._settings.upload_keep_hours * 3600)
+            more = {"upload-expires": formatdate(expires, usegmt=True)}
+        return Response(
+            status_code=status, headers={"upload-offset": str(offset), **more, **NO_STORE, **(headers or {})}
+        )
+
+    async def _add(self, request: Request, upload: PartialUpload, offset: int) -> None:
+        """Write a piece, after an older request for the same upload was ended; submit the video once it is whole."""
+        await self._take_over(upload.job_id)
+        writer = _Writer(asyncio.ensure_future(self._write(request, upload, offset)))
+        self._writers[upload.job_id] = writer
+        try:
+            await writer.task
+        except asyncio.CancelledError:
+            if writer.superseded:
+                raise Problem(409, "A later request goes on with this upload.", "upload-superseded") from None
+            raise
+        finally:
+            if self._writers.get(upload.job_id) is writer:
+                del self._writers[upload.job_id]
+
+    async def _take_over(self, job_id: str) -> None:
+        """End the request that adds to an upload, if there is one: its client has most likely lost the line."""
+        while (older := self._writers.get(job_id)) is not None:
+            older.superseded = True
+            older.task.cancel()
+            await asyncio.wait([older.task], timeout=TAKE_OVER_SECONDS)
+            if not older.task.done():
+                raise _locked()
+            if self._writers.get(job_id) is older:
+                del self._writers[job_id]
+
+    async def _write(self, request: Request, upload: PartialUpload, offset: int) -> None:
+        missing = upload.length - offset
+        announced = int(request.headers.get("content-length", missing))
+        if announced > missing:
+            raise Problem(413, f"Only {missing} bytes of this upload are missing.", "too-large")
+        submissions = self._submissions
+        try:
+            with submissions.slots.hold(request.scope), submissions.reservations.reserve(announced) as room:
+                part = UploadFile(self._uploads.part_path(upload.job_id), submissions.executor, room, resumed=True)
+                try:
+                    await part.open()
+                    if part.size != offset:
+                        raise _wrong_offset(part.size)
+                    await PieceBody(request, self._settings, missing).store(part, self._metrics.count_upload_bytes)
+                finally:
+                    await part.keep()
+                if part.size == upload.length:
+                    await self._submit(upload)
+        except BlockingIOError:
+            raise _locked() from None
+        except OSError as error:
+            raise _not_stored(error) from error
+        except Problem as problem:
+            if problem.kind == "not-mp4":
+                await self._run(self._uploads.discard, upload.job_id)
+            raise
+
+    async def _submit(self, upload: PartialUpload) -> None:
+        """Make a job of an upload that is whole."""
+        part = self._uploads.part_path(upload.job_id)
+        with contextlib.suppress(FileNotFoundError):  # it was looked at before a kill came
+            await self._run(check_whole, part, self._settings.containers)
+        self._submissions.announce(await asyncio.shield(self._run(self._uploads.submit, upload)))
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._submissions.executor, partial(work, *arguments))
+
+
+def _not_stored(error: OSError) -> Problem:
+    log.error("a piece of an upload cannot be stored: %s", error.strerror)
+    return storage_problem(error)
+
+
+def _locked() -> Problem:
+    return Problem(423, "Another request is writing to this upload; try again.", "upload-locked", {"retry-after": "5"})
+
+
+def _wrong_offset(size: int) -> Problem:
+    return Problem(
+        409, f"{size} bytes of this upload are here; go on from there.", "upload-offset", {"upload-offset": str(size)}
+    )
+
+
+def _number(request: Request, header: str) -> int:
+    text = request.headers.get(header, "")
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise bad_field(header, f"Send {header} as a whole number of bytes.")
+    return int(text)
+
+
+def _metadata(request: Request) -> tuple[dict[str, str], str]:
+    """Return what the client says of the video, by key, and the header as it came.
+
+    Raises:
+        Problem: 422, it is too long or malformed.
+    """
+    header = request.headers.get("upload-metadata", "").strip()
+    wrong = bad_field("upload-metadata", "Send keys with values in Base64, separated by commas, of 16 kB at most.")
+    if len(header) > MOST_METADATA:
+        raise wrong
+    values = {}
+    for pair in filter(None, (pair.strip() for pair in header.split(","))):
+        key, _, value = pair.partition(" ")
+        try:
+            values[key] = base64.b64decode(value.strip(), validate=True).decode()
+        except ValueError:
+            raise wrong from None
+    return values, header

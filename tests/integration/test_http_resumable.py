@@ -1,0 +1,374 @@
+"""Uploads in pieces (tus): cut, killed, raced and resumed, they become one job with the very bytes, or nothing."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from hypothesis.strategies import data, integers, sampled_from
+
+from daemon.ipc import spool
+from daemon.ipc.partial_uploads import FOLDER, PartialUploads
+from tests.clips import make_clip
+from tests.sidecar_process import Sidecar, running_sidecar
+
+TUS = {"tus-resumable": "1.0.0"}
+PIECE = {**TUS, "content-type": "application/offset+octet-stream"}
+
+
+def encoded(**values: str) -> str:
+    """Return an Upload-Metadata header."""
+    return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())
+
+
+def begin(client: httpx.Client, length: int, **values: str) -> str:
+    """Begin an upload and return its address."""
+    made = client.post(
+        "/v1/uploads", headers={**TUS, "upload-length": str(length), "upload-metadata": encoded(**values)}
+    )
+    assert made.status_code == 201, made.text
+    return made.headers["location"]
+
+
+def offset(client: httpx.Client, address: str) -> int:
+    """Ask how much has come."""
+    answer = client.head(address, headers=TUS)
+    assert answer.status_code == 200
+    return int(answer.headers["upload-offset"])
+
+
+def add(client: httpx.Client, address: str, at: int, piece: bytes) -> httpx.Response:
+    """Send a piece."""
+    return client.patch(address, headers={**PIECE, "upload-offset": str(at)}, content=piece)
+
+
+def send_and_cut(sidecar: Sidecar, address: str, at: int, length: int, piece: bytes) -> None:
+    """Announce so many bytes, send fewer and close the line."""
+    head = f"PATCH {address} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {at}\r\n"
+    head += f"Content-Type: application/offset+octet-stream\r\nContent-Length: {length}\r\n\r\n"
+    with sidecar.connect() as connection:
+        connection.sendall(head.encode() + piece)
+
+
+def pending(sidecar: Sidecar) -> list[spool.Ticket]:
+    return spool.pending_submissions(sidecar.spool)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> bytes:
+    return make_clip(tmp_path / "clip.mp4", frames=30, size=(640, 480)).read_bytes()
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    with running_sidecar(tmp_path / "home", upload_stall_seconds=5) as running:
+        yield running
+
+
+@pytest.fixture
+def client(sidecar: Sidecar) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=sidecar.url, timeout=30) as made:
+        yield made
+
+
+def test_pieces_become_one_job_with_what_was_asked_for(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:
+    address = begin(client, len(video), filename="my film.mp4", filetype="video/mp4", frame_stride="5")
+    assert offset(client, address) == 0
+    assert pending(sidecar) == []
+    for at in range(0, len(video), 10_000):
+        answer = add(client, address, at, video[at : at + 10_000])
+        assert answer.status_code == 204, answer.text
+        assert int(answer.headers["upload-offset"]) == min(at + 10_000, len(video))
+    [ticket] = pending(sidecar)
+    assert (ticket.source_name, ticket.options["frame_stride"]) == ("my film.mp4", 5)
+    assert (sidecar.spool / ticket.video_name).read_bytes() == video
+    assert address.endswith(ticket.job_id)
+    assert client.get(f"/v1/jobs/{ticket.job_id}").json()["status"] == "pending"
+    assert offset(client, address) == len(video)  # a client whose last answer was lost asks this
+    assert client.delete(address, headers=TUS).status_code == 409
+    assert os.listdir(sidecar.spool / FOLDER) == []
+
+
+def test_the_first_piece_may_come_with_the_creation(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:
+    made = client.post("/v1/uploads", headers={**PIECE, "upload-length": str(len(video))}, content=video[:5000])
+    assert (made.status_code, made.headers["upload-offset"]) == (201, "5000")
+    assert add(client, made.headers["location"], 5000, video[5000:]).status_code == 204
+    made = client.post("/v1/uploads", headers={**PIECE, "upload-length": str(len(video))}, content=video)
+    assert (made.status_code, made.headers["upload-offset"]) == (201, str(len(video)))
+    assert [(sidecar.spool / ticket.video_name).read_bytes() for ticket in pending(sidecar)] == [video, video]
+
+
+def test_it_says_what_it_speaks(client: httpx.Client) -> None:
+    answer = client.options("/v1/uploads")
+    assert answer.status_code == 204
+    assert answer.headers["tus-version"] == answer.headers["tus-resumable"] == "1.0.0"
+    assert answer.headers["tus-extension"] == "creation,creation-with-upload,termination,expiration"
+    refused = client.post("/v1/uploads", headers={"upload-length": "5", "tus-resumable": "0.2.2"})
+    assert (refused.status_code, refused.headers["tus-version"]) == (412, "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({}, 422, "Send upload-length as a whole number"),
+        ({"upload-length": "-1"}, 422, "upload-length"),
+        ({"upload-length": str(10**18 - 1)}, 413, "Videos of up to"),
+        ({"upload-length": str(90 * 10**9)}, 507, "min_free_bytes"),
+        ({"upload-length": "5", "upload-metadata": "filename ***"}, 422, "Base64"),
+        ({"upload-length": "5", "upload-metadata": encoded(stride="5")}, 422, "did you mean frame_stride?"),
+        ({"upload-length": "5", "upload-metadata": encoded(frame_stride="0")}, 422, "whole number of 1 or more"),
+        ({"upload-length": "5", "upload-metadata": encoded(pipeline_id="yollo")}, 404, "did you mean yolo?"),
+        ({"upload-length": "5", "upload-metadata": encoded(filename="../../etc")}, 422, "'..'"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_before_a_byte_is_kept(
+    sidecar: Sidecar, client: httpx.Client, headers: dict[str, str], status: int, words: str
+) -> None:
+    refused = client.post("/v1/uploads", headers={**TUS, **headers})
+    assert refused.status_code == status, refused.text
+    assert words in refused.json()["detail"]
+    assert refused.headers["tus-resumable"] == "1.0.0"
+    assert not (sidecar.spool / FOLDER).exists()
+
+
+def test_what_is_not_a_video_is_refused_by_its_first_bytes_and_nothing_of_it_is_left(
+    sidecar: Sidecar, client: httpx.Client
+) -> None:
+    address = begin(client, 1000)
+    assert add(client, address, 0, b"PK\x03\x04").status_code == 204  # too few to tell
+    refused = add(client, address, 4, bytes(500))
+    assert (refused.status_code, refused.json()["detail"].partition(".")[0]) == (400, "It is a ZIP archive, not an MP4")
+    assert client.head(address, headers=TUS).status_code == 404
+    assert os.listdir(sidecar.spool / FOLDER) == []
+
+
+def test_a_piece_must_go_on_where_the_upload_ends(client: httpx.Client, video: bytes) -> None:
+    address = begin(client, len(video))
+    assert add(client, address, 0, video[:100]).status_code == 204
+    for at in (0, 99, 101):
+        refused = add(client, address, at, video[at : at + 10])
+        assert (refused.status_code, refused.headers["upload-offset"]) == (409, "100")
+    assert add(client, address, 100, video[100:] + b"more").status_code == 413
+    assert client.patch(address, headers={**TUS, "upload-offset": "100"}, content=b"x").status_code == 415
+    assert offset(client, address) == 100
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:
+    address = begin(client, len(video))
+    add(client, address, 0, video[:1000])
+    assert client.delete(address, headers=TUS).status_code == 204
+    assert os.listdir(sidecar.spool / FOLDER) == []
+    for method in ("HEAD", "PATCH", "DELETE"):
+        headers = {**PIECE, "upload-offset": "0"}
+        assert client.request(method, address, headers=headers).status_code == 404
+
+
+def test_an_upload_to_which_nothing_comes_any_more_expires(
+    sidecar: Sidecar, client: httpx.Client, video: bytes
+) -> None:
+    old, young = begin(client, len(video)), begin(client, len(video))
+    add(client, old, 0, video[:1000])
+    uploads, now = PartialUploads(sidecar.spool), time.time()
+    for path in (sidecar.spool / FOLDER).glob(old.rpartition("/")[2] + "*"):
+        os.utime(path, (now - 50, now - 50))
+    assert uploads.sweep(now, keep_seconds=60) == 0
+    assert uploads.sweep(now + 59, keep_seconds=60) == 0  # the change of its times is young
+    assert uploads.sweep(now + 65, keep_seconds=60) == 4
+    assert os.listdir(sidecar.spool / FOLDER) == []
+    assert client.head(young, headers=TUS).status_code == 404
+
+
+def test_a_later_request_takes_over_from_one_whose_line_hangs(
+    sidecar: Sidecar, client: httpx.Client, video: bytes
+) -> None:
+    address = begin(client, len(video))
+    head = f"PATCH {address} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+    head += f"Content-Type: application/offset+octet-stream\r\nContent-Length: {len(video)}\r\n\r\n"
+    with sidecar.connect() as hanging:
+        hanging.sendall(head.encode() + video[:7000])
+        deadline = time.monotonic() + 5
+        while (at := offset(client, address)) < 7000:  # each look ends what hangs, and keeps what has come
+            assert time.monotonic() < deadline
+        assert at == 7000
+        assert add(client, address, at, video[at:]).status_code == 204
+    [ticket] = pending(sidecar)
+    assert (sidecar.spool / ticket.video_name).read_bytes() == video
+
+
+@pytest.mark.slow
+def test_kills_and_cuts_at_any_moment_leave_one_job_with_the_very_bytes(tmp_path: Path) -> None:
+    video = make_clip(tmp_path / "clip.mp4", frames=8, size=(320, 240)).read_bytes()
+    video += (
+        (len(random.Random(5).randbytes(30_000_000)) + 8).to_bytes(4, "big")
+        + b"free"
+        + random.Random(5).randbytes(30_000_000)
+    )
+    home, chance = tmp_path / "home", random.Random(11)
+    address, tries = "", 0
+    while True:
+        tries += 1
+        with running_sidecar(home) as sidecar, httpx.Client(base_url=sidecar.url, timeout=30) as client:
+            if not address:
+                address = begin(client, len(video), filename="large.mp4")
+            answer = client.head(address, headers=TUS)
+            assert answer.status_code == 200, answer.status_code
+            at = int(answer.headers["upload-offset"])
+            if at == len(video):
+                break
+            if tries < 7:  # killed while it receives, then while the line is cut
+                timer = threading.Timer(chance.uniform(0, 0.05), sidecar.process.send_signal, [signal.SIGKILL])
+                timer.start()
+                with contextlib.suppress(OSError):
+                    send_and_cut(sidecar, address, at, len(video) - at, video[at : at + chance.randrange(1, 6_000_000)])
+                timer.join()
+                sidecar.process.wait(10)
+            else:
+                add(client, address, at, video[at:])
+    [ticket] = spool.pending_submissions(home / "data" / "spool")
+    stored = (home / "data" / "spool" / ticket.video_name).read_bytes()
+    assert hashlib.sha256(stored).digest() == hashlib.sha256(video).digest()
+
+
+def test_what_a_kill_left_whole_is_submitted_at_the_next_start(tmp_path: Path, video: bytes) -> None:
+    home = tmp_path / "home"
+    with running_sidecar(home) as sidecar, httpx.Client(base_url=sidecar.url) as client:
+        addresses = [begin(client, len(video), filename=f"{name}.mp4") for name in "abc"]
+    folder, ids = home / "data" / "spool" / FOLDER, [address.rpartition("/")[2] for address in addresses]
+    for job_id in ids:
+        (folder / f"{job_id}.part").write_bytes(video)  # killed before it was moved
+    (folder / f"{ids[1]}.part").rename(folder.parent / f"{ids[1]}.mp4")  # killed before the ticket
+    upload = PartialUploads(folder.parent).find(ids[2])
+    assert upload is not None
+    spool.promise(folder.parent, upload.to_ticket(), folder / f"{ids[2]}.part")  # killed before the record went
+    with running_sidecar(home) as sidecar, httpx.Client(base_url=sidecar.url) as client:
+        assert [offset(client, address) for address in addresses] == [len(video)] * 3
+        assert sorted(ticket.source_name for ticket in pending(sidecar)) == ["a.mp4", "b.mp4", "c.mp4"]
+        assert os.listdir(folder) == []
+
+
+class Uploading(RuleBasedStateMachine):
+    """A client that does everything in any order, beside a model of what the server must hold."""
+
+    sidecar: Sidecar
+    client: httpx.Client
+    video: bytes
+
+    @initialize()
+    def start(self) -> None:
+        self.addresses: dict[str, int | None] = {}
+        """The offset by address; None once it is a job."""
+        self.removed: list[str] = []
+
+    @rule()
+    def create(self) -> None:
+        self.addresses[begin(self.client, len(self.video))] = 0
+
+    def open(self) -> list[str]:
+        return [address for address, at in self.addresses.items() if at is not None]
+
+    @precondition(lambda self: self.open())
+    @rule(choice=data(), size=integers(0, 3000))
+    def patch(self, choice: object, size: int) -> None:
+        address = choice.draw(sampled_from(self.open()))  # type: ignore[attr-defined]
+        at = self.addresses[address]
+        assert at is not None
+        answer = add(self.client, address, at, self.video[at : at + size])
+        assert answer.status_code == 204, answer.text
+        at = min(at + size, len(self.video))
+        assert int(answer.headers["upload-offset"]) == at
+        self.addresses[address] = None if at == len(self.video) else at
+
+    @precondition(lambda self: self.open())
+    @rule(choice=data(), wrong=integers(0, 4000))
+    def patch_at_the_wrong_place(self, choice: object, wrong: int) -> None:
+        address = choice.draw(sampled_from(self.open()))  # type: ignore[attr-defined]
+        if wrong != self.addresses[address] and wrong < len(self.video):
+            assert add(self.client, address, wrong, self.video[wrong : wrong + 5]).status_code == 409
+
+    @precondition(lambda self: self.open())
+    @rule(choice=data(), size=integers(0, 2000))
+    def cut(self, choice: object, size: int) -> None:
+        address = choice.draw(sampled_from(self.open()))  # type: ignore[attr-defined]
+        at = self.addresses[address]
+        assert at is not None
+        piece = self.video[at : min(at + size, len(self.video) - 1)]
+        send_and_cut(self.sidecar, address, at, len(self.video) - at, piece)
+        now = offset(self.client, address)
+        assert at <= now <= at + len(piece)
+        self.addresses[address] = now
+
+    @precondition(lambda self: self.open())
+    @rule(choice=data())
+    def delete(self, choice: object) -> None:
+        address = choice.draw(sampled_from(self.open()))  # type: ignore[attr-defined]
+        assert self.client.delete(address, headers=TUS).status_code == 204
+        del self.addresses[address]
+        self.removed.append(address)
+
+    @precondition(lambda self: self.removed)
+    @rule(choice=data())
+    def use_what_was_removed(self, choice: object) -> None:
+        address = choice.draw(sampled_from(self.removed))  # type: ignore[attr-defined]
+        assert self.client.head(address, headers=TUS).status_code == 404
+        assert add(self.client, address, 0, self.video[:10]).status_code == 404
+
+    @precondition(lambda self: self.open())
+    @rule(choice=data())
+    def two_writers(self, choice: object) -> None:
+        address = choice.draw(sampled_from(self.open()))  # type: ignore[attr-defined]
+        at = self.addresses[address]
+        assert at is not None
+        piece, answers = self.video[at : min(at + 500, len(self.video) - 1)], []
+        writers = [
+            threading.Thread(target=lambda: answers.append(add(self.client, address, at, piece).status_code))
+            for _ in range(2)
+        ]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert set(answers) <= {204, 409}
+        now = offset(self.client, address)
+        assert at <= now <= at + len(piece)
+        self.addresses[address] = now
+
+    @invariant()
+    def the_server_holds_what_the_model_holds(self) -> None:
+        for address, at in getattr(self, "addresses", {}).items():
+            job_id = address.rpartition("/")[2]
+            part = self.sidecar.spool / FOLDER / f"{job_id}.part"
+            held = part if at is not None else self.sidecar.spool / f"{job_id}.mp4"
+            assert held.read_bytes() == self.video[: len(self.video) if at is None else at]
+
+
+@pytest.mark.slow
+def test_whatever_clients_do_in_any_order_the_bytes_are_right(tmp_path: Path) -> None:
+    Uploading.video = make_clip(tmp_path / "clip.mp4", frames=2, size=(64, 48)).read_bytes()
+    with running_sidecar(tmp_path / "home") as sidecar, httpx.Client(base_url=sidecar.url, timeout=30) as client:
+        Uploading.sidecar, Uploading.client = sidecar, client
+        checks = settings(
+            max_examples=int(os.environ.get("UPLOAD_EXAMPLES", "12")),
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(Uploading, settings=checks)
