@@ -19,7 +19,7 @@ FIELDS = ("pipeline_id", *OPTIONS)
 """What has an effect."""
 TOLERATED = ("plugin_id", "tool")
 """What clients of other services send with each video; it is accepted and has no effect."""
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
