@@ -32,7 +32,6 @@ from sidecar.openapi_parts import (
     told,
 )
 from sidecar.query import MOST_FRAME_INDEX, MOST_JOBS, MOST_RESULTS
-from sidecar.resumable_uploads import PIECE_TYPE
 from sidecar.schemas import (
     AliveAnswer,
     BeingMade,
@@ -255,7 +254,6 @@ def upload_calls() -> Calls:
         "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
     )
     here = parameter("header", "Upload-Offset", COUNT, "Where the piece goes on.")
-    body = {PIECE_TYPE: BINARY}
     said = {204: {"description": "In the headers."}}
     return {
         "/v1/uploads": {
@@ -283,7 +281,7 @@ def upload_calls() -> Calls:
                 {204: told("It is durable; with the last one the video is a job.", offset)},
                 (400, 404, 408, 409, 410, 412, 413, 415, 422, 423, 507),
                 [version, upload, here],
-                body=body,
+                description="The body is the piece, of the type application/offset+octet-stream.",
             ),
             "delete": call(
                 "remove_upload",

@@ -90,7 +90,7 @@ def test_a_file_that_is_no_mp4_is_refused_before_the_rest_is_taken(tmp_path: Pat
 
 @pytest.mark.parametrize("first", [b"wide", b"free", b"skip", b"mdat", b"moov", b"pnot"])
 def test_a_quicktime_film_without_a_file_type_box_is_taken(tmp_path: Path, first: bytes) -> None:
-    film = (8).to_bytes(4, "big") + first + random.Random(2).randbytes(5000)
+    film = (8).to_bytes(4, "big") + first + BEGINNING[24:] + random.Random(2).randbytes(5000)
     with running_sidecar(tmp_path) as sidecar, httpx.Client(base_url=sidecar.url) as client:
         posted = client.post("/v1/video/submit", files={"file": ("phone.mov", film)})
         assert posted.status_code == 201

@@ -269,7 +269,7 @@ def test_what_a_library_prints_does_not_get_between_the_answers(warm: PipelinePr
         ("raises", TransientError, "The pipeline failed: ValueError: no such colour."),
         ("refuses", BadVideo, "This one is not for me."),
         ("full", ResourceUnavailable, "No space left on device"),
-        ("nonsense", BadOptions, "There is no pipeline 'nonsense'; the pipelines are aborts, "),
+        ("nonsense", BadOptions, "There is no pipeline 'nonsense' (the pipelines are aborts, "),
         ("yolo", ModelError, "There are no object weights; put"),
     ],
 )

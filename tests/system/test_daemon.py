@@ -15,7 +15,7 @@ from daemon.derive.files import is_current
 from daemon.ipc import rejected_list
 from daemon.jobs import ErrorKind, JobSource, JobStatus
 from daemon.public_job import to_public
-from tests.clips import make_clip
+from tests.clips import BEGINNING, make_clip
 from tests.system.running import Daemon, as_json, cpu_seconds, dropframe, running, wait_for
 
 PENDING, RUNNING, COMPLETED, FAILED = JobStatus
@@ -221,7 +221,7 @@ def test_submit_waits_and_the_commands_agree_with_the_records(daemon: Daemon, cl
 
 def test_submit_wait_says_with_its_exit_code_that_a_job_failed(daemon: Daemon, clip: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad [red].mp4"
-    bad.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(16))
+    bad.write_bytes(BEGINNING + bytes(16))
     done = dropframe(daemon.home, "submit", bad, clip, "--wait", "--json")
     assert done.returncode == main.FAILED
     failed, completed = json.loads(done.stdout)

@@ -12,7 +12,7 @@ import pytest
 
 from daemon.jobs import Job, JobStatus, input_key, new_job_id
 from daemon.store.job_store import JobStore
-from tests.clips import make_clip
+from tests.clips import BEGINNING, make_clip
 from tests.system.documents import Session, blocks, session
 from tests.system.running import ROOT, wait_for
 
@@ -32,7 +32,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clip = make_clip(folder / "made" / name, frames=6, text=text)
             clip.rename(opened.home / "inbox" / name)
         clip = make_clip(opened.home / "third.mp4", frames=5, text="GOAL 3")
-        (opened.home / "broken.mp4").write_bytes(clip.read_bytes()[:1000])
+        (opened.home / "broken.mp4").write_bytes(BEGINNING + bytes(1000))
         opened.call("dropframe submit third.mp4 broken.mp4")
         opened.wait_idle()
         assert sorted(job.status for job in opened.jobs()) == ["completed"] * 3 + ["failed"]

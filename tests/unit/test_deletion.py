@@ -10,7 +10,7 @@ import pytest
 
 from daemon.deletion import Deletion
 from daemon.fs.storage import LocalStorageService
-from daemon.ingest.stability import OPTIONS_SUFFIX
+from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.jobs import Claim, ErrorKind, Identity, Job, JobSource, JobStatus, input_key, new_job_id, output_key
 from daemon.settings import Settings
 from daemon.store.job_reader import JobReader

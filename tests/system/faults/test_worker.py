@@ -110,7 +110,8 @@ def endless_tesseract(tmp_path: Path) -> Path:
     folder.mkdir()
     engine = folder / "tesseract"
     engine.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && { echo tesseract 5.3.0; exit; }\nsleep 1000 & touch at-work; wait\n'
+        '#!/bin/sh\n[ "$1" = --version ] && { echo tesseract 5.3.0; exit; }\n'
+        '[ "$1" = --list-langs ] && { echo eng; exit; }\nsleep 1000 & touch at-work; wait\n'
     )
     engine.chmod(engine.stat().st_mode | stat.S_IEXEC)
     return folder

@@ -241,7 +241,7 @@ def test_a_cut_file_without_a_picture_is_rejected_after_the_timeout_with_advice(
     [dropped] = bench.steps(601)
     assert dropped.reason is not None
     assert dropped.reason.endswith(
-        "It is not a whole MP4 and has not grown for 10 minutes. "
+        "It is not a whole MP4. It has not grown for 10 minutes. "
         "Copy it again, best under a name that ends in .part, renamed when it is done."
     )
 

