@@ -43,7 +43,7 @@ def unused_weights(settings: Settings, used: Path | None) -> list[UnusedWeights]
         used: The weights in use.
     """
     found: list[UnusedWeights] = []
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in sorted(settings.models_dir.iterdir()):
             if path.name == OURS or path.name.startswith(".") or path.name.endswith(".part"):
                 continue

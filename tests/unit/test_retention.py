@@ -321,7 +321,7 @@ def test_what_is_gone_is_said_on_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(IllegalMove, match=r"The result of job .* was removed by retention at 20"):
         jobs.results(done.job_id, home=tmp_path)
     with pytest.raises(IllegalMove, match="is not kept any more; drop or submit it again"):
-        requests.retry(failed.job_id, home=tmp_path)
+        requests.retry([failed.job_id], home=tmp_path)
     assert "0 jobs queued for retry" in run("retry", "--all-failed", "--home", tmp_path)[1]
 
 

@@ -221,7 +221,7 @@ def test_a_pipeline_that_gets_no_more_memory_fails_its_attempt_and_no_more(tmp_p
         assert daemon.wait_job("clip.mp4").status is COMPLETED
         [pipeline] = daemon.pipelines()
         pages = int(Path(f"/proc/{pipeline}/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + 30_000_000
+        limit = pages * resource.getpagesize() + 8_000_000
         resource.prlimit(pipeline, resource.RLIMIT_AS, (limit, limit))
         daemon.drop(large)
         done = daemon.wait_job("large.mp4", seconds=120)
