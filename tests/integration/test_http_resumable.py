@@ -155,7 +155,7 @@ def test_what_is_not_a_video_is_refused_by_its_first_bytes_and_nothing_of_it_is_
 ) -> None:
     address = begin(client, 1000)
     assert add(client, address, 0, b"PK\x03\x04").status_code == 204  # too few to tell
-    refused = add(client, address, 4, bytes(500))
+    refused = add(client, address, 4, bytes(996))
     assert (refused.status_code, refused.json()["detail"].partition(".")[0]) == (400, "It is a ZIP archive, not an MP4")
     assert client.head(address, headers=TUS).status_code == 404
     assert os.listdir(sidecar.spool / FOLDER) == []
