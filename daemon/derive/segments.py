@@ -53,6 +53,8 @@ class Segment:
         self.reads = 0
         self.confidence = 0.0
         """Summed over the reads."""
+        self.best_confidence = 0.0
+        """Of one read."""
         self.seen_s = 0.0
         """Summed over the reads: confidence by the time until the next frame."""
         self.box = found.box
@@ -72,6 +74,7 @@ class Segment:
         self.keys[key].add([(found.text, found.confidence)], 1)
         self.reads += 1
         self.confidence += found.confidence
+        self.best_confidence = max(self.best_confidence, found.confidence)
         self.box = around(self.box, found.box)
         self.last = moment
         self._choose(key)
@@ -97,6 +100,7 @@ class Segment:
         self.first, self.last, self.end_s, self.steady, self.decided = first, last, end_s, steady, decided
         self.reads += other.reads
         self.confidence += other.confidence
+        self.best_confidence = max(self.best_confidence, other.best_confidence)
         self.seen_s += other.seen_s
         self.box = around(self.box, other.box)
 

@@ -16,8 +16,10 @@ LEAST_OVERLAP = 0.5
 """Of two boxes (IoU), or of the heights of two lines."""
 ALIKE_ASIDE = 0.8
 """Least similarity of a line that has moved along its row."""
-ALIKE_MOVED, MOVED_LETTERS, MOVED_HEIGHTS = 0.9, 4, 3.0
-"""Least similarity and letters of a line that has moved off its row, and how far, in heights of a line."""
+ALIKE_MOVED = {2: 1.0, 4: 0.9, 6: 0.8}
+"""Least similarity of a line that has moved off its row, by its letters: the more, the less it is by chance."""
+MOVED_HEIGHTS = 3.0
+"""How far it may have moved, in heights of a line."""
 MOST_LINES = 1000
 """Lines that are followed at a time; what a frame has beyond is left out."""
 
@@ -134,14 +136,19 @@ def _pair(number: int, place: TextPlace, line: int, found: FoundText, key: str, 
     expected = place.expected(now.time_s)
     overlap = max(iou(place.box, found.box), iou(expected, found.box))
     same_row = max(row_overlap(place.box, found.box), row_overlap(expected, found.box))
-    if overlap < LEAST_OVERLAP and same_row < LEAST_OVERLAP and len(key) < MOVED_LETTERS:
+    if overlap < LEAST_OVERLAP and same_row < LEAST_OVERLAP and len(key) < min(ALIKE_MOVED):
         return None
     alike = place.similarity(key)
     if (overlap >= LEAST_OVERLAP and alike >= ALIKE) or (same_row >= LEAST_OVERLAP and alike >= ALIKE_ASIDE):
         return _Pair(0, -alike - overlap, number, line)
-    if alike >= ALIKE_MOVED and len(key) >= MOVED_LETTERS:
-        return _Pair(1, -alike - same_row, number, line)
+    if alike >= min((least for letters, least in ALIKE_MOVED.items() if letters <= len(key)), default=2.0):
+        return _Pair(1, -alike + _distance(expected, found.box) / height, number, line)
     return _Pair(2, -overlap, number, line) if overlap >= LEAST_OVERLAP else None
+
+
+def _distance(one: Box, other: Box) -> float:
+    """Return how far the centre of a row is from that of another, in pixels."""
+    return abs((one[1] + one[3]) - (other[1] + other[3])) / 2
 
 
 def iou(one: Box, other: Box) -> float:

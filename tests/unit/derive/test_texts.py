@@ -124,7 +124,36 @@ def test_specks_that_were_hardly_seen_are_not_listed(tmp_path: Path) -> None:
     assert texts_of(tmp_path, reads("", "", "M3 m1", "", "", confidence=0.55)) == []
     assert texts_of(tmp_path, reads("", "M3 m1", "", "", step_s=1.0, confidence=0.55)) == []
     assert len(texts_of(tmp_path, reads("", "M3 m1", "", "", step_s=1.0, confidence=0.75))) == 1
-    assert len(texts_of(tmp_path, reads("", "M3 m1", "M3 m1", "", step_s=1.0, confidence=0.55))) == 1
+    assert texts_of(tmp_path, reads("", "M3 m1", "M3 m1", "", step_s=1.0, confidence=0.55)) == []
+
+
+def test_one_letter_is_listed_if_it_was_read_well(tmp_path: Path) -> None:
+    assert texts_of(tmp_path, reads("", "s", "s", "", step_s=1.0, confidence=0.8)) == []
+    assert len(texts_of(tmp_path, reads("", "7", "7", "", step_s=1.0, confidence=0.95))) == 1
+
+
+@pytest.mark.parametrize(("text", "misread"), [("EMT", "EMT"), ("pruebelo", "prueblo"), ("10", "10")])
+def test_a_text_that_moves_off_its_row_from_read_to_read_is_one_text(tmp_path: Path, text: str, misread: str) -> None:
+    blocks = [
+        [{"bbox": [714, 518 - 25 * n, 754, 540 - 25 * n], "confidence": 0.97, "text": misread if n == 4 else text}]
+        for n in range(12)
+    ]
+    found = texts_of(tmp_path, [frame(n, n * 0.4, block, []) for n, block in enumerate(blocks)])
+    assert spans(found) == [(text, 0, 11)]
+
+
+def test_lines_that_scroll_by_one_row_a_read_stay_apart(tmp_path: Path) -> None:
+    names = [f"by {name}" for name in ("Ann Lee", "Bob Ray", "Cy Fox", "Dee Oak", "Eve Sun", "Flo Hart", "Guy Pike")]
+    frames = []
+    for n in range(12):
+        rows = [(name, 400 + 30 * row - 30 * n) for row, name in enumerate(names)]
+        shown = [
+            {"bbox": [500, top, 620, top + 24], "confidence": 0.97, "text": name}
+            for name, top in rows
+            if 100 < top < 500
+        ]
+        frames.append(frame(n, n * 0.4, shown, []))
+    assert sorted(text.text for text in texts_of(tmp_path, frames)) == names
 
 
 def test_two_lines_that_stand_side_by_side_stay_apart(tmp_path: Path) -> None:
