@@ -24,6 +24,7 @@ from daemon.mp4 import Completeness
 from daemon.pipeline.overlap import in_threads
 from daemon.pipeline.records import Frame, VideoInfo
 from daemon.pipeline.video_account import DecodeCount
+from daemon.pipeline.video_encrypted import is_encrypted
 from daemon.pipeline.video_errors import ENCRYPTED, blame_the_disk, why_it_cannot_be_opened
 from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_hdr import HLG, PQ
@@ -145,7 +146,7 @@ class Video:
         self._stream, left_out = film_of(films, self._tracks, self._pictures(films))
         stream, count, track = self._stream, self.count, self._tracks.get(self._stream.id)
         count.left_out = [stored_size(other, self._tracks) for other in left_out]
-        if track is not None and track.encrypted:
+        if track.encrypted if track else is_encrypted(self._path, self._kind, stream.id):
             raise BadVideo(ENCRYPTED)
         context = stream.codec_context
         check_codec(context.codec.canonical_name if context else track.entry if track else None, self._kind)
