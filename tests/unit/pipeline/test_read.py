@@ -416,6 +416,23 @@ def test_a_table_and_names_beside_what_they_are_of_are_read_row_by_row() -> None
     assert in_reading_order(cells[::-1]) == cells
 
 
+def test_lines_that_run_downwards_are_read_from_right_to_left() -> None:
+    title, foot = block("日本語の本", 200, 5, 500, 40), block("12", 340, 660, 370, 690)
+    columns = [
+        block("この日本語の文章は", 554, 59, 618, 613),
+        block("複数の列に", 402, 55, 471, 368),
+        block("分かれて", 251, 59, 316, 300),
+        block("いる", 100, 59, 165, 180),
+    ]
+    wanted = [title, *columns, foot]
+    assert in_reading_order(wanted[::-1]) == wanted
+    assert in_reading_order(sorted(wanted, key=lambda b: b.box)) == wanted
+    signs = [block("出口", 10, 60, 130, 110), block("入口", 300, 60, 420, 110)]
+    assert in_reading_order(signs[::-1]) == signs  # lines across stay from left to right
+    latin = [block("EXIT", 10, 60, 50, 200), block("HOTEL", 300, 60, 340, 220)]
+    assert in_reading_order(latin[::-1]) == latin
+
+
 def test_a_tall_line_comes_before_the_lines_beside_it() -> None:
     lines = [
         block("72", 10, 20, 150, 140),
