@@ -8,6 +8,7 @@ same name stays.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from daemon.errors import DropframeError, StoredFileMissing
 from daemon.failpoints import failpoint
+from daemon.fs.samples import sha256_of
 from daemon.fs.storage import StorageService
 from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ipc.ticket import video_name
@@ -108,8 +110,24 @@ class Deletion:
             else:
                 self._not_removed.pop(job.job_id, None)
 
+    def _keep_checksum(self, job: Job) -> bool:
+        """Note what a video holds whose file stays in the inbox, so that it is known there; False when stopping."""
+        if job.claim is None or not job.claim.stays or job.sha256 is not None:
+            return True
+        try:
+            descriptor = os.open(self._storage.path(job.input_path), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        with os.fdopen(descriptor, "rb"):
+            sha256 = sha256_of(descriptor, self._stopping.is_set)
+        if sha256 is not None:
+            self._store.deleted.note(job.job_id, sha256=sha256)
+        return sha256 is not None
+
     def _remove(self, job: Job) -> None:
         """Remove the files of a job. Its result goes after its copy in the outbox, which is known by it."""
+        if not self._keep_checksum(job):
+            return
         video, result = self._storage.path(job.input_path), self._storage.path(output_key(job.job_id))
         options_file = video.with_name(job.job_id + OPTIONS_SUFFIX)
         partial = [Path(f"{result}{ending}") for ending in PARTIAL_ENDINGS]
