@@ -26,6 +26,7 @@ from daemon.jobs import Job, output_key, timestamp
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.threads import join
 from daemon.worker.job_files import PARTIAL_ENDINGS
 from daemon.worker.outbox import Outbox
 
@@ -95,8 +96,7 @@ class Deletion:
     def shutdown(self) -> None:
         """End a removal that is going on."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def remove(self) -> None:
         """Remove what is left of each deleted job; what cannot be removed stays for the next time."""

@@ -23,6 +23,7 @@ from daemon.pipeline.client import PipelineProcess
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.threads import join
 from daemon.worker.outbox import Outbox
 from daemon.worker.worker import JobWorker
 
@@ -60,7 +61,7 @@ class OutboxMonitor:
     def stop(self) -> None:
         """End looking; a look that does not come back is not waited for."""
         self._stopping.set()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def health(self) -> OutboxBeat:
         """Return how the outbox is; callable from any thread, and never waits for it."""
@@ -72,7 +73,10 @@ class OutboxMonitor:
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
-            self.step()
+            try:
+                self.step()
+            except Exception:
+                log.exception("Looking at the outbox goes on after an unexpected error")
             self._stopping.wait(OUTBOX_SECONDS)
 
     def step(self) -> None:

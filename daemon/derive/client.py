@@ -24,6 +24,7 @@ from daemon.fs.space import DiskGuard
 from daemon.jobs import is_job_id, output_key
 from daemon.logs import LogOnce
 from daemon.settings import Settings
+from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Derivations:
     def stop(self) -> None:
         """End the child and the thread; what was not finished is made the next time."""
         self._stopping.set()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def _loop(self) -> None:
         while not self._stopping.wait(STEP_SECONDS):
@@ -231,6 +232,8 @@ class Derivations:
             except OSError as error:
                 self._log_once(f"What was derived from a deleted result cannot be removed: {error}")
         for job_id in derived & results - self._current:
+            if self._stopping.is_set():
+                return
             sweep(files.folder_of(data_dir, job_id), LEFTOVER_SECONDS)
             if files.is_current(data_dir, job_id):
                 self._current.add(job_id)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +86,49 @@ def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
         "_outbox_monitor.stop",
         "pipeline.close",
     ]
+
+
+def test_the_worker_is_not_waited_for_beyond_the_promised_time_however_long_the_others_take(
+    service: DaemonService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, waits = [100.0], []
+
+    def slow(*_: object) -> bool:
+        clock[0] += 1.5
+        return True
+
+    monkeypatch.setattr(service_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(service.status, "write", lambda state: None)
+    monkeypatch.setattr(service_module, "join", lambda thread, seconds=None: waits.append(seconds))
+    monkeypatch.setattr(service.retention, "shutdown", slow, raising=False)
+    monkeypatch.setattr(service.deletion, "shutdown", slow, raising=False)
+    monkeypatch.setattr(service.consumer, "stop", slow, raising=False)
+    monkeypatch.setattr(service.derivations, "stop", slow, raising=False)
+    service.shutdown()
+    service._force_exit.cancel()
+    assert waits[0] == service_module.STOP_SECONDS - 6.0
+
+
+@pytest.mark.parametrize("name", ["inbox", "outbox", "derive", "rejections", "worker"])
+def test_when_one_part_does_not_start_those_that_did_are_stopped(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    before = set(threading.enumerate())
+    settings = Settings(home=tmp_path, min_free_bytes=0)
+    with pytest.raises(RuntimeError):
+        DaemonService(settings).run()
+    left = [thread.name for thread in set(threading.enumerate()) - before if not isinstance(thread, threading.Timer)]
+    assert left == [], "they go on with a job store that is closed"
+    monkeypatch.undo()
+    JobStore.open(settings.data_dir).close()
 
 
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:

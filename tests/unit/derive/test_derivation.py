@@ -340,6 +340,17 @@ def test_at_its_end_the_thread_takes_its_child_along(settings: Settings) -> None
     assert not derivations._thread.is_alive()
 
 
+def test_it_ends_at_once_in_the_middle_of_a_long_video(settings: Settings) -> None:
+    job_id = finished_job(settings, Clip("", 30_000, CLIP.shown))
+    derivations = Derivations(settings, lambda: 1)
+    derivations.start()
+    while not files.folder_of(settings.data_dir, job_id).exists():
+        time.sleep(0.01)
+    derivations.stop()
+    assert not derivations._thread.is_alive()
+    assert not is_current(settings.data_dir, job_id)
+
+
 @pytest.mark.slow
 def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     def peak(frames: int) -> int:
