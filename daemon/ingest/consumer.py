@@ -18,8 +18,8 @@ from daemon.fs.identity import shown
 from daemon.ingest.claims import text_of
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Intake
-from daemon.ingest.model import Blocked, Dropped, InboxHealth, Outcome, Taken
-from daemon.ipc.health import SILENT_SECONDS
+from daemon.ingest.model import Blocked, Dropped, Outcome, Taken
+from daemon.ipc.health import SILENT_SECONDS, InboxBeat
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.threads import join
@@ -98,7 +98,7 @@ class InboxConsumer:
         """Tell whether a new start may help: the thread is dead, or the inbox answers and its last good scan is old."""
         return not self.alive or self.inbox.is_stuck(longest_seconds, self._now())
 
-    def health(self) -> InboxHealth:
+    def health(self) -> InboxBeat:
         """Return how watching goes; callable from any thread, and never waits for the inbox."""
         health = self.inbox.health(self._now())
         silent = 0.0 if self._begun is None else self._clock() - self._answered
