@@ -16,7 +16,7 @@ from daemon.derive.files import forget
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
-from daemon.fs.space import DiskGuard
+from daemon.fs.space import FULL, DiskGuard
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
@@ -123,7 +123,14 @@ class DaemonService:
         if self.store.recovered_from:
             log.warning("%s", self.store.recovered_from)
         self._make_parts(pipelines)
-        self._recover()
+        try:
+            self._recover()
+        except StoreError as error:
+            if getattr(error.__cause__, "errno", None) not in FULL:
+                raise
+            raise MachineError(
+                f"{error} What was interrupted is to be put right; make room, then start again."
+            ) from error
         stack.callback(self.shutdown)  # should one part not start, those that did are stopped
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()

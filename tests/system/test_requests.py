@@ -145,6 +145,27 @@ def test_a_cancel_is_granted_on_a_disk_without_a_free_byte_and_frees_the_video(
         daemon.kill()
 
 
+def test_it_starts_on_a_disk_without_a_free_byte_and_a_deletion_makes_room(full_home: Path) -> None:
+    daemon = Daemon(full_home, DROPFRAME_DEFAULT_PIPELINE="ocr_only")
+    for folder in (daemon.data / "spool", daemon.data / "video_jobs", daemon.outbox, daemon.inbox):
+        folder.mkdir()
+    with JobStore.open(daemon.data) as store:
+        [job] = store.create([Job(new_job_id(), JobStatus.FAILED, source=JobSource.HTTP, input_path="x")])
+        (daemon.data / input_key(job.job_id)).write_bytes(b"\0" * (1 << 20))
+        store.note(job.job_id, input_path=input_key(job.job_id))
+    fill_to_the_last_byte(daemon.data)
+    try:
+        daemon.start()
+        wait_for(lambda: "without room" in daemon.log(), 30, "it does not say what is wrong")
+        assert "dropframe delete" in daemon.log()
+        spool.request(daemon.data / "spool", TicketKind.DELETE, job.job_id)
+        wait_for(lambda: not (daemon.data / input_key(job.job_id)).exists(), 30, f"no room was made:\n{daemon.log()}")
+        wait_for(lambda: daemon.beat() and not daemon.jobs(), 30, f"it was not deleted:\n{daemon.log()}")
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
 # Deleting.
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -129,6 +130,21 @@ def test_when_one_part_does_not_start_those_that_did_are_stopped(
     assert left == [], "they go on with a job store that is closed"
     monkeypatch.undo()
     JobStore.open(settings.data_dir).close()
+
+
+def test_what_was_interrupted_and_cannot_be_put_right_for_want_of_room_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("The change could not be stored.") from OSError(errno.ENOSPC, "No space left on device")
+
+    settings = Settings(home=tmp_path, min_free_bytes=0)
+    with JobStore.open(settings.data_dir) as store:
+        [job] = store.create([Job(new_job_id(), input_path="x")])
+        store.move(job.job_id, JobStatus.RUNNING)
+    monkeypatch.setattr(JobStore, "move", full)
+    with pytest.raises(MachineError, match="make room, then start again"):
+        DaemonService(settings).run()
 
 
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:
