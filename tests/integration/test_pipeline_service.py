@@ -18,6 +18,7 @@ import pytest
 
 from daemon.errors import BadOptions, BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
+from daemon.pipeline import code_version
 from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.pipeline.records import Progress
 from daemon.pipeline.results import analysed_total, recorded_facts
@@ -116,6 +117,28 @@ def test_a_run_that_is_stopped_and_gone_on_with_gives_the_same_bytes(
     service.run_on_file(clip, "yolo_ocr", output_path=output, on_progress=told.append)
     assert output.read_bytes() == whole
     assert sorted(path.name for path in clip.parent.iterdir()) == ["a.mp4", "again.json"]
+
+
+@pytest.mark.slow
+def test_a_run_begins_anew_with_other_code(
+    bare: VideoFilePipelineService, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, checkpoint = clip.with_name("again.json"), clip.with_name("again.json.checkpoint")
+    began: list[int] = []
+
+    def note(progress: Progress) -> None:
+        began.append(progress.frames_processed)
+
+    for code in ("as it was", "as it is"):
+        monkeypatch.setattr(code_version, "package_digest", lambda name, code=code: f"{name} {code}")
+        with pytest.raises(Interrupted):
+            bare.run_on_file(clip, "ocr_only", output_path=output, should_stop=checkpoint.exists)
+        kept = json.loads(checkpoint.read_text())["summary"]["frame_count"]
+        assert 0 < kept < 40
+    monkeypatch.undo()
+    bare.run_on_file(clip, "ocr_only", output_path=output, on_progress=note)
+    assert min(began) < kept
+    assert output.read_bytes() == bytes_of(bare, clip, "ocr_only")
 
 
 def test_a_run_goes_on_after_a_reboot_that_gave_the_disk_another_number(

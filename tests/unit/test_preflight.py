@@ -76,6 +76,27 @@ def test_a_folder_in_which_something_is_not_allowed_is_named(
         preflight.require_machine(settings)
 
 
+@pytest.mark.parametrize("name", ["inbox", "outbox", "data"])
+def test_a_disk_without_room_is_waited_for_with_what_to_do(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(path: Path, _: bytes) -> int:
+        path.touch()
+        if name in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return 0
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    [sentence] = preflight.require_machine(settings)
+    assert sentence.startswith(f"{settings.home}/{name} is on a disk without room")
+    assert sentence.endswith("delete jobs (dropframe delete) or other files.")
+    assert not by_name(preflight.check_folders(settings))[name].ok
+    assert [path for path in settings.home.rglob("*") if path.is_file()] == []
+    monkeypatch.setattr(preflight, "mount_of", lambda path: Mount(Path("/"), "nfs4"))
+    with pytest.raises(MachineError, match="a network file system"):
+        preflight.require_machine(settings)
+
+
 def test_a_file_in_a_folders_place_is_named(settings: Settings) -> None:
     settings.outbox_dir.write_text("x")
     check = by_name(preflight.check_folders(settings))["outbox"]
