@@ -16,7 +16,7 @@ from daemon.pipeline.changes import Thumbnail, differs, differs_at, thumbnail, u
 from daemon.pipeline.lines import Line, around, height_of, line_of, read_box, same_place, touch
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
-from daemon.pipeline.regions import Region, RegionFinder
+from daemon.pipeline.regions import RapidOcrRegions, Region
 
 LOOK_SECONDS = 0.2
 """Longest time between two looks at full size while anything changes: what is shown for that long is seen."""
@@ -61,7 +61,7 @@ class LineFinder:
         read: Reads lines, of which it is given those that are new.
     """
 
-    def __init__(self, finder: RegionFinder, least_confidence: float, read: Read) -> None:
+    def __init__(self, finder: RapidOcrRegions, least_confidence: float, read: Read) -> None:
         self._finder = finder
         self._least_confidence = least_confidence
         self._read = read
