@@ -434,6 +434,21 @@ def test_a_line_shown_for_a_fifth_of_a_second_is_seen_on_each_of_its_frames(stag
 def test_a_line_that_moves_is_found_on_its_way_and_read_in_the_looks_alone(
     stage: TextStage, counted: Counted, finder: RapidOcrRegions
 ) -> None:
+def test_lines_that_stand_upright_beside_each_other_are_put_in_order_once() -> None:
+    upright = [block("one two three", 100, 20, 110, 320), block("four", 112, 20, 120, 60)]
+    upright += [block(f"stands below {n}", 112, 80 + 40 * n, 120, 110 + 40 * n) for n in range(4)]
+    assert sorted(in_reading_order(upright), key=lambda b: b.box) == sorted(upright, key=lambda b: b.box)
+
+
+def test_a_form_of_wide_rows_is_read_row_by_row_however_many_words_it_has() -> None:
+    rows = [
+        block(f"{side} words of row {n}", x, 30 + 85 * n, x + 400, 70 + 85 * n)
+        for n in range(6)
+        for side, x in (("first", 40), ("second", 690))
+    ]
+    assert in_reading_order(rows[::-1]) == rows
+
+
     images = [page([("LAST TRAIN 23:58", 40 + 8 * n, 200)], SIZE, 30) for n in range(16)]
     stage.new_segment()
     frames = analyses(images)
