@@ -15,11 +15,12 @@ import pytest
 from daemon.errors import MachineError
 from daemon.pipeline import changes, engines
 from daemon.pipeline.engines import RapidOcrReader, TesseractReader
+from daemon.pipeline.looks import together
 from daemon.pipeline.order import in_reading_order
 from daemon.pipeline.read import TextStage, clean
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.recognisers import load_reader
-from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
+from daemon.pipeline.records import Analysis, Box, Frame, Image, TextBlock
 from daemon.pipeline.regions import RapidOcrRegions, with_room
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
@@ -214,6 +215,23 @@ def test_room_is_given_along_the_line(quad: list[list[int]], wider: bool) -> Non
 
 def block(text: str, *box: float) -> TextBlock:
     return TextBlock(box, text, 1.0)  # type: ignore[arg-type]
+
+
+def found_with(known: list[Box], found: list[Box]) -> list[Box]:
+    return together(known, found, lambda box: box)
+
+
+def test_a_line_found_whole_takes_the_place_of_its_part_and_none_is_lost() -> None:
+    name, role, whole = (630, 100, 880, 130), (480, 100, 600, 130), (476, 98, 884, 134)
+    assert found_with([name], [whole]) == [whole]
+    assert found_with([name, role], [whole]) == [name, role]  # nothing new in it
+    assert found_with([whole], [name, role]) == [whole]
+    assert found_with([name], [role]) == [name, role]
+
+
+def test_two_rows_found_as_one_do_not_take_the_place_of_a_row() -> None:
+    row, both = (100, 100, 300, 130), (96, 98, 304, 178)
+    assert found_with([row], [both]) == [row]
 
 
 def test_lines_are_in_reading_order() -> None:
