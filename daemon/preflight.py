@@ -186,18 +186,19 @@ def require_machine(settings: Settings) -> list[str]:
     """Check limits and folders and stop at the first that will not do.
 
     Returns:
-        A sentence for each share that is away, and disk without room, that can be waited for.
+        A sentence for each share that is away, and disk without room, that can be waited for, and for each setting
+        without effect.
 
     Raises:
         MachineError: which one, and what to do.
     """
-    away = []
+    told = settings.without_effect()
     for check in itertools.chain(check_limits(), check_folders(settings)):
         if check.away:
-            away.append(check.sentence)
+            told.append(check.sentence)
         elif not check.ok:
             raise MachineError(check.sentence)
-    return away
+    return told
 
 
 def check_disk(settings: Settings, folder: Path | None = None) -> Check:
@@ -319,6 +320,7 @@ def check_daemon(settings: Settings) -> Check:
 
 def all_checks(settings: Settings) -> Iterator[Check]:
     """Run every check, in the order in which a person would mend things; nothing is made that a start would make."""
+    yield from (Check("settings", True, sentence) for sentence in settings.without_effect())
     yield from check_limits()
     yield from check_folders(settings, make=False)
     yield check_disk(settings, nearest_existing(settings.data_dir))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 from daemon.pipeline.records import Box, TextBlock
@@ -15,6 +16,9 @@ COLUMN_WORDS = 3
 of, and are read row by row."""
 EASTERN_WORD = 3
 """Chinese, Japanese and Korean letters that count as a word; they are written without spaces."""
+LINE_GAP = 1.0
+"""Heights of a line by which the middling line of a column lies below the one before, at most: what stands wider, as
+the rows of a form do, is read row by row."""
 PARAGRAPH_GAP = 1.5
 """Heights of a line by which the next may lie below it in the same column."""
 MOST_LINES = 100
@@ -84,7 +88,7 @@ def _two_columns(blocks: Sequence[TextBlock]) -> tuple[list[TextBlock], ...] | N
     """
     best: tuple[list[TextBlock], list[TextBlock]] | None = None
     for edge in sorted({block.box[0] for block in blocks}):
-        left = [b for b in blocks if b.box[2] <= edge + GUTTER_SLACK * _height(b)]
+        left = [b for b in blocks if b.box[0] < edge and b.box[2] <= edge + GUTTER_SLACK * _height(b)]
         right = [b for b in blocks if b.box[0] >= edge]
         across = [_middle(b) for b in blocks if b.box[0] < edge < b.box[2] - GUTTER_SLACK * _height(b)]
         rights = _stacks(right, across)
@@ -121,7 +125,12 @@ def _are_columns(left: Sequence[TextBlock], right: Sequence[TextBlock]) -> bool:
     if len(left) == 1:  # a tall one beside several
         return not _runs_downwards(left[0]) and len(beside) > 1 and len(beside) == len(right) and len(_rows(right)) > 1
     both = len(_rows(beside)) >= COLUMN_LINES and len(_rows(left)) >= COLUMN_LINES
-    return both and all(median(map(_words, column)) >= COLUMN_WORDS for column in (left, right))
+    return both and all(_is_running_text(column) for column in (left, right))
+
+
+def _is_running_text(column: Sequence[TextBlock]) -> bool:
+    too_wide = [below.box[1] - block.box[3] - LINE_GAP * _height(block) for block, below in pairwise(column)]
+    return median(map(_words, column)) >= COLUMN_WORDS and median(too_wide) <= 0
 
 
 def _rows(blocks: Sequence[TextBlock]) -> list[float]:

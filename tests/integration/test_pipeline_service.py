@@ -205,12 +205,12 @@ def test_without_weights_yolo_is_refused_and_the_rest_is_done(bare: VideoFilePip
 
 
 def test_with_weights_objects_are_theirs_and_the_result_names_both(warm_home: Path, clip: Path, tmp_path: Path) -> None:
-    service = VideoFilePipelineService(Settings.load(home=warm_home, text_regions="yolo"))
+    service = VideoFilePipelineService(Settings.load(home=warm_home))
     service.run_on_file(clip, "yolo_ocr", max_frames=3)
     document = json.loads(clip.with_name("a.mp4.json").read_text())
     assert [(model["name"], model["role"]) for model in document["models"][:2]] == [
         ("yolov8n-coco", "objects"),
-        ("dropframe-text", "text_regions"),
+        ("PP-OCRv6_det_small", "text_regions"),
     ]
     assert document["summary"]["texts"]
     assert "text" not in document["summary"]["classes"]

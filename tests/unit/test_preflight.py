@@ -6,6 +6,7 @@ import errno
 import importlib
 import threading
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +39,20 @@ def test_folders_are_made_and_described(settings: Settings) -> None:
     assert checks["inbox"].sentence.startswith(f"{settings.inbox_dir} (")
     assert checks["inbox"].sentence.endswith("watched by events)")
     assert [p.name for p in sorted(settings.home.rglob("*"))] == ["data", "inbox", "outbox"]
+
+
+@pytest.mark.parametrize("value", ["auto", "rapidocr", "yolo"])
+def test_a_text_detector_that_is_gone_is_accepted_and_told_at_the_start_and_by_doctor(
+    settings: Settings, value: str
+) -> None:
+    (settings.home / "dropframe.toml").write_text(f'text_regions = "{value}"\n')
+    loaded = Settings.load(home=settings.home)
+    told = [sentence for sentence in preflight.require_machine(loaded) if "text_regions" in sentence]
+    doctor = list(takewhile(lambda check: check.name == "settings", preflight.all_checks(loaded)))
+    assert [check.sentence for check in doctor] == told
+    assert all(check.ok for check in doctor)
+    assert len(told) == (value == "yolo")
+    assert all("remove the setting" in sentence for sentence in told)
 
 
 def test_the_watch_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,7 +361,7 @@ def test_without_tesseract_both_packages_are_named(tmp_path: Path, monkeypatch: 
 
 def test_doctor_says_what_reads_what_and_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recognisers, "installed_packs", lambda: frozenset({"eng"}))
-    settings = Settings.load(home=tmp_path, text_regions="rapidocr")
+    settings = Settings.load(home=tmp_path)
     said = {check.name: check for check in preflight.check_models(settings)}
     assert said["text languages"].sentence == "en by PP-OCRv6_rec_small"
     (refused,) = preflight.check_models(settings.model_copy(update={"text_languages": ["en", "he"]}))

@@ -15,11 +15,12 @@ import pytest
 from daemon.errors import MachineError
 from daemon.pipeline import changes, engines
 from daemon.pipeline.engines import RapidOcrReader, TesseractReader
+from daemon.pipeline.looks import together
 from daemon.pipeline.order import in_reading_order
 from daemon.pipeline.read import TextStage, clean
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.recognisers import load_reader
-from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
+from daemon.pipeline.records import Analysis, Box, Frame, Image, TextBlock
 from daemon.pipeline.regions import RapidOcrRegions, with_room
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
@@ -214,6 +215,23 @@ def test_room_is_given_along_the_line(quad: list[list[int]], wider: bool) -> Non
 
 def block(text: str, *box: float) -> TextBlock:
     return TextBlock(box, text, 1.0)  # type: ignore[arg-type]
+
+
+def found_with(known: list[Box], found: list[Box]) -> list[Box]:
+    return together(known, found, lambda box: box)
+
+
+def test_a_line_found_whole_takes_the_place_of_its_part_and_none_is_lost() -> None:
+    name, role, whole = (630, 100, 880, 130), (480, 100, 600, 130), (476, 98, 884, 134)
+    assert found_with([name], [whole]) == [whole]
+    assert found_with([name, role], [whole]) == [name, role]  # nothing new in it
+    assert found_with([whole], [name, role]) == [whole]
+    assert found_with([name], [role]) == [name, role]
+
+
+def test_two_rows_found_as_one_do_not_take_the_place_of_a_row() -> None:
+    row, both = (100, 100, 300, 130), (96, 98, 304, 178)
+    assert found_with([row], [both]) == [row]
 
 
 def test_lines_are_in_reading_order() -> None:
@@ -440,6 +458,21 @@ def test_a_tall_line_comes_before_the_lines_beside_it() -> None:
         block("measured today", 200, 90, 500, 120),
     ]
     assert in_reading_order(lines[::-1]) == lines
+
+
+def test_lines_that_stand_upright_beside_each_other_are_put_in_order_once() -> None:
+    upright = [block("one two three", 100, 20, 110, 320), block("four", 112, 20, 120, 60)]
+    upright += [block(f"stands below {n}", 112, 80 + 40 * n, 120, 110 + 40 * n) for n in range(4)]
+    assert sorted(in_reading_order(upright), key=lambda b: b.box) == sorted(upright, key=lambda b: b.box)
+
+
+def test_a_form_of_wide_rows_is_read_row_by_row_however_many_words_it_has() -> None:
+    rows = [
+        block(f"{side} words of row {n}", x, 30 + 85 * n, x + 400, 70 + 85 * n)
+        for n in range(6)
+        for side, x in (("first", 40), ("second", 690))
+    ]
+    assert in_reading_order(rows[::-1]) == rows
 
 
 def test_a_line_shown_for_a_fifth_of_a_second_is_seen_on_each_of_its_frames(stage: TextStage) -> None:
