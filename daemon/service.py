@@ -33,6 +33,7 @@ from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
 from daemon.rejections import Rejections
 from daemon.retention import Retention
+from daemon.search.updater import SearchUpdater
 from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
 from daemon.store.job_store import JobStore
@@ -135,6 +136,7 @@ class DaemonService:
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
         self.derivations.start()
+        self.search.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread.start()
 
@@ -164,9 +166,10 @@ class DaemonService:
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
         )
         self.retention = Retention(settings, self.store, self._outbox)
-        derived = [lambda job: forget(settings.data_dir, job.job_id)]
+        self.search = SearchUpdater(settings, self.store.find, self._completed)
+        derived = [lambda job: forget(settings.data_dir, job.job_id), lambda job: self.search.note(job.job_id)]
         self.deletion = Deletion(settings, self.store, self._storage, self._outbox, derived)
-        self.derivations = Derivations(settings, lambda: self.store.counts()[JobStatus.COMPLETED])
+        self.derivations = Derivations(settings, self._completed, derived=self.search.note)
         self.status = Status(
             settings,
             self.store,
@@ -177,6 +180,9 @@ class DaemonService:
             self.pipeline,
             self._outbox_monitor,
         )
+
+    def _completed(self) -> int:
+        return self.store.counts()[JobStatus.COMPLETED]
 
     def _recover(self) -> None:
         self.intake.recover()
@@ -289,6 +295,7 @@ class DaemonService:
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
         self.derivations.stop()
+        self.search.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
         join(self._thread, begun + STOP_SECONDS - time.monotonic())

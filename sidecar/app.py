@@ -31,6 +31,7 @@ from sidecar.proxies import ProxyMiddleware, TrustedProxies
 from sidecar.rejected_routes import RejectedEndpoints
 from sidecar.result_routes import ResultEndpoints
 from sidecar.resumable_uploads import ResumableUploads
+from sidecar.search_routes import SearchEndpoint
 from sidecar.service_routes import ServiceEndpoints
 from sidecar.state import State
 from sidecar.submissions import Submissions
@@ -71,6 +72,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}/video", results.video),
             Route("/v1/rejected", RejectedEndpoints(settings.data_dir).rejected),
             *derived_routes(state),
+            Route("/v1/search", SearchEndpoint(state).__call__, methods=["GET"]),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),

@@ -50,6 +50,7 @@ KINDS = {
     "connections": (503, "`max_connections` connections are open."),
     "storage": (503, "The disk refuses the upload for another reason than being full."),
     "store": (503, "The job store cannot be read at the moment."),
+    "search": (503, "The search took too long."),
     "stopping": (503, "Dropframe is stopping."),
     "disk-full": (507, "The disk has no room for the video beside what other uploads have announced."),
 }

@@ -16,6 +16,8 @@ from sidecar.problems import bad_fields
 
 MOST_JOBS = 500
 """On a page of a list."""
+MOST_HITS = 500
+"""On a page of what is searched for."""
 MOST_RESULTS = 100_000
 """Frames in a part of a result."""
 MOST_FRAME_INDEX = 2**53

@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from daemon.jobs import JobStatus
 from daemon.public_job import Count, JobId, PublicJob, PublicModel, Time
+from daemon.search.reader import FoundKind
 
 Box = Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels.")]
 Confidence = Annotated[float, Field(ge=0, le=1)]
@@ -208,6 +209,29 @@ class DensityAnswer(PublicModel):
     density: PublicDensity
 
 
+class PublicHit(PublicModel):
+    """A text that stayed on the screen, or all objects of one class in a video."""
+
+    job_id: JobId
+    source_name: str = Field(description="Name of the video.")
+    kind: FoundKind
+    text: str = Field(description="The whole text; of objects the class.")
+    start_s: float
+    end_s: float = Field(description="Of objects that of the last one.")
+    frame_index: Count = Field(description="A frame that shows it.")
+    bbox: Box
+    confidence: Confidence
+    count: Count = Field(description="Frames on which the text was read, or tracks of the class.")
+
+
+class SearchAnswer(PublicModel):
+    """A page of hits: the newest job first, in it objects first, then texts by time."""
+
+    hits: list[PublicHit]
+    next_cursor: str | None = Field(description="Send it as cursor to get the next page; null on the last page.")
+    complete: bool = Field(description="Whether all results have been searched; false while the index is being made.")
+
+
 class BeingMade(PublicModel):
     """What was asked for is not there yet."""
 
@@ -282,6 +306,7 @@ PUBLISHED: tuple[type[BaseModel], ...] = (
     TextsAnswer,
     TracksAnswer,
     DensityAnswer,
+    SearchAnswer,
     BeingMade,
     ReadyAnswer,
     AliveAnswer,

@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 
 from daemon.derive.derivation import derive
-from daemon.derive.files import DerivedKind
+from daemon.derive.files import DerivedKind, open_derived
 from daemon.ipc import health, rejected_list
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
+from daemon.search.index import SearchIndex, spans_of
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from sidecar.app import make_app
@@ -134,6 +135,11 @@ They are made from a result soon after its job has completed ([what they hold](d
 202 with `Retry-After`, or with `?wait=20` the file itself as soon as it is there. A 409 says why nothing can be made
 from a result.
 
+## Search
+
+`GET /v1/search?q=gate+b12` finds texts and objects of all videos ([how](search.md)). While `complete` is false the
+index is being made, and there may be more.
+
 ## The calls
 """
 
@@ -243,6 +249,16 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         derive(home / "data" / output_key(done), home / "data" / "derived" / done)
         for derived in DerivedKind:
             await call(f"GET /v1/jobs/{{job_id}}/{derived}", "GET", f"/v1/jobs/{done}/{derived}")
+        index = SearchIndex(home / "data")
+        for job in store.jobs(JobStatus.COMPLETED):
+            with (
+                open_derived(home / "data", job.job_id, DerivedKind.TEXTS) as texts,
+                open_derived(home / "data", job.job_id, DerivedKind.TRACKS) as tracks,
+            ):
+                index.put(job.sequence, job.job_id, "", spans_of(texts, tracks))
+        index.set_complete(True)
+        index.close()
+        await call("GET /v1/search", "GET", "/v1/search?q=home+away&limit=1")
         for path in ("/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
             await call(f"GET {path}", "GET", path)
     return made

@@ -21,7 +21,7 @@ from daemon.derive import files
 from daemon.errors import DropframeError, Interrupted, StorageError, StoredFileMissing
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
-from daemon.jobs import is_job_id, output_key
+from daemon.jobs import is_job_id
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.threads import join
@@ -138,11 +138,17 @@ class Derivations:
         settings: Of the home.
         completed: Returns how many jobs have completed; when it changes there is something to do.
         clock: Monotonic time in seconds.
+        derived: Is told the id of a job whose result has been derived from.
     """
 
     def __init__(
-        self, settings: Settings, completed: Callable[[], int], clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        completed: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+        derived: Callable[[str], None] = lambda job_id: None,
     ) -> None:
+        self._derived = derived
         self._settings = settings
         self._completed = completed
         self._clock = clock
@@ -206,6 +212,7 @@ class Derivations:
         self._log_once.solved()
         self._failed.pop(job_id, None)
         self._current.add(job_id)
+        self._derived(job_id)
 
     def _requests(self) -> list[str]:
         found = []
@@ -223,7 +230,7 @@ class Derivations:
     def _scan(self) -> None:
         """Note the results that lack something, and remove what was derived from results that are gone."""
         data_dir = self._settings.data_dir
-        results = self._results()
+        results = files.result_ids(self._settings.videos_dir)
         derived = set(files.derived_ids(data_dir))
         self._current &= results & derived
         for job_id in derived - results:
@@ -239,9 +246,3 @@ class Derivations:
                 self._current.add(job_id)
         self._waiting = dict.fromkeys(sorted(results - self._current))
         self._failed = {job_id: wait for job_id, wait in self._failed.items() if job_id in results}
-
-    def _results(self) -> set[str]:
-        with contextlib.suppress(FileNotFoundError):
-            names = os.listdir(self._settings.videos_dir)
-            return {name[:36] for name in names if is_job_id(name[:36]) and name == Path(output_key(name[:36])).name}
-        return set()

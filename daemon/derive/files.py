@@ -159,6 +159,14 @@ def derived_ids(data_dir: Path) -> Iterator[str]:
         yield from (name for name in os.listdir(data_dir / FOLDER) if is_job_id(name))
 
 
+def result_ids(videos_dir: Path) -> set[str]:
+    """Return the jobs that have a stored result."""
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(videos_dir)
+        return {name[:36] for name in names if is_job_id(name[:36]) and name == Path(output_key(name[:36])).name}
+    return set()
+
+
 def _open_if_current(path: Path, document: os.stat_result) -> BinaryIO | None:
     try:
         file = os.fdopen(os.open(path, READ), "rb")

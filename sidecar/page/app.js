@@ -10,7 +10,7 @@ const COLOURS = ["#4cc38a", "#f0b254", "#5b9bff", "#ff7b80", "#c792ea", "#2bd4d9
 const NARROW = matchMedia("(max-width: 60rem)");
 
 const at = (id) => document.getElementById(id);
-const chosen = { id: null, stop: () => {} };
+const chosen = { id: null, stop: () => {}, from: 0 };
 let shown = PAGE_JOBS;
 
 // Text from videos and names of files go in as text, never as markup.
@@ -285,6 +285,7 @@ async function showResult(job, going) {
     paint();
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(tick);
   };
+  video.addEventListener("loadedmetadata", () => { if (chosen.from) video.currentTime = chosen.from; chosen.from = 0; });
   const unplayed = () => sayWhyItIsNotPlayed(video.parentElement, video.getAttribute("src"), found);
   video.addEventListener("error", unplayed);
   video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) unplayed(); }); // its sound alone

@@ -16,6 +16,8 @@ import pytest
 from daemon.ipc import rejected_list, spool
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
+from daemon.search.index import SearchIndex
+from daemon.search.reader import FoundKind
 from daemon.store.job_store import JobStore
 from tests.browser import browsing
 from tests.clips import BEGINNING, make_clip
@@ -216,6 +218,38 @@ def test_a_job_is_deleted_after_a_question_and_a_cancelled_one_reads_so(home: Pa
         browser.open(f"{sidecar.url}/#{job_id}")
         browser.wait_for("document.querySelector('#detail .notice')?.innerText.startsWith('The job was deleted at ')")
         assert browser.errors == []
+
+
+def test_what_is_found_in_any_video_is_opened_at_its_time(home: Path) -> None:
+    with JobStore.open(home / "data") as store:
+        ids = [completed(store, home, frames=75, text="", roles=("text",)) for _ in range(2)]
+        jobs = store.jobs()
+    index = SearchIndex(home / "data")
+    for job in jobs:
+        index.put(job.sequence, job.job_id, "", [(FoundKind.TEXT, "<b>GATE</b> B12", 1.5, 2.0, 37, [0.0] * 4, 0.9, 9)])
+    index.set_complete(True)
+    index.close()
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        browser.open(sidecar.url + "/")
+        browser.wait_for("document.querySelectorAll('.job').length === 2")
+        browser.ask(search_for("gate b1"))
+        browser.wait_for("document.querySelectorAll('.hit').length === 2")
+        assert "<b>GATE</b> B12\nmatch.mp4 · 0:01.5" in browser.ask("document.querySelector('.hit').innerText")
+        for number, job_id in enumerate(reversed(ids)):
+            browser.ask(f"document.querySelectorAll('.hit')[{number}].click()")
+            browser.wait_for(f"document.querySelector('#result video')?.src.includes('{job_id}')")
+            browser.wait_for("document.querySelector('#result video').currentTime === 1.5")
+        browser.ask(search_for("\u202e"))
+        browser.wait_for("document.querySelector('#found').innerText.includes('that can be seen')")
+        browser.ask(search_for(""))
+        browser.wait_for("document.querySelector('#found').hidden")
+        assert browser.errors == []
+
+
+def search_for(words: str) -> str:
+    """An expression that types words into the search."""
+    typed = f"box.value = {words!r}; box.dispatchEvent(new Event('input'))"
+    return f"(box => {{ {typed} }})(document.querySelector('#search'))"
 
 
 def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tuple[str, ...]) -> str:

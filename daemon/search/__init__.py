@@ -1,0 +1,1 @@
+"""Search over the texts and objects of all videos."""
