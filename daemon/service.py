@@ -36,6 +36,8 @@ from daemon.retention import Retention
 from daemon.search.updater import SearchUpdater
 from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
+from daemon.stills.client import Stills
+from daemon.stills.files import forget as forget_stills
 from daemon.store.job_store import JobStore
 from daemon.threads import join
 from daemon.worker.outbox import Outbox
@@ -137,6 +139,7 @@ class DaemonService:
         self._outbox_monitor.start()
         self.derivations.start()
         self.search.start()
+        self.stills.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread.start()
 
@@ -167,7 +170,12 @@ class DaemonService:
         )
         self.retention = Retention(settings, self.store, self._outbox)
         self.search = SearchUpdater(settings, self.store.find, self._completed)
-        derived = [lambda job: forget(settings.data_dir, job.job_id), lambda job: self.search.note(job.job_id)]
+        self.stills = Stills(settings)
+        derived = [
+            lambda job: forget(settings.data_dir, job.job_id),
+            lambda job: forget_stills(settings.data_dir, job.job_id),
+            lambda job: self.search.note(job.job_id),
+        ]
         self.deletion = Deletion(settings, self.store, self._storage, self._outbox, derived)
         self.derivations = Derivations(settings, self._completed, derived=self.search.note)
         self.status = Status(
@@ -296,6 +304,7 @@ class DaemonService:
         self.retention.shutdown()
         self.derivations.stop()
         self.search.stop()
+        self.stills.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
         join(self._thread, begun + STOP_SECONDS - time.monotonic())

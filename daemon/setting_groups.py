@@ -190,6 +190,10 @@ class RetentionSettings(BaseModel):
         0, description="While rejected files take more than this, the oldest is removed; 0 means no limit."
     )
 
+    keep_stills_bytes: Bytes = Field(
+        200_000_000,
+        description="While pictures made of stored videos take more than this, the oldest go; 0 means no limit.",
+    )
     keep_deleted_days: Days = Field(
         30.0, description="For so long a deleted job's id is answered with 410 Gone, which says when it was deleted."
     )

@@ -34,6 +34,7 @@ from sidecar.resumable_uploads import ResumableUploads
 from sidecar.search_routes import SearchEndpoint
 from sidecar.service_routes import ServiceEndpoints
 from sidecar.state import State
+from sidecar.still_routes import StillEndpoint
 from sidecar.submissions import Submissions
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}/video", results.video),
             Route("/v1/rejected", RejectedEndpoints(settings.data_dir).rejected),
             *derived_routes(state),
+            Route("/v1/jobs/{job_id}/frame", StillEndpoint(state, limits).__call__, methods=["GET"]),
             Route("/v1/search", SearchEndpoint(state).__call__, methods=["GET"]),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),

@@ -12,11 +12,11 @@ from sidecar.openapi_calls import (
     derived_calls,
     job_calls,
     read_calls,
-    search_calls,
     service_calls,
     submit_calls,
     upload_calls,
 )
+from sidecar.openapi_media import search_calls, still_calls
 from sidecar.openapi_parts import Calls
 from sidecar.problems import MEDIA_TYPE
 from sidecar.schemas import PublicProblem, component_schemas, ref
@@ -70,7 +70,13 @@ def describe(pipelines: Mapping[str, Pipeline], settings: Settings) -> dict[str,
     """
     problem = {MEDIA_TYPE: {"schema": ref(PublicProblem)}}
     calls = submit_calls(sorted(pipelines)) | read_calls(settings.max_wait_seconds) | job_calls()
-    calls |= derived_calls(settings.max_wait_seconds) | search_calls() | upload_calls() | service_calls()
+    calls |= (
+        derived_calls(settings.max_wait_seconds)
+        | search_calls()
+        | still_calls(settings.max_wait_seconds)
+        | upload_calls()
+        | service_calls()
+    )
     return {
         "openapi": "3.1.0",
         "info": {

@@ -7,8 +7,6 @@ from pydantic import BaseModel
 from daemon.containers import MEDIA_TYPES
 from daemon.jobs import JobSource, JobStatus
 from daemon.public_job import PublicJob
-from daemon.search.folding import MOST_LETTERS
-from daemon.search.reader import FoundKind
 from sidecar.openapi_parts import (
     BINARY,
     COUNT,
@@ -33,7 +31,7 @@ from sidecar.openapi_parts import (
     query,
     told,
 )
-from sidecar.query import MOST_FRAME_INDEX, MOST_HITS, MOST_JOBS, MOST_RESULTS
+from sidecar.query import MOST_FRAME_INDEX, MOST_JOBS, MOST_RESULTS
 from sidecar.schemas import (
     AliveAnswer,
     BeingMade,
@@ -45,7 +43,6 @@ from sidecar.schemas import (
     RejectedPage,
     RequestedJob,
     RetryAllAnswer,
-    SearchAnswer,
     SubmittedJob,
     TextsAnswer,
     TracksAnswer,
@@ -220,31 +217,6 @@ def derived_calls(max_wait_seconds: float) -> Calls:
         parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
         calls[f"/v1/jobs/{{job_id}}/{kind}"] = {"get": call(f"get_{kind}", summary, good, (404, 409, 422), parameters)}
     return calls
-
-
-def search_calls() -> Calls:
-    """Describe the search."""
-    wanted = query(
-        "q", {**TEXT, "minLength": 1, "maxLength": MOST_LETTERS}, "Words; several in quotation marks are one."
-    )
-    return {
-        "/v1/search": {
-            "get": call(
-                "search",
-                "Search for texts and objects in all videos",
-                {200: answer(SearchAnswer, "A page; it may hold fewer hits than asked for.")},
-                (422,),
-                [
-                    {**wanted, "required": True},
-                    query("kind", {"type": "string", "enum": list(FoundKind)}, "Only hits of this kind."),
-                    query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_HITS}, "Hits; default 50."),
-                    query("cursor", {"type": "string", "format": "cursor"}, "The next_cursor of the page before."),
-                ],
-                description="A text is found if it contains every word, in any order, inside of words as well. Case "
-                "and accents do not count.",
-            )
-        }
-    }
 
 
 def service_calls() -> Calls:

@@ -15,9 +15,10 @@ from daemon.derive.derivation import derive
 from daemon.derive.files import DerivedKind, open_derived
 from daemon.ipc import health, rejected_list
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
-from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
+from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key, utc_now
 from daemon.search.index import SearchIndex, spans_of
 from daemon.settings import Settings
+from daemon.stills.files import StillRequest
 from daemon.store.job_store import JobStore
 from sidecar.app import make_app
 from sidecar.problems import KINDS
@@ -135,6 +136,11 @@ They are made from a result soon after its job has completed ([what they hold](d
 202 with `Retry-After`, or with `?wait=20` the file itself as soon as it is there. A 409 says why nothing can be made
 from a result.
 
+## Pictures
+
+`GET /v1/jobs/{job_id}/frame?t=3.2` is a picture of the video as JPEG ([which](stills.md)). One that has to be made is
+waited for; the answer is a 202 with `Retry-After` if that takes longer than `wait` (20 seconds by default).
+
 ## Search
 
 `GET /v1/search?q=gate+b12` finds texts and objects of all videos ([how](search.md)). While `complete` is false the
@@ -249,6 +255,11 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         derive(home / "data" / output_key(done), home / "data" / "derived" / done)
         for derived in DerivedKind:
             await call(f"GET /v1/jobs/{{job_id}}/{derived}", "GET", f"/v1/jobs/{done}/{derived}")
+        (home / "data" / input_key(done)).write_bytes(HEAD)
+        still = StillRequest(done, seconds=0.04, width=640, boxes=True).path(home / "data")
+        still.parent.mkdir(parents=True)
+        still.write_bytes(bytes(51_200))
+        await call("GET /v1/jobs/{job_id}/frame", "GET", f"/v1/jobs/{done}/frame?t=0.04&width=640&boxes=1", "-OJ ")
         index = SearchIndex(home / "data")
         for job in store.jobs(JobStatus.COMPLETED):
             with (

@@ -137,7 +137,7 @@ def _hlg(nits: NDArray[Any]) -> NDArray[Any]:
     return signal
 
 
-def interlaced(path: Path, count: int = 12) -> Path:
+def interlaced(path: Path, count: int = 12, gop: int = 250) -> Path:
     """Write a bar that moves 8 pixels a field, bottom field first."""
     fields = [_bar(number) for number in range(2 * count)]
     pictures = []
@@ -145,7 +145,7 @@ def interlaced(path: Path, count: int = 12) -> Path:
         woven = first.copy()
         woven[::2] = second[::2]
         pictures.append(woven)
-    options = {"preset": "ultrafast", "crf": "12", "flags": "+ilme+ildct"}
+    options = {"preset": "ultrafast", "crf": "12", "flags": "+ilme+ildct", "g": str(gop)}
     return encode(path, pictures, options=options)
 
 

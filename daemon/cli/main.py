@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, derived, doctor, import_jobs, jobs, requests, search
+from daemon.cli import admin, derived, doctor, frame, import_jobs, jobs, requests, search
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -170,6 +170,7 @@ for part in (
     requests,
     derived,
     search,
+    frame,
     doctor,
     admin,
     import_jobs,

@@ -104,7 +104,9 @@ function jobLine(job) {
     : job.status === "pending" ? (job.queue_position ? `${job.queue_position} ahead of it` : "next")
     : job.status === "failed" ? job.error_message || "" : job.summary ? `${job.summary.frame_count} frames` : "";
   const warned = warnings(job).join(" ");
+  const thumbnail = job.source_removed_at ? null : thumbnailOf(job.job_id);
   const button = make("button", { class: "job" + (job.job_id === chosen.id ? " chosen" : ""), onclick: () => { choose(job.job_id); if (NARROW.matches) at("detail").scrollIntoView({ behavior: "smooth" }); } },
+    thumbnail,
     make("span", { class: "row" },
       make("span", { class: "name" }, job.source_name || job.job_id),
       warned ? make("span", { class: "mark", role: "img", title: warned, "aria-label": warned }, "!") : null,
@@ -112,6 +114,18 @@ function jobLine(job) {
     make("span", { class: "small soft" }, `${moment(job.created_at)} · ${bytes(job.size_bytes)}${doing ? " · " + doing : ""}`));
   if (job.status === "running" && job.frames_total) button.append(make("progress", { max: 100, value: percent(job) }));
   return button;
+}
+
+// Kept, as the list is made anew each second. One that cannot be had is asked for again after a while.
+const thumbnails = new Map();
+
+function thumbnailOf(id) {
+  if (!thumbnails.has(id)) {
+    const image = make("img", { class: "thumb", src: `v1/jobs/${id}/frame?width=160`, alt: "", loading: "lazy" });
+    image.addEventListener("error", () => { image.hidden = true; setTimeout(() => thumbnails.delete(id), 60 * POLL_MS); });
+    thumbnails.set(id, image);
+  }
+  return thumbnails.get(id);
 }
 
 async function refresh() {

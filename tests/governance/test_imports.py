@@ -14,7 +14,7 @@ FILES = sorted(path for package in ("daemon", "sidecar") for path in (ROOT / pac
 HOMES = {
     "watchdog": {"daemon/ingest/watcher.py"},
     "tinydb": {"daemon/store/job_store.py", "daemon/store/tinydb_table.py"},
-    "av": {"daemon/pipeline/video.py", "daemon/pipeline/video_fields.py"},
+    "av": {"daemon/pipeline/video.py", "daemon/pipeline/video_fields.py", "daemon/pipeline/video_still.py"},
     "openvino": {"daemon/pipeline/inference.py"},
     "ultralytics": {"daemon/derive/bytetrack.py", "daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
     "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
@@ -32,7 +32,7 @@ FLOORS = (
     {"store"},
     {"pipeline"},
     {"derive"},
-    {"search"},
+    {"search", "stills"},
     {"ingest", "worker"},
     {"deletion", "preflight", "rejections", "retention", "status"},
     {"service"},
@@ -40,7 +40,7 @@ FLOORS = (
     {"__main__"},
 )
 """The rooms of daemon/, lowest first. A room imports from floors below it, and never from another on its own floor."""
-SIDECAR_MAY_ENTER = FLOORS[0] | FLOORS[1] | FLOORS[2] | FLOORS[3] | {"pipeline", "derive", "search"}
+SIDECAR_MAY_ENTER = FLOORS[0] | FLOORS[1] | FLOORS[2] | FLOORS[3] | {"pipeline", "derive", "search", "stills"}
 
 
 def name_of(path: Path) -> str:
@@ -105,6 +105,7 @@ def test_the_sidecar_enters_only_rooms_that_read() -> None:
     assert {room_of(module) for module in used} <= SIDECAR_MAY_ENTER
     assert {m for m in used if room_of(m) == "pipeline"} <= {"daemon.pipeline.pipelines"}
     assert {m for m in used if room_of(m) == "derive"} <= {"daemon.derive.files"}
+    assert {m for m in used if room_of(m) == "stills"} <= {"daemon.stills.files"}
     assert {m for m in used if room_of(m) == "search"} <= {"daemon.search.folding", "daemon.search.reader"}
     assert "daemon.store.job_store" not in used
 

@@ -13,17 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ipc import rejected_list, spool
+from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
 from daemon.search.index import SearchIndex
 from daemon.search.reader import FoundKind
+from daemon.settings import Settings
+from daemon.stills.client import Stills
 from daemon.store.job_store import JobStore
 from tests.browser import browsing
 from tests.clips import BEGINNING, make_clip
 from tests.container_clips import in_container
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
 from tests.sidecar_process import running_sidecar
+from tests.unit.sidecar.test_app import beat
 from tests.unit.sidecar.test_document import write_document
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("chromium")]
@@ -244,6 +247,30 @@ def test_what_is_found_in_any_video_is_opened_at_its_time(home: Path) -> None:
         browser.ask(search_for(""))
         browser.wait_for("document.querySelector('#found').hidden")
         assert browser.errors == []
+
+
+def test_the_list_shows_a_picture_of_each_video_whose_video_is_there(home: Path) -> None:
+    with JobStore.open(home / "data") as store:
+        shown = completed(store, home, frames=20, text="", roles=())
+        gone = completed(store, home, frames=20, text="", roles=())
+        (home / "data" / input_key(gone)).unlink()
+    (home / "data" / "spool").mkdir()
+    health.write(home / "data", beat("2100-01-01T00:00:00+00:00"))
+    stills = Stills(Settings(home=home, min_free_bytes=0))
+    stills.start()
+    try:
+        with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+            browser.open(sidecar.url + "/")
+            picture = "[...document.querySelectorAll('.thumb')].find(image => image.src.includes('{}'))"
+            browser.wait_for(picture.format(shown) + "?.naturalWidth === 160")
+            browser.wait_for(picture.format(gone) + "?.hidden")
+            browser.ask(f"window.kept = {picture.format(shown)}")
+            browser.ask("document.querySelectorAll('.job').forEach(job => { job.dataset.old = '1'; })")
+            browser.wait_for("![...document.querySelectorAll('.job')].some(job => job.dataset.old)")
+            assert browser.ask("window.kept.isConnected")  # it is not fetched again
+            assert browser.errors == []
+    finally:
+        stills.stop()
 
 
 def search_for(words: str) -> str:

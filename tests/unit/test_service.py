@@ -48,7 +48,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    threads = ("retention", "derivations", "search", "deletion", "_outbox_monitor")
+    threads = ("retention", "derivations", "search", "stills", "deletion", "_outbox_monitor")
     for name in ("worker", "intake", "consumer", "pipeline", "queue", "store", *threads):
         setattr(made, name, Told(told, name))
     made.status = Status(
@@ -84,6 +84,7 @@ def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
         "retention.shutdown",
         "derivations.stop",
         "search.stop",
+        "stills.stop",
         "deletion.shutdown",
         "_outbox_monitor.stop",
         "pipeline.close",

@@ -1,0 +1,1 @@
+"""Single pictures of videos, as JPEG."""
