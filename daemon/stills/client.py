@@ -27,7 +27,7 @@ from daemon.stills.files import NoStill, NotMadeYet, StillRequest
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
 """Time between two looks at what is asked for."""
 FRESH_SECONDS = 0.1
 """A folder changed so lately may change again without another time stamp."""

@@ -116,16 +116,30 @@ function jobLine(job) {
   return button;
 }
 
-// Kept, as the list is made anew each second. One that cannot be had is asked for again after a while.
+// Kept, as the list is made anew each second. They come two at a time: a browser has few connections, and whoever waits
+// for a picture holds one. One that cannot be had is asked for again after a while.
 const thumbnails = new Map();
+const comingThumbnails = [];
+let loadingThumbnails = 0;
 
 function thumbnailOf(id) {
   if (!thumbnails.has(id)) {
-    const image = make("img", { class: "thumb", src: `v1/jobs/${id}/frame?width=160`, alt: "", loading: "lazy" });
-    image.addEventListener("error", () => { image.hidden = true; setTimeout(() => thumbnails.delete(id), 60 * POLL_MS); });
+    const image = make("img", { class: "thumb", alt: "" });
+    const settled = (hidden) => { image.hidden = hidden; loadingThumbnails -= 1; loadThumbnails(); };
+    image.addEventListener("load", () => settled(false));
+    image.addEventListener("error", () => { settled(true); setTimeout(() => thumbnails.delete(id), 60 * POLL_MS); });
     thumbnails.set(id, image);
+    comingThumbnails.push(() => { image.src = `v1/jobs/${id}/frame?width=160`; });
+    loadThumbnails();
   }
   return thumbnails.get(id);
+}
+
+function loadThumbnails() {
+  while (loadingThumbnails < 2 && comingThumbnails.length) {
+    loadingThumbnails += 1;
+    comingThumbnails.shift()();
+  }
 }
 
 async function refresh() {
