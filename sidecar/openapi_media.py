@@ -30,7 +30,9 @@ from sidecar.still_routes import Switch
 def search_calls() -> Calls:
     """Describe the search."""
     wanted = query(
-        "q", {**TEXT, "minLength": 1, "maxLength": MOST_LETTERS}, "Words; several in quotation marks are one."
+        "q",
+        {**TEXT, "format": "words", "minLength": 1, "maxLength": MOST_LETTERS},
+        "Words; several in quotation marks are one.",
     )
     return {
         "/v1/search": {

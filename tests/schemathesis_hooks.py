@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know from a schema: what a video is, and where in it a range may lie."""
+"""What Schemathesis cannot know from a schema: what a video is, where a range may lie, what can be searched for."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ schemathesis.openapi.format(
     "byte-range", strategies.integers(0, len(HEAD)).map(lambda start: f"bytes={start}-{start + 10}")
 )
 schemathesis.openapi.format("cursor", strategies.just(""))
+schemathesis.openapi.format(
+    "words", strategies.from_regex('[a-z\u6771\u4eac]{1,8}( [A-Z0-9"*]{1,8}){0,3}', fullmatch=True)
+)
 
 
 @schemathesis.hook
