@@ -20,6 +20,7 @@ from daemon.logs import LogOnce
 from daemon.search.index import DamagedIndex, SearchIndex, Span, delete_index, spans_of
 from daemon.search.reader import CHECK
 from daemon.settings import Settings
+from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class SearchUpdater:
         self._stopping.set()
         if (index := self._index) is not None:
             index.interrupt()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def note(self, job_id: str) -> None:
         """Have a job looked at: something was derived from its result, or it is gone. Safe from any thread."""

@@ -24,6 +24,7 @@ from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.stills import files
 from daemon.stills.files import NoStill, NotMadeYet, StillRequest
+from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ class Stills:
     def stop(self) -> None:
         """End the process and the thread."""
         self._stopping.set()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def _loop(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
