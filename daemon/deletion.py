@@ -45,8 +45,8 @@ class Deletion:
         store: Knows the deleted jobs.
         storage: Keeps the videos and results.
         outbox: Holds the copies of results, and the errors.
-        derived: Each is called with the job and removes what was made of its result elsewhere. It must not mind being
-            called twice; what it raises of OSError is tried again.
+        derived: Each is called with the job once its result is gone, and removes what was made of it elsewhere. It must
+            not mind being called twice; what it raises of OSError is tried again.
     """
 
     def __init__(
@@ -109,15 +109,13 @@ class Deletion:
                 self._not_removed.pop(job.job_id, None)
 
     def _remove(self, job: Job) -> None:
-        """Remove the files of a job. Its result goes last: by it a copy in the outbox is known."""
+        """Remove the files of a job. Its result goes after its copy in the outbox, which is known by it."""
         video, result = self._storage.path(job.input_path), self._storage.path(output_key(job.job_id))
         options_file = video.with_name(job.job_id + OPTIONS_SUFFIX)
         partial = [Path(f"{result}{ending}") for ending in PARTIAL_ENDINGS]
         for path in (video, options_file, *partial, self._spool_dir / video_name(job.job_id)):
             path.unlink(missing_ok=True)
             failpoint("deletion.removed")
-        for remove_derived in self._derived:
-            remove_derived(job)
         with ExitStack() as stack:
             try:
                 document = stack.enter_context(self._storage.load_file(output_key(job.job_id)))
@@ -126,4 +124,7 @@ class Deletion:
             self._outbox.withdraw_all(job, document)
         failpoint("deletion.withdrawn")
         result.unlink(missing_ok=True)
+        failpoint("deletion.unlinked")
+        for remove_derived in self._derived:  # only now, or it would be made of the result again
+            remove_derived(job)
         self._store.deleted.finish(job)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from daemon.deletion import Deletion
 from daemon.derive.client import Derivations
+from daemon.derive.files import forget
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
@@ -155,7 +156,8 @@ class DaemonService:
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
         )
         self.retention = Retention(settings, self.store, self._outbox)
-        self.deletion = Deletion(settings, self.store, self._storage, self._outbox)
+        derived = [lambda job: forget(settings.data_dir, job.job_id)]
+        self.deletion = Deletion(settings, self.store, self._storage, self._outbox, derived)
         self.derivations = Derivations(settings, lambda: self.store.counts()[JobStatus.COMPLETED])
         self.status = Status(
             settings,

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 
 from daemon import service as service_module
+from daemon.derive.derivation import derive
+from daemon.derive.files import folder_of
 from daemon.errors import MachineError, StoreError
-from daemon.jobs import Job, JobStatus, new_job_id
+from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.service import DaemonService
 from daemon.settings import Settings
 from daemon.status import Status
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import ERROR
+from tests.derived_documents import write_document
 
 
 class Told:
@@ -140,6 +143,22 @@ def test_the_outbox_knows_at_start_which_errors_are_newer_than_what_is_still_to_
     error.write_text("{}")
     assert service._outbox.publish(older, io.BytesIO(b"{}")) is not None
     assert error.exists()
+
+
+def test_a_deleted_job_goes_with_what_was_derived_from_its_result(tmp_path: Path) -> None:
+    service = DaemonService(Settings(home=tmp_path))
+    job_id = new_job_id()
+    with JobStore.open(tmp_path / "data") as store:
+        service.store = store
+        service._make_parts(frozenset({"yolo_ocr"}))
+        for folder in (service._settings.videos_dir, tmp_path / "outbox"):
+            folder.mkdir()
+        derive(write_document(tmp_path / "data" / output_key(job_id), []), folder_of(tmp_path / "data", job_id))
+        [job] = store.create([Job(job_id, JobStatus.COMPLETED, input_path=input_key(job_id), source_name="a.mp4")])
+        store.delete(job)
+        service.deletion.remove()
+        assert store.deleted.unfinished_ids() == []
+        assert not folder_of(tmp_path / "data", job_id).exists()
 
 
 HANGS = """
