@@ -86,6 +86,7 @@ format: install ## Put the code in the project's format
 docs: install ## Write the documents that are made from the code
 	$(BIN)/python -m tools.settings_doc
 	$(BIN)/python -m tools.formats_doc
+	$(BIN)/python -m tools.exports_doc
 	$(BIN)/python -m tools.languages_doc
 
 bench: install ## Print the benchmark tables (clips and weights in ../shared)

@@ -14,6 +14,8 @@ from daemon.deletion import Deletion
 from daemon.derive.client import Derivations
 from daemon.derive.files import forget
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
+from daemon.export.client import Exports
+from daemon.export.files import forget as forget_exports
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
@@ -25,7 +27,7 @@ from daemon.ipc.health import longest_scan_age_seconds
 from daemon.ipc.partial_uploads import PartialUploads
 from daemon.ipc.spool_sweep import sweep as sweep_spool
 from daemon.ipc.systemd import notify
-from daemon.jobs import JobStatus
+from daemon.jobs import Job, JobStatus
 from daemon.logs import LogOnce
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -125,6 +127,7 @@ class DaemonService:
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
         self.derivations.start()
+        self.exports.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
@@ -156,7 +159,11 @@ class DaemonService:
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
         )
         self.retention = Retention(settings, self.store, self._outbox)
-        derived = [lambda job: forget(settings.data_dir, job.job_id)]
+        self.exports = Exports(settings, self.store.find)
+        derived: list[Callable[[Job], None]] = [
+            lambda job: forget(settings.data_dir, job.job_id),
+            lambda job: forget_exports(settings.data_dir, job.job_id),
+        ]
         self.deletion = Deletion(settings, self.store, self._storage, self._outbox, derived)
         self.derivations = Derivations(settings, lambda: self.store.counts()[JobStatus.COMPLETED])
         self.status = Status(
@@ -280,6 +287,7 @@ class DaemonService:
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
         self.derivations.stop()
+        self.exports.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
         self._thread.join(STOP_SECONDS)

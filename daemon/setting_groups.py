@@ -183,6 +183,12 @@ class RetentionSettings(BaseModel):
     keep_result_bytes: Bytes = Field(
         0, description="While results take more than this, the oldest is removed, in the outbox too; 0 means no limit."
     )
+    keep_export_days: Days = Field(
+        7.0, description="Exports made on request are removed after so long, and made again when asked for; 0: never."
+    )
+    keep_export_bytes: Bytes = Field(
+        10_000_000_000, description="While they take more than this, the oldest is removed; 0 means no limit."
+    )
     keep_rejected_days: Days = Field(
         0.0, description="Files rejected longer ago are removed with their reasons; 0 keeps them for ever."
     )

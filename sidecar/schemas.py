@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
+from daemon.export_formats import Content
 from daemon.jobs import JobStatus
 from daemon.public_job import Count, JobId, PublicJob, PublicModel, Time
 
@@ -215,6 +216,23 @@ class BeingMade(PublicModel):
     detail: str = Field(description="A sentence.")
 
 
+class PublicFormat(PublicModel):
+    """A format that results are exported to."""
+
+    format: str = Field(description="As addresses, settings and commands have it.")
+    title: str
+    ending: str = Field(description="What is put behind the video's name.")
+    media_type: str
+    content: Content
+    used_by: str = Field(description="Programs that read it.")
+
+
+class FormatList(PublicModel):
+    """All formats."""
+
+    formats: list[PublicFormat]
+
+
 class FieldError(PublicModel):
     """What is wrong with one field, query parameter or header."""
 
@@ -283,6 +301,7 @@ PUBLISHED: tuple[type[BaseModel], ...] = (
     TracksAnswer,
     DensityAnswer,
     BeingMade,
+    FormatList,
     ReadyAnswer,
     AliveAnswer,
     PipelineList,

@@ -13,6 +13,8 @@ import httpx
 
 from daemon.derive.derivation import derive
 from daemon.derive.files import DerivedKind
+from daemon.export.process import export
+from daemon.export_formats import ExportRequest
 from daemon.ipc import health, rejected_list
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key, utc_now
@@ -134,6 +136,13 @@ They are made from a result soon after its job has completed ([what they hold](d
 202 with `Retry-After`, or with `?wait=20` the file itself as soon as it is there. A 409 says why nothing can be made
 from a result.
 
+## Exports
+
+`GET /v1/jobs/{job_id}/export/{format}` sends a result as other programs read it ([which, and how they are
+used](use-the-results.md)); `/v1/formats` lists the formats. A file is made when it is first asked for: until then the
+answer is a 202 with `Retry-After`, or with `?wait=20` the file itself as soon as it is there. A 409 says what the
+result lacks for the format, a 503 why a file could not be made just now; it is tried again when it is asked for again.
+
 ## The calls
 """
 
@@ -168,6 +177,8 @@ def cut(body: Any) -> Any:
     """Shorten what would fill pages."""
     if "openapi" in body:
         return {"openapi": body["openapi"], "info": body["info"], "paths": "…", "components": "…"}
+    if "formats" in body:
+        return {"formats": [*body["formats"][:1], "…"]}
     if "jobs" in body:
         return {
             **body,
@@ -243,7 +254,9 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         derive(home / "data" / output_key(done), home / "data" / "derived" / done)
         for derived in DerivedKind:
             await call(f"GET /v1/jobs/{{job_id}}/{derived}", "GET", f"/v1/jobs/{done}/{derived}")
-        for path in ("/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
+        export(home / "data", done, ExportRequest.of({"format": "csv", "classes": ["bus"]}), "match 0.mp4")
+        await call("GET /v1/jobs/{job_id}/export/{format}", "GET", f"/v1/jobs/{done}/export/csv?classes=bus", "-OJ ")
+        for path in ("/v1/formats", "/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
             await call(f"GET {path}", "GET", path)
     return made
 
