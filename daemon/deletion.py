@@ -26,6 +26,7 @@ from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.job_files import PARTIAL_ENDINGS
 from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import withdraw_exports
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Deletion:
             except StoredFileMissing:
                 document = None
             self._outbox.withdraw_all(job, document)
+        withdraw_exports(self._outbox, job)
         failpoint("deletion.withdrawn")
         result.unlink(missing_ok=True)
         failpoint("deletion.unlinked")

@@ -39,6 +39,7 @@ from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import OutboxExports
 from daemon.worker.requests import JobRequests
 from daemon.worker.worker import JobWorker
 
@@ -128,6 +129,7 @@ class DaemonService:
         self._outbox_monitor.start()
         self.derivations.start()
         self.exports.start()
+        self.outbox_exports.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
@@ -160,6 +162,7 @@ class DaemonService:
         )
         self.retention = Retention(settings, self.store, self._outbox)
         self.exports = Exports(settings, self.store.find)
+        self.outbox_exports = OutboxExports(settings, self.store, self._outbox, self.worker.completed)
         derived: list[Callable[[Job], None]] = [
             lambda job: forget(settings.data_dir, job.job_id),
             lambda job: forget_exports(settings.data_dir, job.job_id),
@@ -287,6 +290,7 @@ class DaemonService:
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
         self.derivations.stop()
+        self.outbox_exports.stop()
         self.exports.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()

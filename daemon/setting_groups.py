@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
+from daemon.export_formats import known_formats
 from daemon.languages import known_codes
 
 
@@ -40,6 +41,11 @@ class FolderSettings(BaseModel):
         "id",
         description="What the results of uploads and of dropframe submit are named after in the outbox: the job's id, "
         "or the video's name, with part of the id behind it where another has that name.",
+    )
+    exports: Annotated[list[str], AfterValidator(known_formats)] = Field(
+        default_factory=list,
+        description="Formats that each result is also put into the outbox in, such as csv and srt; "
+        "docs/use-the-results.md lists them.",
     )
     data_dir: Path = Field(Path("data"), description="Jobs, stored videos, models; must be a local disk.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -46,7 +46,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    threads = ("retention", "derivations", "exports", "deletion", "_outbox_monitor")
+    threads = ("retention", "derivations", "exports", "outbox_exports", "deletion", "_outbox_monitor")
     for name in ("worker", "intake", "consumer", "pipeline", "queue", "store", *threads):
         setattr(made, name, Told(told, name))
     made.status = Status(
@@ -81,6 +81,7 @@ def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
         "consumer.stop",
         "retention.shutdown",
         "derivations.stop",
+        "outbox_exports.stop",
         "exports.stop",
         "deletion.shutdown",
         "_outbox_monitor.stop",
