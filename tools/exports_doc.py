@@ -20,6 +20,7 @@ TABLE
 * **Command line**: `dropframe export match.mp4 --format csv` writes `match.mp4.csv`; `-o FILE` writes elsewhere, `-o -`
   to the screen. `dropframe formats` lists the formats.
 * **HTTP**: `curl -OJ 'localhost:8000/v1/jobs/ID/export/csv?wait=20'` ([details](endpoints.md)).
+* **Page**: the list "Export as" of a completed job.
 * **Outbox**: `exports = ["csv", "srt"]` in `dropframe.toml` puts `match.mp4.csv` and `match.mp4.srt` beside
   `match.mp4.json`, some seconds after it, for every job that completes from then on. They go when the result goes. A
   format that a result has too little for is left out, and the log says so.
