@@ -13,6 +13,8 @@ from daemon.export.wording import spoken
 Text = Mapping[str, Any]
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_BREAK = re.compile(r"\\(?=[Nnh])")
+_TIME = re.compile(r"[0-9]+:[0-9]+")
 _JOINER = "\u2060"
 """Word joiner: not seen, and keeps what precedes it from being read as the beginning of a command."""
 LEAST_FONT, MOST_FONT = 8, 400
@@ -36,7 +38,9 @@ def _srt(source: ExportSource) -> Iterator[str]:
 
 def _in_srt(text: str) -> str:
     """Return a text without what players take for tags, or for the time of a cue; SubRip cannot escape anything."""
-    return _TAG.sub("\u2039", spoken(text).replace("-->", "\u2192")).replace("{\\", "{/")
+    shown = _TAG.sub("\u2039", spoken(text).replace("-->", "\u2192")).replace("{\\", "{/")
+    shown = _BREAK.sub("\\\\" + _JOINER, shown)
+    return _JOINER + shown if _TIME.match(shown) else shown
 
 
 def stretches(texts: Iterator[Text]) -> Iterator[tuple[int, int, list[Text]]]:
