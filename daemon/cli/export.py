@@ -52,7 +52,9 @@ def export(
             with writing_output():
                 shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
             return
-        with atomic_write(target) as copy:
+        # A device or a pipe is written to; only a file is exchanged for another.
+        other = target.exists() and not target.is_file()
+        with target.open("wb") if other else atomic_write(target.resolve()) as copy:
             shutil.copyfileobj(file, copy, 1 << 20)
     say(err, escape(f"Wrote {target}"))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import traceback
@@ -119,16 +120,21 @@ def motmetrics_reads_mot(folder: Path, frames: Frames) -> None:
 def datumaro_reads_cvat_and_mot(folder: Path, frames: Frames) -> None:
     import datumaro
 
-    (folder / "cvat").mkdir()
+    shutil.copytree(folder / "pictures", folder / "cvat" / "images")
     (folder / "cvat" / "annotations.xml").write_bytes((folder / "match.mp4.cvat-images.xml").read_bytes())
     dataset = datumaro.Dataset.import_from(str(folder / "cvat"), "cvat")
+    same_boxes(list(datumaro_boxes(dataset, 0)), frames)
+    same_boxes(list(datumaro_boxes(datumaro.Dataset.import_from(str(folder / "mot"), "mot_seq"), 1)), frames)
+
+
+def datumaro_boxes(dataset: Any, first: int) -> Iterator[tuple[int, str, tuple[float, ...]]]:
+    import datumaro
+
     names = [label.name for label in dataset.categories()[datumaro.AnnotationType.label]]
-    read = [
-        (int(item.id[-6:]), names[box.label], (box.x, box.y, box.x + box.w, box.y + box.h))
-        for item in dataset
-        for box in item.annotations
-    ]
-    same_boxes(read, frames)
+    for item in dataset:
+        for box in item.annotations:
+            index = int(re.findall("[0-9]+", item.id)[-1]) - first
+            yield index, names[box.label], (box.x, box.y, box.x + box.w, box.y + box.h)
 
 
 def lxml_reads_cvat(folder: Path, frames: Frames) -> None:

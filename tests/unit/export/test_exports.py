@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,6 +82,13 @@ def test_the_command_writes_a_file_named_after_the_video(
     assert isinstance(again.exception, SettingsError)  # what is there was perhaps worked on
     assert run(tmp_path, "export", job_id, "-f", "csv", "--class", "dog", "-o", "dogs.csv").exit_code == 0
     assert len(Path("dogs.csv").read_text().splitlines()) == 31
+    os.mkfifo("pipe")
+    reader = threading.Thread(target=lambda: Path("copy").write_bytes(Path("pipe").read_bytes()))
+    reader.start()
+    assert run(tmp_path, "export", job_id, "-f", "csv", "--class", "dog", "-o", "pipe").exit_code == 0
+    reader.join()
+    assert Path("copy").read_bytes() == Path("dogs.csv").read_bytes()
+    assert Path("pipe").is_fifo()
     shown = run(tmp_path, "export", job_id, "-f", "csv", "--min-confidence", "0.7", "-o", "-")
     assert len(shown.stdout.splitlines()) == 56
 
