@@ -36,6 +36,9 @@ in pixels of the upright picture, with x1, y1 at the top left. Numbers of classe
 detection, and do not depend on the filters. An export is made once and kept for a week (`keep_export_days`,
 `keep_export_bytes`).
 
+For 200,000 frames with 800,000 detections (142 MB of JSON) a format takes 12 s of processor time at most, and 60 MB of
+memory, Parquet 141 MB (`python -m benchmarks.exports`).
+
 ## Pictures of the frames
 
 COCO, YOLO and CVAT's images speak of pictures that are named after `frame_index`: `frame_000000.jpg` and so on. This
