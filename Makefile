@@ -50,6 +50,11 @@ gpu: install ## Run the tests that need a CUDA GPU, then measure it (clips and w
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python -m benchmarks.gpu
 
+formats: install ## Have the programs that exports are for read them (installs 1 GB of them into .venv-formats)
+	$(PYTHON) -m venv .venv-formats
+	.venv-formats/bin/pip install --quiet --disable-pip-version-check -r tests/formats/requirements.txt
+	$(BIN)/python -m tests.formats .venv-formats/bin/python
+
 storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
 	STORM_FILES=20000 STORM_SECONDS=60 STORM_TIMES=50 $(BIN)/pytest -s tests/system/test_intake_storm.py $(ARGS)
 
@@ -86,6 +91,7 @@ format: install ## Put the code in the project's format
 docs: install ## Write the documents that are made from the code
 	$(BIN)/python -m tools.settings_doc
 	$(BIN)/python -m tools.formats_doc
+	$(BIN)/python -m tools.exports_doc
 	$(BIN)/python -m tools.languages_doc
 
 bench: install ## Print the benchmark tables (clips and weights in ../shared)
@@ -99,4 +105,4 @@ release: install ## Make a wheel and a source archive in dist/ (docs/releasing.m
 	$(BIN)/python -m build --no-isolation
 
 clean: ## Remove what the commands above made; inbox, outbox and data stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf .venv .venv-formats build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

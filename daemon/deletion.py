@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from daemon.store.job_store import JobStore
 from daemon.threads import join
 from daemon.worker.job_files import PARTIAL_ENDINGS
 from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import withdraw_exports
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ class Deletion:
         store: Knows the deleted jobs.
         storage: Keeps the videos and results.
         outbox: Holds the copies of results, and the errors.
-        derived: Each is called with the job once its result is gone, and removes what was made of it elsewhere. It must
-            not mind being called twice; what it raises of OSError is tried again.
+        forget: Is called with the job once its result is gone, and removes what was made of it elsewhere. It must not
+            mind being called twice; when it raises OSError it is tried again.
     """
 
     def __init__(
@@ -58,14 +59,14 @@ class Deletion:
         store: JobStore,
         storage: StorageService,
         outbox: Outbox,
-        derived: Sequence[Callable[[Job], None]] = (),
+        forget: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._spool_dir = settings.spool_dir
         self._keep_days = settings.keep_deleted_days
         self._store = store
         self._storage = storage
         self._outbox = outbox
-        self._derived = derived
+        self._forget = forget
         self._due = self._forget_due = 0.0
         self._seen: frozenset[str] | None = None
         self._thread: threading.Thread | None = None
@@ -140,9 +141,9 @@ class Deletion:
             except StoredFileMissing:
                 document = None
             self._outbox.withdraw_all(job, document)
+        withdraw_exports(self._outbox, job)
         failpoint("deletion.withdrawn")
         result.unlink(missing_ok=True)
         failpoint("deletion.unlinked")
-        for remove_derived in self._derived:  # only now, or it would be made of the result again
-            remove_derived(job)
+        self._forget(job)  # only now, or it would be made of the result again
         self._store.deleted.finish(job)

@@ -240,6 +240,8 @@ class Job:
     summary: dict[str, Any] | None = None
     """The result document's ``summary`` without its texts, so that lists need not open results."""
     claim: Claim | None = None
+    exports: dict[str, str] = field(default_factory=dict)
+    """By format what became of the export beside its result: ``pending``, its SHA-256, or why there is none."""
 
     @property
     def ended(self) -> bool:

@@ -29,6 +29,7 @@ from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.threads import join
 from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import withdraw_exports
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +202,7 @@ class Retention:
                 if expired.kind is Kind.RESULT:
                     with path.open("rb") as document:
                         self._outbox.withdraw(job, document)
+                    withdraw_exports(self._outbox, job)
                 path.unlink()
         finally:
             if path.exists():

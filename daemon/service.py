@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable
 
 from daemon.deletion import Deletion
-from daemon.derive.client import Derivations
-from daemon.derive.files import forget
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
+from daemon.follow_ups import FollowUps
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
 from daemon.fs.space import FULL, DiskGuard
@@ -33,11 +32,8 @@ from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
 from daemon.rejections import Rejections
 from daemon.retention import Retention
-from daemon.search.updater import SearchUpdater
 from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
-from daemon.stills.client import Stills
-from daemon.stills.files import forget as forget_stills
 from daemon.store.job_store import JobStore
 from daemon.threads import join
 from daemon.worker.outbox import Outbox
@@ -137,9 +133,7 @@ class DaemonService:
         stack.callback(self.shutdown)  # should one part not start, those that did are stopped
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
-        self.derivations.start()
-        self.search.start()
-        self.stills.start()
+        self.follow_ups.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
         self._thread.start()
 
@@ -169,15 +163,8 @@ class DaemonService:
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
         )
         self.retention = Retention(settings, self.store, self._outbox)
-        self.search = SearchUpdater(settings, self.store.find, self._completed)
-        self.stills = Stills(settings)
-        derived = [
-            lambda job: forget(settings.data_dir, job.job_id),
-            lambda job: forget_stills(settings.data_dir, job.job_id),
-            lambda job: self.search.note(job.job_id),
-        ]
-        self.deletion = Deletion(settings, self.store, self._storage, self._outbox, derived)
-        self.derivations = Derivations(settings, self._completed, derived=self.search.note)
+        self.follow_ups = FollowUps(settings, self.store, self._outbox, self.worker.completed)
+        self.deletion = Deletion(settings, self.store, self._storage, self._outbox, self.follow_ups.forget)
         self.status = Status(
             settings,
             self.store,
@@ -188,9 +175,6 @@ class DaemonService:
             self.pipeline,
             self._outbox_monitor,
         )
-
-    def _completed(self) -> int:
-        return self.store.counts()[JobStatus.COMPLETED]
 
     def _recover(self) -> None:
         self.intake.recover()
@@ -302,9 +286,7 @@ class DaemonService:
         notify("STOPPING=1")
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
-        self.derivations.stop()
-        self.search.stop()
-        self.stills.stop()
+        self.follow_ups.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
         join(self._thread, begun + STOP_SECONDS - time.monotonic())

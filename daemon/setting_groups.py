@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
+from daemon.export_formats import known_formats
 from daemon.languages import known_codes
 
 
@@ -40,6 +41,11 @@ class FolderSettings(BaseModel):
         "id",
         description="What the results of uploads and of dropframe submit are named after in the outbox: the job's id, "
         "or the video's name, with part of the id behind it where another has that name.",
+    )
+    exports: Annotated[list[str], AfterValidator(known_formats)] = Field(
+        default_factory=list,
+        description="Formats that each result is also put into the outbox in, such as csv and srt; "
+        "docs/use-the-results.md lists them.",
     )
     data_dir: Path = Field(Path("data"), description="Jobs, stored videos, models; must be a local disk.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -182,6 +188,12 @@ class RetentionSettings(BaseModel):
     )
     keep_result_bytes: Bytes = Field(
         0, description="While results take more than this, the oldest is removed, in the outbox too; 0 means no limit."
+    )
+    keep_export_days: Days = Field(
+        7.0, description="Exports made on request are removed after so long, and made again when asked for; 0: never."
+    )
+    keep_export_bytes: Bytes = Field(
+        10_000_000_000, description="While they take more than this, the oldest is removed; 0 means no limit."
     )
     keep_rejected_days: Days = Field(
         0.0, description="Files rejected longer ago are removed with their reasons; 0 keeps them for ever."

@@ -20,6 +20,7 @@ from daemon.pipeline.pipelines import PIPELINES, Pipeline, all_pipelines
 from daemon.settings import Settings
 from sidecar.auth import Guard
 from sidecar.derived_routes import derived_routes
+from sidecar.export_routes import export_routes
 from sidecar.job_routes import JobEndpoints
 from sidecar.limits import ClientLimits
 from sidecar.metrics import Metrics
@@ -75,6 +76,7 @@ def make_app(settings: Settings) -> Starlette:
             *derived_routes(state),
             Route("/v1/jobs/{job_id}/frame", StillEndpoint(state, limits).__call__, methods=["GET"]),
             Route("/v1/search", SearchEndpoint(state).__call__, methods=["GET"]),
+            *export_routes(state),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),

@@ -8,14 +8,8 @@ from typing import Any
 from daemon import __version__
 from daemon.pipeline.pipelines import Pipeline
 from daemon.settings import Settings
-from sidecar.openapi_calls import (
-    derived_calls,
-    job_calls,
-    read_calls,
-    service_calls,
-    submit_calls,
-    upload_calls,
-)
+from sidecar.openapi_calls import derived_calls, job_calls, read_calls, service_calls, submit_calls, upload_calls
+from sidecar.openapi_exports import export_calls
 from sidecar.openapi_media import search_calls, still_calls
 from sidecar.openapi_parts import Calls
 from sidecar.problems import MEDIA_TYPE
@@ -70,13 +64,8 @@ def describe(pipelines: Mapping[str, Pipeline], settings: Settings) -> dict[str,
     """
     problem = {MEDIA_TYPE: {"schema": ref(PublicProblem)}}
     calls = submit_calls(sorted(pipelines)) | read_calls(settings.max_wait_seconds) | job_calls()
-    calls |= (
-        derived_calls(settings.max_wait_seconds)
-        | search_calls()
-        | still_calls(settings.max_wait_seconds)
-        | upload_calls()
-        | service_calls()
-    )
+    calls |= derived_calls(settings.max_wait_seconds) | export_calls(settings.max_wait_seconds) | search_calls()
+    calls |= still_calls(settings.max_wait_seconds) | upload_calls() | service_calls()
     return {
         "openapi": "3.1.0",
         "info": {

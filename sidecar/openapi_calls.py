@@ -32,20 +32,17 @@ from sidecar.openapi_parts import (
     told,
 )
 from sidecar.query import MOST_FRAME_INDEX, MOST_JOBS, MOST_RESULTS
+from sidecar.result_schemas import DensityAnswer, PublicResult, TextsAnswer, TracksAnswer
 from sidecar.schemas import (
     AliveAnswer,
     BeingMade,
-    DensityAnswer,
     JobPage,
     PipelineList,
-    PublicResult,
     ReadyAnswer,
     RejectedPage,
     RequestedJob,
     RetryAllAnswer,
     SubmittedJob,
-    TextsAnswer,
-    TracksAnswer,
 )
 from sidecar.submit_options import TOLERATED
 

@@ -23,7 +23,8 @@ from sidecar.openapi_parts import (
     query,
 )
 from sidecar.query import MOST_FRAME_INDEX, MOST_HITS
-from sidecar.schemas import BeingMade, SearchAnswer
+from sidecar.result_schemas import SearchAnswer
+from sidecar.schemas import BeingMade
 from sidecar.still_routes import Switch
 
 

@@ -22,6 +22,7 @@ KINDS = {
     "not-found": (404, "There is nothing at this address."),
     "unknown-job": (404, "No job has that id."),
     "unknown-pipeline": (404, "No pipeline has that id."),
+    "unknown-format": (404, "There is no such format of exports."),
     "no-result": (404, "The job is not completed; `job_status` says what it is."),
     "file-gone": (404, "The video or the result has been deleted."),
     "method-not-allowed": (405, "The address does not answer to that method."),
@@ -29,6 +30,7 @@ KINDS = {
     "wrong-state": (409, "That cannot be done to a job in this state; `job_status` says which it is."),
     "nothing-derived": (409, "Nothing can be derived from the result; `detail` says why."),
     "no-picture": (409, "There is no such picture of the video, or it cannot be decoded; `detail` says why."),
+    "nothing-exported": (409, "The result does not have what the format needs; `detail` says what."),
     "key-in-use": (409, "An upload with the same Idempotency-Key is under way."),
     "job-deleted": (410, "The job was deleted; `deleted_at` says when."),
     "too-large": (413, "The video is larger than `max_video_bytes`."),
@@ -49,12 +51,17 @@ KINDS = {
     "uploads": (503, "`max_uploads` uploads are under way."),
     "requests": (503, "`max_requests` requests are being served."),
     "connections": (503, "`max_connections` connections are open."),
+    "exports": (503, "100 exports are waited for."),
+    "export-failed": (503, "The export could not be made just now; `detail` says why."),
     "storage": (503, "The disk refuses the upload for another reason than being full."),
     "store": (503, "The job store cannot be read at the moment."),
     "pictures": (503, "No picture can be made at the moment; `detail` says why."),
     "search": (503, "The search took too long."),
     "stopping": (503, "Dropframe is stopping."),
-    "disk-full": (507, "The disk has no room for the video beside what other uploads have announced."),
+    "disk-full": (
+        507,
+        "The disk has no room for the video beside what other uploads have announced, or for an export.",
+    ),
 }
 """The last part of every ``type``: its status and what it means. They never change: programs look at them."""
 USUAL_KINDS = {

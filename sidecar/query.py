@@ -73,6 +73,16 @@ class Query:
         self._errors[name] = f"{name} must be a number of seconds from 0 to {most:g}."
         return None
 
+    def number(self, name: str, most: float, default: float) -> float:
+        """Return a number from 0 on."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?([eE]-[0-9]{1,3})?", text) and float(text) <= most:
+            return float(text)
+        self._errors[name] = f"{name} must be a number from 0 to {most:g}."
+        return default
+
     def choice(self, name: str, kind: type[Choice]) -> Choice | None:
         """Return a member of an enumeration, or None where it is missing."""
         text = self.text(name)

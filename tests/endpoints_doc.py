@@ -13,6 +13,8 @@ import httpx
 
 from daemon.derive.derivation import derive
 from daemon.derive.files import DerivedKind, open_derived
+from daemon.export.process import export
+from daemon.export_formats import ExportRequest
 from daemon.ipc import health, rejected_list
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, input_key, new_job_id, output_key, utc_now
@@ -146,6 +148,13 @@ waited for; the answer is a 202 with `Retry-After` if that takes longer than `wa
 `GET /v1/search?q=gate+b12` finds texts and objects of all videos ([how](search.md)). While `complete` is false the
 index is being made, and there may be more.
 
+## Exports
+
+`GET /v1/jobs/{job_id}/export/{format}` sends a result as other programs read it ([which, and how they are
+used](use-the-results.md)); `/v1/formats` lists the formats. A file is made when it is first asked for: until then the
+answer is a 202 with `Retry-After`, or with `?wait=20` the file itself as soon as it is there. A 409 says what the
+result lacks for the format, a 503 why a file could not be made just now; it is tried again when it is asked for again.
+
 ## The calls
 """
 
@@ -180,6 +189,8 @@ def cut(body: Any) -> Any:
     """Shorten what would fill pages."""
     if "openapi" in body:
         return {"openapi": body["openapi"], "info": body["info"], "paths": "…", "components": "…"}
+    if "formats" in body:
+        return {"formats": [*body["formats"][:1], "…"]}
     if "jobs" in body:
         return {
             **body,
@@ -270,7 +281,9 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         index.set_complete(True)
         index.close()
         await call("GET /v1/search", "GET", "/v1/search?q=home+away&limit=1")
-        for path in ("/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
+        export(home / "data", done, ExportRequest.of({"format": "csv", "classes": ["bus"]}), "match 0.mp4")
+        await call("GET /v1/jobs/{job_id}/export/{format}", "GET", f"/v1/jobs/{done}/export/csv?classes=bus", "-OJ ")
+        for path in ("/v1/formats", "/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
             await call(f"GET {path}", "GET", path)
     return made
 

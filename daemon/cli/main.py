@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, derived, doctor, frame, import_jobs, jobs, requests, search
+from daemon.cli import admin, derived, doctor, export, frame, import_jobs, jobs, requests, search
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -171,6 +171,7 @@ for part in (
     derived,
     search,
     frame,
+    export,
     doctor,
     admin,
     import_jobs,

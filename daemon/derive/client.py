@@ -6,21 +6,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from daemon.derive import files
 from daemon.errors import DropframeError, Interrupted, StorageError, StoredFileMissing
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
+from daemon.ipc import background
 from daemon.jobs import is_job_id
 from daemon.logs import LogOnce
 from daemon.settings import Settings
@@ -28,12 +24,6 @@ from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""Time between two looks at a child: its memory, and whether it should stop."""
-MEMORY_BYTES = 2_000_000_000
-"""A child that holds more is ended."""
-MOST_SECONDS = 6 * 3600.0
-"""A child that takes longer is ended."""
 STEP_SECONDS = 1.0
 """Time between two looks at what is asked for."""
 SCAN_SECONDS = 60.0
@@ -77,58 +67,15 @@ def _run_child(settings: Settings, job_id: str, should_stop: Callable[[], bool])
     paths = files.document_of(data_dir, job_id), files.folder_of(data_dir, job_id), scratch
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        # A session of its own, so that it is ended together with what it started.
-        child = subprocess.Popen(
-            [sys.executable, "-m", "daemon.derive.process", *map(str, paths), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        answer = background.run("daemon.derive.process", [str(path) for path in paths], should_stop)
     except OSError as error:
-        raise DerivationFailed(f"The process that derives cannot be started: {error.strerror}.") from error
-    with child:
-        try:
-            _watch(child, should_stop)
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
-        assert child.stdout is not None
-        answer = child.stdout.read()
-    _raise_unless_done(answer, child.returncode)
-
-
-def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + MOST_SECONDS
-    while True:
-        if should_stop():
-            raise Interrupted("Dropframe is stopping.")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(LOOK_SECONDS)
-            return
-        if _resident_bytes(child.pid) > MEMORY_BYTES:
-            raise DerivationFailed(f"It used more than {MEMORY_BYTES / 1e9:.0f} GB of memory and was ended.")
-        if time.monotonic() > deadline:
-            raise DerivationFailed(f"It took longer than {MOST_SECONDS / 3600:.0f} hours and was ended.")
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-
-
-def _raise_unless_done(answer: bytes, code: int) -> None:
-    try:
-        said = json.loads(answer)
-        kind, message = said["kind"], said["message"]
-    except (ValueError, KeyError, TypeError):
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        raise DerivationFailed(f"The process that derives {how}.") from None
-    if kind == "refused":
-        raise files.NothingDerived(message)
-    if kind != "done":
-        raise DerivationFailed(f"Nothing could be derived: {message}")
+        raise DerivationFailed(f"Nothing can be derived: {error.strerror}.") from error
+    except background.BackgroundFailed as error:
+        raise DerivationFailed(str(error)) from error
+    if answer.kind == "refused":
+        raise files.NothingDerived(answer.message)
+    if answer.kind != "done":
+        raise DerivationFailed(f"Nothing could be derived: {answer.message}")
 
 
 class Derivations:

@@ -71,7 +71,8 @@ def derive(document_path: Path, folder: Path, progress: Progress = lambda frames
                 _write_lists(file, made_from.head(kind), lists)
             failpoint(f"derive.{kind}")
     with atomic_write(folder / DerivedKind.DENSITY.file_name) as file:
-        file.write(made_from.head(DerivedKind.DENSITY) + f'"density": {_dumps(density.to_record())}\n}}\n'.encode())
+        counted = f'"density": {_dumps(density.to_record())}\n}}\n'
+        file.write(made_from.head(DerivedKind.DENSITY) + counted.encode("utf-8", "backslashreplace"))
     (folder / PROBLEM).unlink(missing_ok=True)
     return count
 

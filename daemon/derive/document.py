@@ -72,6 +72,8 @@ class AnalysedFrame:
     """As in the document, highest confidence first."""
     texts: list[FoundText]
     """In reading order."""
+    line: bytes = b""
+    """As it stands in the document."""
 
 
 class FinishedDocument:
@@ -192,7 +194,7 @@ def _frame(line: bytes, position: int) -> AnalysedFrame:
         ]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedDocument(f"Frame number {position + 1} of the result document is malformed.") from error
-    return AnalysedFrame(moment, objects, texts)
+    return AnalysedFrame(moment, objects, texts, line)
 
 
 def _text(value: Any) -> str:

@@ -7,9 +7,7 @@ one JSON object on what was its standard output (the parent's end is ``daemon.de
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -17,42 +15,33 @@ from daemon.derive.derivation import derive
 from daemon.derive.document import DamagedDocument
 from daemon.derive.files import write_problem
 from daemon.errors import DropframeError
-from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout
+from daemon.ipc.background import Answer, settle
 from daemon.pipeline.isolation import unshare_network
-
-NICE = 15
-"""How far behind others it stands in line for a processor, of 19."""
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main() -> None:
     """Derive once, and say how it ended."""
     document, folder, scratch, parent = sys.argv[1:]
-    answers = private_stdout()
+    answer = settle(int(parent))
     unshare_network()
-    end_with_parent(int(parent))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    be_killed_first()
-    os.nice(NICE)
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"), YOLO_CONFIG_DIR=scratch, MPLCONFIGDIR=scratch)
-    answers.write(json.dumps(_answer(Path(document), Path(folder))).encode() + b"\n")
-    answers.flush()
+    os.environ.update(YOLO_CONFIG_DIR=scratch, MPLCONFIGDIR=scratch)
+    answer(_work(Path(document), Path(folder)))
 
 
-def _answer(document: Path, folder: Path) -> dict[str, str]:
+def _work(document: Path, folder: Path) -> Answer:
     try:
         derive(document, folder)
     except DamagedDocument as error:
         with contextlib.suppress(OSError):  # then it is found out again the next time
             write_problem(folder, document.stat().st_size, str(error))
-        return {"kind": "refused", "message": str(error)}
+        return Answer("refused", str(error))
     except OSError as error:
-        return {"kind": "failed", "message": f"{error.strerror or error}."}
+        return Answer("failed", f"{error.strerror or error}.")
     except MemoryError:
-        return {"kind": "failed", "message": "It ran out of memory."}
+        return Answer("failed", "It ran out of memory.")
     except (DropframeError, ImportError) as error:
-        return {"kind": "failed", "message": str(error)}
-    return {"kind": "done", "message": ""}
+        return Answer("failed", str(error))
+    return Answer("done")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -117,16 +118,37 @@ class Outbox:
                 return None
             path = self.path(job)
             with self._below(path) as place:
-                with atomic_write(place / path.name) as file:
-                    for block in _blocks(document):
-                        if stopping():
-                            raise Interrupted("Publishing was ended because Dropframe is stopping.")
-                        file.write(block)
+                _copy(document, place / path.name, stopping)
                 if not self._is_outdated(job, ERROR):
                     (place / self.path(job, ERROR).name).unlink(missing_ok=True)
                 self._remove_note(job, place)
             self._published(job)
             return path
+
+    def publish_beside(self, job: Job, ending: str, export: BinaryIO, stopping: Callable[[], bool]) -> bool:
+        """Publish an export beside a job's result; False if the job was deleted, or a newer one has its name.
+
+        Raises:
+            OSError: the outbox cannot be written. Nothing of the export is visible then.
+            Interrupted: ``stopping`` said so. Nothing of the export is visible then.
+        """
+        with self._lock:
+            if job.job_id in self._deleted or self._is_outdated(job):
+                return False
+            path = self.path(job, ending)
+            with self._below(path) as place:
+                _copy(export, place / path.name, stopping)
+            return True
+
+    def withdraw_beside(self, job: Job, ending: str, sha256: str) -> None:
+        """Remove what ``publish_beside`` published, if it is still there as it was.
+
+        Raises:
+            OSError: the outbox cannot be reached or written.
+        """
+        with self._lock:
+            self.check()
+            self._remove_if(self.path(job, ending), lambda published: sha256_of(published) == sha256)
 
     def publish_error(self, job: Job) -> Path | None:
         """Say in the outbox why a job failed; not if a newer job of the same name has a result or an error.
@@ -202,21 +224,8 @@ class Outbox:
         """
         with self._lock:
             self.check()
-            path = self.path(job)
-            if self._is_outdated(job):
-                return False
-            try:
-                with self._below(path, make=False) as place:
-                    found = os.open(place / path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                    with open(found, "rb") as published:
-                        same = all(published.read(COPY_BYTES) == block for block in _blocks(document))
-                        if same and not published.read(1):
-                            (place / path.name).unlink()
-                            return True
-            except OSError as error:
-                if error.errno not in NOT_OURS:
-                    raise
-            return False
+            same = partial(_holds, document)
+            return not self._is_outdated(job) and self._remove_if(self.path(job), same)
 
     def withdraw_all(self, job: Job, document: BinaryIO | None) -> None:
         """Remove what a deleted job has published and is still its own, and publish nothing of it any more.
@@ -234,23 +243,25 @@ class Outbox:
             if document is not None:
                 self.withdraw(job, document)
             if job.status is JobStatus.FAILED:
-                self._withdraw_error(job)
+                named = f'"job_id": "{job.job_id}"'.encode()
+                self._remove_if(self.path(job, ERROR), lambda published: named in published.read(COPY_BYTES))
             for ending in (RESULT, ERROR):  # or it would be in the way of an older job that is tried again
                 if self._newest.get(self._name(job, ending)) == job.sequence:
                     del self._newest[self._name(job, ending)]
 
-    def _withdraw_error(self, job: Job) -> None:
-        name = self.path(job, ERROR)
+    def _remove_if(self, path: Path, is_ours: Callable[[BinaryIO], bool]) -> bool:
+        """Remove a published file if its content is still what was published; tell whether it did."""
         try:
-            with self._below(name, make=False) as place:
-                found = os.open(place / name.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with self._below(path, make=False) as place:
+                found = os.open(place / path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 with open(found, "rb") as published:
-                    content = published.read(COPY_BYTES)
-                if f'"job_id": "{job.job_id}"'.encode() in content:
-                    (place / name.name).unlink()
+                    if is_ours(published):
+                        (place / path.name).unlink()
+                        return True
         except OSError as error:
             if error.errno not in NOT_OURS:
                 raise
+        return False
 
     @contextmanager
     def _below(self, path: Path, make: bool = True) -> Iterator[Path]:
@@ -296,6 +307,26 @@ def place_of(name: str, ending: str, mark: str) -> str:
     # A folder that is named as what we publish would lie where the result of a file of that name belongs.
     folders = [f"{folder}~" if OUR_ENDING.fullmatch(folder) else folder for folder in folders]
     return "/".join([*folders, last + ending])
+
+
+def _copy(source: BinaryIO, target: Path, stopping: Callable[[], bool]) -> None:
+    with atomic_write(target) as file:
+        for block in _blocks(source):
+            if stopping():
+                raise Interrupted("Publishing was ended because Dropframe is stopping.")
+            file.write(block)
+
+
+def _holds(document: BinaryIO, published: BinaryIO) -> bool:
+    return all(published.read(COPY_BYTES) == block for block in _blocks(document)) and not published.read(1)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Return the SHA-256 of what is in an open file."""
+    digest = hashlib.sha256()
+    for block in _blocks(file):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from queue import SimpleQueue
 
 from daemon.errors import SourceChanged, StoreError
 from daemon.failpoints import failpoint
@@ -20,6 +21,7 @@ from daemon.worker.attempt import Sources
 from daemon.worker.control import RunControl
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import PENDING
 from daemon.worker.outcomes import (
     CANCELLED,
     UNAVAILABLE_SECONDS,
@@ -75,6 +77,8 @@ class OutcomeRecorder:
         self._totals = totals
         self._settings = settings
         self._clock = clock
+        self.completed: SimpleQueue[str] = SimpleQueue()
+        """Jobs that have completed, for those who go on with their results."""
         self._unrecorded: dict[str, Outcome] = {}
         """By job id."""
         self._log_unrecorded: dict[str, LogOnce] = defaultdict(lambda: LogOnce(log))
@@ -163,8 +167,10 @@ class OutcomeRecorder:
             JobStatus.COMPLETED,
             output_path=output_key(job.job_id),
             finished_at=utc_now(),
+            exports=dict.fromkeys(self._settings.exports, PENDING),
             **outcome.facts,
         )
+        self.completed.put(job.job_id)
         failpoint("worker.completed")
         self._totals["jobs_completed"] += 1
         log.info("Job %s is completed: %s", job.job_id, shown(self._outbox.path(job).name))

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from queue import SimpleQueue
 
 from daemon.errors import DropframeError, Interrupted
 from daemon.failpoints import failpoint
@@ -96,6 +97,11 @@ class JobWorker:
     def running(self) -> Running | None:
         """The job that is being worked on."""
         return self._attempt.progress.running
+
+    @property
+    def completed(self) -> SimpleQueue[str]:
+        """Ids of jobs that have completed, for those who go on with their results."""
+        return self._recorder.completed
 
     # Called from other threads.
 

@@ -274,7 +274,7 @@ function show(job, going) {
   const buttons = make("div", { class: "row" });
   if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
   if (job.status === "failed" && !job.source_removed_at) buttons.append(make("button", { onclick: () => want(job, "retry") }, "Retry"));
-  if (job.status === "completed") buttons.append(make("a", { class: "button", href: `v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"));
+  if (job.status === "completed") buttons.append(make("a", { class: "button", href: `v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"), exportMenu(job, going));
   if (job.status !== "running") buttons.append(make("button", { class: "delete", onclick: () => remove(job) }, "Delete"));
   const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const classes = job.summary ? Object.entries(job.summary.classes || {}).sort((a, b) => b[1] - a[1]) : [];

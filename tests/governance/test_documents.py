@@ -6,7 +6,7 @@ from pathlib import Path
 
 from daemon.containers import ENDINGS
 from daemon.settings import Settings
-from tools import formats_doc, languages_doc, settings_doc
+from tools import exports_doc, formats_doc, languages_doc, settings_doc
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,10 @@ def test_the_settings_page_is_up_to_date() -> None:
 
 def test_the_page_of_formats_is_up_to_date() -> None:
     assert formats_doc.TARGET.read_text() == formats_doc.page(), "run make docs"
+
+
+def test_the_page_of_exports_is_up_to_date() -> None:
+    assert exports_doc.TARGET.read_text() == exports_doc.page(), "run make docs"
 
 
 def test_the_page_offers_every_kind_of_video_in_its_chooser() -> None:

@@ -7,12 +7,14 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from daemon.export.client import Exports
+from daemon.export_formats import FORMATS
 from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
@@ -277,6 +279,36 @@ def search_for(words: str) -> str:
     """An expression that types words into the search."""
     typed = f"box.value = {words!r}; box.dispatchEvent(new Event('input'))"
     return f"(box => {{ {typed} }})(document.querySelector('#search'))"
+
+
+def test_a_result_is_exported_from_the_list_of_formats(home: Path) -> None:
+    downloads = home / "downloads"
+    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        job_id = completed(store, home, frames=3, text="", roles=("text",))
+        exports = Exports(Settings.load(home=home), store.find)
+        exports.start()
+        browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for(f"document.querySelectorAll('#export option').length === {len(FORMATS) + 1}")
+        for name in ("csv", "coco"):
+            browser.ask(
+                f"document.querySelector('#export').value = '{name}';"
+                "document.querySelector('#export').dispatchEvent(new Event('change'))"
+            )
+            if name == "csv":
+                browser.wait_for("!document.querySelector('#export').disabled")
+                until(lambda: (downloads / "match.mp4.csv").exists())
+        browser.wait_for("document.querySelector('#export-note').textContent.includes('how large the picture is')")
+        exports.stop()
+        assert len((downloads / "match.mp4.csv").read_text().splitlines()) == 4
+        assert [error for error in browser.errors if "409" not in error] == []
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tuple[str, ...]) -> str:

@@ -36,7 +36,7 @@ class Bench:
         self.outbox = Outbox(self.settings.outbox_dir, self.store.jobs())
         self.derived: list[str] = []
         self.deletion = Deletion(
-            self.settings, self.store, self.storage, self.outbox, [lambda job: self.derived.append(job.job_id)]
+            self.settings, self.store, self.storage, self.outbox, lambda job: self.derived.append(job.job_id)
         )
 
     def restart(self) -> None:
@@ -106,7 +106,7 @@ def test_what_was_derived_goes_once_nothing_can_be_derived_any_more_and_is_tried
             raise OSError(errno.EBUSY, "It is written to")
 
     seen: list[bool] = []
-    bench.deletion._derived = [forget]
+    bench.deletion._forget = forget
     job = bench.completed("a.mp4")
     bench.delete(job)
     assert bench.store.deleted.unfinished_ids() == [job.job_id]

@@ -48,7 +48,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
-    threads = ("retention", "derivations", "search", "stills", "deletion", "_outbox_monitor")
+    threads = ("retention", "follow_ups", "deletion", "_outbox_monitor")
     for name in ("worker", "intake", "consumer", "pipeline", "queue", "store", *threads):
         setattr(made, name, Told(told, name))
     made.status = Status(
@@ -82,9 +82,7 @@ def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
         "stopping",
         "consumer.stop",
         "retention.shutdown",
-        "derivations.stop",
-        "search.stop",
-        "stills.stop",
+        "follow_ups.stop",
         "deletion.shutdown",
         "_outbox_monitor.stop",
         "pipeline.close",
@@ -106,13 +104,15 @@ def test_the_worker_is_not_waited_for_beyond_the_promised_time_however_long_the_
     monkeypatch.setattr(service.retention, "shutdown", slow, raising=False)
     monkeypatch.setattr(service.deletion, "shutdown", slow, raising=False)
     monkeypatch.setattr(service.consumer, "stop", slow, raising=False)
-    monkeypatch.setattr(service.derivations, "stop", slow, raising=False)
+    monkeypatch.setattr(service.follow_ups, "stop", slow, raising=False)
     service.shutdown()
     service._force_exit.cancel()
     assert waits[0] == service_module.STOP_SECONDS - 6.0
 
 
-@pytest.mark.parametrize("name", ["inbox", "outbox", "derive", "rejections", "worker"])
+@pytest.mark.parametrize(
+    "name", ["inbox", "outbox", "derive", "search", "stills", "exports", "outbox-exports", "rejections", "worker"]
+)
 def test_when_one_part_does_not_start_those_that_did_are_stopped(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

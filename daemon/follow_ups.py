@@ -1,0 +1,63 @@
+"""FollowUps: what is made of results once their jobs have completed, each by a thread of its own."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+
+from daemon.derive.client import Derivations
+from daemon.derive.files import forget
+from daemon.export.client import Exports
+from daemon.export.files import forget as forget_exports
+from daemon.jobs import Job, JobStatus
+from daemon.search.updater import SearchUpdater
+from daemon.settings import Settings
+from daemon.stills.client import Stills
+from daemon.stills.files import forget as forget_stills
+from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import OutboxExports
+
+
+class FollowUps:
+    """Derivations, the search index, stills and exports. Jobs do not wait for them; all can be made again.
+
+    Args:
+        settings: Of the home.
+        store: Knows the jobs.
+        outbox: Gets exports.
+        completed: Brings the ids of jobs that complete from now on.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, outbox: Outbox, completed: SimpleQueue[str]) -> None:
+        self._data_dir = settings.data_dir
+        self._store = store
+        self.search = SearchUpdater(settings, store.find, self._completed)
+        self.derivations = Derivations(settings, self._completed, derived=self.search.note)
+        self.stills = Stills(settings)
+        self.exports = Exports(settings, store.find)
+        self.outbox_exports = OutboxExports(settings, store, outbox, completed)
+        self._parts = (self.derivations, self.search, self.stills, self.outbox_exports, self.exports)
+
+    def start(self) -> None:
+        """Begin to keep up with the results."""
+        for part in self._parts:
+            part.start()
+
+    def stop(self) -> None:
+        """End all of them; what was not finished is made after the next start."""
+        for part in self._parts:
+            part.stop()
+
+    def _completed(self) -> int:
+        return self._store.counts()[JobStatus.COMPLETED]
+
+    def forget(self, job: Job) -> None:
+        """Remove what was made of a deleted job's result. May be called again.
+
+        Raises:
+            OSError: something cannot be removed just now.
+        """
+        forget(self._data_dir, job.job_id)
+        forget_stills(self._data_dir, job.job_id)
+        forget_exports(self._data_dir, job.job_id)
+        self.search.note(job.job_id)
