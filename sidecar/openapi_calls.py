@@ -273,7 +273,7 @@ def upload_calls() -> Calls:
                 "get_upload_offset",
                 "Ask how much of an upload has come",
                 {200: told("In the headers.", {"Upload-Length": "Bytes of the whole.", **offset})},
-                (404, 409, 410, 412, 423),
+                (400, 404, 409, 410, 412, 423, 507),
                 [version, upload],
             ),
             "patch": call(

@@ -155,6 +155,7 @@ class ResumableUploads:
             size = str(record["size_bytes"])
             return Response(headers={"upload-offset": size, "upload-length": size, **NO_STORE})
         await self._take_over(upload.job_id)
+        await self._finish(upload)
         more = {"upload-metadata": upload.metadata} if upload.metadata else {}
         return await self._answer(upload, 200, {"upload-length": str(upload.length), **more})
 
@@ -208,6 +209,10 @@ class ResumableUploads:
     async def _add(self, request: Request, upload: PartialUpload, offset: int) -> None:
         """Write a piece, after an older request for the same upload was ended; submit the video once it is whole."""
         await self._take_over(upload.job_id)
+        if await self._finish(upload):
+            if offset != upload.length:
+                raise _wrong_offset(upload.length)
+            return
         writer = _Writer(asyncio.ensure_future(self._write(request, upload, offset)))
         self._writers[upload.job_id] = writer
         try:
@@ -234,7 +239,7 @@ class ResumableUploads:
     async def _write(self, request: Request, upload: PartialUpload, offset: int) -> None:
         missing = upload.length - offset
         announced = int(request.headers.get("content-length", missing))
-        if announced > missing:
+        if 0 <= missing < announced:
             raise Problem(413, f"Only {missing} bytes of this upload are missing.", "too-large")
         submissions = self._submissions
         try:
@@ -256,6 +261,24 @@ class ResumableUploads:
         except Problem as problem:
             await self._discard_if_wrong(upload.job_id, problem)
             raise
+
+    async def _finish(self, upload: PartialUpload) -> bool:
+        """Submit an upload of which all has come, if an earlier request was cut off before that; tell whether it was.
+
+        Its client believes that the upload is done, and sends nothing more.
+        """
+        try:
+            if await self._run(self._uploads.offset, upload) < upload.length:
+                return False
+            await self._submit(upload)
+        except FileNotFoundError:  # it was finished or given up meanwhile
+            return False
+        except OSError as error:
+            raise _not_stored(error) from error
+        except Problem as problem:
+            await self._discard_if_wrong(upload.job_id, problem)
+            raise
+        return True
 
     async def _discard_if_wrong(self, job_id: str, problem: Problem) -> None:
         if problem.kind == "not-mp4":

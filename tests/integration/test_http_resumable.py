@@ -172,6 +172,29 @@ def test_a_piece_must_go_on_where_the_upload_ends(client: httpx.Client, video: b
     assert offset(client, address) == 100
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+def test_an_upload_that_was_cut_off_before_its_ticket_becomes_a_job_when_its_client_asks(
+    sidecar: Sidecar, client: httpx.Client, video: bytes, renamed: bool, method: str
+) -> None:
+    address = begin(client, len(video))
+    part = sidecar.spool / FOLDER / f"{address.rpartition('/')[2]}.part"
+    part.write_bytes(video)  # as where the ticket could not be written, or its request was ended just then
+    if renamed:
+        part.rename(sidecar.spool / f"{part.stem}.mp4")
+    answer = client.request(method, address, headers={**PIECE, "upload-offset": str(len(video))})
+    assert (answer.is_success, answer.headers["upload-offset"]) == (True, str(len(video)))
+    [ticket] = pending(sidecar)
+    assert (sidecar.spool / ticket.video_name).read_bytes() == video
+    assert os.listdir(sidecar.spool / FOLDER) == []
+
+
+def test_a_piece_from_behind_the_end_is_told_where_the_upload_ends(client: httpx.Client, video: bytes) -> None:
+    address = begin(client, len(video))
+    refused = add(client, address, len(video) + 5, b"more")
+    assert (refused.status_code, refused.headers["upload-offset"]) == (409, "0")
+
+
 def test_an_upload_that_is_given_up_leaves_nothing(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:
     address = begin(client, len(video))
     add(client, address, 0, video[:1000])
