@@ -58,8 +58,8 @@ class DerivedEndpoint:
         if descriptor is None:
             descriptor = await self._wait(request, record, seconds)
         if descriptor is None:
-            body = {"job_id": job_id, "detail": f"The {self._kind} are being made."}
-            return JSONResponse(body, 202, {"retry-after": str(RETRY_AFTER_SECONDS), **NO_STORE})
+            detail = f"This job has no {self._kind} yet; ask again in {RETRY_AFTER_SECONDS} s."
+            return JSONResponse({"job_id": job_id, "detail": detail}, 202, {"retry-after": str(RETRY_AFTER_SECONDS), **NO_STORE})
         return self._send(request, job_id, descriptor)
 
     async def _open(self, record: Mapping[str, Any]) -> int | None:
@@ -80,7 +80,7 @@ class DerivedEndpoint:
         """Ask the daemon for the file, and return it once it is there, None if that takes longer."""
         deadline = time.monotonic() + seconds
         with contextlib.suppress(OSError):  # the daemon finds out by itself within a minute
-            request_derivation(self._state.spool_dir, record["job_id"])
+            await asyncio.to_thread(request_derivation, self._state.spool_dir, record["job_id"])
         descriptor = None
         gone = asyncio.ensure_future(until_gone(request.receive))
         try:

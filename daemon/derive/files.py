@@ -106,7 +106,7 @@ def open_derived(data_dir: Path, job_id: str, kind: DerivedKind) -> BinaryIO:
     if problem is not None:
         with problem:
             raise NothingDerived(_sentence(problem))
-    raise NotDerivedYet(f"The {kind} of job {job_id} have still to be made.")
+    raise NotDerivedYet(f"Job {job_id} has no {kind} yet.")
 
 
 def is_current(data_dir: Path, job_id: str) -> bool:
