@@ -17,6 +17,8 @@ from sidecar.state import State
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 """Upper bounds of the histogram of answer times, seconds."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that a call has; the others are counted together."""
 OUTCOMES = ("accepted", "repeated", "refused", "cut", "failed")
 
 Samples = Mapping[Any, float]
@@ -49,7 +51,7 @@ class Metrics:
             status: Of the answer.
             seconds: Until its last byte was handed over.
         """
-        self.requests[method if method in ("GET", "HEAD", "POST", "PUT", "OPTIONS") else "other", status] += 1
+        self.requests[method if method in METHODS else "other", status] += 1
         self.seconds += seconds
         for bound in BUCKETS:
             if seconds <= bound:
