@@ -70,7 +70,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/video", results.video),
             Route("/v1/rejected", RejectedEndpoints(settings.data_dir).rejected),
-            *derived_routes(state),
+            *derived_routes(state, limits),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),

@@ -76,7 +76,7 @@ class Metrics:
         uploads = {(outcome,): self.uploads[outcome] for outcome in OUTCOMES}
         yield _counter("uploads_total", "Ended uploads by outcome.", uploads, ["outcome"])
         yield _gauge("uploads_active", "Uploads being received.", {(): self._limits.uploads.total})
-        yield _gauge("http_waits_active", "Status calls that wait for a change.", {(): self._limits.waits.total})
+        yield _gauge("http_waits_active", "Calls that wait.", {(): self._limits.waits.total})
         yield _counter("upload_bytes_total", "Bytes of video received.", {(): self.upload_bytes})
         yield self._request_seconds()
 
