@@ -50,7 +50,7 @@ T = TypeVar("T")
 Endpoint = Callable[["ResumableUploads", Request], Awaitable[Response]]
 
 
-def _spoken(endpoint: Endpoint) -> Endpoint:
+def _versioned(endpoint: Endpoint) -> Endpoint:
     """Hold an endpoint to the protocol's version, and have each of its answers name it."""
 
     @wraps(endpoint)
@@ -111,16 +111,16 @@ class ResumableUploads:
             except (OSError, StorageError) as error:
                 log.error("an upload that a kill cut off cannot be finished: %s", error)
 
-    @_spoken
+    @_versioned
     async def options(self, request: Request) -> Response:
-        """Say what is spoken here."""
+        """Say which version and extensions of tus are supported."""
         most = str(self._settings.max_video_bytes)
         return Response(
             status_code=204,
             headers={"tus-version": VERSION, "tus-extension": EXTENSIONS, "tus-max-size": most, **NO_STORE},
         )
 
-    @_spoken
+    @_versioned
     async def create(self, request: Request) -> Response:
         """Begin an upload; its first piece may come with the request."""
         length = _number(request, "upload-length")
@@ -146,7 +146,7 @@ class ResumableUploads:
             await self._add(request, upload, 0)
         return await self._answer(upload, 201, {"location": f"/v1/uploads/{upload.job_id}"})
 
-    @_spoken
+    @_versioned
     async def offset(self, request: Request) -> Response:
         """Say how much has come; a request that is still adding to it is ended first."""
         upload = await self._find(request)
@@ -159,7 +159,7 @@ class ResumableUploads:
         more = {"upload-metadata": upload.metadata} if upload.metadata else {}
         return await self._answer(upload, 200, {"upload-length": str(upload.length), **more})
 
-    @_spoken
+    @_versioned
     async def add(self, request: Request) -> Response:
         """Add a piece; with the last one it is a job."""
         if request.headers.get("content-type") != PIECE_TYPE:
@@ -172,13 +172,13 @@ class ResumableUploads:
         await self._add(request, upload, offset)
         return await self._answer(upload, 204)
 
-    @_spoken
+    @_versioned
     async def remove(self, request: Request) -> Response:
-        """Give an upload up."""
+        """Give up an upload."""
         upload = await self._find(request)
         if upload is None:
             self._state.record(job_id_of(request))
-            raise Problem(409, "It is whole, and a job by now.", "upload-ended")
+            raise Problem(409, "The upload is complete and has become a job; delete that.", "upload-ended")
         await self._take_over(upload.job_id)
         try:
             await self._run(self._uploads.discard, upload.job_id)
@@ -307,7 +307,7 @@ def _locked() -> Problem:
 
 def _wrong_offset(size: int) -> Problem:
     return Problem(
-        409, f"{size} bytes of this upload are here; go on from there.", "upload-offset", {"upload-offset": str(size)}
+        409, f"{size} bytes of this upload have come; go on from there.", "upload-offset", {"upload-offset": str(size)}
     )
 
 
