@@ -42,7 +42,7 @@ class DerivedKind(StrEnum):
     TRACKS = "tracks"
     """Which detections are of the same object."""
     DENSITY = "density"
-    """How much of what is in each part of the video."""
+    """How many objects and lines of text are in each part of the video."""
 
     @property
     def file_name(self) -> str:
