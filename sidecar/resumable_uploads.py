@@ -282,6 +282,7 @@ class ResumableUploads:
 
     async def _discard_if_wrong(self, job_id: str, problem: Problem) -> None:
         if problem.kind == "not-mp4":
+            self._metrics.uploads["refused"] += 1
             await self._run(self._uploads.discard, job_id)
 
     async def _submit(self, upload: PartialUpload) -> None:
@@ -290,6 +291,7 @@ class ResumableUploads:
         with contextlib.suppress(FileNotFoundError):  # it was looked at before a kill came
             await self._run(check_whole, part, self._settings.containers)
         self._submissions.announce(await asyncio.shield(self._run(self._uploads.submit, upload)))
+        self._metrics.uploads["accepted"] += 1
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()

@@ -106,6 +106,7 @@ def test_pieces_become_one_job_with_what_was_asked_for(sidecar: Sidecar, client:
     assert offset(client, address) == len(video)  # a client whose last answer was lost asks this
     assert client.delete(address, headers=TUS).status_code == 409
     assert os.listdir(sidecar.spool / FOLDER) == []
+    assert 'dropframe_uploads_total{outcome="accepted"} 1.0' in client.get("/metrics").text
 
 
 def test_the_first_piece_may_come_with_the_creation(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:
@@ -159,6 +160,7 @@ def test_what_is_not_a_video_is_refused_by_its_first_bytes_and_nothing_of_it_is_
     assert (refused.status_code, refused.json()["detail"].partition(".")[0]) == (400, "It is a ZIP archive, not an MP4")
     assert client.head(address, headers=TUS).status_code == 404
     assert os.listdir(sidecar.spool / FOLDER) == []
+    assert 'dropframe_uploads_total{outcome="refused"} 1.0' in client.get("/metrics").text
 
 
 def test_a_piece_must_go_on_where_the_upload_ends(client: httpx.Client, video: bytes) -> None:
