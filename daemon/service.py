@@ -46,10 +46,10 @@ SPOOL_SECONDS = 0.25
 """Time between two looks into the spool."""
 SLICE_SECONDS = 0.1
 """Longest time that submissions, and then requests, are dealt with at a time, however many wait."""
-SWEEP_SECONDS = 60.0
-"""Time between two removals of what dead submitters left in the spool."""
 PAUSE_SECONDS = 0.02
-"""The same while more waits there than a slice of time is enough for."""
+"""Time between two looks into the spool while more waits there than a slice of time is enough for."""
+SWEEP_SECONDS = 60.0
+"""Time between two removals of what killed submitters left in the spool."""
 HEARTBEAT_SECONDS = 1.0
 """Time between two heartbeats."""
 ERROR_SECONDS = 1.0

@@ -78,7 +78,7 @@ class InboxSettings(BaseModel):
     incomplete_timeout_seconds: Seconds = Field(
         600.0,
         gt=0,
-        description="An incomplete file that has not grown for so long is taken if it holds pictures, else rejected.",
+        description="An incomplete file that has not grown for this long is taken if it holds pictures, else rejected.",
     )
     ignore: list[str] = Field(
         default_factory=list,
@@ -207,7 +207,7 @@ class RetentionSettings(BaseModel):
         description="While pictures made of stored videos take more than this, the oldest go; 0 means no limit.",
     )
     keep_deleted_days: Days = Field(
-        30.0, description="For so long a deleted job's id is answered with 410 Gone, which says when it was deleted."
+        30.0, description="How long a deleted job's id is answered with 410 Gone, which says when it was deleted."
     )
 
 
@@ -244,16 +244,17 @@ class SidecarSettings(BaseModel):
     max_requests: Requests = Field(256, description="Requests served at a time; more are refused with 503.")
     max_requests_per_client: Annotated[int, _unit("requests")] = Field(
         0,
-        description="The same for one client (an address, and a token), more are 429; 0 means all but an eighth.",
+        description="The same for one client (an address, and a token), whose others get a 429; 0 means all but an "
+        "eighth.",
     )
     max_waits_per_client: Requests = Field(
         64,
-        description="Status calls of one client that may wait for a change at a time; they do not count as requests.",
+        description="Calls of one client that may wait (wait=…) at a time; they do not count as requests.",
     )
     max_connections: Connections = Field(1000, description="Open connections; above this, idle ones are closed first.")
     max_uploads: Uploads = Field(16, description="Uploads received at a time; more are refused with 503.")
     max_uploads_per_client: Annotated[int, _unit("uploads")] = Field(
-        0, description="The same for one client, more are 429; 0 means all but an eighth."
+        0, description="The same for one client, whose others get a 429; 0 means all but an eighth."
     )
     max_queue: Jobs = Field(10_000, description="Jobs that may wait; above this, uploads are refused with 503.")
     header_seconds: Seconds = Field(
@@ -267,5 +268,5 @@ class SidecarSettings(BaseModel):
     )
     upload_max_seconds: Seconds = Field(21_600.0, gt=0, description="Longest time of one upload.")
     upload_keep_hours: Hours = Field(24.0, gt=0, description="How long an upload in pieces waits for the next piece.")
-    max_wait_seconds: Seconds = Field(60.0, description="Longest time that a status call waits for a change.")
+    max_wait_seconds: Seconds = Field(60.0, description="Longest time that a call waits (wait=…).")
     idempotency_days: Days = Field(7.0, gt=0, description="How long an Idempotency-Key is remembered, at least.")

@@ -73,7 +73,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/video", results.video),
             Route("/v1/rejected", RejectedEndpoints(settings.data_dir).rejected),
-            *derived_routes(state),
+            *derived_routes(state, limits),
             Route("/v1/jobs/{job_id}/frame", StillEndpoint(state, limits).__call__, methods=["GET"]),
             Route("/v1/search", SearchEndpoint(state).__call__, methods=["GET"]),
             *export_routes(state),

@@ -21,6 +21,7 @@ from sidecar.client import ClientGone, until_gone
 from sidecar.document import ByteRange
 from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, not_modified, wants_gzip
 from sidecar.job_routes import job_id_of
+from sidecar.limits import ClientLimits
 from sidecar.problems import Problem
 from sidecar.query import Query
 from sidecar.result_routes import file_gone, require_result
@@ -39,11 +40,13 @@ class DerivedEndpoint:
 
     Args:
         state: What is known of jobs, and where their files are.
+        limits: Count the calls that wait.
         kind: Which.
     """
 
-    def __init__(self, state: State, kind: DerivedKind) -> None:
+    def __init__(self, state: State, limits: ClientLimits, kind: DerivedKind) -> None:
         self._state = state
+        self._limits = limits
         self._kind = kind
 
     async def __call__(self, request: Request) -> Response:
@@ -58,8 +61,9 @@ class DerivedEndpoint:
         if descriptor is None:
             descriptor = await self._wait(request, record, seconds)
         if descriptor is None:
-            body = {"job_id": job_id, "detail": f"The {self._kind} are being made."}
-            return JSONResponse(body, 202, {"retry-after": str(RETRY_AFTER_SECONDS), **NO_STORE})
+            detail = f"This job has no {self._kind} yet; ask again in {RETRY_AFTER_SECONDS} s."
+            headers = {"retry-after": str(RETRY_AFTER_SECONDS), **NO_STORE}
+            return JSONResponse({"job_id": job_id, "detail": detail}, 202, headers)
         return self._send(request, job_id, descriptor)
 
     async def _open(self, record: Mapping[str, Any]) -> int | None:
@@ -78,9 +82,14 @@ class DerivedEndpoint:
 
     async def _wait(self, request: Request, record: Mapping[str, Any], seconds: float) -> int | None:
         """Ask the daemon for the file, and return it once it is there, None if that takes longer."""
-        deadline = time.monotonic() + seconds
         with contextlib.suppress(OSError):  # the daemon finds out by itself within a minute
-            request_derivation(self._state.spool_dir, record["job_id"])
+            await asyncio.to_thread(request_derivation, self._state.spool_dir, record["job_id"])
+        if not seconds:
+            return None
+        with self._limits.waits.hold(request.scope), self._limits.requests.lend(request.scope):
+            return await self._wait_until(request, record, time.monotonic() + seconds)
+
+    async def _wait_until(self, request: Request, record: Mapping[str, Any], deadline: float) -> int | None:
         descriptor = None
         gone = asyncio.ensure_future(until_gone(request.receive))
         try:
@@ -107,9 +116,9 @@ class DerivedEndpoint:
         return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
 
 
-def derived_routes(state: State) -> list[Route]:
+def derived_routes(state: State, limits: ClientLimits) -> list[Route]:
     """Return the routes, one for each kind."""
     return [
-        Route(f"/v1/jobs/{{job_id}}/{kind}", DerivedEndpoint(state, kind).__call__, methods=["GET"])
+        Route(f"/v1/jobs/{{job_id}}/{kind}", DerivedEndpoint(state, limits, kind).__call__, methods=["GET"])
         for kind in DerivedKind
     ]

@@ -50,7 +50,7 @@ class JobEndpoints:
 
     Args:
         state: What is known of jobs.
-        limits: Count the status calls that wait.
+        limits: Count the calls that wait.
     """
 
     def __init__(self, state: State, limits: ClientLimits) -> None:

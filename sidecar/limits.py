@@ -105,9 +105,9 @@ class ClientLimits:
         self.waits = Slots(
             max(1, settings.max_connections // 2),
             settings.max_waits_per_client,
-            "waiting status calls",
+            "waiting calls",
             "max_waits_per_client",
-            busy("Too many status calls are waiting; call without wait, or try again in a moment.", "requests", 2),
+            busy("Too many calls are waiting; call without wait, or try again in a moment.", "requests", 2),
         )
         self.uploads = Slots(
             settings.max_uploads,

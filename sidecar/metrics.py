@@ -17,6 +17,8 @@ from sidecar.state import State
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 """Upper bounds of the histogram of answer times, seconds."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that a call has; the others are counted together."""
 OUTCOMES = ("accepted", "repeated", "refused", "cut", "failed")
 
 Samples = Mapping[Any, float]
@@ -49,7 +51,7 @@ class Metrics:
             status: Of the answer.
             seconds: Until its last byte was handed over.
         """
-        self.requests[method if method in ("GET", "HEAD", "POST", "PUT", "OPTIONS") else "other", status] += 1
+        self.requests[method if method in METHODS else "other", status] += 1
         self.seconds += seconds
         for bound in BUCKETS:
             if seconds <= bound:
@@ -74,7 +76,7 @@ class Metrics:
         uploads = {(outcome,): self.uploads[outcome] for outcome in OUTCOMES}
         yield _counter("uploads_total", "Ended uploads by outcome.", uploads, ["outcome"])
         yield _gauge("uploads_active", "Uploads being received.", {(): self._limits.uploads.total})
-        yield _gauge("http_waits_active", "Status calls that wait for a change.", {(): self._limits.waits.total})
+        yield _gauge("http_waits_active", "Calls that wait.", {(): self._limits.waits.total})
         yield _counter("upload_bytes_total", "Bytes of video received.", {(): self.upload_bytes})
         yield self._request_seconds()
 

@@ -201,18 +201,22 @@ def job_calls() -> Calls:
 def derived_calls(max_wait_seconds: float) -> Calls:
     """Describe what is made from results."""
     wait = {"type": "number", "minimum": 0, "maximum": max_wait_seconds}
-    waiting = query("wait", wait, "If it is being made, answer when it is there, after so many seconds at the latest.")
+    waiting = query(
+        "wait", wait, "If it is being made, answer when it is there, after this many seconds at the latest."
+    )
     made_later = answer(BeingMade, "It is being made.", {"Retry-After": "Seconds."})
     kinds: dict[str, tuple[type[BaseModel], str]] = {
         "texts": (TextsAnswer, "Get the texts of a video: what stayed on the screen, from when to when"),
         "tracks": (TracksAnswer, "Get the tracks of a video: which detections are of the same object"),
-        "density": (DensityAnswer, "Get how much of what is in each part of a video"),
+        "density": (DensityAnswer, "Get how many objects and lines of text are in each part of a video"),
     }
     calls = {}
     for kind, (model, summary) in kinds.items():
         good = {200: answer(model, "All of it.", VALIDATED), 202: made_later, 304: UNCHANGED}
         parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
-        calls[f"/v1/jobs/{{job_id}}/{kind}"] = {"get": call(f"get_{kind}", summary, good, (404, 409, 422), parameters)}
+        calls[f"/v1/jobs/{{job_id}}/{kind}"] = {
+            "get": call(f"get_{kind}", summary, good, (404, 409, 410, 422), parameters)
+        }
     return calls
 
 
@@ -249,7 +253,7 @@ def upload_calls() -> Calls:
         TEXT,
         "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
     )
-    here = parameter("header", "Upload-Offset", COUNT, "Where the piece goes on.")
+    here = parameter("header", "Upload-Offset", COUNT, "Where the piece begins: how many bytes have come.")
     for header in (version, length, here):
         header["required"] = True
     said = {204: {"description": "In the headers."}}
@@ -263,14 +267,14 @@ def upload_calls() -> Calls:
                 [version, length, metadata],
                 description="The first piece may be the body. Any tus client does all of this.",
             ),
-            "options": call("get_upload_options", "Ask which extensions of tus are spoken", said),
+            "options": call("get_upload_options", "Ask which extensions of tus are supported", said),
         },
         "/v1/uploads/{job_id}": {
             "head": call(
                 "get_upload_offset",
                 "Ask how much of an upload has come",
                 {200: told("In the headers.", {"Upload-Length": "Bytes of the whole.", **offset})},
-                (404, 409, 410, 412, 423),
+                (400, 404, 409, 410, 412, 423, 507),
                 [version, upload],
             ),
             "patch": call(
@@ -283,11 +287,13 @@ def upload_calls() -> Calls:
             ),
             "delete": call(
                 "remove_upload",
-                "Give an upload up",
+                "Give up an upload",
                 {204: {"description": "Gone."}},
                 (404, 409, 410, 412, 423, 507),
                 [version, upload],
             ),
-            "options": call("get_upload_options_again", "Ask which extensions of tus are spoken", said, (), [upload]),
+            "options": call(
+                "get_upload_options_again", "Ask which extensions of tus are supported", said, (), [upload]
+            ),
         },
     }

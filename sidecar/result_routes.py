@@ -102,13 +102,14 @@ class ResultEndpoints:
                 os.close(descriptor)
                 return not_modified(validators.headers())
             span = one_range(request, status.st_size, validators)
+            content_type = media_type(os.pread(descriptor, HEAD_BYTES, 0))
         except BaseException:
             os.close(descriptor)
             raise
         headers = {
             **validators.headers(),
             "accept-ranges": "bytes",
-            "content-type": media_type(os.pread(descriptor, HEAD_BYTES, 0)),
+            "content-type": content_type,
             "content-disposition": content_disposition(record["source_name"]),
         }
         code = 200

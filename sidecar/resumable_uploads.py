@@ -50,7 +50,7 @@ T = TypeVar("T")
 Endpoint = Callable[["ResumableUploads", Request], Awaitable[Response]]
 
 
-def _spoken(endpoint: Endpoint) -> Endpoint:
+def _versioned(endpoint: Endpoint) -> Endpoint:
     """Hold an endpoint to the protocol's version, and have each of its answers name it."""
 
     @wraps(endpoint)
@@ -111,16 +111,16 @@ class ResumableUploads:
             except (OSError, StorageError) as error:
                 log.error("an upload that a kill cut off cannot be finished: %s", error)
 
-    @_spoken
+    @_versioned
     async def options(self, request: Request) -> Response:
-        """Say what is spoken here."""
+        """Say which version and extensions of tus are supported."""
         most = str(self._settings.max_video_bytes)
         return Response(
             status_code=204,
             headers={"tus-version": VERSION, "tus-extension": EXTENSIONS, "tus-max-size": most, **NO_STORE},
         )
 
-    @_spoken
+    @_versioned
     async def create(self, request: Request) -> Response:
         """Begin an upload; its first piece may come with the request."""
         length = _number(request, "upload-length")
@@ -146,7 +146,7 @@ class ResumableUploads:
             await self._add(request, upload, 0)
         return await self._answer(upload, 201, {"location": f"/v1/uploads/{upload.job_id}"})
 
-    @_spoken
+    @_versioned
     async def offset(self, request: Request) -> Response:
         """Say how much has come; a request that is still adding to it is ended first."""
         upload = await self._find(request)
@@ -155,10 +155,11 @@ class ResumableUploads:
             size = str(record["size_bytes"])
             return Response(headers={"upload-offset": size, "upload-length": size, **NO_STORE})
         await self._take_over(upload.job_id)
+        await self._finish(upload)
         more = {"upload-metadata": upload.metadata} if upload.metadata else {}
         return await self._answer(upload, 200, {"upload-length": str(upload.length), **more})
 
-    @_spoken
+    @_versioned
     async def add(self, request: Request) -> Response:
         """Add a piece; with the last one it is a job."""
         if request.headers.get("content-type") != PIECE_TYPE:
@@ -171,13 +172,13 @@ class ResumableUploads:
         await self._add(request, upload, offset)
         return await self._answer(upload, 204)
 
-    @_spoken
+    @_versioned
     async def remove(self, request: Request) -> Response:
-        """Give an upload up."""
+        """Give up an upload."""
         upload = await self._find(request)
         if upload is None:
             self._state.record(job_id_of(request))
-            raise Problem(409, "It is whole, and a job by now.", "upload-ended")
+            raise Problem(409, "The upload is complete and has become a job; delete that.", "upload-ended")
         await self._take_over(upload.job_id)
         try:
             await self._run(self._uploads.discard, upload.job_id)
@@ -208,6 +209,10 @@ class ResumableUploads:
     async def _add(self, request: Request, upload: PartialUpload, offset: int) -> None:
         """Write a piece, after an older request for the same upload was ended; submit the video once it is whole."""
         await self._take_over(upload.job_id)
+        if await self._finish(upload):
+            if offset != upload.length:
+                raise _wrong_offset(upload.length)
+            return
         writer = _Writer(asyncio.ensure_future(self._write(request, upload, offset)))
         self._writers[upload.job_id] = writer
         try:
@@ -234,7 +239,7 @@ class ResumableUploads:
     async def _write(self, request: Request, upload: PartialUpload, offset: int) -> None:
         missing = upload.length - offset
         announced = int(request.headers.get("content-length", missing))
-        if announced > missing:
+        if 0 <= missing < announced:
             raise Problem(413, f"Only {missing} bytes of this upload are missing.", "too-large")
         submissions = self._submissions
         try:
@@ -257,8 +262,27 @@ class ResumableUploads:
             await self._discard_if_wrong(upload.job_id, problem)
             raise
 
+    async def _finish(self, upload: PartialUpload) -> bool:
+        """Submit an upload of which all has come, if an earlier request was cut off before that; tell whether it was.
+
+        Its client believes that the upload is done, and sends nothing more.
+        """
+        try:
+            if await self._run(self._uploads.offset, upload) < upload.length:
+                return False
+            await self._submit(upload)
+        except FileNotFoundError:  # it was finished or given up meanwhile
+            return False
+        except OSError as error:
+            raise _not_stored(error) from error
+        except Problem as problem:
+            await self._discard_if_wrong(upload.job_id, problem)
+            raise
+        return True
+
     async def _discard_if_wrong(self, job_id: str, problem: Problem) -> None:
         if problem.kind == "not-mp4":
+            self._metrics.uploads["refused"] += 1
             await self._run(self._uploads.discard, job_id)
 
     async def _submit(self, upload: PartialUpload) -> None:
@@ -267,6 +291,7 @@ class ResumableUploads:
         with contextlib.suppress(FileNotFoundError):  # it was looked at before a kill came
             await self._run(check_whole, part, self._settings.containers)
         self._submissions.announce(await asyncio.shield(self._run(self._uploads.submit, upload)))
+        self._metrics.uploads["accepted"] += 1
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()
@@ -284,7 +309,7 @@ def _locked() -> Problem:
 
 def _wrong_offset(size: int) -> Problem:
     return Problem(
-        409, f"{size} bytes of this upload are here; go on from there.", "upload-offset", {"upload-offset": str(size)}
+        409, f"{size} bytes of this upload have come; go on from there.", "upload-offset", {"upload-offset": str(size)}
     )
 
 

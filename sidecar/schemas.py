@@ -55,7 +55,10 @@ class JobPage(PublicModel):
     jobs: list[PublicJob]
     next_cursor: str | None = Field(description="Send it as cursor to get the next page; null on the last page.")
     counts: dict[JobStatus, Count] = Field(description="How many jobs there are in each status, on all pages.")
-    waiting: list[PublicWaitingFile] = Field(description="Files of the inbox that are not jobs yet: the 50 oldest.")
+    waiting: list[PublicWaitingFile] = Field(
+        description="Files of the inbox that are not jobs yet: the first 50, those named as videos before others, "
+        "each kind oldest first."
+    )
 
 
 class PublicRejectedFile(PublicModel):

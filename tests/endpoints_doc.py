@@ -99,7 +99,7 @@ beside the others into what `min_free_bytes` leaves is 507 before any of it is t
 ## Limits
 
 `max_requests` calls are served at a time, `max_uploads` of them uploads; more are 503. One client has a share of these,
-`max_requests_per_client` and `max_uploads_per_client`, which is never all. Status calls that wait do not count among
+`max_requests_per_client` and `max_uploads_per_client`, which is never all. Calls that wait do not count among
 them; a client may have `max_waits_per_client` of those. More are 429 with `Retry-After`. A client is an address (of
 IPv6, the first 64 bits) and, where tokens are in use, a token: both are counted. Behind a reverse proxy all clients
 have the proxy's address, unless `trusted_proxies` names it: then the last address in `X-Forwarded-For` that is not a

@@ -1,1 +1,1 @@
-"""Programs for developers: documents made from code, and the training of the text detector."""
+"""Programs for developers: documents made from code, and checks."""

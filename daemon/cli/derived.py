@@ -78,7 +78,7 @@ def opened(settings: Settings, job_id: str, kind: DerivedKind) -> BinaryIO:
     try:
         return open_derived(settings.data_dir, job_id, kind)
     except NotDerivedYet as error:
-        say(err, escape(f"{error} This takes some seconds; a long video takes minutes."))
+        say(err, escape(f"{error} Making them takes some seconds, minutes for a long video."))
         derive_now(settings, job_id)
         return open_derived(settings.data_dir, job_id, kind)
 

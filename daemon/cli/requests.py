@@ -19,7 +19,7 @@ app = typer.Typer()
 
 WHICH = "Ids of jobs, their first characters, or names of videos."
 LISTED = 10
-"""Jobs that are named before they are deleted; of the others the number is."""
+"""Jobs that are named before they are deleted; the others are only counted."""
 
 
 def may_be_retried(job: Job) -> bool:
@@ -44,7 +44,7 @@ def retry(
     """Put failed jobs back into the queue."""
     settings = load_existing(home)
     if (not jobs) == (not all_failed):
-        raise SettingsError("Name one job, or say --all-failed.")
+        raise SettingsError("Name at least one job, or pass --all-failed.")
     with known_jobs(settings) as known:
         chosen = [known.find(job) for job in jobs or ()]
         for found in chosen:
@@ -92,7 +92,7 @@ def delete(
     """Delete jobs with their videos and results, in the outbox too. One that runs has to be cancelled first."""
     settings = load_existing(home)
     if (not jobs) == (not all_failed):
-        raise SettingsError("Name one job, or say --all-failed.")
+        raise SettingsError("Name at least one job, or pass --all-failed.")
     with known_jobs(settings) as known:
         chosen = failed_jobs(known) if all_failed else [known.find(job) for job in jobs or ()]
         for found in chosen:
@@ -104,7 +104,7 @@ def delete(
         if as_json:
             show_json([known.public(found) for found in chosen])
             return
-    out.print(f"{counted(len(chosen))} being deleted.")
+    out.print(f"{counted(len(chosen))} {'is' if len(chosen) == 1 else 'are'} being deleted.")
 
 
 def confirm(chosen: list[Job]) -> None:
@@ -116,7 +116,7 @@ def confirm(chosen: list[Job]) -> None:
     if not chosen:
         return
     if not sys.stdin.isatty():
-        raise SettingsError("Deleting cannot be undone; say --yes where nobody can be asked.")
+        raise SettingsError("Deleting cannot be undone; pass --yes where nobody can be asked.")
     for found in chosen[:LISTED]:
         err.print(f"{found.job_id}  {state_of(vars(found)):9}  {escape(found.source_name)}", soft_wrap=True)
     if len(chosen) > LISTED:

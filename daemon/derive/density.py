@@ -1,4 +1,4 @@
-"""Density: how much of what is in each part of a video, for plots."""
+"""Density: how many objects and lines of text are in each part of a video, for plots."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class DerivedKind(StrEnum):
     TRACKS = "tracks"
     """Which detections are of the same object."""
     DENSITY = "density"
-    """How much of what is in each part of the video."""
+    """How many objects and lines of text are in each part of the video."""
 
     @property
     def file_name(self) -> str:
@@ -106,7 +106,7 @@ def open_derived(data_dir: Path, job_id: str, kind: DerivedKind) -> BinaryIO:
     if problem is not None:
         with problem:
             raise NothingDerived(_sentence(problem))
-    raise NotDerivedYet(f"The {kind} of job {job_id} have still to be made.")
+    raise NotDerivedYet(f"Job {job_id} has no {kind} yet.")
 
 
 def is_current(data_dir: Path, job_id: str) -> bool:

@@ -73,10 +73,6 @@ class ScreenTexts:
             yield from place.close()
         self._places = []
 
-    def open_since(self) -> int | None:
-        """Return the first frame of the texts that have not been yielded yet, or None without any."""
-        return min((place.segments[0].first.frame_index for place in self._places), default=None)
-
     def _note_end(self, time_s: float, weight_s: float) -> None:
         assert self._previous is not None
         for place in self._places:

@@ -138,7 +138,7 @@ class Claims:
             if not (stored or self._started) and job.source is JobSource.INBOX:
                 # Put back, and killed before the old job was ended; or removed by somebody.
                 log.warning(
-                    "Job %s (%s) has no video any more; its record is dropped.", job.job_id, shown(job.source_name)
+                    "Job %s (%s) no longer has its video; its record is dropped.", job.job_id, shown(job.source_name)
                 )
                 self._store.remove(job.job_id)
             return ()
@@ -242,8 +242,10 @@ class Claims:
         self._unqueued.discard(job.job_id)
         if now is None or now.ended:  # cancelled or deleted meanwhile: the file is not taken again
             self._left_behind.remember(job)
-            log.info("%s was cancelled before it had come; it stays and is not taken again.", shown(file.path))
-            return Ignored(file, "Its job was cancelled before it had been taken in; it is not taken again.")
+            log.info(
+                "%s was cancelled before it was taken in; the file stays and is not taken again.", shown(file.path)
+            )
+            return Ignored(file, "Its job was cancelled before it was taken in; it is not taken again.")
         self._kept.drop(job)
         self._store.remove(job.job_id)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from daemon.fs.moves import NAME_BYTES
+
 CONTROL_SUFFIXES = (".aria2", ".lftp-pget-status", ".st", ".ytdl")
 """Added to the file's own name by aria2, lftp, axel and yt-dlp (with --no-part)."""
 
@@ -23,9 +25,9 @@ def control_file(name: str, folder: int) -> str | None:
             os.stat(name + suffix, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             continue
-        except OSError as error:
-            if len(os.fsencode(name + suffix)) > 255:  # a name that no file can have
+        except OSError:
+            if len(os.fsencode(name + suffix)) > NAME_BYTES:  # a name that no file can have
                 continue
-            raise error
+            raise
         return name + suffix
     return None

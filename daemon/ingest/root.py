@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections import defaultdict
@@ -18,6 +19,9 @@ from daemon.logs import LogOnce
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
+
+INOTIFY_LIMITS = {errno.ENOSPC: "fs.inotify.max_user_watches", errno.EMFILE: "fs.inotify.max_user_instances"}
+"""The kernel's settings that are too low, by the errors with which it says so."""
 
 
 class Problems:
@@ -166,7 +170,7 @@ class InboxRoot:
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             pass  # gone again, or reading it will say so
         except OSError as error:
-            self._give_up_events(f"Not all folders can be watched ({error.strerror}), so the inbox is polled.")
+            self._give_up_events(f"Not all folders can be watched ({_why(error)}), so the inbox is polled.")
 
     def prove_events(self, now: float) -> None:
         """See whether events arrive; if not, watch anew, and the second time poll.
@@ -204,7 +208,7 @@ class InboxRoot:
             self.watch = Watch(self.path, self._wake, failures)
             self.watch.add("")
         except OSError as error:
-            self._give_up_events(f"Events cannot be had ({error.strerror or error}), so the inbox is polled.")
+            self._give_up_events(f"Events cannot be had ({_why(error)}), so the inbox is polled.")
 
     def _stop_watching(self) -> None:
         if self.watch is not None:
@@ -215,3 +219,8 @@ class InboxRoot:
         self._stop_watching()
         self.needs_scan = True
         self._problems.set("watch", sentence)
+
+
+def _why(error: OSError) -> str:
+    limit = INOTIFY_LIMITS.get(error.errno or 0)
+    return f"{error.strerror or error}{f'; raise {limit}' if limit else ''}"

@@ -155,7 +155,10 @@ class Scanner:
         if path.count("/") < MAX_DEPTH:
             return True
         if "depth" not in self._problems:
-            sentence = f"Folders more than {MAX_DEPTH} deep are not looked into, such as {shown(path)[:200]}."
+            sentence = (
+                f"Folders more than {MAX_DEPTH} deep are not looked into, such as {shown(path)[:200]}; "
+                "move their videos higher up."
+            )
             self._problems.set("depth", sentence)
         return False
 

@@ -1,4 +1,4 @@
-"""Which names in the inbox are ours to touch, and whether a file is whole yet. One TrackedFile per file.
+"""Whether a file of the inbox is whole yet. One TrackedFile per file.
 
 Time is always an argument, in seconds of a monotonic clock; a file's mtime is compared, never believed.
 """

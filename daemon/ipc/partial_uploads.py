@@ -19,7 +19,8 @@ from typing import Any
 from daemon.errors import StorageError
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.ipc import spool
-from daemon.ipc.spool import FILE_MODE, Ticket, TicketKind
+from daemon.ipc.spool import FILE_MODE
+from daemon.ipc.ticket import Ticket, TicketKind, video_name
 from daemon.jobs import JobSource, is_job_id, utc_now
 
 FOLDER = "uploads"
@@ -84,7 +85,9 @@ class PartialUploads:
             OSError: the spool cannot be written; nothing is left that can be removed.
         """
         part, record = self.part_path(upload.job_id), self._record_path(upload.job_id)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fsync_folder(self._spool_dir)
         try:
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE))
             with atomic_write(record) as file:
@@ -109,7 +112,7 @@ class PartialUploads:
             return None
         except (ValueError, TypeError) as error:
             raise StorageError(f"The record of the upload {job_id} is damaged.") from error
-        if not any(path.exists() for path in (self.part_path(job_id), self._spool_dir / spool.video_name(job_id))):
+        if not any(path.exists() for path in (self.part_path(job_id), self._spool_dir / video_name(job_id))):
             self._record_path(job_id).unlink(missing_ok=True)  # a kill left it; the daemon has taken the video
             return None
         return upload
@@ -123,7 +126,7 @@ class PartialUploads:
         try:
             return self.part_path(upload.job_id).stat().st_size
         except FileNotFoundError:
-            if (self._spool_dir / spool.video_name(upload.job_id)).exists():
+            if (self._spool_dir / video_name(upload.job_id)).exists():
                 return upload.length
             raise
 

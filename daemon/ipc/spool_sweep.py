@@ -7,11 +7,9 @@ import os
 import stat
 from pathlib import Path
 
-from daemon.ipc.partial_uploads import PartialUploads, locked
-from daemon.ipc.spool import BAD_FOLDER, TicketKind, ticket_name
-
-LEFTOVER_SECONDS = 60.0
-"""What nobody holds open is removed when nothing has changed it for this long."""
+from daemon.ipc.partial_uploads import LEFTOVER_SECONDS, PartialUploads, locked
+from daemon.ipc.spool import BAD_FOLDER
+from daemon.ipc.ticket import TicketKind, ticket_name
 
 
 def sweep(spool_dir: Path, now: float) -> int:

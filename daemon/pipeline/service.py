@@ -286,7 +286,6 @@ def _what_frames_depend_on(settings: Settings) -> str:
         "iou",
         "class_agnostic_nms",
         "image_size",
-        "text_regions",
         "text_engine",
         "text_languages",
         "text_detect_size",

@@ -2,8 +2,7 @@
 
 A dropped file's result is ``outbox/<same relative path>.json``, the newest for that name; one that came another
 way is ``outbox/<job_id>.json``, unless its record has another name. A failed job leaves ``….error.json`` there, a
-rejected file ``….rejected.txt``.
-Publishing twice changes nothing.
+rejected file ``….rejected.txt``. Publishing twice changes nothing.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
+from daemon.ipc.partial_uploads import LEFTOVER_SECONDS
+from daemon.ipc.spool_sweep import sweep
 from tests.clips import BEGINNING, make_clip
 from tests.integration.test_http_uploads import form, head_of
 from tests.sidecar_process import ROOT, Sidecar, running_sidecar

@@ -106,6 +106,7 @@ def test_pieces_become_one_job_with_what_was_asked_for(sidecar: Sidecar, client:
     assert offset(client, address) == len(video)  # a client whose last answer was lost asks this
     assert client.delete(address, headers=TUS).status_code == 409
     assert os.listdir(sidecar.spool / FOLDER) == []
+    assert 'dropframe_uploads_total{outcome="accepted"} 1.0' in client.get("/metrics").text
 
 
 def test_the_first_piece_may_come_with_the_creation(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:
@@ -159,6 +160,7 @@ def test_what_is_not_a_video_is_refused_by_its_first_bytes_and_nothing_of_it_is_
     assert (refused.status_code, refused.json()["detail"].partition(".")[0]) == (400, "It is a ZIP archive, not an MP4")
     assert client.head(address, headers=TUS).status_code == 404
     assert os.listdir(sidecar.spool / FOLDER) == []
+    assert 'dropframe_uploads_total{outcome="refused"} 1.0' in client.get("/metrics").text
 
 
 def test_a_piece_must_go_on_where_the_upload_ends(client: httpx.Client, video: bytes) -> None:
@@ -170,6 +172,29 @@ def test_a_piece_must_go_on_where_the_upload_ends(client: httpx.Client, video: b
     assert add(client, address, 100, video[100:] + b"more").status_code == 413
     assert client.patch(address, headers={**TUS, "upload-offset": "100"}, content=b"x").status_code == 415
     assert offset(client, address) == 100
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+def test_an_upload_that_was_cut_off_before_its_ticket_becomes_a_job_when_its_client_asks(
+    sidecar: Sidecar, client: httpx.Client, video: bytes, renamed: bool, method: str
+) -> None:
+    address = begin(client, len(video))
+    part = sidecar.spool / FOLDER / f"{address.rpartition('/')[2]}.part"
+    part.write_bytes(video)  # as where the ticket could not be written, or its request was ended just then
+    if renamed:
+        part.rename(sidecar.spool / f"{part.stem}.mp4")
+    answer = client.request(method, address, headers={**PIECE, "upload-offset": str(len(video))})
+    assert (answer.is_success, answer.headers["upload-offset"]) == (True, str(len(video)))
+    [ticket] = pending(sidecar)
+    assert (sidecar.spool / ticket.video_name).read_bytes() == video
+    assert os.listdir(sidecar.spool / FOLDER) == []
+
+
+def test_a_piece_from_behind_the_end_is_told_where_the_upload_ends(client: httpx.Client, video: bytes) -> None:
+    address = begin(client, len(video))
+    refused = add(client, address, len(video) + 5, b"more")
+    assert (refused.status_code, refused.headers["upload-offset"]) == (409, "0")
 
 
 def test_an_upload_that_is_given_up_leaves_nothing(sidecar: Sidecar, client: httpx.Client, video: bytes) -> None:

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from daemon.ipc import spool
-from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
+from daemon.ipc.partial_uploads import LEFTOVER_SECONDS
+from daemon.ipc.spool_sweep import sweep
 from daemon.jobs import Job, JobSource, input_key, new_job_id
 from daemon.store.job_store import JobStore
 from sidecar.idempotency import IdempotencyKeys

@@ -429,13 +429,13 @@ def test_jobs_are_deleted_by_one_ticket_after_a_person_was_asked(home: Path, mon
     first, second, runs = add(home, source_name="a.mp4"), add(home), add(home)
     with JobStore.open(home / "data") as store:
         store.move(runs.job_id, JobStatus.RUNNING)
-    with pytest.raises(SettingsError, match="Deleting cannot be undone; say --yes where nobody can be asked"):
+    with pytest.raises(SettingsError, match="Deleting cannot be undone; pass --yes where nobody can be asked"):
         run("delete", first.job_id, "--home", home)
     with pytest.raises(IllegalMove, match="is running; cancel it first"):
         run("delete", first.job_id, runs.job_id, "--yes", "--home", home)
     assert spool.tickets(home / "data" / "spool") == []
     code, text = run("delete", first.job_id, second.job_id, "--yes", "--home", home)
-    assert (code, text) == (0, "2 jobs being deleted.\n")
+    assert (code, text) == (0, "2 jobs are being deleted.\n")
     [ticket] = spool.tickets(home / "data" / "spool")
     assert (ticket.kind, set(ticket.jobs)) == (TicketKind.DELETE, {first.job_id, second.job_id})
     monkeypatch.setattr(requests, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
@@ -485,7 +485,7 @@ def test_retry_and_cancel_refuse_before_they_ask_for_anything(home: Path) -> Non
         run("retry", refused.job_id, "--home", home)
     with pytest.raises(IllegalMove, match="is pending; only a failed one can be tried again"):
         run("retry", waiting.job_id, "--home", home)
-    with pytest.raises(SettingsError, match="Name one job, or say --all-failed"):
+    with pytest.raises(SettingsError, match="Name at least one job, or pass --all-failed"):
         run("retry", "--home", home)
     assert not (home / "data" / "spool").exists()
     assert run("retry", "--all-failed", "--home", home) == (

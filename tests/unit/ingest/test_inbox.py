@@ -636,9 +636,11 @@ def test_a_thread_that_has_ended_is_noticed_at_once(watched: Bench) -> None:
     assert watched.inbox._root.watch is not first
 
 
-@pytest.mark.parametrize("limit", [errno.ENOSPC, errno.EMFILE])
+@pytest.mark.parametrize(
+    ("limit", "setting"), [(errno.ENOSPC, "max_user_watches"), (errno.EMFILE, "max_user_instances")]
+)
 def test_where_no_watch_can_be_had_the_inbox_is_polled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, setting: str
 ) -> None:
     def refuse(*_: object) -> int:
         raise OSError(limit, "inotify limit reached")
@@ -646,7 +648,7 @@ def test_where_no_watch_can_be_had_the_inbox_is_polled(
     monkeypatch.setattr(watcher.InotifyFD, "add_callback", refuse)
     bench = Bench(tmp_path, watch="auto")
     assert bench.inbox.health().mode == "polling"
-    assert "inotify limit reached" in str(bench.inbox.health().problem)
+    assert f"inotify limit reached; raise fs.inotify.{setting}" in str(bench.inbox.health().problem)
     make_clip(bench.folder / "a.mp4")
     assert paths(bench.step()) == ["a.mp4"]
 

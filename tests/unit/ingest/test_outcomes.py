@@ -244,4 +244,4 @@ def test_a_job_cancelled_while_its_file_was_copied_leaves_a_file_that_says_so(be
         patch.setattr(claims, "move_file", cancelled_meanwhile)
         bench.pass_time(0)
     bench.pass_time(100)
-    assert bench.why() == {"a.mp4": "Its job was cancelled before it had been taken in; it is not taken again."}
+    assert bench.why() == {"a.mp4": "Its job was cancelled before it was taken in; it is not taken again."}

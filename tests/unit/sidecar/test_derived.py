@@ -15,6 +15,7 @@ from daemon.jobs import Job, JobStatus, new_job_id, output_key
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from sidecar import schemas
+from sidecar.app import make_app
 from tests.derived_documents import Clip, Shown, frame, frames_of, write_document
 from tests.unit.sidecar.test_app import Client, call, check_problem
 
@@ -82,6 +83,22 @@ def test_who_waits_gets_it_when_the_daemon_has_made_it(tmp_path: Path, job_id: s
         assert sum(answer.json()["density"]["frames"]) == 60
 
     call(tmp_path, work)
+
+
+def test_who_waits_for_it_counts_as_one_who_waits_and_not_as_a_request(tmp_path: Path, job_id: str) -> None:
+    app = make_app(Settings(home=tmp_path, max_requests=2, max_waits_per_client=3))
+
+    async def work(client: Client) -> None:
+        path = f"/v1/jobs/{job_id}/texts"
+        waits = []
+        for _ in range(3):
+            waits.append(asyncio.create_task(client.get(path + "?wait=2")))
+            await asyncio.sleep(0.2)
+        assert check_problem(await client.get(path + "?wait=2"))["status"] == 429
+        assert (await client.get(path)).status_code == 202
+        assert [answer.status_code for answer in await asyncio.gather(*waits)] == [202] * 3
+
+    call(tmp_path, work, app)
 
 
 def test_why_nothing_can_be_derived_is_said(tmp_path: Path, job_id: str) -> None:
