@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,12 @@ STOP_SECONDS = 9.5
 STEP_SECONDS = 0.2
 
 
-def supervise(commands: Mapping[str, Sequence[str]]) -> int:
+def supervise(commands: Mapping[str, Sequence[str]], on_step: Callable[[], None] = lambda: None) -> int:
     """Run commands until a signal comes or one of them cannot be run at all.
 
     Args:
         commands: Program and arguments by the name to show.
+        on_step: Called several times a second.
 
     Returns:
         The exit code to end with: 0 after a signal, else that of the process that gave up.
@@ -44,6 +45,7 @@ def supervise(commands: Mapping[str, Sequence[str]]) -> int:
                 ended = process.step(time.monotonic())
                 if ended is not None:
                     return ended
+            on_step()
             time.sleep(STEP_SECONDS)
         return 0
     finally:

@@ -7,15 +7,17 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from daemon.ipc import rejected_list, spool
+from daemon.ipc import health, rejected_list, spool
+from daemon.ipc.health import Heartbeat
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
-from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobStatus, Options, input_key, new_job_id, output_key, utc_now
+from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.store.job_store import JobStore
 from tests.browser import browsing
 from tests.clips import BEGINNING, make_clip
@@ -217,7 +219,45 @@ def test_a_job_is_deleted_after_a_question_and_a_cancelled_one_reads_so(home: Pa
         assert browser.errors == []
 
 
-def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tuple[str, ...]) -> str:
+def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path) -> None:
+    def beat(*roles: str) -> None:
+        models = tuple({"role": role} for role in roles)
+        health.write(
+            home / "data", Heartbeat(utc_now(), "running", 1, models=models, weights_note="x is being fetched.")
+        )
+
+    again = "[...document.querySelectorAll('#detail button')].find(b => b.textContent === 'Run again with objects')"
+    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        job_id = completed(store, home, frames=3, text="", roles=("text",), warnings=[NO_OBJECTS])
+        beat("text")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for("document.querySelector('#detail').innerText.includes('No objects were looked for')")
+        browser.wait_for("!!document.querySelector('#lacking').textContent")
+        assert browser.ask("document.querySelector('#lacking').textContent") == (
+            "x is being fetched. There are no object weights, so it finds text alone. Put an Ultralytics .pt into "
+            "data/models/, or run dropframe models pull yolo11n; no restart is needed."
+        )
+        assert not browser.ask(f"!!({again})")
+        beat("objects", "text")
+        browser.wait_for(f"!!({again})")
+        assert browser.ask("document.querySelector('#lacking').textContent") == ""
+        browser.ask(f"({again}).click()")
+        browser.wait_for(f"location.hash.length === 37 && !location.hash.endsWith('{job_id}')")
+        [ticket] = spool.tickets(home / "data" / "spool")
+        assert (ticket.source_name, ticket.options.frame_stride) == ("match.mp4", 4)
+        assert store.get(job_id).status is JobStatus.COMPLETED
+        assert browser.errors == []
+
+
+def completed(
+    store: JobStore,
+    home: Path,
+    *,
+    frames: int,
+    text: str,
+    roles: tuple[str, ...],
+    warnings: Sequence[str] = (),
+) -> str:
     """Add a job with its video and its result; return its id."""
     job_id = new_job_id()
     make_clip(home / "data" / input_key(job_id), frames=frames, size=(160, 120))
@@ -227,9 +267,9 @@ def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tup
     write_document(path, [{"frame_index": i, "result": result, "timestamp_s": i / 25} for i in range(frames)])
     models = [{"name": "any", "role": role} for role in roles]
     path.write_text(path.read_text().replace('"models": []', f'"models": {json.dumps(models)}'))
-    store.create([Job(job_id, input_path=input_key(job_id), source_name="match.mp4")])
+    store.create([Job(job_id, input_path=input_key(job_id), source_name="match.mp4", options=Options(4))])
     store.move(job_id, JobStatus.RUNNING)
-    summary = {"detection_count": frames, "frame_count": frames, "warnings": []}
+    summary = {"detection_count": frames, "frame_count": frames, "warnings": list(warnings)}
     store.move(job_id, JobStatus.COMPLETED, output_path=output_key(job_id), summary=summary, frames_processed=frames)
     return job_id
 

@@ -18,6 +18,7 @@ import pytest
 from daemon import service as service_module
 from daemon.errors import MachineError, StoreError
 from daemon.jobs import Job, JobStatus, new_job_id
+from daemon.pipeline.auto_pull import AutoPull
 from daemon.service import DaemonService
 from daemon.settings import Settings
 from daemon.status import Status
@@ -43,6 +44,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
+    made.auto_pull = AutoPull(made._settings)
     threads = ("retention", "derivations", "deletion", "_outbox_monitor")
     for name in ("worker", "intake", "consumer", "pipeline", "queue", "store", *threads):
         setattr(made, name, Told(told, name))
@@ -55,6 +57,7 @@ def service(tmp_path: Path, told: list[str]) -> DaemonService:
         made.worker,
         made.pipeline,
         made._outbox_monitor,
+        AutoPull(made._settings),
     )
     made._thread = threading.Thread(target=lambda: None)
     made._thread.start()
