@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, derived, doctor, import_jobs, jobs, requests
+from daemon.cli import admin, demo, derived, doctor, import_jobs, jobs, requests
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -179,5 +179,13 @@ def as_flags(values: dict[str, Any]) -> list[str]:
     return [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
 
 
-for part in (jobs, requests, derived, doctor, admin, import_jobs):  # in this order in the help, after the ones above
+for part in (
+    demo,
+    jobs,
+    requests,
+    derived,
+    doctor,
+    admin,
+    import_jobs,
+):  # in this order in the help, after the ones above
     app.add_typer(part.app)

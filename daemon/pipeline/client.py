@@ -66,7 +66,7 @@ class Ready:
     """ModelInfo records, for a 1280x720 video."""
 
 
-class Refused(Exception):
+class ModelsRefused(Exception):
     """A child says that it cannot load its models; ``error`` says why."""
 
     def __init__(self, error: DropframeError) -> None:
@@ -111,7 +111,7 @@ class PipelineProcess:
         seen = self._weights.now()
         try:
             self._child, self.ready = self._load(should_stop)
-        except Refused as refused:
+        except ModelsRefused as refused:
             error = refused.error
             if self._was_ready:  # it worked before: somebody is exchanging weights, so it is not the job's fault
                 raise ResourceUnavailable(f"The pipeline cannot be started again just now: {error}") from error
@@ -127,7 +127,7 @@ class PipelineProcess:
             child, ready = self._load(should_stop)
         except Interrupted:
             raise
-        except (DropframeError, Refused) as error:
+        except (DropframeError, ModelsRefused) as error:
             name = shown(Path(seen[0]).name)
             log.warning("%s cannot be used, so what was loaded before stays in use: %s", name, error)
             return before
@@ -137,7 +137,7 @@ class PipelineProcess:
         return ready
 
     def _load(self, should_stop: Callable[[], bool]) -> tuple[_Child, Ready]:
-        """Start a child and wait until its models are loaded; raises what ``start`` does, and Refused."""
+        """Start a child and wait until its models are loaded; raises what ``start`` does, and ModelsRefused."""
         try:
             child = _Child(self._settings)
         except OSError as failed:  # too many processes, too little memory, or its program is being exchanged
@@ -153,7 +153,7 @@ class PipelineProcess:
                     )
                 self._check_memory(child)
             if answer["kind"] == "refused":
-                raise Refused(_error(answer))
+                raise ModelsRefused(_error(answer))
         except BaseException:
             child.kill()
             raise

@@ -244,7 +244,8 @@ def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path
         browser.ask(f"({again}).click()")
         browser.wait_for(f"location.hash.length === 37 && !location.hash.endsWith('{job_id}')")
         [ticket] = spool.tickets(home / "data" / "spool")
-        assert (ticket.source_name, ticket.options.frame_stride) == ("match.mp4", 4)
+        job = ticket.to_job()
+        assert (job.source_name, job.options.frame_stride) == ("match.mp4", 4)
         assert store.get(job_id).status is JobStatus.COMPLETED
         assert browser.errors == []
 
