@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from daemon.cli.common import HomeOption, escape, load_existing, out, reading
+from daemon.cli.common import HomeOption, escape, load_existing, out, reading, say
 from daemon.cli.greeting import command, page_of
 from daemon.cli.jobs import show_ends
 from daemon.cli.lookup import daemon_alive, wait_for
@@ -40,7 +40,7 @@ def demo(home: HomeOption = None) -> None:
         )
     begun = utc_now()
     _drop(settings)
-    out.print(f"{NAME} is in the inbox; it shows what moves, text and two clocks. Waiting for its result …")
+    say(out, f"{NAME} is in the inbox; waiting for its result …")
     job = _taken(settings, begun)
     ended = wait_for(settings, [job.job_id])[job.job_id]
     if ended.status is not JobStatus.COMPLETED:

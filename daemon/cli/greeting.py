@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def page_of(settings: Settings) -> str:
 def command() -> str:
     """Return how this very program is called, as short as it can be typed here."""
     program = Path(sys.executable).with_name("dropframe")
-    try:
+    if program.is_relative_to(Path.cwd()):
         return str(program.relative_to(Path.cwd()))
-    except ValueError:
-        return "dropframe"
+    on_path = shutil.which("dropframe")
+    return "dropframe" if on_path or not program.exists() else str(program)
