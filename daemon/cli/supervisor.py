@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -10,11 +11,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None).prctl
+_prctl: Any = None
+with contextlib.suppress(TypeError):  # of Windows, which has no library of all
+    _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 FINAL = frozenset({0, 2, 5})
 """Exit codes after which a restart would change nothing: done; wrong settings or an unusable machine at first."""
@@ -58,7 +62,8 @@ def supervise(commands: Mapping[str, Sequence[str]], on_step: Callable[[], None]
 
 def _end_with(parent: int) -> None:
     """Have the kernel end this process when the one that started it is killed, so that none is left alone."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _prctl is not None:  # only Linux has it
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
 

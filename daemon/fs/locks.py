@@ -1,4 +1,7 @@
-"""Locks of files between processes, where the system has such: on Windows there are none, and nothing is locked."""
+"""Locks of files between processes, and what else of fcntl(2) there is; Windows has none, so nothing is locked there.
+
+Whatever needs ``fcntl`` takes it from here, so that importing it fails nowhere.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+__all__ = ["fcntl", "try_lock"]
 
 
 def try_lock(descriptor: int) -> bool:

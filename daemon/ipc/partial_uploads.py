@@ -8,7 +8,6 @@ last: whatever a kill cuts off is finished by the next one who looks.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 from daemon.errors import StorageError
 from daemon.fs.atomic import atomic_write, fsync_folder
+from daemon.fs.locks import fcntl
 from daemon.ipc import spool
 from daemon.ipc.spool import FILE_MODE, Ticket, TicketKind
 from daemon.jobs import JobSource, is_job_id, utc_now
