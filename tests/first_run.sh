@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# What a newcomer does: a fresh clone in a new folder, `make run`, `dropframe demo`, Ctrl-C. In an environment of its own:
+# only Git, make, a shell and Python with venv are found, however much more is installed. As root it is done twice, the
+# second time as an ordinary user. Nothing is fetched but libraries.
+#   tests/first_run.sh [--test] [--weights FILE]
+# --test runs `make test` as well; --weights puts object weights in place, so that objects must be found, too.
+set -euo pipefail
+
+project=$(cd "$(dirname "$0")/.." && pwd)
+test="" weights=""
+while (($#)); do
+    case $1 in
+        --test) test=yes ;;
+        --weights) weights=$(realpath "${2:?--weights needs a file}") && shift ;;
+        *) echo "usage: tests/first_run.sh [--test] [--weights FILE]" >&2 && exit 2 ;;
+    esac
+    shift
+done
+python=$(${PYTHON:-python3} -c 'import sys; print(sys.executable)')
+base=$(mktemp -d)
+trap 'rm -rf "$base"' EXIT
+chmod 755 "$base"
+
+die() {
+    echo "first_run.sh: $*" >&2
+    exit 1
+}
+
+# What is on a machine with Git, make and Python alone.
+mkdir "$base/bin"
+for program in bash cat chmod cp cut date dirname env expand getent git grep head id ln ls make mkdir mktemp mv \
+    nice nproc ps pwd rm sed sh sleep sort tail tee touch tr true uname wc; do
+    found=$(command -v "$program") && [[ $found == /* ]] && ln -s "$found" "$base/bin/$program"
+done
+ln -s "$python" "$base/bin/python3"
+git clone -q --no-local "$project" "$base/clone"
+
+# One newcomer. $1: the folder; the rest: how to become the user.
+newcomer() {
+    local folder=$1 begun ready took
+    shift
+    local as=("$@" env -i PATH="$base/bin" HOME="$folder/home" LANG=C.UTF-8)
+    for name in PIP_INDEX_URL PIP_FIND_LINKS PIP_CERT SSL_CERT_FILE http_proxy https_proxy no_proxy TORCH_INDEX; do
+        [[ -n ${!name:-} ]] && as+=("$name=${!name}")
+    done
+    cp -r "$base/clone" "$folder/dropframe"
+    mkdir -p "$folder/home" "$folder/dropframe/data/models"
+    [[ -z $weights ]] || cp "$weights" "$folder/dropframe/data/models/"
+    [[ $# == 0 ]] || chown -R "$user" "$folder"
+    cd "$folder/dropframe"
+    begun=$SECONDS
+    "${as[@]}" make run ARGS="--offline --port 0" >"$folder/log" 2>&1 &
+    local make=$!
+    until grep -q "^No video at hand" "$folder/log"; do
+        kill -0 "$make" 2>/dev/null || die "make run has ended: $(tail -40 "$folder/log")"
+        ((SECONDS - begun < 900)) || die "make run was not ready: $(tail -40 "$folder/log")"
+        sleep 0.5
+    done
+    ready=$((SECONDS - begun))
+    "${as[@]}" make demo >"$folder/demo" 2>&1 || die "dropframe demo: $(cat "$folder/demo" "$folder/log")"
+    took=$((SECONDS - begun - ready))
+    grep -q "DROPFRAME DEMO" "$folder/demo" || die "the text was not read: $(cat "$folder/demo")"
+    [[ -z $weights ]] || grep -q "stop sign (" "$folder/demo" || die "no object was found: $(cat "$folder/demo")"
+    kill -INT -- "$(pgrep -P "$make" -f 'dropframe run' | head -1)"
+    wait "$make" || true
+    for number in 1 2 3 4; do
+        grep -q "^$number/4 " "$folder/log" || die "step $number was not told: $(cat "$folder/log")"
+    done
+    grep -E "^(Ready|Drop videos|No video)" "$folder/log"
+    cat "$folder/demo"
+    echo "first_run.sh: ${*:-$(id -un)}: ready after $ready s, a result $took s later, $(du -sm .venv | cut -f1) MiB"
+    if [[ -n $test ]]; then
+        "${as[@]}" make test
+    fi
+    cd /
+}
+
+mkdir "$base/one"
+newcomer "$base/one"
+if ((EUID == 0)); then
+    rm -rf "$base/one"
+    user=nobody
+    mkdir "$base/two"
+    newcomer "$base/two" setpriv --reuid="$user" --regid=nogroup --clear-groups
+fi
+echo "first_run.sh: 1 passed, 0 failed"
