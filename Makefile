@@ -24,7 +24,7 @@ install: .venv/.installed ## Make .venv with the dropframe command in it (GPU=1 
 dev: .venv/.dev-installed ## The same, with what tests and checks need
 
 run: install ## Set everything up and start Dropframe (ARGS="--weights model.pt")
-	@$(BIN)/dropframe run --step "4/4 " $(ARGS)
+	@exec $(BIN)/dropframe run --step "4/4 " $(ARGS)
 
 demo: install ## Show what a running Dropframe finds in a clip that it draws itself
 	@$(BIN)/dropframe demo $(ARGS)

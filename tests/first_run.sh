@@ -61,8 +61,8 @@ newcomer() {
     took=$((SECONDS - begun - ready))
     grep -q "DROPFRAME DEMO" "$folder/demo" || die "the text was not read: $(cat "$folder/demo")"
     [[ -z $weights ]] || grep -q "stop sign (" "$folder/demo" || die "no object was found: $(cat "$folder/demo")"
-    kill -INT -- "$(pgrep -P "$make" -f 'dropframe run' | head -1)"
-    wait "$make" || true
+    kill -TERM "$(pgrep -f "^$folder/dropframe/.venv/bin/python .*dropframe run ")"
+    wait "$make" || die "it did not end well: $(cat "$folder/log")"
     for number in 1 2 3 4; do
         grep -q "^$number/4 " "$folder/log" || die "step $number was not told: $(cat "$folder/log")"
     done
