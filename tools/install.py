@@ -40,6 +40,7 @@ UNUSED = (
     "polars",
     "_polars_runtime_32",
     "openvino/libs/libopenvino_intel_[gn]pu_plugin.so",
+    "openvino/libs/cache.json",
 )
 """What is never loaded here and takes 370 MB: tests and headers of torch, the tables of Ultralytics' training, and the
 devices that OpenVINO is not asked to use."""
