@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -31,9 +32,7 @@ def test_without_a_gpu_torch_comes_from_the_index_that_the_image_names(monkeypat
         for gpu, asked in ((False, [server.url]), (True, [])):
             command = install.torch_command(needed, gpu)
             assert command[-1].startswith("torch>=")
-            assert [
-                word for before, word in zip(command, command[1:], strict=False) if "extra-index" in before
-            ] == asked
+            assert [word for flag, word in itertools.pairwise(command) if "extra-index" in flag] == asked
 
 
 def test_an_index_that_does_not_answer_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
