@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("speed", "memory", "daemon", "store", "http", "text_detector", "checkpoints", "derive")
+NAMES = ("speed", "memory", "daemon", "store", "http", "checkpoints", "derive")
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ same name stays.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from daemon.errors import DropframeError, StoredFileMissing
 from daemon.failpoints import failpoint
+from daemon.fs.samples import sha256_of
 from daemon.fs.storage import StorageService
 from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ipc.ticket import video_name
@@ -24,6 +26,7 @@ from daemon.jobs import Job, output_key, timestamp
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.threads import join
 from daemon.worker.job_files import PARTIAL_ENDINGS
 from daemon.worker.outbox import Outbox
 
@@ -45,8 +48,8 @@ class Deletion:
         store: Knows the deleted jobs.
         storage: Keeps the videos and results.
         outbox: Holds the copies of results, and the errors.
-        derived: Each is called with the job and removes what was made of its result elsewhere. It must not mind being
-            called twice; what it raises of OSError is tried again.
+        derived: Each is called with the job once its result is gone, and removes what was made of it elsewhere. It must
+            not mind being called twice; what it raises of OSError is tried again.
     """
 
     def __init__(
@@ -93,8 +96,7 @@ class Deletion:
     def shutdown(self) -> None:
         """End a removal that is going on."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def remove(self) -> None:
         """Remove what is left of each deleted job; what cannot be removed stays for the next time."""
@@ -108,16 +110,30 @@ class Deletion:
             else:
                 self._not_removed.pop(job.job_id, None)
 
+    def _keep_checksum(self, job: Job) -> bool:
+        """Note what a video holds whose file stays in the inbox, so that it is known there; False when stopping."""
+        if job.claim is None or not job.claim.stays or job.sha256 is not None:
+            return True
+        try:
+            descriptor = os.open(self._storage.path(job.input_path), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        with os.fdopen(descriptor, "rb"):
+            sha256 = sha256_of(descriptor, self._stopping.is_set)
+        if sha256 is not None:
+            self._store.deleted.note(job.job_id, sha256=sha256)
+        return sha256 is not None
+
     def _remove(self, job: Job) -> None:
-        """Remove the files of a job. Its result goes last: by it a copy in the outbox is known."""
+        """Remove the files of a job. Its result goes after its copy in the outbox, which is known by it."""
+        if not self._keep_checksum(job):
+            return
         video, result = self._storage.path(job.input_path), self._storage.path(output_key(job.job_id))
         options_file = video.with_name(job.job_id + OPTIONS_SUFFIX)
         partial = [Path(f"{result}{ending}") for ending in PARTIAL_ENDINGS]
         for path in (video, options_file, *partial, self._spool_dir / video_name(job.job_id)):
             path.unlink(missing_ok=True)
             failpoint("deletion.removed")
-        for remove_derived in self._derived:
-            remove_derived(job)
         with ExitStack() as stack:
             try:
                 document = stack.enter_context(self._storage.load_file(output_key(job.job_id)))
@@ -126,4 +142,7 @@ class Deletion:
             self._outbox.withdraw_all(job, document)
         failpoint("deletion.withdrawn")
         result.unlink(missing_ok=True)
+        failpoint("deletion.unlinked")
+        for remove_derived in self._derived:  # only now, or it would be made of the result again
+            remove_derived(job)
         self._store.deleted.finish(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from daemon.errors import DropframeError, MachineError
 from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
-from daemon.fs.space import DiskGuard
+from daemon.fs.space import FULL, DiskGuard
 from daemon.ipc import health
 from daemon.ipc.health import SILENT_SECONDS
 from daemon.pipeline.libraries import LIBRARIES, missing_library, version_of
@@ -38,7 +39,7 @@ class Check:
     sentence: str
     """What was found; if it is not ok, what to do."""
     away: bool = False
-    """Whether it is a share that was used before, so that Dropframe can wait for it."""
+    """Whether Dropframe can wait for it: it is a share that was used before, or a disk without room."""
 
 
 def check_limits() -> Iterator[Check]:
@@ -99,7 +100,12 @@ def _check_folder(name: str, folder: Path, settings: Settings, make: bool) -> Ch
     if offline is not None:
         return Check(name, False, offline, away=True)
     missing = not make and _is_missing(folder, settings.home)
-    problem = _try_parent(folder) if missing else _try_folder(folder, settings.home)
+    full = ""
+    try:
+        problem = _try_parent(folder) if missing else _try_folder(folder, settings.home)
+    except OSError as error:  # room may be made by deleting jobs, for which Dropframe has to run
+        problem = None
+        full = f"{folder} is on a disk without room ({error.strerror}); delete jobs (dropframe delete) or other files."
     read_only = problem is not None and name == "inbox" and settings.inbox_mode == "keep" and os.access(folder, os.R_OK)
     if read_only:  # nothing is to be moved there
         problem = None
@@ -113,6 +119,8 @@ def _check_folder(name: str, folder: Path, settings: Settings, make: bool) -> Ch
             f"{folder} is on {kind}, a network file system, where the job store is not safe; set data_dir to a "
             "folder on a local disk.",
         )
+    if full:
+        return Check(name, False, full, away=True)
     watched = ""
     if name == "inbox":
         polled = settings.watch == "polling" or (settings.watch == "auto" and is_remote(kind))
@@ -148,6 +156,11 @@ def _try_parent(folder: Path) -> str | None:
 
 
 def _try_folder(folder: Path, home: Path) -> str | None:
+    """Say why a folder cannot be used, if so.
+
+    Raises:
+        OSError: its disk has no room.
+    """
     probe = folder / f".dropframe-preflight-{os.getpid()}"
     try:
         if not folder.exists() and not folder.resolve().is_relative_to(home.resolve()):
@@ -158,6 +171,10 @@ def _try_folder(folder: Path, home: Path) -> str | None:
         moved = probe.rename(probe.with_name(probe.name + "-2"))
         moved.unlink()
     except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        if error.errno in FULL and folder.is_dir():
+            raise
         return (
             f"{folder} cannot be used: {error.strerror}. Give user {os.getuid()} the right to write, rename and "
             "delete there, or set another folder."
@@ -169,18 +186,19 @@ def require_machine(settings: Settings) -> list[str]:
     """Check limits and folders and stop at the first that will not do.
 
     Returns:
-        A sentence for each share that is away and can be waited for.
+        A sentence for each share that is away, and disk without room, that can be waited for, and for each setting
+        without effect.
 
     Raises:
         MachineError: which one, and what to do.
     """
-    away = []
+    told = settings.without_effect()
     for check in itertools.chain(check_limits(), check_folders(settings)):
         if check.away:
-            away.append(check.sentence)
+            told.append(check.sentence)
         elif not check.ok:
             raise MachineError(check.sentence)
-    return away
+    return told
 
 
 def check_disk(settings: Settings, folder: Path | None = None) -> Check:
@@ -302,6 +320,7 @@ def check_daemon(settings: Settings) -> Check:
 
 def all_checks(settings: Settings) -> Iterator[Check]:
     """Run every check, in the order in which a person would mend things; nothing is made that a start would make."""
+    yield from (Check("settings", True, sentence) for sentence in settings.without_effect())
     yield from check_limits()
     yield from check_folders(settings, make=False)
     yield check_disk(settings, nearest_existing(settings.data_dir))

@@ -22,6 +22,7 @@ from daemon.ipc.rejected_list import MOST_FILES, Note, RejectedList, RejectedRec
 from daemon.jobs import timestamp
 from daemon.logs import LogOnce
 from daemon.settings import Settings
+from daemon.threads import join
 from daemon.worker.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Rejections:
     def __exit__(self, *_: object) -> None:
         """End looking; a look that does not come back is not waited for."""
         self._stopping.set()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

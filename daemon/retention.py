@@ -27,6 +27,7 @@ from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_no
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.threads import join
 from daemon.worker.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -161,8 +162,7 @@ class Retention:
     def shutdown(self) -> None:
         """End a cleaning that is going on."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def clean(self) -> list[Expired]:
         """Remove what is to be removed now; what cannot be removed stays for the next time.

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from daemon.deletion import Deletion
 from daemon.derive.client import Derivations
+from daemon.derive.files import forget
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.fs import mounts
 from daemon.fs.atomic import sweep
-from daemon.fs.space import DiskGuard
+from daemon.fs.space import FULL, DiskGuard
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
@@ -36,6 +37,7 @@ from daemon.retention import Retention
 from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
 from daemon.store.job_store import JobStore
+from daemon.threads import join
 from daemon.worker.outbox import Outbox
 from daemon.worker.requests import JobRequests
 from daemon.worker.worker import JobWorker
@@ -57,7 +59,7 @@ ERROR_SECONDS = 1.0
 INBOX_SECONDS = 1.0
 """Time that watching the inbox gets to end at shutdown."""
 STOP_SECONDS = 7.0
-"""Time that the worker gets to end at shutdown."""
+"""Time after which the worker is not waited for any more at shutdown, however long the others took."""
 FORCE_EXIT_SECONDS = 9.0
 """Time after which shutdown is given up and the process ends as it is."""
 LEFTOVER_SECONDS = 60.0
@@ -83,6 +85,7 @@ class DaemonService:
         self._stop_copying: Callable[[], None] = lambda: None
         self._fatal: DropframeError | None = None
         self._log_once = LogOnce(log)
+        self._thread = threading.Thread(target=self._work, name="worker")
         self._spool_due = self._sweep_due = self._heartbeat_due = 0.0
 
     def stop(self) -> None:
@@ -121,14 +124,20 @@ class DaemonService:
         if self.store.recovered_from:
             log.warning("%s", self.store.recovered_from)
         self._make_parts(pipelines)
-        self._recover()
+        try:
+            self._recover()
+        except StoreError as error:
+            if getattr(error.__cause__, "errno", None) not in FULL:
+                raise
+            raise MachineError(
+                f"{error} What was interrupted is to be put right; make room, then start again."
+            ) from error
+        stack.callback(self.shutdown)  # should one part not start, those that did are stopped
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
         self.derivations.start()
         stack.enter_context(Rejections(self._settings, self._outbox))
-        self._thread = threading.Thread(target=self._work, name="worker")
         self._thread.start()
-        stack.callback(self.shutdown)
 
     def _make_parts(self, pipelines: frozenset[str]) -> None:
         settings = self._settings
@@ -156,7 +165,8 @@ class DaemonService:
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
         )
         self.retention = Retention(settings, self.store, self._outbox)
-        self.deletion = Deletion(settings, self.store, self._storage, self._outbox)
+        derived = [lambda job: forget(settings.data_dir, job.job_id)]
+        self.deletion = Deletion(settings, self.store, self._storage, self._outbox, derived)
         self.auto_pull = AutoPull(settings)
         self.derivations = Derivations(settings, lambda: self.store.counts()[JobStatus.COMPLETED])
         self.status = Status(
@@ -269,11 +279,12 @@ class DaemonService:
     # Shutdown.
 
     def shutdown(self) -> None:
-        """End watching and working; a running job goes back to the queue.
+        """End watching and working; a running job goes back to the queue. What was not started is left out.
 
         Should a folder hang, the process ends without waiting for it: the job store and all files are as safe
         as when it is killed.
         """
+        begun = time.monotonic()
         self._force_exit.start()
         self._asked_to_stop = True
         self.worker.stop()
@@ -286,11 +297,11 @@ class DaemonService:
         self.auto_pull.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
-        self._thread.join(STOP_SECONDS)
+        join(self._thread, begun + STOP_SECONDS - time.monotonic())
         if self._thread.is_alive():
             log.error("The worker has not ended; killing the pipeline")
         self.pipeline.close()
-        self._thread.join()
+        join(self._thread)
         if not inbox_answers:
             log.warning("The inbox does not answer; Dropframe ends without waiting for it")
 

@@ -125,8 +125,8 @@ class PipelineSettings(BaseModel):
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
         "auto",
-        description="What finds the lines of text: RapidOCR's detector (auto), or the small YOLO that comes with "
-        "Dropframe, which loses turned and long lines.",
+        description="Without effect, and accepted so that older configurations load: RapidOCR's detector finds the "
+        "lines of text, whatever stands here.",
     )
     text_engine: Literal["rapidocr", "tesseract"] = Field("rapidocr", description="What reads text.")
     text_languages: Annotated[list[str], AfterValidator(known_codes)] = Field(

@@ -70,6 +70,15 @@ class Settings(
         """Where recognisers of further scripts are."""
         return self.models_dir / "text"
 
+    def without_effect(self) -> list[str]:
+        """Return a sentence for each setting whose value can no longer be had."""
+        if self.text_regions != "yolo":
+            return []
+        return [
+            "text_regions = yolo has no effect: the text detector that came with Dropframe 0.1 is gone, and "
+            "RapidOCR's finds the lines of text; remove the setting."
+        ]
+
     @model_validator(mode="before")
     @classmethod
     def _folders_hang_off_home(cls, values: Any) -> Any:

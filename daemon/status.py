@@ -16,7 +16,7 @@ from daemon.fs.space import DiskGuard, free_bytes
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
 from daemon.ipc import health
-from daemon.ipc.health import SILENT_SECONDS, Heartbeat, InboxBeat, OutboxBeat, RunningBeat, WaitingBeat
+from daemon.ipc.health import SILENT_SECONDS, Heartbeat, OutboxBeat, RunningBeat
 from daemon.jobs import utc_now
 from daemon.logs import LogOnce
 from daemon.pipeline.auto_pull import AutoPull
@@ -24,6 +24,7 @@ from daemon.pipeline.client import PipelineProcess
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from daemon.threads import join
 from daemon.worker.outbox import Outbox
 from daemon.worker.worker import JobWorker
 
@@ -61,7 +62,7 @@ class OutboxMonitor:
     def stop(self) -> None:
         """End looking; a look that does not come back is not waited for."""
         self._stopping.set()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def health(self) -> OutboxBeat:
         """Return how the outbox is; callable from any thread, and never waits for it."""
@@ -73,7 +74,10 @@ class OutboxMonitor:
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
-            self.step()
+            try:
+                self.step()
+            except Exception:
+                log.exception("Looking at the outbox goes on after an unexpected error")
             self._stopping.wait(OUTBOX_SECONDS)
 
     def step(self) -> None:
@@ -156,7 +160,7 @@ class Status:
             models=tuple(ready.models) if ready else (),
             weights_note=self._auto_pull.note,
             weights_percent=self._auto_pull.percent,
-            inbox=self._inbox(),
+            inbox=self._consumer.health(),
             outbox=self._outbox.health(),
             paused=self._intake.short_of_space() or self._store.problem,
             queue_length=self._queue.size(),
@@ -169,20 +173,6 @@ class Status:
                 for name, total in totals.items()
                 if name.endswith("_seconds")
             },
-        )
-
-    def _inbox(self) -> InboxBeat:
-        inbox = self._consumer.health()
-        return InboxBeat(
-            mode=inbox.mode,
-            file_system=inbox.file_system,
-            online=inbox.online,
-            last_good_scan_age_s=inbox.scan_age_seconds,
-            canary_age_s=inbox.canary_age_seconds,
-            waiting_count=inbox.waiting_count,
-            waiting=tuple(WaitingBeat(w.path, w.size_bytes, w.age_seconds, w.why) for w in inbox.waiting),
-            overflows=inbox.overflows,
-            problem=inbox.problem,
         )
 
     def _running(self) -> RunningBeat | None:

@@ -243,7 +243,6 @@ def service_calls() -> Calls:
 def upload_calls() -> Calls:
     """Describe uploads in pieces."""
     version = parameter("header", "Tus-Resumable", {"type": "string", "enum": ["1.0.0"]}, "The version of tus.")
-    version["required"] = True
     upload = parameter("path", "job_id", TEXT, "From the Location of the answer to the creation.")
     offset = {"Upload-Offset": "Bytes that have come.", "Upload-Expires": "When what has come is removed."}
     length = parameter("header", "Upload-Length", COUNT, "Bytes of the whole video.")
@@ -254,6 +253,8 @@ def upload_calls() -> Calls:
         "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
     )
     here = parameter("header", "Upload-Offset", COUNT, "Where the piece goes on.")
+    for header in (version, length, here):
+        header["required"] = True
     said = {204: {"description": "In the headers."}}
     return {
         "/v1/uploads": {

@@ -44,7 +44,7 @@ KINDS = {
     "internal-server-error": (500, "A defect of Dropframe; its log has the reason under the request id."),
     "damaged-result": (500, "The stored result cannot be read."),
     "not-ready": (503, "Of `/readyz`: a part is not well; `parts` says which."),
-    "queue-full": (503, "`max_queue` jobs are waiting."),
+    "queue-full": (503, "`max_queue` jobs are waiting, or as many uploads in pieces have been begun."),
     "uploads": (503, "`max_uploads` uploads are under way."),
     "requests": (503, "`max_requests` requests are being served."),
     "connections": (503, "`max_connections` connections are open."),

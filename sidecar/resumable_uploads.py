@@ -96,13 +96,20 @@ class ResumableUploads:
 
     async def finish_what_is_whole(self) -> None:
         """Submit what a kill left complete; called once at start."""
-        try:
-            for job_id in await self._run(self._uploads.ids):
+        ids: list[str] = []
+        with contextlib.suppress(OSError):
+            ids = await self._run(self._uploads.ids)
+        for job_id in ids:
+            try:
                 upload = await self._run(self._uploads.find, job_id)
                 if upload is not None and await self._run(self._uploads.offset, upload) == upload.length:
                     await self._submit(upload)
-        except (OSError, StorageError, Problem) as error:
-            log.error("uploads that a kill cut off cannot be finished: %s", error)
+            except Problem as problem:
+                with contextlib.suppress(OSError):
+                    await self._discard_if_wrong(job_id, problem)
+                log.error("an upload that a kill cut off cannot be submitted: %s", problem)
+            except (OSError, StorageError) as error:
+                log.error("an upload that a kill cut off cannot be finished: %s", error)
 
     @_spoken
     async def options(self, request: Request) -> Response:
@@ -129,6 +136,8 @@ class ResumableUploads:
         )
         try:
             with self._submissions.reservations.reserve(length):
+                if len(await self._run(self._uploads.ids)) >= self._settings.max_queue:
+                    raise busy("Too many uploads have been begun; finish some, or give them up.", "queue-full", 60)
                 await self._run(self._uploads.create, upload)
         except OSError as error:
             raise _not_stored(error) from error
@@ -245,9 +254,12 @@ class ResumableUploads:
         except OSError as error:
             raise _not_stored(error) from error
         except Problem as problem:
-            if problem.kind == "not-mp4":
-                await self._run(self._uploads.discard, upload.job_id)
+            await self._discard_if_wrong(upload.job_id, problem)
             raise
+
+    async def _discard_if_wrong(self, job_id: str, problem: Problem) -> None:
+        if problem.kind == "not-mp4":
+            await self._run(self._uploads.discard, job_id)
 
     async def _submit(self, upload: PartialUpload) -> None:
         """Make a job of an upload that is whole."""

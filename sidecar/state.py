@@ -145,7 +145,7 @@ class State:
     def waiting_files(self) -> list[dict[str, Any]]:
         """Return the files of the inbox that are not jobs yet, with the reasons; none while no daemon looks at them."""
         heartbeat = self.heartbeat
-        if heartbeat is None or not heartbeat.is_alive(datetime.now(UTC)):
+        if heartbeat is None or not heartbeat.is_running(datetime.now(UTC)):
             return []
         return [asdict(file) for file in heartbeat.inbox.waiting]
 

@@ -45,16 +45,17 @@ def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipel
         default: Pipeline id where none is given.
 
     Raises:
-        Problem: 422 naming each field that is wrong or unknown, 404 for an unknown pipeline.
+        Problem: 422 naming each field that is wrong or unknown, 404 if nothing is wrong but the pipeline.
     """
     given = {name: values[name].strip() for name in OPTIONS if values.get(name, "").strip()}
     numbers = {name: int(text) if _NUMBER.fullmatch(text) else text for name, text in given.items()}
     wrong = unknown_fields("option", (name for name in values if name not in TOLERATED), FIELDS)
-    if errors := Options.errors_in(numbers) | wrong:
-        raise bad_fields(errors)
     pipeline_id = values.get("pipeline_id", "").strip() or default
-    if pipeline_id not in pipelines:
-        raise Problem(404, no_such("pipeline", pipeline_id, sorted(pipelines)), "unknown-pipeline")
+    unknown = "" if pipeline_id in pipelines else no_such("pipeline", pipeline_id, sorted(pipelines))
+    if errors := Options.errors_in(numbers) | wrong:
+        raise bad_fields({"pipeline_id": unknown} | errors if unknown else errors)
+    if unknown:
+        raise Problem(404, unknown, "unknown-pipeline")
     warnings = tuple(f"{name} has no effect; pipeline_id chooses the pipeline." for name in TOLERATED if name in values)
     return SubmitOptions(pipeline_id, Options.from_mapping(numbers), warnings)
 

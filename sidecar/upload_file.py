@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -77,7 +78,10 @@ class UploadFile:
         flags = os.O_APPEND if self._resumed else os.O_CREAT | os.O_EXCL
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, FILE_MODE)
         self._lock(time.monotonic() + LOCK_SECONDS if self._resumed else 0.0)
-        self.size = self._started = os.fstat(self._descriptor).st_size
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0:  # it expired while we waited for its lock
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        self.size = self._started = status.st_size
 
     def _lock(self, deadline: float) -> None:
         while True:

@@ -51,7 +51,8 @@ def encode(
 ) -> Path:
     """Write pictures (RGB) into one track each, 25 a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="mov" if path.suffix == ".mov" else "mp4", options=container or {}) as output:
+    muxer = {".mov": "mov", ".mkv": "matroska", ".avi": "avi"}.get(path.suffix, "mp4")
+    with av.open(str(path), "w", format=muxer, options=container or {}) as output:
         streams: list[tuple[Any, list[Picture]]] = []
         for number, pictures in enumerate(map(list, tracks)):
             codec = codecs[number] if codecs else "libx264"

@@ -16,10 +16,8 @@ FILES = {
     "systemd": "/lib/systemd/systemd",
     "python3-venv": "/usr/lib/python3*/ensurepip",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",
-    "fonts-lato": "/usr/share/fonts/truetype/lato",
     "tesseract-ocr-heb": "/usr/share/tesseract-ocr/*/tessdata/heb.traineddata",
     "tesseract-ocr-rus": "/usr/share/tesseract-ocr/*/tessdata/rus.traineddata",
-    "fonts-open-sans": "/usr/share/fonts/truetype/open-sans",
 }
 """Where to look for what is not on the search path."""
 

@@ -88,13 +88,15 @@ def clean(
 @models_app.command("list")
 def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Show which weights are used for what, and which official ones can be fetched."""
-    from daemon.pipeline.models import bundled_weights, find_weights, finds_own_regions
+    from daemon.pipeline.models import Weights, file_sha256, find_weights
     from daemon.pipeline.pull import OFFICIAL, RECOGNISERS
+    from daemon.pipeline.regions import rapidocr_models
     from daemon.pipeline.unused_weights import unused_weights
 
     settings = load(home, weights=weights)
     found = find_weights(settings)
-    regions = bundled_weights() if finds_own_regions(settings) else None
+    detector = rapidocr_models()[0]
+    regions = Weights(detector, detector.stem, file_sha256(detector))
     unused = unused_weights(settings, found.path if found else None)
     if as_json:
         used = {
@@ -107,10 +109,7 @@ def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json:
         f"objects: {escape(str(found.path))} (sha256 {found.sha256[:12]}…)" if found else "objects: none",
         soft_wrap=True,
     )
-    if regions:
-        out.print(f"text regions: {regions.name}, which comes with Dropframe (sha256 {regions.sha256[:12]}…)")
-    else:
-        out.print("text regions: RapidOCR's detector")
+    out.print("text regions: RapidOCR's detector")
     out.print(f"text: {'Tesseract' if settings.text_engine == 'tesseract' else 'RapidOCR'}")
     out.print(f"text languages: {_text_languages(settings)}", soft_wrap=True)
     for file in unused:

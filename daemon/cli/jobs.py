@@ -28,14 +28,14 @@ from daemon.cli.common import (
     writing_output,
 )
 from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
-from daemon.cli.submit_check import sort_out
+from daemon.cli.submit_check import options_for, sort_out
 from daemon.errors import IllegalMove, SettingsError
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList
-from daemon.jobs import Job, JobSource, JobStatus, Options, output_key
+from daemon.jobs import Job, JobSource, JobStatus, output_key
 from daemon.public_job import state_of
 from daemon.settings import Settings
 from daemon.store.paging import Place, place_of
@@ -67,10 +67,8 @@ def submit(
     if a job failed as well.
     """
     settings = load_existing(home)
-    from daemon.pipeline.pipelines import get_pipeline
-
-    pipeline_id = get_pipeline(pipeline or settings.default_pipeline).pipeline_id
-    options = Options.from_mapping({"frame_stride": frame_stride, "max_frames": max_frames})
+    pipeline_id = pipeline or settings.default_pipeline
+    options = options_for(pipeline_id, {"frame_stride": frame_stride, "max_frames": max_frames})
     good, some_bad = sort_out(files, settings.containers)
     ids = []
     for file in good:

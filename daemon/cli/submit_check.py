@@ -1,16 +1,18 @@
-"""What is wrong with files that are to be submitted; one bad file keeps none of the others from it."""
+"""What is wrong with what is to be submitted; one bad file keeps none of the others from it."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from daemon.cli.common import err, escape, say
 from daemon.containers import last_bytes_problem
-from daemon.errors import BadVideo, DropframeError, SettingsError
+from daemon.errors import BadOptions, BadVideo, DropframeError, SettingsError
 from daemon.fs.identity import shown
+from daemon.jobs import Options
 
 NOT_FILES = {
     stat.S_IFDIR: "It is a folder; name the videos in it.",
@@ -19,6 +21,24 @@ NOT_FILES = {
     stat.S_IFBLK: "It is a device, not a file.",
     stat.S_IFCHR: "It is a device, not a file.",
 }
+
+
+def options_for(pipeline_id: str, values: Mapping[str, Any]) -> Options:
+    """Return the options of a submission.
+
+    Raises:
+        BadOptions: there is no such pipeline, or an option is wrong; it says so of each.
+    """
+    from daemon.pipeline.pipelines import get_pipeline
+
+    wrong = list(Options.errors_in(values).values())
+    try:
+        get_pipeline(pipeline_id)
+    except BadOptions as error:
+        wrong.insert(0, str(error))
+    if wrong:
+        raise BadOptions(" ".join(wrong))
+    return Options.from_mapping(values)
 
 
 def sort_out(files: Sequence[Path], containers: str) -> tuple[list[Path], bool]:

@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.derive import files
-from daemon.errors import DropframeError, Interrupted, StorageError
+from daemon.errors import DropframeError, Interrupted, StorageError, StoredFileMissing
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
 from daemon.jobs import is_job_id, output_key
 from daemon.logs import LogOnce
 from daemon.settings import Settings
+from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ SCAN_SECONDS = 60.0
 """Time between two looks at all results, when no job has completed meanwhile."""
 RETRY_SECONDS, LONGEST_RETRY_SECONDS = 60.0, 3600.0
 """Wait after deriving has failed; it doubles each time, up to the second."""
+LEFTOVER_SECONDS = 60.0
+"""Age at which an unfinished file was left by a child that was killed; a younger one may be of a child of a command."""
 JOIN_SECONDS = 2.0
 """Time that the thread gets to end its child at shutdown."""
 
@@ -53,8 +56,22 @@ def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] 
     Raises:
         NothingDerived: the document does not allow it.
         DerivationFailed: the child ended without having done it, or could not be started.
+        StoredFileMissing: the document was deleted; nothing that was made of it is left.
         Interrupted: ``should_stop`` said so.
+        OSError: what was made of a document that was deleted cannot be removed.
     """
+    document = files.document_of(settings.data_dir, job_id)
+    try:
+        _run_child(settings, job_id, lambda: should_stop() or not document.exists())
+    except DropframeError:
+        if document.exists():
+            raise
+    if not document.exists():  # whoever deleted it may have looked before the child wrote
+        files.forget(settings.data_dir, job_id)
+        raise StoredFileMissing(f"The result of job {job_id} has been deleted.")
+
+
+def _run_child(settings: Settings, job_id: str, should_stop: Callable[[], bool]) -> None:
     data_dir = settings.data_dir
     scratch = data_dir / files.FOLDER / ".libraries"
     paths = files.document_of(data_dir, job_id), files.folder_of(data_dir, job_id), scratch
@@ -146,7 +163,7 @@ class Derivations:
     def stop(self) -> None:
         """End the child and the thread; what was not finished is made the next time."""
         self._stopping.set()
-        self._thread.join(JOIN_SECONDS)
+        join(self._thread, JOIN_SECONDS)
 
     def _loop(self) -> None:
         while not self._stopping.wait(STEP_SECONDS):
@@ -179,11 +196,9 @@ class Derivations:
             derive_now(self._settings, job_id, self._stopping.is_set)
         except files.NothingDerived as error:
             log.info("Nothing is derived from the result of job %s: %s", job_id, error)
-        except Interrupted:
+        except (Interrupted, StoredFileMissing):
             return
         except DerivationFailed as error:
-            if not files.document_of(self._settings.data_dir, job_id).exists():
-                return  # it was removed meanwhile
             wait = min(LONGEST_RETRY_SECONDS, 2 * self._failed.get(job_id, (0.0, RETRY_SECONDS / 2))[1])
             self._failed[job_id] = self._clock() + wait, wait
             log.warning("Deriving from the result of job %s is tried again in %.0f s: %s", job_id, wait, error)
@@ -212,9 +227,14 @@ class Derivations:
         derived = set(files.derived_ids(data_dir))
         self._current &= results & derived
         for job_id in derived - results:
-            files.forget(data_dir, job_id)
+            try:
+                files.forget(data_dir, job_id)
+            except OSError as error:
+                self._log_once(f"What was derived from a deleted result cannot be removed: {error}")
         for job_id in derived & results - self._current:
-            sweep(files.folder_of(data_dir, job_id), 0.0)  # no child is at work now
+            if self._stopping.is_set():
+                return
+            sweep(files.folder_of(data_dir, job_id), LEFTOVER_SECONDS)
             if files.is_current(data_dir, job_id):
                 self._current.add(job_id)
         self._waiting = dict.fromkeys(sorted(results - self._current))

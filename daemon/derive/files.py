@@ -8,6 +8,7 @@ folder may be deleted at any time: it is made again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ HEAD_BYTES = 4096
 """A file says within so many bytes what it was made from."""
 REQUEST_SUFFIX = ".derive"
 """Of a file in the spool that asks for a job's result to be derived from before others."""
+FORGET_TRIES = 3
 READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)  # which Windows does not have
 
 
@@ -137,8 +139,18 @@ def write_problem(folder: Path, size_bytes: int, sentence: str) -> None:
 
 
 def forget(data_dir: Path, job_id: str) -> None:
-    """Remove what was derived from a job's result."""
-    shutil.rmtree(folder_of(data_dir, job_id), ignore_errors=True)
+    """Remove what was derived from a job's result.
+
+    Raises:
+        OSError: not all of it can be removed, or somebody is adding to it just now.
+    """
+    folder = folder_of(data_dir, job_id)
+    for _ in range(FORGET_TRIES):
+        with contextlib.suppress(FileNotFoundError):  # of the folder, or of a file in it that was renamed meanwhile
+            shutil.rmtree(folder)
+        if not os.path.lexists(folder):
+            return
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder))
 
 
 def derived_ids(data_dir: Path) -> Iterator[str]:

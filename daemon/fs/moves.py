@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from daemon.errors import Interrupted, SourceChanged
 from daemon.failpoints import failpoint
@@ -20,10 +20,15 @@ from daemon.jobs import Identity
 NAME_BYTES = 255
 """Longest file name on Linux file systems."""
 
+NAME_TRIES = 20
+"""How many free names are tried, should others take them."""
+
 COPY_BYTES = 8 << 20
 
 COPY_INSTEAD = frozenset({errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS})
 """Why a rename can fail and a copy still work: another file system, or a source that cannot be removed."""
+
+T = TypeVar("T")
 
 RENAME_NOREPLACE = 1
 FICLONE = 0x40049409
@@ -74,6 +79,27 @@ def free_name(name: str, folder: int, also: tuple[str, ...] = ()) -> str:
         if not any(_taken(wanted + ending, folder) for ending in ("", *also)):
             return wanted
         number += 1
+
+
+def with_free_name(name: str, folder: int, place: Callable[[str], T], also: tuple[str, ...] = ()) -> T:
+    """Put something under a free name, and under another one should somebody take that meanwhile.
+
+    Args:
+        name: See ``free_name``; so are ``folder`` and ``also``.
+        folder: Descriptor.
+        place: Called with the free name; must have changed nothing when it raises FileExistsError.
+
+    Returns:
+        What ``place`` returns.
+
+    Raises:
+        FileExistsError: somebody took each of many names.
+        OSError: the folder cannot be looked at; and what ``place`` raises.
+    """
+    for _ in range(NAME_TRIES - 1):
+        with contextlib.suppress(FileExistsError):
+            return place(free_name(name, folder, also))
+    return place(free_name(name, folder, also))
 
 
 def move_file(

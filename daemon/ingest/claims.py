@@ -107,8 +107,9 @@ class Claims:
         outcomes: list[Outcome] = []
         self._unsure, self._retry_at = False, None
         self._held.clear()
-        for claim in self._store.deleted.claims() if self._dropped else ():
-            self._left_behind.recall_claim(claim)
+        for job in self._store.deleted.left_behind() if self._dropped else ():
+            self._left_behind.recall(job)
+            self._kept.recall(job)
         try:
             for job in self._store.jobs():
                 if job.claim is not None and (job.source is JobSource.INBOX) == self._dropped:

@@ -18,10 +18,11 @@ from daemon.fs.identity import shown
 from daemon.ingest.claims import text_of
 from daemon.ingest.inbox import Inbox
 from daemon.ingest.intake import Intake
-from daemon.ingest.model import Blocked, Dropped, InboxHealth, Outcome, Taken
-from daemon.ipc.health import SILENT_SECONDS
+from daemon.ingest.model import Blocked, Dropped, Outcome, Taken
+from daemon.ipc.health import SILENT_SECONDS, InboxBeat
 from daemon.logs import LogOnce
 from daemon.settings import Settings
+from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,15 @@ class InboxConsumer:
             OSError: the inbox cannot be made.
             MachineError: another Dropframe has it.
         """
-        self.inbox.startup()
         # A daemon thread: one that a share holds must not keep the process.
-        self._thread = threading.Thread(target=self._loop, args=(intake, on_jobs), name="inbox", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._loop, args=(intake, on_jobs), name="inbox", daemon=True)
+        try:
+            self.inbox.startup()
+            thread.start()
+        except RuntimeError:  # too many threads just now
+            self.inbox.shutdown()
+            raise
+        self._thread = thread
 
     def stop(self, seconds: float) -> bool:
         """End the thread.
@@ -75,8 +81,7 @@ class InboxConsumer:
         """
         self._stopping = True
         self._woken.set()
-        if self._thread is not None:
-            self._thread.join(seconds)
+        join(self._thread, seconds)
         return not self.alive
 
     @property
@@ -93,7 +98,7 @@ class InboxConsumer:
         """Tell whether a new start may help: the thread is dead, or the inbox answers and its last good scan is old."""
         return not self.alive or self.inbox.is_stuck(longest_seconds, self._now())
 
-    def health(self) -> InboxHealth:
+    def health(self) -> InboxBeat:
         """Return how watching goes; callable from any thread, and never waits for the inbox."""
         health = self.inbox.health(self._now())
         silent = 0.0 if self._begun is None else self._clock() - self._answered

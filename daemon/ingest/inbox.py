@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from daemon.fs.folders import Folders
 from daemon.fs.identity import shown
 from daemon.ingest.agenda import Agenda
-from daemon.ingest.model import Blocked, Dropped, Ignored, InboxHealth, Kept, Outcome, Taken, WaitingFile
+from daemon.ingest.model import Blocked, Dropped, Ignored, Kept, Outcome, Taken
 from daemon.ingest.names import is_options_name, is_ours
 from daemon.ingest.options_watch import OptionsLook, OptionsWatch
 from daemon.ingest.root import InboxRoot, Problems
 from daemon.ingest.scanner import Scanner, Sighting
 from daemon.ingest.stability import Stability, TrackedFile
+from daemon.ipc.health import InboxBeat, WaitingBeat
 from daemon.jobs import Claim, Identity, Job
 from daemon.settings import Settings
 
@@ -146,7 +147,7 @@ class Inbox:
         """See ``Scanner.is_stuck``; not while another Dropframe has the inbox."""
         return not self._root.refused and self._scanner.is_stuck(longest_seconds, now)
 
-    def health(self, now: float | None = None) -> InboxHealth:
+    def health(self, now: float | None = None) -> InboxBeat:
         """Return how watching goes; callable from any thread.
 
         Args:
@@ -157,18 +158,18 @@ class Inbox:
         oldest = sorted(waiting, key=lambda each: (not is_ours(each.name), each.first_seen, each.path))[:SHOWN_WAITING]
         watch, last_scan = self._root.watch, self._scanner.last_good  # another thread may take it away
         arrived = None if watch is None else watch.arrived_at
-        return InboxHealth(
+        return InboxBeat(
             mode="polling" if watch is None else "events",
             file_system=self._root.file_system,
             online=self._root.online,
-            scan_age_seconds=None if last_scan is None else now - last_scan,
-            canary_age_seconds=None if arrived is None else now - arrived,
+            last_good_scan_age_s=None if last_scan is None else now - last_scan,
+            canary_age_s=None if arrived is None else now - arrived,
             waiting_count=len(waiting),
             waiting=tuple(
-                WaitingFile(
-                    path=shown(tracked.path),
+                WaitingBeat(
+                    name=shown(tracked.path),
                     size_bytes=tracked.identity.size if tracked.identity else 0,
-                    age_seconds=now - tracked.first_seen,
+                    age_s=now - tracked.first_seen,
                     why=tracked.explain(now),
                 )
                 for tracked in oldest

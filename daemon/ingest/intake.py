@@ -20,7 +20,7 @@ from daemon.ingest.claims import Claims, text_of
 from daemon.ingest.folder_pipelines import FolderPipelines
 from daemon.ingest.kept import KeptFiles, kept_claim
 from daemon.ingest.model import Blocked, Dropped, Ignored, Outcome, Rejected, Taken
-from daemon.ingest.options_file import read_options
+from daemon.ingest.options_file import ADVICE, ADVICE_WHERE_FILES_STAY, read_options
 from daemon.ingest.quarantine import quarantine
 from daemon.ingest.reconcile import reconcile
 from daemon.ingest.tickets import TicketIntake
@@ -190,7 +190,10 @@ class Intake:
 
     def _job_of(self, dropped: Dropped) -> Job:
         pipeline_id = self._folders.choose(dropped.path)
-        options = read_options(self._settings.inbox_dir, dropped.options_path) if dropped.options_path else Options()
+        options = Options()
+        if dropped.options_path:
+            advice = ADVICE_WHERE_FILES_STAY if self._keeps else ADVICE
+            options = read_options(self._settings.inbox_dir, dropped.options_path, advice)
         job_id = new_job_id()
         return Job(
             job_id,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daemon.errors import Interrupted, SourceChanged
+from daemon.errors import Interrupted, SourceChanged, UnknownJob
 from daemon.failpoints import failpoint
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of, open_regular, shown, to_claim
@@ -85,7 +85,7 @@ class KeptFiles:
         path = from_claim(claim.path)
         before = self._files.get(path)
         if before is not None and before.sequence > job.sequence:
-            self._store.note(job.job_id, claim=replace(claim, seen=None))
+            self._record(job.job_id, replace(claim, seen=None))
             return
         if before is not None and before.job_id != job.job_id:
             self._forget(before)
@@ -113,7 +113,7 @@ class KeptFiles:
             OSError: it cannot be read.
         """
         known = self._files.get(dropped.path)
-        job = None if known is None else self._store.find(known.job_id)
+        job = None if known is None else self._job(known.job_id)
         if known is None or job is None:
             return None
         known.is_missing = False
@@ -133,7 +133,7 @@ class KeptFiles:
         known = self._files.get(self._paths.get(dropped.identity.lasting, ""))
         if known is None or not self._is_gone(known.path):
             return None
-        job = self._store.find(known.job_id)
+        job = self._job(known.job_id)
         if job is None or job.pipeline_id != pipeline_id:
             return None
         self._note(known, job, dropped)
@@ -164,17 +164,26 @@ class KeptFiles:
             else:
                 known.is_missing = True
 
+    def _job(self, job_id: str) -> Job | None:
+        """Return a job, also one that was deleted: its file is not to be run again either."""
+        return self._store.find(job_id) or self._store.deleted.find(job_id)
+
+    def _record(self, job_id: str, claim: Claim) -> Job:
+        with contextlib.suppress(UnknownJob):
+            return self._store.note(job_id, claim=claim)
+        return self._store.deleted.note(job_id, claim=claim)
+
     def _note(self, known: _KnownFile, job: Job, dropped: Dropped) -> None:
         """Record under which name and identity a job's file is found now."""
         self._remove(known)
         claim = replace(claim_of(job), path=to_claim(dropped.path), seen=dropped.identity)
-        self.recall(self._store.note(job.job_id, claim=claim))
+        self.recall(self._record(job.job_id, claim))
         failpoint("kept.noted")
 
     def _forget(self, known: _KnownFile) -> None:
-        job = self._store.find(known.job_id)
+        job = self._job(known.job_id)
         if job is not None and claim_of(job).seen is not None:
-            self._store.note(job.job_id, claim=replace(claim_of(job), seen=None))
+            self._record(job.job_id, replace(claim_of(job), seen=None))
             failpoint("kept.forgotten")
         self._remove(known)
 

@@ -39,17 +39,13 @@ class LeftBehind:
         return identity.lasting in self._known
 
     def recall(self, job: Job) -> None:
-        """Take note of what an earlier process has recorded of a job with a claim."""
+        """Take note of what an earlier process has recorded of a job with a claim, deleted or not."""
         claim = claim_of(job)
         if claim.stays:
             return
         cancelled = job.ended and job.error_kind is ErrorKind.CANCELLED
         if claim.left_behind or (cancelled and not self._storage.path(job.input_path).exists()):
             self._known.add(claim.identity.lasting)
-
-    def recall_claim(self, claim: Claim) -> None:
-        """Take note of a claim whose job was deleted."""
-        self._known.add(claim.identity.lasting)
 
     def remember(self, job: Job) -> None:
         """Record that a job's file stays where it was dropped.

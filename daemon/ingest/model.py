@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from daemon.jobs import Identity, Job
 
@@ -69,35 +69,3 @@ class Kept:
 
 Outcome: TypeAlias = Taken | Rejected | Blocked | Ignored | Kept
 """What became of a file that the inbox handed out."""
-
-
-@dataclass(frozen=True)
-class WaitingFile:
-    """A file that is in the inbox and not a job yet."""
-
-    path: str
-    """Below the inbox, undecodable bytes and control characters escaped."""
-    size_bytes: int
-    age_seconds: float
-    """Since it was first seen."""
-    why: str
-
-
-@dataclass(frozen=True)
-class InboxHealth:
-    """How watching goes, for status and health pages."""
-
-    mode: Literal["events", "polling"]
-    file_system: str
-    online: bool
-    scan_age_seconds: float | None
-    """Since the last full scan that worked; None before the first."""
-    canary_age_seconds: float | None
-    """Since events were last proved to arrive; None when polling, or where the canary cannot be written."""
-    waiting_count: int
-    waiting: tuple[WaitingFile, ...]
-    """The first 50: those named as videos first, each kind oldest first."""
-    overflows: int
-    """How often the kernel dropped events; each was followed by a full scan."""
-    problem: str | None
-    """What is wrong, in sentences; None when nothing is."""

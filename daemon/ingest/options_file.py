@@ -19,14 +19,16 @@ from daemon.jobs import Options
 MAX_OPTIONS_BYTES = 65_536
 
 ADVICE = "Correct the options file, or remove it, and drop both again."
+ADVICE_WHERE_FILES_STAY = "Correct the options file, or remove it."
 
 
-def read_options(inbox: Path, path: str) -> Options:
+def read_options(inbox: Path, path: str, advice: str = ADVICE) -> Options:
     """Read an options file.
 
     Args:
         inbox: The inbox folder.
         path: The options file's path below it.
+        advice: What to do if it is wrong, a sentence.
 
     Raises:
         BadOptions: it is too large, is not a JSON object, or has a wrong option.
@@ -36,19 +38,19 @@ def read_options(inbox: Path, path: str) -> Options:
     with Folders(inbox) as folders, open(open_regular(name, folders.get(folder)), "rb") as file:
         text = file.read(MAX_OPTIONS_BYTES + 1)
     if len(text) > MAX_OPTIONS_BYTES:
-        raise BadOptions(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {ADVICE}")
+        raise BadOptions(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {advice}")
     if not text.strip():
-        raise BadOptions(f"Its options file is not JSON (it is empty). {ADVICE}")
+        raise BadOptions(f"Its options file is not JSON (it is empty). {advice}")
     try:
         values: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadOptions(f"Its options file is not JSON ({error}). {ADVICE}") from error
+        raise BadOptions(f"Its options file is not JSON ({error}). {advice}") from error
     if not isinstance(values, dict):
-        raise BadOptions(f'Its options file must hold an object such as {{"frame_stride": 5}}. {ADVICE}')
+        raise BadOptions(f'Its options file must hold an object such as {{"frame_stride": 5}}. {advice}')
     try:
         return Options.from_mapping(values)
     except BadOptions as error:
-        raise BadOptions(f"{error} {ADVICE}") from error
+        raise BadOptions(f"{error} {advice}") from error
 
 
 def fetch_options(name: str, source: int, job_id: str, videos: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.fs.identity import shown
-from daemon.ingest.options_file import ADVICE
+from daemon.ingest.options_file import ADVICE, ADVICE_WHERE_FILES_STAY
 from daemon.ingest.options_pairing import Pairing, pair
 from daemon.ingest.stability import NOT_FILES, Stability, TrackedFile
 from daemon.settings import Settings
@@ -42,6 +42,7 @@ class OptionsWatch:
         self, settings: Settings, tracked: dict[str, TrackedFile], plan: Callable[[TrackedFile, float], None]
     ) -> None:
         self._settings = settings
+        self._keeps = settings.inbox_mode == "keep"
         self._tracked = tracked
         self._plan = plan
         self._listed: dict[str, tuple[float, Pairing]] = {}
@@ -99,7 +100,7 @@ class OptionsWatch:
         if first is not None:
             tracked.why = f"It waits for another video: {shown(first)} goes before it."
         patience = tracked.changed_at + self._settings.incomplete_timeout_seconds
-        if now < patience or name not in self._pairing(above, folder, now).awaiting:
+        if self._keeps or now < patience or name not in self._pairing(above, folder, now).awaiting:
             return Stability.WAIT
         tracked.why = "It is an options file, and no video of that name came. Drop it again just before its video."
         return Stability.REJECT
@@ -112,11 +113,14 @@ class OptionsWatch:
 
     def _look(self, path: str, folder: int, now: float, trust_locks: bool) -> OptionsLook:
         tracked = self._tracked.get(path) or TrackedFile(path, first_seen=now, changed_at=now)
+        planned = tracked.due
         stability = tracked.look(folder, now, self._settings, trust_locks=trust_locks)
+        if path in self._tracked:  # a look for the video's sake changes nothing of when it is looked at itself
+            tracked.due = planned
         if tracked.kind != stat.S_IFREG:
             why = NOT_FILES.get(tracked.kind, "It is not a file.")
             is_folder = tracked.kind == stat.S_IFDIR
-            return OptionsLook(None if is_folder else path, reject=f"{self._unusable(path)} {why} {ADVICE}")
+            return self._refused(None if is_folder else path, f"{self._unusable(path)} {why}")
         if stability is Stability.GONE:
             self._tracked.pop(path, None)
             return OptionsLook()
@@ -129,7 +133,13 @@ class OptionsWatch:
             return OptionsLook(wait="It waits for its options file to be complete.")
         if now < tracked.changed_at + self._settings.incomplete_timeout_seconds:
             return OptionsLook(wait=f"{self._unusable(path)} {tracked.why}")
-        return OptionsLook(path, reject=f"{self._unusable(path)} {tracked.why} {ADVICE}")
+        return self._refused(path, f"{self._unusable(path)} {tracked.why}")
+
+    def _refused(self, path: str | None, why: str) -> OptionsLook:
+        """Reject a video for its options file; where files stay, it waits until that is corrected."""
+        if self._keeps:
+            return OptionsLook(wait=f"{why} {ADVICE_WHERE_FILES_STAY}")
+        return OptionsLook(path, reject=f"{why} {ADVICE}")
 
     def _unusable(self, path: str) -> str:
         return f"Its options file {shown(path.rpartition('/')[2])} cannot be used."

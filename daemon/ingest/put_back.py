@@ -12,7 +12,7 @@ from daemon.failpoints import failpoint
 from daemon.fs import mounts
 from daemon.fs.folders import Folders
 from daemon.fs.identity import from_claim, identity_of
-from daemon.fs.moves import free_name, move_file
+from daemon.fs.moves import move_file, with_free_name
 from daemon.fs.storage import StorageService
 from daemon.ingest.claims import sync
 from daemon.ingest.names import OPTIONS_SUFFIX
@@ -83,12 +83,25 @@ class ClaimedSources:
             inbox.get("")  # if it is missing, it is not made anew: that would not be where people look
             target = inbox.get(folder, make=True)
             has_options = (stored.parent / options).exists()
-            free = free_name(name, target, also=(OPTIONS_SUFFIX,) if has_options else ())
-            if has_options:
-                seen = identity_of(os.stat(options, dir_fd=videos.get(""), follow_symlinks=False))
-                move_file(options, videos.get(""), free + OPTIONS_SUFFIX, target, seen)
-            failpoint("put_back.options")
-            move_file(stored.name, videos.get(""), free, target, identity)
-            failpoint("put_back.moved")
+
+            def place(free: str) -> None:
+                if has_options:
+                    _move(options, videos.get(""), free + OPTIONS_SUFFIX, target)
+                failpoint("put_back.options")
+                try:
+                    move_file(stored.name, videos.get(""), free, target, identity)
+                except FileExistsError:
+                    if has_options:
+                        _move(free + OPTIONS_SUFFIX, target, options, videos.get(""))
+                    raise
+                failpoint("put_back.moved")
+
+            with_free_name(name, target, place, also=(OPTIONS_SUFFIX,) if has_options else ())
             sync(inbox)
             sync(videos)
+
+
+def _move(name: str, folder: int, target: str, target_folder: int) -> None:
+    """Move a file as it is now."""
+    seen = identity_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    move_file(name, folder, target, target_folder, seen)

@@ -13,7 +13,7 @@ from pathlib import Path
 from daemon.errors import SourceChanged
 from daemon.fs.folders import Folders
 from daemon.fs.identity import identity_of, shown
-from daemon.fs.moves import free_name, move_file, rename_new
+from daemon.fs.moves import move_file, rename_new, with_free_name
 from daemon.ingest.model import REJECTED_FOLDER, Dropped
 from daemon.ingest.names import OPTIONS_SUFFIX
 
@@ -48,17 +48,21 @@ def quarantine(
     with Folders(inbox) as folders:
         source = folders.get(folder)
         target = folders.get(below, make=True)
-        free = free_name(name, target, also=(REASON_SUFFIX, OPTIONS_SUFFIX))
         text = f"{shown(name)} was not taken in.\n\n{reason}\n\nTime: {when:%Y-%m-%d %H:%M:%S} UTC\n"
-        _write_reason(free + REASON_SUFFIX, target, text)
-        try:
-            gone = move_file(name, source, free, target, dropped.identity, copy_when=OTHER_DISK, stopping=stopping)
-            if not gone:
-                os.unlink(free, dir_fd=target)
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
-        except BaseException:
-            os.unlink(free + REASON_SUFFIX, dir_fd=target)
-            raise
+
+        def place(free: str) -> str:
+            _write_reason(free + REASON_SUFFIX, target, text)
+            try:
+                gone = move_file(name, source, free, target, dropped.identity, copy_when=OTHER_DISK, stopping=stopping)
+                if not gone:
+                    os.unlink(free, dir_fd=target)
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+            except BaseException:
+                os.unlink(free + REASON_SUFFIX, dir_fd=target)
+                raise
+            return free
+
+        free = with_free_name(name, target, place, also=(REASON_SUFFIX, OPTIONS_SUFFIX))
         if dropped.options_path:
             _move_options(dropped.options_path.rpartition("/")[2], source, free + OPTIONS_SUFFIX, target)
         folders.fsync()

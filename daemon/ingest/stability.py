@@ -153,7 +153,7 @@ class TrackedFile:
             self.due = now + settings.rescan_seconds
             self.why = self.ignored
             return Stability.IGNORE
-        if not is_ours(self.name) and (settings.unknown_files == "leave" or is_working_name(self.name)):
+        if not is_ours(self.name) and (not _rejects_unknown(settings) or is_working_name(self.name)):
             return self._leave_alone(now, settings)
         if self.kept:
             self.due = now + settings.rescan_seconds
@@ -307,3 +307,8 @@ class TrackedFile:
     def _reject(self, why: str) -> Stability:
         self.why = why
         return Stability.REJECT
+
+
+def _rejects_unknown(settings: Settings) -> bool:
+    """Tell whether a file that is not named as a video is rejected at last; never where files stay."""
+    return settings.unknown_files == "reject" and settings.inbox_mode == "take"

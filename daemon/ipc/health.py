@@ -39,7 +39,7 @@ class WaitingBeat:
     """A file of the inbox that is not a job yet."""
 
     name: str
-    """Below the inbox."""
+    """Below the inbox, undecodable bytes and control characters escaped."""
     size_bytes: int
     age_s: float
     """Since it was first seen."""
@@ -54,17 +54,18 @@ class InboxBeat:
     mode: str | None = None
     """``events`` or ``polling``."""
     file_system: str | None = None
+    """As the kernel says it, such as ``ext4`` or ``nfs4``."""
     online: bool | None = None
     """Whether the folder is there and answers."""
     last_good_scan_age_s: float | None = None
     """Since the last full scan that worked; None before the first."""
     canary_age_s: float | None = None
-    """Since file events were last proved to arrive; None when polling."""
+    """Since file events were last proved to arrive; None when polling, or where the canary cannot be written."""
     waiting_count: int = 0
     waiting: tuple[WaitingBeat, ...] = ()
     """The first 50: those named as videos first, each kind oldest first."""
     overflows: int = 0
-    """How often the kernel dropped events since the start."""
+    """How often the kernel dropped events since the start; each time a full scan followed."""
     problem: str | None = None
     """What is wrong, in sentences."""
 
@@ -133,6 +134,10 @@ class Heartbeat:
         """Tell whether it is so young that its daemon runs."""
         return self.age_seconds(now) <= ALIVE_SECONDS
 
+    def is_running(self, now: datetime) -> bool:
+        """Tell whether its daemon runs and is not about to end, so that it looks at what waits."""
+        return self.state != "stopping" and self.is_alive(now)
+
     def scan_age_seconds(self, now: datetime) -> float | None:
         """Return how old the last good scan of the inbox is, or None if there was none."""
         scan = self.inbox.last_good_scan_age_s
@@ -178,8 +183,7 @@ def read(data_dir: Path) -> Heartbeat | None:
 def of_running_daemon(data_dir: Path) -> Heartbeat | None:
     """Return the heartbeat of a daemon that runs and is not about to end, else None."""
     heartbeat = read(data_dir)
-    alive = heartbeat is not None and heartbeat.state != "stopping" and heartbeat.is_alive(datetime.now(UTC))
-    return heartbeat if alive else None
+    return heartbeat if heartbeat is not None and heartbeat.is_running(datetime.now(UTC)) else None
 
 
 def longest_scan_age_seconds(settings: Settings) -> float:

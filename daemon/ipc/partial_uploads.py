@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,11 +104,15 @@ class PartialUploads:
         if not is_job_id(job_id):
             return None
         try:
-            return PartialUpload(**json.loads(self._record_path(job_id).read_bytes()))
+            upload = PartialUpload(**json.loads(self._record_path(job_id).read_bytes()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
             raise StorageError(f"The record of the upload {job_id} is damaged.") from error
+        if not any(path.exists() for path in (self.part_path(job_id), self._spool_dir / spool.video_name(job_id))):
+            self._record_path(job_id).unlink(missing_ok=True)  # a kill left it; the daemon has taken the video
+            return None
+        return upload
 
     def offset(self, upload: PartialUpload) -> int:
         """Return how many bytes of an upload have come.
@@ -184,31 +189,34 @@ class PartialUploads:
         removed = 0
         with contextlib.suppress(FileNotFoundError):
             for name in sorted(os.listdir(self._folder), reverse=True):  # each part before its record
-                path, job_id = self._folder / name, name.rpartition(".")[0]
-                expired = (
-                    self.expires_at(job_id, keep_seconds) if is_job_id(job_id) else _changed_at(path) + LEFTOVER_SECONDS
-                )
+                path = self._folder / name
                 with contextlib.suppress(OSError):
-                    if now > expired and not is_in_use(path):
-                        path.unlink()
-                        removed += 1
+                    if now > self._expires(path, keep_seconds):
+                        with locked(path):  # whoever goes on with it now waits, and then finds it gone
+                            if now > self._expires(path, keep_seconds):
+                                path.unlink()
+                                removed += 1
         return removed
 
+    def _expires(self, path: Path, keep_seconds: float) -> float:
+        job_id = path.name.rpartition(".")[0]
+        return self.expires_at(job_id, keep_seconds) if is_job_id(job_id) else _changed_at(path) + LEFTOVER_SECONDS
 
-def is_in_use(path: Path | str) -> bool:
-    """Tell whether somebody holds the lock of a file.
+
+@contextlib.contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Hold the lock of a file that nobody else holds.
 
     Raises:
+        BlockingIOError: somebody does.
         OSError: it cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        yield
     finally:
         os.close(descriptor)
-    return False
 
 
 def _changed_at(path: Path) -> float:

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from daemon.ipc.partial_uploads import PartialUploads, is_in_use
+from daemon.ipc.partial_uploads import PartialUploads, locked
 from daemon.ipc.spool import BAD_FOLDER, TicketKind, ticket_name
 
 LEFTOVER_SECONDS = 60.0
@@ -42,8 +42,9 @@ def sweep(spool_dir: Path, now: float) -> int:
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=False)
             old = now - max(status.st_mtime, status.st_ctime) > LEFTOVER_SECONDS
-            if old and stat.S_ISREG(status.st_mode) and not is_in_use(entry.path):
-                os.unlink(entry.path)
+            if old and stat.S_ISREG(status.st_mode):
+                with locked(entry.path):
+                    os.unlink(entry.path)
                 removed += 1
     return removed
 

@@ -23,26 +23,12 @@ class ObjectStage:
 
     @classmethod
     def load(cls, weights: Weights, settings: Settings, device: str) -> ObjectStage:
-        """Load weights for a device, with the settings' input size, confidence and overlap.
-
-        Raises:
-            ModelError: the weights cannot be used.
-        """
-        return cls(
-            Yolo.load(
-                weights,
-                settings,
-                device,
-                side=settings.image_size,
-                confidence=settings.confidence,
-                iou=settings.iou,
-                agnostic=settings.class_agnostic_nms,
-            )
-        )
+        """Load weights for a device; raises what ``Yolo.load`` does."""
+        return cls(Yolo.load(weights, settings, device))
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """See Stage.models."""
-        return [self._yolo.model("objects", info)]
+        return [self._yolo.model(info)]
 
     def new_segment(self) -> None:
         """See Stage.new_segment; nothing is remembered here."""

@@ -18,7 +18,7 @@ from daemon.pipeline.gpu import OnnxModel
 from daemon.pipeline.inference import CpuModel, character_list
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import spread
-from daemon.pipeline.readings import Reading
+from daemon.pipeline.readings import LEAST_COVERED, Reading
 from daemon.pipeline.records import Image, ModelInfo
 from daemon.pipeline.regions import PADDLE, rapidocr_models
 from daemon.pipeline.scripts import joined, logical_order
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 WHOLE = 0.8
 """Share of a line's ink from which on it counts as read as a whole; a blurred line can have a little less than all."""
+
+LEAST_STROKES, LEAST_CONTRAST = 3.0, 16
+"""Edges that a row of a line of letters crosses at least, on average, and the grey levels between letters and ground.
+A bar, a block or a smooth area has fewer."""
 
 CROPS_AT_ONCE = 32
 """Crops that an engine takes at most before it gives their readings, so that much text is seen to be worked on."""
@@ -76,7 +80,10 @@ class RapidOcrReader:
                 text, confidence = self._decode.decode(classes, scores, remove_duplicate=True)[0][0]
                 seen = ~np.isin(classes[0], self._not_letters)
                 covered = ink_covered(picture[:, : self._width(crop)], seen, picture.shape[1])
-                yield Reading(logical_order(text), confidence * (covered if covered < WHOLE else 1), covered)
+                confidence *= covered if covered < WHOLE else 1
+                if covered < LEAST_COVERED and not has_strokes(picture[:, : self._width(crop)]):
+                    covered = 1.0  # letters that are not read are not the reason
+                yield Reading(logical_order(text), confidence, covered)
 
     @property
     def _not_letters(self) -> tuple[int, int]:
@@ -231,6 +238,20 @@ def ink_covered(line: Image, seen: NDArray[np.bool_], width: int) -> float:
         middle, reach = (place + 0.5) * width / len(seen), 0.625 * height
         near[max(0, int(middle - reach)) : int(middle + reach)] = True
     return float((ink & near).sum() / max(1, ink.sum()))
+
+
+def has_strokes(line: Image) -> bool:
+    """Tell whether a picture of one line could show letters at all, and not just a bar or a block.
+
+    Args:
+        line: Shape (height, width, 3).
+    """
+    grey = cv2.cvtColor(line, cv2.COLOR_BGR2GRAY)
+    dark, bright = np.percentile(grey, (5, 95))
+    if bright - dark < LEAST_CONTRAST:
+        return False
+    edges = np.diff((grey > (dark + bright) / 2).astype(np.int8), axis=1) != 0
+    return float(edges.sum(axis=1).mean()) >= LEAST_STROKES
 
 
 def parts(crops: Sequence[Image]) -> Iterator[Sequence[Image]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ SIGN_ROOM = 0.5
 
 SAME_PLACE = 0.5
 """Share of the smaller of two boxes that lies in the other, above which they are the same text."""
+
+
+MOST_LOOSE = 1.6
+"""How much taller than its parts a line found as a whole may be; what is taller holds several lines."""
 
 
 @dataclass(eq=False)
@@ -65,6 +70,13 @@ def same_place(one: Box, other: Box) -> bool:
     width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return width > 0 and height > 0 and width * height > SAME_PLACE * smaller
+
+
+def goes_on(box: Box, parts: Sequence[Box]) -> bool:
+    """Tell whether a box is the line that others are parts of, and there is more of it than they hold."""
+    whole = functools.reduce(union, parts)
+    sides, known = ((each[2] - each[0], each[3] - each[1]) for each in (box, whole))
+    return max(sides) - max(known) > min(known) and min(sides) < MOST_LOOSE * min(known)
 
 
 def touch(one: Box, other: Box) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 
 from daemon.pipeline.detect import ObjectStage
+from daemon.pipeline.gpu import onnx_device
 from daemon.pipeline.models import find_weights
 from daemon.pipeline.read import TextStage
 from daemon.pipeline.readings import TextReader
 from daemon.pipeline.recognisers import load_reader
 from daemon.pipeline.records import ModelInfo, VideoInfo
-from daemon.pipeline.regions import RegionFinder, load_finder
+from daemon.pipeline.regions import RapidOcrRegions
 from daemon.pipeline.yolo import resolve_device
 from daemon.settings import Settings
 
@@ -59,8 +60,8 @@ class LoadedModels:
         return TextStage(self._finder, self._reader, self.settings.text_confidence, detecting=True)
 
     @functools.cached_property
-    def _finder(self) -> RegionFinder:
-        return load_finder(self.settings, self.device)
+    def _finder(self) -> RapidOcrRegions:
+        return RapidOcrRegions(self.settings.text_detect_size, onnx_device(self.settings.device, self.device))
 
     @functools.cached_property
     def _reader(self) -> TextReader:

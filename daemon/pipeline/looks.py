@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from daemon.pipeline import moved
 from daemon.pipeline.changes import Thumbnail, differs, differs_at, thumbnail, union
-from daemon.pipeline.lines import Line, around, height_of, line_of, read_box, same_place, touch
+from daemon.pipeline.lines import Line, around, goes_on, height_of, line_of, read_box, same_place, touch
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
-from daemon.pipeline.regions import Region, RegionFinder
+from daemon.pipeline.regions import RapidOcrRegions, Region
 
 LOOK_SECONDS = 0.2
 """Longest time between two looks at full size while anything changes: what is shown for that long is seen."""
 CLOCK_SLACK = 0.001
 """Seconds by which the times of frames may be rounded."""
 
+T = TypeVar("T")
 Read = Callable[[Collection[Line]], None]
 Place = tuple[list[Line], list[Line]]
 """Lines that stand in one place before and after."""
@@ -61,7 +63,7 @@ class LineFinder:
         read: Reads lines, of which it is given those that are new.
     """
 
-    def __init__(self, finder: RegionFinder, least_confidence: float, read: Read) -> None:
+    def __init__(self, finder: RapidOcrRegions, least_confidence: float, read: Read) -> None:
         self._finder = finder
         self._least_confidence = least_confidence
         self._read = read
@@ -119,7 +121,7 @@ class LineFinder:
     def _look_closely(self, images: Sequence[Image]) -> list[list[Region]]:
         """Look at full size, and at half for what the network misses there: a line alone on plain ground."""
         return [
-            full + [region for region in quick if not any(same_place(region.box, other.box) for other in full)]
+            together(full, quick, lambda region: region.box)
             for full, quick in zip(self._finder(images), self._finder(images, quick=True), strict=True)
         ]
 
@@ -149,11 +151,8 @@ class LineFinder:
             found = self._finder([images[each.at] for each in some], quick=quick)
             for each, regions in zip(some, found, strict=True):
                 known = [*each.old, *each.new, *(lines[each.at - 1] if each.at else [])]
-                lines[each.at] = each.kept + [
-                    line_of(region, images[each.at], thumbnails[each.at], known)
-                    for region in regions
-                    if not any(same_place(region.box, line.region.box) for line in each.kept)
-                ]
+                seen = [line_of(region, images[each.at], thumbnails[each.at], known) for region in regions]
+                lines[each.at] = together(each.kept, seen, lambda line: line.region.box)
 
     def _with_moved(self, each: Between) -> Between:
         """Keep the lines that moved; in doubt are only others that say something."""
@@ -167,6 +166,17 @@ class LineFinder:
     def _is_worth(self, line: Line) -> bool:
         reading = line.reading
         return reading is None or (reading.text != "" and reading.confidence >= self._least_confidence)
+
+
+def together(known: Sequence[T], found: Sequence[T], box_of: Callable[[T], Box]) -> list[T]:
+    """Return what is known and what was found elsewhere; what was found takes the place of its parts."""
+    kept, more = list(known), []
+    for each in found:
+        parts = [other for other in kept if same_place(box_of(each), box_of(other))]
+        if not parts or goes_on(box_of(each), [box_of(other) for other in parts]):
+            kept = [other for other in kept if not any(other is part for part in parts)]
+            more.append(each)
+    return kept + more
 
 
 def unread(lines: Iterable[Sequence[Line]]) -> list[Line]:

@@ -81,17 +81,6 @@ def newest_weights(settings: Settings) -> Path | None:
     return max(found)[2] if found else None
 
 
-def finds_own_regions(settings: Settings) -> bool:
-    """Tell whether the text detector that comes with Dropframe finds the regions of text: only where that is set."""
-    return settings.text_regions == "yolo"
-
-
-def bundled_weights() -> Weights:
-    """Return the text detector that comes with Dropframe (docs/text-detector.md)."""
-    path = Path(__file__).with_name("weights") / "dropframe-text.pt"
-    return Weights(path, path.stem, file_sha256(path))
-
-
 def file_sha256(path: Path, on_block: Callable[[], None] = lambda: None) -> str:
     """Return a file's SHA-256 as hexadecimal digits.
 

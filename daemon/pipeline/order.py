@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 from daemon.pipeline.records import Box, TextBlock
@@ -15,10 +16,15 @@ COLUMN_WORDS = 3
 of, and are read row by row."""
 EASTERN_WORD = 3
 """Chinese, Japanese and Korean letters that count as a word; they are written without spaces."""
+LINE_GAP = 1.0
+"""Heights of a line by which the middling line of a column lies below the one before, at most: what stands wider, as
+the rows of a form do, is read row by row."""
 PARAGRAPH_GAP = 1.5
 """Heights of a line by which the next may lie below it in the same column."""
 MOST_LINES = 100
 """Lines of a frame among which columns are looked for, at most: it takes a hundredth of a second for 50."""
+UPRIGHT = 1.5
+"""Heights by widths of a line from which on it runs downwards."""
 GUTTER_SLACK = 0.3
 """Heights of a line by which it may reach into a gutter."""
 
@@ -28,8 +34,9 @@ EASTERN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf90
 def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
     """Sort lines of text from top to bottom, those at one height from left to right, but columns one by one.
 
-    Two columns are lines of several words that stand below each other on both sides of a gutter. A line that is as tall
-    as several beside it comes before them.
+    Chinese, Japanese and Korean lines that run downwards come from right to left. Two columns are lines of several
+    words that stand below each other on both sides of a gutter. A line that is as tall as several beside it comes
+    before them.
     """
     split = _two_columns(blocks) if len(blocks) <= MOST_LINES else None
     if split is None:
@@ -38,14 +45,40 @@ def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:
 
 
 def _row_by_row(blocks: Sequence[TextBlock]) -> list[TextBlock]:
+    downwards = [block for block in blocks if _runs_downwards(block)]
+    parts = [[block] for block in blocks if not _runs_downwards(block)] + _beside_each_other(downwards)
     ordered: list[TextBlock] = []
-    row: list[TextBlock] = []
-    for block in sorted(blocks, key=lambda b: (b.box[1] + b.box[3], b.box)):
-        if row and _middle(block) > row[0].box[3]:
-            ordered += sorted(row, key=lambda b: b.box)
+    row: list[tuple[Box, list[TextBlock]]] = []
+    for box, part in sorted(((_around(part), part) for part in parts), key=lambda p: (p[0][1] + p[0][3], p[0])):
+        if row and (box[1] + box[3]) / 2 > row[0][0][3]:
+            ordered += _from_left(row)
             row = []
-        row.append(block)
-    return ordered + sorted(row, key=lambda b: b.box)
+        row.append((box, part))
+    return ordered + _from_left(row)
+
+
+def _from_left(row: Sequence[tuple[Box, list[TextBlock]]]) -> list[TextBlock]:
+    return [block for _, part in sorted(row, key=lambda p: p[0]) for block in part]
+
+
+def _beside_each_other(downwards: Sequence[TextBlock]) -> list[list[TextBlock]]:
+    """Put lines that run downwards at one height together, from right to left."""
+    parts: list[list[TextBlock]] = []
+    for block in sorted(downwards, key=lambda b: b.box[1]):
+        if not parts or block.box[1] >= _around(parts[-1])[3]:
+            parts.append([])
+        parts[-1].append(block)
+    return [sorted(part, key=lambda b: b.box, reverse=True) for part in parts]
+
+
+def _around(blocks: Sequence[TextBlock]) -> Box:
+    lefts, tops, rights, bottoms = zip(*(block.box for block in blocks), strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _runs_downwards(block: TextBlock) -> bool:
+    width = block.box[2] - block.box[0]
+    return len(EASTERN.findall(block.text)) > 1 and _height(block) >= UPRIGHT * width
 
 
 def _two_columns(blocks: Sequence[TextBlock]) -> tuple[list[TextBlock], ...] | None:
@@ -55,7 +88,7 @@ def _two_columns(blocks: Sequence[TextBlock]) -> tuple[list[TextBlock], ...] | N
     """
     best: tuple[list[TextBlock], list[TextBlock]] | None = None
     for edge in sorted({block.box[0] for block in blocks}):
-        left = [b for b in blocks if b.box[2] <= edge + GUTTER_SLACK * _height(b)]
+        left = [b for b in blocks if b.box[0] < edge and b.box[2] <= edge + GUTTER_SLACK * _height(b)]
         right = [b for b in blocks if b.box[0] >= edge]
         across = [_middle(b) for b in blocks if b.box[0] < edge < b.box[2] - GUTTER_SLACK * _height(b)]
         rights = _stacks(right, across)
@@ -90,9 +123,14 @@ def _stacks(blocks: Sequence[TextBlock], across: Sequence[float]) -> list[list[T
 def _are_columns(left: Sequence[TextBlock], right: Sequence[TextBlock]) -> bool:
     beside = [b for b in right if left[0].box[1] < _middle(b) < max(other.box[3] for other in left)]
     if len(left) == 1:  # a tall one beside several
-        return len(beside) > 1 and len(beside) == len(right) and len(_rows(right)) > 1
+        return not _runs_downwards(left[0]) and len(beside) > 1 and len(beside) == len(right) and len(_rows(right)) > 1
     both = len(_rows(beside)) >= COLUMN_LINES and len(_rows(left)) >= COLUMN_LINES
-    return both and all(median(map(_words, column)) >= COLUMN_WORDS for column in (left, right))
+    return both and all(_is_running_text(column) for column in (left, right))
+
+
+def _is_running_text(column: Sequence[TextBlock]) -> bool:
+    too_wide = [below.box[1] - block.box[3] - LINE_GAP * _height(block) for block, below in pairwise(column)]
+    return median(map(_words, column)) >= COLUMN_WORDS and median(too_wide) <= 0
 
 
 def _rows(blocks: Sequence[TextBlock]) -> list[float]:

@@ -90,9 +90,10 @@ def main() -> None:
                 should_stop=stop.is_set,
             )
         except Exception as error:
-            answers.send("error", **_described(error))
-            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-                return  # memory is in an unknown state: the parent starts a fresh process
+            described = _described(error)
+            answers.send("error", **described)
+            if described["error"] == "PipelineDied":
+                return  # its state is unknown: the parent starts a fresh process
         else:
             answers.send("done", report=asdict(report))
 
@@ -130,7 +131,8 @@ def _described(error: Exception) -> dict[str, str]:
         return {"error": "PipelineDied", "message": "The pipeline ran out of memory on this video."}
     logging.getLogger(__name__).error("unexpected error", exc_info=error)
     text = (str(error).strip() or "no message").splitlines()[0][:200]
-    return {"error": "TransientError", "message": f"The pipeline failed: {type(error).__name__}: {text}."}
+    # A library that gets no more memory says so in words of its own, and may fail from then on.
+    return {"error": "PipelineDied", "message": f"The pipeline failed: {type(error).__name__}: {text}."}
 
 
 def _take_along() -> None:

@@ -19,7 +19,7 @@ from daemon.pipeline.order import EASTERN, in_reading_order
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.readings import LEAST_COVERED, Reading, TextReader
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
-from daemon.pipeline.regions import RegionFinder, crop
+from daemon.pipeline.regions import RapidOcrRegions, crop
 from daemon.pipeline.scripts import settle
 
 JOINERS = "\u200c\u200d"
@@ -48,7 +48,7 @@ class TextStage:
     needs: frozenset[str] = frozenset()
 
     def __init__(
-        self, finder: RegionFinder, reader: TextReader, least_confidence: float, *, detecting: bool = False
+        self, finder: RapidOcrRegions, reader: TextReader, least_confidence: float, *, detecting: bool = False
     ) -> None:
         self.gives = frozenset({"text_blocks", "detections"} if detecting else {"text_blocks"})
         self._finder = finder

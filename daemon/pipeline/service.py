@@ -17,6 +17,7 @@ from daemon import __version__
 from daemon.errors import Interrupted, ModelError
 from daemon.fs.identity import identity_of
 from daemon.jobs import Options
+from daemon.pipeline.code_version import code_version
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import overlap
@@ -56,6 +57,7 @@ class VideoFilePipelineService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        code_version(())  # of the code that runs, should another be installed meanwhile
         self.loaded = LoadedModels(settings)
         self._limits = Limits(
             containers=settings.containers,
@@ -139,7 +141,7 @@ class VideoFilePipelineService:
             options=options,
             pipeline_id=pipeline.pipeline_id,
             fingerprint=f"{file_path.name} {identity_of(stat).lasting} {video.info} "
-            f"{_what_frames_depend_on(self._settings)}",
+            f"{_what_frames_depend_on(self._settings)} {code_version(stages)}",
         )
         if serializer.frames_written:
             log.info("%s: %d frames are kept from an earlier attempt", file_path.name, serializer.frames_written)

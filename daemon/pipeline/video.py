@@ -7,8 +7,8 @@ reported but never used to size memory or to end a loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -24,12 +24,23 @@ from daemon.mp4 import Completeness
 from daemon.pipeline.overlap import in_threads
 from daemon.pipeline.records import Frame, VideoInfo
 from daemon.pipeline.video_account import DecodeCount
+from daemon.pipeline.video_encrypted import is_encrypted
 from daemon.pipeline.video_errors import ENCRYPTED, blame_the_disk, why_it_cannot_be_opened
 from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_hdr import HLG, PQ
 from daemon.pipeline.video_limits import Limits, check_codec, decoders_for
 from daemon.pipeline.video_picture import Orientation, Renderer, believed_aspect
-from daemon.pipeline.video_tracks import container_at, film_of, listed_frames, stored_size, structure_of
+from daemon.pipeline.video_tracks import (
+    Stream,
+    container_at,
+    count_pictures,
+    film_of,
+    films_of,
+    listed_frames,
+    pictures_listed,
+    stored_size,
+    structure_of,
+)
 
 PICTURE_A_SAMPLE = frozenset({"h264", "hevc"})
 """Codecs that have a picture in every coded frame. In the others one may say that the picture before stays."""
@@ -131,10 +142,11 @@ class Video:
     def _choose(self) -> None:
         """Find the film among the tracks and count its frames."""
         streams = self._container.streams
-        self._stream, left_out = film_of(streams.video, self._tracks, has_sound=bool(streams.audio))
+        films = films_of(streams.video, has_sound=bool(streams.audio))
+        self._stream, left_out = film_of(films, self._tracks, self._pictures(films))
         stream, count, track = self._stream, self.count, self._tracks.get(self._stream.id)
         count.left_out = [stored_size(other, self._tracks) for other in left_out]
-        if track is not None and track.encrypted:
+        if track.encrypted if track else is_encrypted(self._path, self._kind, stream.id):
             raise BadVideo(ENCRYPTED)
         context = stream.codec_context
         check_codec(context.codec.canonical_name if context else track.entry if track else None, self._kind)
@@ -150,6 +162,14 @@ class Video:
             count.expected = None if b"sidx" in self._structure.boxes else count.expected
         elif stream.frames:
             count.expected = min(stream.frames, count.expected)
+
+    def _pictures(self, films: Sequence[Stream]) -> dict[int, int]:
+        if len(films) == 1 or (self._kind is ISO and not self._is_fragmented):
+            return pictures_listed(films)
+        pictures = {film.index: 0 for film in films}
+        with self._source.open() as file, suppress(av.FFmpegError, ValueError, IndexError):  # shows again in decoding
+            count_pictures(file.demux([file.streams[index] for index in pictures]), pictures)
+        return pictures
 
     def _expect(self) -> None:
         """Count the frames where an index or a header lists them, which of these containers is AVI's alone."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from daemon.mp4_index import Track, tracks
 
 ENABLED, COVER, THUMBNAILS = 0x1, 0x400, 0x800
 """Flags of FFmpeg's ``AV_DISPOSITION``."""
+LOOKED_AT = 2000
+"""Coded frames that are read to tell a film from a still, where no index does."""
 
 Stream = Any
 """A video stream of PyAV."""
@@ -55,11 +58,8 @@ def structure_of(path: Path) -> tuple[Structure, dict[int, Track]]:
     return structure, {track.track_id: track for track in found}
 
 
-def film_of(streams: Sequence[Stream], known: Mapping[int, Track], has_sound: bool) -> tuple[Stream, list[Stream]]:
-    """Return the stream that a player shows, and the other streams of pictures.
-
-    Covers are left out. Of the others those come first that are enabled, then those of more than one picture,
-    then the largest.
+def films_of(streams: Sequence[Stream], has_sound: bool) -> list[Stream]:
+    """Return the streams of pictures that are not covers.
 
     Raises:
         BadVideo: there is none.
@@ -67,13 +67,46 @@ def film_of(streams: Sequence[Stream], known: Mapping[int, Track], has_sound: bo
     films = [stream for stream in streams if not stream.disposition & (COVER | THUMBNAILS)]
     if not films:
         raise BadVideo("The file has sound but no video track." if has_sound else "The file has no video track.")
+    return films
 
-    def rank(stream: Stream) -> tuple[bool, bool, int]:
-        pictures = stream.frames or len(stream.index_entries)
-        return bool(stream.disposition & ENABLED), pictures != 1, math.prod(stored_size(stream, known))
+
+def film_of(
+    films: Sequence[Stream], known: Mapping[int, Track], pictures: Mapping[int, int]
+) -> tuple[Stream, list[Stream]]:
+    """Return the stream that a player shows, and the others.
+
+    What moves comes before a still, then what is enabled, then what is largest.
+
+    Args:
+        films: Of ``films_of``.
+        known: The tracks of an MP4.
+        pictures: How many each has, by its index; more than one is as good as many.
+    """
+
+    def rank(stream: Stream) -> tuple[int, bool, int]:
+        moves = min(pictures[stream.index], 2)
+        return moves, bool(stream.disposition & ENABLED), math.prod(stored_size(stream, known))
 
     film = max(films, key=rank)
     return film, [stream for stream in films if stream is not film]
+
+
+def pictures_listed(films: Sequence[Stream]) -> dict[int, int]:
+    """Return how many pictures an index lists of each stream, by the stream's index."""
+    return {stream.index: stream.frames or len(stream.index_entries) for stream in films}
+
+
+def count_pictures(packets: Iterable[Any], pictures: dict[int, int]) -> None:
+    """Count the pictures of each stream until every one has shown that it moves, or one can be taken for a still.
+
+    Args:
+        packets: Of PyAV, of the streams counted.
+        pictures: By the stream's index; counted on.
+    """
+    for packet in islice(packets, LOOKED_AT):
+        pictures[packet.stream.index] += bool(packet.size)
+        if min(pictures.values()) > 1:
+            return
 
 
 def stored_size(stream: Stream, known: Mapping[int, Track]) -> tuple[int, int]:

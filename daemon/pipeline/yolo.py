@@ -191,39 +191,31 @@ class Yolo:
         self._agnostic = agnostic
 
     @classmethod
-    def load(
-        cls,
-        weights: Weights,
-        settings: Settings,
-        device: str,
-        *,
-        side: int,
-        confidence: float,
-        iou: float,
-        agnostic: bool = False,
-    ) -> Yolo:
-        """Load weights for a device.
+    def load(cls, weights: Weights, settings: Settings, device: str) -> Yolo:
+        """Load weights for a device, with the settings' input size, confidence and overlap.
 
         Raises:
             ModelError: the weights cannot be used.
         """
+        confidence, iou, agnostic = settings.confidence, settings.iou, settings.class_agnostic_nms
         detector: Detector
         if device == "cpu":
             torch.set_num_threads(1)  # torch only does non-maximum suppression here; its threads would fight OpenVINO's
             detector = OpenVinoDetector(weights, settings)
         else:
             detector = CudaDetector(weights, device, confidence=confidence, iou=iou, agnostic=agnostic)
+        side = settings.image_size
         yolo = cls(detector, weights, device, side=side, confidence=confidence, iou=iou, agnostic=agnostic)
         yolo._try_out()
         return yolo
 
-    def model(self, role: str, info: VideoInfo) -> ModelInfo:
+    def model(self, info: VideoInfo) -> ModelInfo:
         """Return what this adds to the ``models`` of such a video's result."""
         blank = np.zeros((info.height, info.width, 3), np.uint8)
         height, width = self._letterbox(image=blank).shape[:2]
         return ModelInfo(
             name=self._weights.name,
-            role=role,
+            role="objects",
             runtime=self._detector.runtime,
             device=self._device.split(":")[0],
             precision=self._detector.precision,

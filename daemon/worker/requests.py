@@ -112,13 +112,25 @@ class JobRequests:
             if kind is TicketKind.RETRY:
                 return "done" if self._worker.retry(job_id) else "came too late"
             if kind is TicketKind.DELETE:
-                return "done" if self._worker.forget(job_id) else None
+                return "done" if self._delete(job_id) else None
             job = self._cancel(job_id)
         except UnknownJob:
             return "unknown"
         if not job.ended:
             return None
         return "done" if job.error_kind is ErrorKind.CANCELLED else "came too late"
+
+    def _delete(self, job_id: str) -> bool:
+        """Delete a job. If the disk has no room to record that, its video goes first: the ticket is still there."""
+        try:
+            return self._worker.forget(job_id)
+        except StoreError as error:
+            job = self._store.get(job_id)
+            if getattr(error.__cause__, "errno", None) not in FULL or not (job.ended or self._may_go(job)):
+                raise
+            self._remove_video(job)
+            failpoint("requests.freed")
+            return self._worker.forget(job_id)
 
     def _cancel(self, job_id: str) -> Job:
         """Cancel a job. While the disk is too full, that makes room: a submitted video goes with its job.

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 from daemon.containers import ENDINGS
-from daemon.pipeline.models import bundled_weights
 from daemon.settings import Settings
 from tools import formats_doc, languages_doc, settings_doc
 
@@ -49,13 +48,6 @@ def test_every_make_target_that_is_named_exists() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
     named = {name for page in pages for name in re.findall(r"`make ([a-z-]+)", page.read_text())}
     assert named - targets == set()
-
-
-def test_the_card_of_the_text_detector_is_of_the_weights_in_the_box() -> None:
-    weights = bundled_weights()
-    card = (ROOT / "docs" / "text-detector.md").read_text()
-    assert f"`{weights.path.relative_to(ROOT)}`" in card
-    assert weights.sha256 in card
 
 
 def test_no_run_time_state_is_in_git() -> None:

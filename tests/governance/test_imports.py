@@ -25,7 +25,7 @@ HOMES = {
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
-    | {"container_checks", "containers", "languages", "setting_groups", "unknown_names"},
+    | {"container_checks", "containers", "languages", "setting_groups", "threads", "unknown_names"},
     {"fs"},
     {"ipc"},
     {"store"},

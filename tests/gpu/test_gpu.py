@@ -141,7 +141,7 @@ def test_pictures_full_of_candidates_keep_as_many_boxes_as_on_the_cpu(warm_home:
         assert len(on_gpu) == pytest.approx(len(on_cpu), rel=0.1)
 
 
-def test_without_object_weights_the_text_detector_runs_on_the_gpu(
+def test_without_object_weights_text_is_found_on_the_gpu(
     shared_media: Path, tmp_path: Path, truth: dict[str, Any]
 ) -> None:
     service = VideoFilePipelineService(Settings.load(home=tmp_path, device="cuda:0"))

@@ -161,7 +161,12 @@ def test_every_door_judges_options_alike(doors: Doors, tmp_path: Path) -> None:
         assert len(said) == 1, said
         assert said != {""}
     # A command has its own words for a flag that there is not, and the folder takes a name for a plain folder's.
-    for options, other in (({"stride": 5}, doors.submit), ({"pipeline_id": "yollo"}, doors.folder)):
+    both = {"pipeline_id": "yollo", "frame_stride": 0}
+    for options, other in (
+        ({"stride": 5}, doors.submit),
+        ({"pipeline_id": "yollo"}, doors.folder),
+        (both, doors.folder),
+    ):
         asked = [door for door in doors.all() if door != other]
         [sentence] = {(door(video, options) or "").partition(" Correct the options file")[0] for door in asked}
         assert "did you mean " in sentence

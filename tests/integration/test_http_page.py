@@ -107,7 +107,8 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
         time.sleep(3)
         assert len(sidecar.log()) - asked < 30  # list, health and status, about once a second; a storm has hundreds
         browser.ask(choose("cut.mp4"))
-        browser.wait_for("document.querySelector('#detail .warning')?.innerText.startsWith('The video is cut short: ')")
+        cut_short = "warning => warning.innerText.startsWith('The video is cut short: ')"
+        browser.wait_for(f"[...document.querySelectorAll('#detail .warning')].some({cut_short})")
         browser.ask(choose(dropped.name))
         browser.wait_for("document.querySelector('#detail h2').innerText.includes('fat')")
         marked = "[...document.querySelectorAll('.job:has(.mark) .name')].map(name => name.textContent).sort()"

@@ -214,6 +214,36 @@ def test_a_later_request_takes_over_from_one_whose_line_hangs(
     assert (sidecar.spool / ticket.video_name).read_bytes() == video
 
 
+def test_only_so_many_may_be_begun_and_not_finished(tmp_path: Path, video: bytes) -> None:
+    with (
+        running_sidecar(tmp_path / "home", max_queue=2) as sidecar,
+        httpx.Client(base_url=sidecar.url, timeout=30) as client,
+    ):
+        first, _ = begin(client, len(video)), begin(client, len(video))
+        refused = client.post("/v1/uploads", headers={**TUS, "upload-length": str(len(video))})
+        assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (503, "queue-full")
+        assert add(client, first, 0, video).status_code == 204
+        assert begin(client, len(video))
+
+
+def test_pieces_of_one_client_count_as_its_uploads_and_hold_nobody_else_up(tmp_path: Path, video: bytes) -> None:
+    with (
+        running_sidecar(tmp_path / "home", max_uploads_per_client=1) as sidecar,
+        httpx.Client(base_url=sidecar.url, timeout=30) as client,
+    ):
+        hangs, other = begin(client, len(video)), begin(client, len(video))
+        head = f"PATCH {hangs} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+        head += f"Content-Type: application/offset+octet-stream\r\nContent-Length: {len(video)}\r\n\r\n"
+        with sidecar.connect() as hanging:
+            hanging.sendall(head.encode() + video[:1000])
+            while "dropframe_uploads_active 1" not in client.get("/metrics").text:
+                time.sleep(0.02)
+            assert add(client, other, 0, video).status_code == 429
+            at = offset(client, hangs)  # what goes on with an upload counts once, not beside what it ends
+            assert add(client, hangs, at, video[at:]).status_code == 204
+        assert add(client, other, 0, video).status_code == 204
+
+
 @pytest.mark.slow
 def test_kills_and_cuts_at_any_moment_leave_one_job_with_the_very_bytes(tmp_path: Path) -> None:
     video = make_clip(tmp_path / "clip.mp4", frames=8, size=(320, 240)).read_bytes()
@@ -252,6 +282,7 @@ def test_what_a_kill_left_whole_is_submitted_at_the_next_start(tmp_path: Path, v
     home = tmp_path / "home"
     with running_sidecar(home) as sidecar, httpx.Client(base_url=sidecar.url) as client:
         addresses = [begin(client, len(video), filename=f"{name}.mp4") for name in "abc"]
+        wrong = [begin(client, len(video), filename=f"wrong-{number}.mp4") for number in range(3)]
     folder, ids = home / "data" / "spool" / FOLDER, [address.rpartition("/")[2] for address in addresses]
     for job_id in ids:
         (folder / f"{job_id}.part").write_bytes(video)  # killed before it was moved
@@ -259,10 +290,14 @@ def test_what_a_kill_left_whole_is_submitted_at_the_next_start(tmp_path: Path, v
     upload = PartialUploads(folder.parent).find(ids[2])
     assert upload is not None
     spool.promise(folder.parent, upload.to_ticket(), folder / f"{ids[2]}.part")  # killed before the record went
+    (folder / f"{wrong[0].rpartition('/')[2]}.json").write_bytes(b"\0")  # a disk that lost power
+    (folder / f"{wrong[1].rpartition('/')[2]}.part").unlink()  # the daemon has taken it already
+    (folder / f"{wrong[2].rpartition('/')[2]}.part").write_bytes(bytes(len(video)))  # not a video, as is seen now
     with running_sidecar(home) as sidecar, httpx.Client(base_url=sidecar.url) as client:
         assert [offset(client, address) for address in addresses] == [len(video)] * 3
         assert sorted(ticket.source_name for ticket in pending(sidecar)) == ["a.mp4", "b.mp4", "c.mp4"]
-        assert os.listdir(folder) == []
+        assert {name[:36] for name in os.listdir(folder)} == {wrong[0].rpartition("/")[2]}
+        assert client.head(wrong[1], headers=TUS).status_code == 404  # as there is no daemon here
 
 
 class Uploading(RuleBasedStateMachine):

@@ -18,6 +18,7 @@ import pytest
 
 from daemon.errors import BadOptions, BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
+from daemon.pipeline import code_version
 from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.pipeline.records import Progress
 from daemon.pipeline.results import analysed_total, recorded_facts
@@ -118,6 +119,28 @@ def test_a_run_that_is_stopped_and_gone_on_with_gives_the_same_bytes(
     assert sorted(path.name for path in clip.parent.iterdir()) == ["a.mp4", "again.json"]
 
 
+@pytest.mark.slow
+def test_a_run_begins_anew_with_other_code(
+    bare: VideoFilePipelineService, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, checkpoint = clip.with_name("again.json"), clip.with_name("again.json.checkpoint")
+    began: list[int] = []
+
+    def note(progress: Progress) -> None:
+        began.append(progress.frames_processed)
+
+    for code in ("as it was", "as it is"):
+        monkeypatch.setattr(code_version, "package_digest", lambda name, code=code: f"{name} {code}")
+        with pytest.raises(Interrupted):
+            bare.run_on_file(clip, "ocr_only", output_path=output, should_stop=checkpoint.exists)
+        kept = json.loads(checkpoint.read_text())["summary"]["frame_count"]
+        assert 0 < kept < 40
+    monkeypatch.undo()
+    bare.run_on_file(clip, "ocr_only", output_path=output, on_progress=note)
+    assert min(began) < kept
+    assert output.read_bytes() == bytes_of(bare, clip, "ocr_only")
+
+
 def test_a_run_goes_on_after_a_reboot_that_gave_the_disk_another_number(
     bare: VideoFilePipelineService, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,12 +205,12 @@ def test_without_weights_yolo_is_refused_and_the_rest_is_done(bare: VideoFilePip
 
 
 def test_with_weights_objects_are_theirs_and_the_result_names_both(warm_home: Path, clip: Path, tmp_path: Path) -> None:
-    service = VideoFilePipelineService(Settings.load(home=warm_home, text_regions="yolo"))
+    service = VideoFilePipelineService(Settings.load(home=warm_home))
     service.run_on_file(clip, "yolo_ocr", max_frames=3)
     document = json.loads(clip.with_name("a.mp4.json").read_text())
     assert [(model["name"], model["role"]) for model in document["models"][:2]] == [
         ("yolov8n-coco", "objects"),
-        ("dropframe-text", "text_regions"),
+        ("PP-OCRv6_det_small", "text_regions"),
     ]
     assert document["summary"]["texts"]
     assert "text" not in document["summary"]["classes"]

@@ -170,7 +170,7 @@ class Restarts:
             (self._home / name).mkdir(parents=True, exist_ok=True)
         for path, number, content in state:
             target = self._home / path
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             pooled, whole, _ = self._real.get(number, (None, b"", 0))
             if number in placed:
                 target.hardlink_to(placed[number])

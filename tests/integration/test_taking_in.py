@@ -224,7 +224,7 @@ def test_a_waiting_file_holds_up_nobody(taker: Taker, clip: Path) -> None:
         for number in range(5):
             shutil.copyfile(clip, taker.folder / f"{number}.mp4")
         takes_exactly(taker, 5)
-        assert [w.path for w in taker.inbox.health().waiting] == ["slow.mp4"]
+        assert [w.name for w in taker.inbox.health().waiting] == ["slow.mp4"]
 
 
 # Many, and quickly.

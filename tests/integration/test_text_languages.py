@@ -47,7 +47,6 @@ def service(home: Path, *languages: str) -> VideoFilePipelineService:
         Settings.load(
             home=home,
             device="cpu",
-            text_regions="rapidocr",
             text_languages=list(languages),
             segment_frames=2,
         )

@@ -27,7 +27,7 @@ StandardOutput=append:/var/lib/dropframe/{unit}.log
 StandardError=append:/var/lib/dropframe/{unit}.log
 WatchdogSec={watchdog}
 RestartSec=1
-Environment=DROPFRAME_TEXT_REGIONS=rapidocr DROPFRAME_MIN_FREE_BYTES=0 DROPFRAME_PORT={port}
+Environment=DROPFRAME_MIN_FREE_BYTES=0 DROPFRAME_PORT={port}
 """
 """What the units do otherwise here: no other unit is started with them, and there is no journal."""
 

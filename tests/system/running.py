@@ -26,7 +26,6 @@ FAST = {
     "DROPFRAME_CLOSE_GRACE_SECONDS": "0",
     "DROPFRAME_RETRY_SECONDS": "0.2",
     "DROPFRAME_SEGMENT_FRAMES": "8",
-    "DROPFRAME_TEXT_REGIONS": "rapidocr",  # ours would be exported anew in each home
 }
 """Settings that make the tests quick; none changes what is tested."""
 

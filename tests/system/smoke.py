@@ -134,7 +134,7 @@ def own_installation(folder: Path) -> Iterator[tuple[Path, str]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "daemon", "run", "--home", str(folder), "--port", str(port)],
-            env={**clean, "DROPFRAME_TEXT_REGIONS": "rapidocr", "DROPFRAME_MIN_FREE_BYTES": "0"},
+            env={**clean, "DROPFRAME_MIN_FREE_BYTES": "0"},
             stdout=output,
             stderr=output,
         )

@@ -91,7 +91,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(release: Release) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert bundled - names == set()
-    assert {"sidecar/page/index.html", "daemon/pipeline/weights/dropframe-text.pt"} <= names
+    assert "sidecar/page/index.html" in names
 
 
 def test_the_source_archive_holds_what_tests_and_deploys_it(release: Release) -> None:

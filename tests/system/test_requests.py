@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from daemon.derive.derivation import derive
+from daemon.derive.files import folder_of
 from daemon.ipc import spool
 from daemon.ipc.ticket import Ticket, TicketKind, ticket_name
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, input_key, new_job_id, output_key, utc_now
@@ -18,7 +21,9 @@ from daemon.store.job_reader import JobReader
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
 from tests.clips import make_clip
-from tests.system.running import Daemon, running, wait_for
+from tests.derived_documents import Clip, Shown, frames_of, write_document
+from tests.sidecar_process import running_sidecar
+from tests.system.running import Daemon, children, dropframe, is_deriving, running, wait_for
 from tests.system.test_disk import fill, mounted
 
 pytestmark = pytest.mark.slow
@@ -96,13 +101,13 @@ def submit(spool_dir: Path, size: int = 1 << 20) -> str:
     )
 
 
-@pytest.mark.parametrize("taken_in", [False, True])
-@pytest.mark.parametrize("killed_at", [None, "freed", "tickets.ended"])
+@pytest.mark.parametrize(
+    ("taken_in", "killed_at"),
+    [(False, None), (False, "freed"), (False, "tickets.ended"), (True, None), (True, "freed")],
+)
 def test_a_cancel_is_granted_on_a_disk_without_a_free_byte_and_frees_the_video(
     full_home: Path, taken_in: bool, killed_at: str | None
 ) -> None:
-    if taken_in and killed_at == "tickets.ended":
-        pytest.skip("it is passed for a submission alone")
     daemon = Daemon(full_home, DROPFRAME_MIN_FREE_BYTES="300000")
     daemon.data.joinpath("spool").mkdir()
     unwanted, other = submit(daemon.data / "spool"), submit(daemon.data / "spool", size=1000)
@@ -140,12 +145,40 @@ def test_a_cancel_is_granted_on_a_disk_without_a_free_byte_and_frees_the_video(
         daemon.kill()
 
 
+def test_it_starts_on_a_disk_without_a_free_byte_and_a_deletion_makes_room(full_home: Path) -> None:
+    daemon = Daemon(full_home, DROPFRAME_DEFAULT_PIPELINE="ocr_only")
+    for folder in (daemon.data / "spool", daemon.data / "video_jobs", daemon.outbox, daemon.inbox):
+        folder.mkdir()
+    with JobStore.open(daemon.data) as store:
+        [job] = store.create([Job(new_job_id(), JobStatus.FAILED, source=JobSource.HTTP, input_path="x")])
+        (daemon.data / input_key(job.job_id)).write_bytes(b"\0" * (1 << 20))
+        store.note(job.job_id, input_path=input_key(job.job_id))
+    fill_to_the_last_byte(daemon.data)
+    try:
+        daemon.start()
+        wait_for(lambda: "without room" in daemon.log(), 30, "it does not say what is wrong")
+        assert "dropframe delete" in daemon.log()
+        spool.request(daemon.data / "spool", TicketKind.DELETE, job.job_id)
+        wait_for(lambda: not (daemon.data / input_key(job.job_id)).exists(), 30, f"no room was made:\n{daemon.log()}")
+        wait_for(lambda: daemon.beat() and not daemon.jobs(), 30, f"it was not deleted:\n{daemon.log()}")
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
 # Deleting.
 
 
 @pytest.mark.parametrize(
     "killed_at",
-    ["journal.written", "deletion.removed", "deletion.removed:4", "deletion.withdrawn", "journal.written:2"],
+    [
+        "journal.written",
+        "deletion.removed",
+        "deletion.removed:4",
+        "deletion.withdrawn",
+        "deletion.unlinked",
+        "journal.written:2",
+    ],
 )
 def test_a_deletion_that_is_killed_is_carried_out_to_the_end(tmp_path: Path, killed_at: str) -> None:
     daemon = Daemon(tmp_path, DROPFRAME_DEFAULT_PIPELINE="ocr_only")
@@ -167,7 +200,7 @@ def test_a_deletion_that_is_killed_is_carried_out_to_the_end(tmp_path: Path, kil
             deleted = reader.deleted_at(goes.job_id)
             assert (reader.find(goes.job_id) is None) == (deleted is not None)
         if deleted is None:
-            assert files_of(daemon, goes) == {"video", "result", "outbox"}, "something went before the record"
+            assert files_of(daemon, goes) == ALL, "something went before the record"
         daemon.start()
         wait_for(daemon.beat, 30, "it did not start")
         wait_for(lambda: not files_of(daemon, goes), 30, f"something is left:\n{daemon.log()}")
@@ -178,14 +211,17 @@ def test_a_deletion_that_is_killed_is_carried_out_to_the_end(tmp_path: Path, kil
         assert store.deleted.unfinished_ids() == []
         assert store.deleted.at(goes.job_id)
         assert [job.job_id for job in store.jobs()] == [stays.job_id]
-    assert files_of(daemon, stays) == {"video", "result", "outbox"}
+    assert files_of(daemon, stays) == ALL
     assert os.listdir(daemon.data / "spool") == []
+
+
+ALL = {"video", "result", "outbox", "derived"}
 
 
 def completed_job(daemon: Daemon) -> Job:
     job = Job(new_job_id(), source=JobSource.HTTP, source_name="a.mp4")
-    for key in (input_key(job.job_id), output_key(job.job_id)):
-        (daemon.data / key).write_bytes(b"{}")
+    (daemon.data / input_key(job.job_id)).write_bytes(b"{}")
+    derive(write_document(daemon.data / output_key(job.job_id), []), folder_of(daemon.data, job.job_id))
     return Job(job.job_id, input_path=input_key(job.job_id), source=JobSource.HTTP, source_name="a.mp4")
 
 
@@ -194,5 +230,33 @@ def files_of(daemon: Daemon, job: Job) -> set[str]:
         "video": daemon.data / input_key(job.job_id),
         "result": daemon.data / output_key(job.job_id),
         "outbox": daemon.outbox / f"{job.job_id}.json",
+        "derived": folder_of(daemon.data, job.job_id),
     }
     return {name for name, path in places.items() if path.exists()}
+
+
+@pytest.mark.parametrize("door", ["dropframe delete", "HTTP"])
+def test_a_job_is_deleted_with_what_is_derived_from_it_just_now(tmp_path: Path, door: str) -> None:
+    daemon = Daemon(tmp_path, DROPFRAME_DEFAULT_PIPELINE="ocr_only")
+    for folder in (daemon.data / "video_jobs", daemon.outbox, daemon.inbox):
+        folder.mkdir(parents=True)
+    with JobStore.open(daemon.data) as store:
+        [job] = store.create([completed_job(daemon)])
+        shown = [Shown(f"GOAL {number}", number, number + 40) for number in range(0, 30_000, 4)]
+        write_document(daemon.data / output_key(job.job_id), frames_of(Clip("", 30_000, shown)))
+        store.move(job.job_id, JobStatus.RUNNING)
+        store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
+    try:
+        daemon.start()
+        wait_for(lambda: any(map(is_deriving, children(daemon.pid))), 60, "nothing is derived")
+        if door == "HTTP":
+            with running_sidecar(tmp_path) as sidecar:
+                assert httpx.delete(f"{sidecar.url}/v1/jobs/{job.job_id}").status_code == 202
+        else:
+            assert dropframe(tmp_path, "delete", job.job_id, "--yes").returncode == 0
+        wait_for(lambda: not files_of(daemon, job), 60, f"something is left:\n{daemon.log()}")
+        wait_for(lambda: not any(map(is_deriving, children(daemon.pid))), 10, "the child goes on")
+        assert files_of(daemon, job) == set()
+        daemon.stop()
+    finally:
+        daemon.kill()

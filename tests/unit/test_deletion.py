@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -98,6 +99,22 @@ def test_a_deleted_job_takes_all_of_its_files_with_it_and_none_of_another(bench:
         assert reader.counts()[JobStatus.COMPLETED] == 1
 
 
+def test_what_was_derived_goes_once_nothing_can_be_derived_any_more_and_is_tried_again(bench: Bench) -> None:
+    def forget(job: Job) -> None:
+        seen.append(bench.storage.path(output_key(job.job_id)).exists())
+        if len(seen) == 1:
+            raise OSError(errno.EBUSY, "It is written to")
+
+    seen: list[bool] = []
+    bench.deletion._derived = [forget]
+    job = bench.completed("a.mp4")
+    bench.delete(job)
+    assert bench.store.deleted.unfinished_ids() == [job.job_id]
+    bench.deletion.remove()
+    assert bench.store.deleted.unfinished_ids() == []
+    assert seen == [False, False]
+
+
 def test_a_newer_result_under_the_same_name_stays(bench: Bench) -> None:
     older, newer = bench.completed("a.mp4", b"same"), bench.completed("a.mp4", b"same")
     bench.delete(older)
@@ -186,7 +203,7 @@ def test_a_file_that_stays_where_it_was_dropped_is_still_not_taken_again(bench: 
     bench.delete(job)
     bench.restart()
     assert bench.store.deleted.forget("9999-01-01T00:00:00.000000+00:00") == 0
-    assert bench.store.deleted.claims() == [claim]
+    assert [job.claim for job in bench.store.deleted.left_behind()] == [claim]
 
 
 def test_an_older_schema_leaves_out_nothing_but_the_deleted_jobs(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import errno
 import importlib
 import threading
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +39,20 @@ def test_folders_are_made_and_described(settings: Settings) -> None:
     assert checks["inbox"].sentence.startswith(f"{settings.inbox_dir} (")
     assert checks["inbox"].sentence.endswith("watched by events)")
     assert [p.name for p in sorted(settings.home.rglob("*"))] == ["data", "inbox", "outbox"]
+
+
+@pytest.mark.parametrize("value", ["auto", "rapidocr", "yolo"])
+def test_a_text_detector_that_is_gone_is_accepted_and_told_at_the_start_and_by_doctor(
+    settings: Settings, value: str
+) -> None:
+    (settings.home / "dropframe.toml").write_text(f'text_regions = "{value}"\n')
+    loaded = Settings.load(home=settings.home)
+    told = [sentence for sentence in preflight.require_machine(loaded) if "text_regions" in sentence]
+    doctor = list(takewhile(lambda check: check.name == "settings", preflight.all_checks(loaded)))
+    assert [check.sentence for check in doctor] == told
+    assert all(check.ok for check in doctor)
+    assert len(told) == (value == "yolo")
+    assert all("remove the setting" in sentence for sentence in told)
 
 
 def test_the_watch_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +88,27 @@ def test_a_folder_in_which_something_is_not_allowed_is_named(
 
     monkeypatch.setattr(Path, method, call)
     with pytest.raises(MachineError, match=f"{settings.home}/{name} cannot be used: Permission denied. Give user"):
+        preflight.require_machine(settings)
+
+
+@pytest.mark.parametrize("name", ["inbox", "outbox", "data"])
+def test_a_disk_without_room_is_waited_for_with_what_to_do(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(path: Path, _: bytes) -> int:
+        path.touch()
+        if name in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return 0
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    [sentence] = preflight.require_machine(settings)
+    assert sentence.startswith(f"{settings.home}/{name} is on a disk without room")
+    assert sentence.endswith("delete jobs (dropframe delete) or other files.")
+    assert not by_name(preflight.check_folders(settings))[name].ok
+    assert [path for path in settings.home.rglob("*") if path.is_file()] == []
+    monkeypatch.setattr(preflight, "mount_of", lambda path: Mount(Path("/"), "nfs4"))
+    with pytest.raises(MachineError, match="a network file system"):
         preflight.require_machine(settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -11,19 +12,23 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from daemon import service as service_module
+from daemon.derive.derivation import derive
+from daemon.derive.files import folder_of
 from daemon.errors import MachineError, StoreError
-from daemon.jobs import Job, JobStatus, new_job_id
+from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.service import DaemonService
 from daemon.settings import Settings
 from daemon.status import Status
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import ERROR
+from tests.derived_documents import write_document
 
 
 class Told:
@@ -87,6 +92,64 @@ def test_a_job_store_that_fails_does_not_keep_the_daemon_from_ending(
     ]
 
 
+def test_the_worker_is_not_waited_for_beyond_the_promised_time_however_long_the_others_take(
+    service: DaemonService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, waits = [100.0], []
+
+    def slow(*_: object) -> bool:
+        clock[0] += 1.5
+        return True
+
+    monkeypatch.setattr(service_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(service.status, "write", lambda state: None)
+    monkeypatch.setattr(service_module, "join", lambda thread, seconds=None: waits.append(seconds))
+    monkeypatch.setattr(service.retention, "shutdown", slow, raising=False)
+    monkeypatch.setattr(service.deletion, "shutdown", slow, raising=False)
+    monkeypatch.setattr(service.consumer, "stop", slow, raising=False)
+    monkeypatch.setattr(service.derivations, "stop", slow, raising=False)
+    service.shutdown()
+    service._force_exit.cancel()
+    assert waits[0] == service_module.STOP_SECONDS - 6.0
+
+
+@pytest.mark.parametrize("name", ["inbox", "outbox", "derive", "rejections", "worker"])
+def test_when_one_part_does_not_start_those_that_did_are_stopped(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    before = set(threading.enumerate())
+    settings = Settings(home=tmp_path, min_free_bytes=0)
+    with pytest.raises(RuntimeError):
+        DaemonService(settings).run()
+    left = [thread.name for thread in set(threading.enumerate()) - before if not isinstance(thread, threading.Timer)]
+    assert left == [], "they go on with a job store that is closed"
+    monkeypatch.undo()
+    JobStore.open(settings.data_dir).close()
+
+
+def test_what_was_interrupted_and_cannot_be_put_right_for_want_of_room_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("The change could not be stored.") from OSError(errno.ENOSPC, "No space left on device")
+
+    settings = Settings(home=tmp_path, min_free_bytes=0)
+    with JobStore.open(settings.data_dir) as store:
+        [job] = store.create([Job(new_job_id(), input_path="x")])
+        store.move(job.job_id, JobStatus.RUNNING)
+    monkeypatch.setattr(JobStore, "move", full)
+    with pytest.raises(MachineError, match="make room, then start again"):
+        DaemonService(settings).run()
+
+
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: DaemonService) -> None:
     """The second handler runs inside the first, as signals do; a lock that the first holds would hang it."""
     lock, calls = threading.Lock(), []
@@ -143,6 +206,22 @@ def test_the_outbox_knows_at_start_which_errors_are_newer_than_what_is_still_to_
     error.write_text("{}")
     assert service._outbox.publish(older, io.BytesIO(b"{}")) is not None
     assert error.exists()
+
+
+def test_a_deleted_job_goes_with_what_was_derived_from_its_result(tmp_path: Path) -> None:
+    service = DaemonService(Settings(home=tmp_path))
+    job_id = new_job_id()
+    with JobStore.open(tmp_path / "data") as store:
+        service.store = store
+        service._make_parts(frozenset({"yolo_ocr"}))
+        for folder in (service._settings.videos_dir, tmp_path / "outbox"):
+            folder.mkdir()
+        derive(write_document(tmp_path / "data" / output_key(job_id), []), folder_of(tmp_path / "data", job_id))
+        [job] = store.create([Job(job_id, JobStatus.COMPLETED, input_path=input_key(job_id), source_name="a.mp4")])
+        store.delete(job)
+        service.deletion.remove()
+        assert store.deleted.unfinished_ids() == []
+        assert not folder_of(tmp_path / "data", job_id).exists()
 
 
 HANGS = """

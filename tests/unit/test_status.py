@@ -14,9 +14,8 @@ import pytest
 
 from daemon import status
 from daemon.fs import space
-from daemon.ingest.model import InboxHealth, WaitingFile
 from daemon.ipc import health
-from daemon.ipc.health import OutboxBeat, RunningBeat, WaitingBeat
+from daemon.ipc.health import InboxBeat, OutboxBeat, RunningBeat, WaitingBeat
 from daemon.pipeline.client import Ready
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
@@ -91,14 +90,14 @@ def test_an_outbox_that_hangs_holds_up_nobody_and_is_offline_after_a_while(tmp_p
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[str, Any]:
     """Stand-ins for the daemon's parts, with the attributes that are told."""
-    inbox = InboxHealth(
+    inbox = InboxBeat(
         mode="events",
         file_system="ext4",
         online=True,
-        scan_age_seconds=1.5,
-        canary_age_seconds=None,
+        last_good_scan_age_s=1.5,
+        canary_age_s=None,
         waiting_count=1,
-        waiting=(WaitingFile("a.mp4", 5, 2.0, "It grows."),),
+        waiting=(WaitingBeat("a.mp4", 5, 2.0, "It grows."),),
         overflows=3,
         problem=None,
     )

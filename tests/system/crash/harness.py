@@ -56,6 +56,7 @@ POINTS = {
 """What must happen for each failpoint to be passed. The sidecar passes those of ``upload``."""
 KILLED_ELSEWHERE = {
     "deletion.removed": "system/test_requests",
+    "deletion.unlinked": "system/test_requests",
     "deletion.withdrawn": "system/test_requests",
     "tickets.ended": "system/test_requests",
     "tickets.freed": "system/test_requests",

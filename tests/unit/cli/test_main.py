@@ -518,18 +518,13 @@ def test_a_token_with_a_name_that_cannot_be_is_refused() -> None:
 def test_models_list_says_what_is_used_for_what(home: Path) -> None:
     listed = json.loads(run("models", "list", "--home", home, "--json")[1])
     assert listed["objects"] is None
-    assert listed["text_regions"] is None
+    assert listed["text_regions"]["name"] == "PP-OCRv6_det_small"
     assert "text regions: RapidOCR's detector" in run("models", "list", "--home", home)[1]
-    (home / "dropframe.toml").write_text('text_regions = "yolo"\n')
-    listed = json.loads(run("models", "list", "--home", home, "--json")[1])
-    assert listed["text_regions"]["name"] == "dropframe-text"
-    assert "text regions: dropframe-text, which comes with Dropframe" in run("models", "list", "--home", home)[1]
-    (home / "dropframe.toml").unlink()
     weights = home / "data" / "models" / "mine.pt"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
     listed = json.loads(run("models", "list", "--home", home, "--json")[1])
-    assert (listed["objects"]["path"], listed["text_regions"]) == (str(weights), None)
+    assert (listed["objects"]["path"], listed["text_regions"]["name"]) == (str(weights), "PP-OCRv6_det_small")
     code, text = run("models", "list", "--home", home)
     assert code == 0
     assert f"objects: {weights}" in text

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,46 @@ def test_a_child_ends_when_it_is_told_to_stop(settings: Settings) -> None:
     assert not is_current(settings.data_dir, job_id)
 
 
+def test_of_a_result_that_is_deleted_while_it_is_derived_from_nothing_stays(settings: Settings) -> None:
+    job_id = finished_job(settings, Clip("", 20_000, CLIP.shown))
+    folder = files.folder_of(settings.data_dir, job_id)
+    with ThreadPoolExecutor(1) as pool:
+        deriving = pool.submit(derive_now, settings, job_id)
+        while not folder.exists():
+            time.sleep(0.01)
+        files.document_of(settings.data_dir, job_id).unlink()
+        files.forget(settings.data_dir, job_id)  # as the daemon does, without knowing of this child
+        with pytest.raises(StoredFileMissing, match="has been deleted"):
+            deriving.result(20)
+    assert not folder.exists()
+
+
+def test_a_child_of_a_command_keeps_what_it_has_not_finished_while_the_daemon_looks(settings: Settings) -> None:
+    job_id = finished_job(settings)
+    half = files.folder_of(settings.data_dir, job_id) / ".7-abcdef012345.tmp"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    Derivations(settings, lambda: 1)._scan()
+    assert half.exists()
+    os.utime(half, (0, 0))
+    Derivations(settings, lambda: 1)._scan()
+    assert not half.exists()
+
+
+def test_what_cannot_be_removed_of_a_deleted_result_holds_up_no_other(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id, stuck = finished_job(settings), new_job_id()
+    folder = files.folder_of(settings.data_dir, stuck)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+    with pytest.raises(OSError, match="Not a directory"):
+        files.forget(settings.data_dir, stuck)
+    Derivations(settings, lambda: 1).step()
+    assert is_current(settings.data_dir, job_id)
+    assert "cannot be removed" in caplog.text
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
@@ -297,6 +338,17 @@ def test_at_its_end_the_thread_takes_its_child_along(settings: Settings) -> None
     time.sleep(1.2)
     derivations.stop()
     assert not derivations._thread.is_alive()
+
+
+def test_it_ends_at_once_in_the_middle_of_a_long_video(settings: Settings) -> None:
+    job_id = finished_job(settings, Clip("", 30_000, CLIP.shown))
+    derivations = Derivations(settings, lambda: 1)
+    derivations.start()
+    while not files.folder_of(settings.data_dir, job_id).exists():
+        time.sleep(0.01)
+    derivations.stop()
+    assert not derivations._thread.is_alive()
+    assert not is_current(settings.data_dir, job_id)
 
 
 @pytest.mark.slow

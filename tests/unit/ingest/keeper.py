@@ -64,4 +64,4 @@ class Keeper:
         return self.storage.path(job.input_path)
 
     def why(self) -> dict[str, str]:
-        return {waiting.path: waiting.why for waiting in self.consumer.health().waiting}
+        return {waiting.name: waiting.why for waiting in self.consumer.health().waiting}

@@ -66,7 +66,7 @@ class Bench:
         return list(dict.fromkeys(found))
 
     def why(self) -> dict[str, str]:
-        return {waiting.path: waiting.why for waiting in self.inbox.health().waiting}
+        return {waiting.name: waiting.why for waiting in self.inbox.health().waiting}
 
 
 @pytest.fixture
@@ -429,7 +429,7 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(bench: Bench, monkeypat
         assert paths(bench.step()) == ["b.mp4"]
         assert "yolo cannot be read" in str(bench.inbox.health().problem)
         bench.steps(400)
-        assert bench.inbox.health().scan_age_seconds is None, "there was no good scan"
+        assert bench.inbox.health().last_good_scan_age_s is None, "there was no good scan"
         assert not bench.inbox.is_stuck(190, bench.clock.now), "and a new start would mend nothing"
     assert paths(bench.steps(bench.settings.poll_seconds + 1)) == ["yolo/a.mp4"]
 
@@ -549,7 +549,7 @@ def test_a_share_with_a_hiccup_is_asked_again(
         patch.setattr(scanner.os, "scandir", scandir)
         make_clip(bench.folder / "a.mp4")
         assert bench.steps(60) == []
-        assert bench.inbox.health().scan_age_seconds == pytest.approx(60)
+        assert bench.inbox.health().last_good_scan_age_s == pytest.approx(60)
     assert len(caplog.records) == 1
     assert paths(bench.steps(3)) == ["a.mp4"]
     assert bench.inbox.health().problem is None
@@ -605,10 +605,10 @@ def test_dropped_events_lead_to_a_full_scan(watched: Bench) -> None:
 
 def test_the_canary_proves_that_events_arrive(watched: Bench) -> None:
     watched.step()
-    assert watched.inbox.health().canary_age_seconds is None
+    assert watched.inbox.health().canary_age_s is None
     time.sleep(0.1)
     watched.step(6)
-    assert watched.inbox.health().canary_age_seconds == 6
+    assert watched.inbox.health().canary_age_s == 6
     assert watched.inbox.health().problem is None
     assert watched.inbox.health().waiting_count == 0
 

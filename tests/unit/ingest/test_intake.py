@@ -414,6 +414,40 @@ def test_rejected_names_that_are_taken_get_a_number(bench: Bench) -> None:
     ]
 
 
+def taken_meanwhile(monkeypatch: pytest.MonkeyPatch, times: int, ending: str = "") -> None:
+    """Have somebody take each name that is found to be free, so many times."""
+
+    def racing(name: str, folder: int, also: tuple[str, ...] = ()) -> str:
+        free = real(name, folder, also)
+        if len(taken) < times:
+            taken.append(free)
+            os.close(os.open(free + ending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=folder))
+        return free
+
+    real, taken = moves.free_name, list[str]()
+    monkeypatch.setattr(moves, "free_name", racing)
+
+
+@pytest.mark.parametrize("ending", ["", ".reason.txt"])
+def test_a_name_that_somebody_takes_while_a_file_is_rejected_is_left_to_him(
+    bench: Bench, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_meanwhile(monkeypatch, 2, ending)
+    reject(bench, "a.mp4", b"one")
+    others = {f"rejected/a.mp4{ending}", f"rejected/a (2).mp4{ending}"}
+    assert set(bench.dropped_files()) == others | {"rejected/a (3).mp4", "rejected/a (3).mp4.reason.txt"}
+    assert all((bench.inbox / other).read_bytes() == b"" for other in others)
+
+
+def test_a_file_whose_names_are_all_taken_stays_and_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_meanwhile(monkeypatch, 1000)
+    assert reject(bench, "a.mp4", b"one").rejected == []
+    assert (bench.inbox / "a.mp4").read_bytes() == b"one"
+    assert len(bench.dropped_files()) == 1 + moves.NAME_TRIES
+
+
 @pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "ü" * 125 + ".mp4", os.fsdecode(b"\xff" * 255)])
 def test_long_names_are_shortened_when_rejected(bench: Bench, name: str) -> None:
     assert len(reject(bench, name).rejected) == 1
@@ -736,6 +770,19 @@ def test_a_video_is_put_back_beside_one_of_the_same_name(bench: Bench) -> None:
     bench.drop("a.mp4", b"a new one")
     bench.sources.put_back(job, "It was written to.")
     assert bench.dropped_files() == ["a (2).mp4", "a.mp4"]
+
+
+@pytest.mark.parametrize("ending", ["", ".options.json"])
+def test_a_name_that_somebody_takes_while_a_video_is_put_back_is_left_to_him(
+    bench: Bench, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job] = bench.take(bench.drop("a.mp4", options='{"frame_stride": 2}')).jobs
+    taken_meanwhile(monkeypatch, 2, ending)
+    bench.sources.put_back(job, "It was written to.")
+    back = {"a (3).mp4", "a (3).mp4.options.json"}
+    assert set(bench.dropped_files()) == back | {f"a.mp4{ending}", f"a (2).mp4{ending}"}
+    assert (bench.inbox / "a (3).mp4.options.json").read_text() == '{"frame_stride": 2}'
+    assert os.listdir(bench.settings.videos_dir) == []
 
 
 def test_a_video_put_back_before_a_crash_leaves_no_record(bench: Bench) -> None:

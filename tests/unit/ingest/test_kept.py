@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from daemon.deletion import Deletion
 from daemon.fs import moves
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest import kept
 from daemon.ingest.put_back import ClaimedSources
 from daemon.jobs import JobStatus
 from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
 from tests.clips import make_clip
 from tests.unit.ingest.keeper import Keeper
 
@@ -243,9 +245,54 @@ def test_a_wrong_options_file_holds_its_video_up_until_it_is_corrected(keeper: K
     keeper.pass_time(100)
     assert keeper.jobs() == []
     assert "There is no option 'stride'" in keeper.why()["a.mp4"]
+    assert "Correct the options file, or remove it. It is tried again" in keeper.why()["a.mp4"], "nothing was moved"
     options.write_text('{"frame_stride": 5}')
     keeper.pass_time(100)
     assert [job.options.frame_stride for job in keeper.store.jobs()] == [5]
+
+
+def a_link(options: Path) -> None:
+    options.symlink_to("/nowhere")
+
+
+def a_folder(options: Path) -> None:
+    options.mkdir()
+
+
+@pytest.mark.parametrize("make", [a_link, a_folder])
+def test_an_options_file_that_cannot_be_one_holds_its_video_up_until_it_is_gone(
+    keeper: Keeper, make: Callable[[Path], None]
+) -> None:
+    make_clip(keeper.folder / "a.mp4")
+    options = keeper.folder / "a.mp4.options.json"
+    make(options)
+    keeper.pass_time(1000)
+    assert keeper.jobs() == []
+    assert keeper.why()["a.mp4"].endswith("Correct the options file, or remove it.")
+    options.rmdir() if options.is_dir() else options.unlink()
+    keeper.pass_time(1000)
+    assert keeper.jobs() == ["a.mp4"]
+    assert keeper.why() == {}
+
+
+def test_an_options_file_waits_for_its_video_as_long_as_it_takes(keeper: Keeper) -> None:
+    keeper.folder.joinpath("a.mp4.options.json").write_text('{"frame_stride": 5}')
+    keeper.pass_time(1000)
+    assert keeper.why() == {"a.mp4.options.json": "It waits for its video."}
+    make_clip(keeper.folder / "a.mp4")
+    keeper.pass_time(100)
+    assert [job.options.frame_stride for job in keeper.store.jobs()] == [5]
+    assert keeper.why() == {}
+
+
+def test_what_is_not_named_as_a_video_is_left_alone_whatever_is_set(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, unknown_files="reject")
+    (keeper.folder / "notes.txt").write_text("notes")
+    for seconds in (5, 1000):
+        keeper.pass_time(seconds)
+        assert "so it is left alone; it is looked at once it is renamed" in keeper.why()["notes.txt"]
+    assert set(seen_in(keeper.folder)) == {"notes.txt"}
+    keeper.end()
 
 
 def test_what_is_not_a_video_stays_too_and_is_shown_with_the_reason(keeper: Keeper) -> None:
@@ -266,6 +313,61 @@ def test_a_cancelled_job_is_not_made_again(keeper: Keeper) -> None:
     keeper.restart()
     keeper.pass_time(300)
     assert keeper.jobs() == ["a.mp4"]
+
+
+def delete_all(keeper: Keeper, killed: bool) -> None:
+    for job in keeper.store.jobs():
+        keeper.store.delete(job)
+    deletion = Deletion(keeper.settings, keeper.store, keeper.storage, Outbox(keeper.settings.outbox_dir))
+    if not killed:
+        deletion.remove()
+    assert len(keeper.store.deleted.unfinished_ids()) == killed
+
+
+def renamed(path: Path) -> None:
+    path.rename(path.with_name("b.mp4"))
+
+
+def left_as_it_is(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("when", ["before it has run", "after it has run", "and the deletion is killed"])
+@pytest.mark.parametrize("how", [*SAME, renamed, left_as_it_is])
+def test_a_file_whose_job_was_deleted_is_run_again_only_if_it_changes(
+    keeper: Keeper, how: Callable[[Path], None], when: str, restarted: bool
+) -> None:
+    path = make_clip(keeper.folder / "a.mp4")
+    keeper.settings.outbox_dir.mkdir()
+    keeper.pass_time(5)
+    if when != "before it has run":
+        keeper.complete(sha256=digest(path))
+    delete_all(keeper, killed="killed" in when)
+    if restarted:
+        keeper.restart()
+    how(path)
+    for _ in range(2):
+        keeper.pass_time(200)
+        assert keeper.jobs() == []
+        assert keeper.why() == {}, "it is done, and does not wait"
+        keeper.restart()
+    [now] = keeper.folder.glob("[!.]*")
+    overwritten(now)
+    keeper.pass_time(200)
+    assert keeper.jobs() == [now.name]
+
+
+def test_a_file_that_is_gone_is_forgotten_with_its_deleted_job(keeper: Keeper) -> None:
+    path = make_clip(keeper.folder / "a.mp4")
+    keeper.settings.outbox_dir.mkdir()
+    keeper.pass_time(5)
+    delete_all(keeper, killed=False)
+    assert keeper.store.deleted.forget("9999") == 0
+    path.unlink()
+    keeper.pass_time(300)
+    assert keeper.store.deleted.left_behind() == []
+    assert keeper.store.deleted.forget("9999") == 1
 
 
 def test_what_was_kept_stays_when_files_are_taken_again(keeper: Keeper) -> None:

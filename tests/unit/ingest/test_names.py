@@ -93,7 +93,7 @@ def test_videos_are_shown_before_files_of_other_names(bench: Bench) -> None:
     (bench.folder / "late.mp4").write_bytes(b"")
     bench.steps(5)
     health = bench.inbox.health()
-    assert (health.waiting_count, len(health.waiting), health.waiting[0].path) == (61, 50, "late.mp4")
+    assert (health.waiting_count, len(health.waiting), health.waiting[0].name) == (61, 50, "late.mp4")
 
 
 @pytest.mark.parametrize("name", LITTER)

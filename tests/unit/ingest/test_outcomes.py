@@ -58,7 +58,7 @@ class Bench:
             self.now = min(end, self.now + max(0.01, self.consumer.inbox.next_due(self.now)))
 
     def why(self) -> dict[str, str]:
-        return {waiting.path: waiting.why for waiting in self.consumer.health().waiting}
+        return {waiting.name: waiting.why for waiting in self.consumer.health().waiting}
 
     def jobs(self) -> list[Job]:
         return self.store.jobs()

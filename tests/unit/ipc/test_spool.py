@@ -17,7 +17,7 @@ import pytest
 
 from daemon.errors import StorageError
 from daemon.ipc import spool
-from daemon.ipc.partial_uploads import is_in_use
+from daemon.ipc.partial_uploads import locked
 from daemon.ipc.spool import Ticket, TicketKind
 from daemon.ipc.spool_sweep import LEFTOVER_SECONDS, sweep
 from daemon.jobs import Job, JobSource, Options, new_job_id
@@ -215,6 +215,14 @@ def test_leftovers_of_dead_submitters_are_swept_after_a_minute(tmp_path: Path) -
     assert sorted(os.listdir(tmp_path)) == [f"{kept}.mp4", f"{kept}.submit.json"]
 
 
+def is_in_use(path: Path) -> bool:
+    try:
+        with locked(path):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def test_what_a_submitter_is_still_writing_is_never_swept(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with open(reading, "rb") as video, open(writing, "wb") as client:
@@ -223,7 +231,7 @@ def test_what_a_submitter_is_still_writing_is_never_swept(tmp_path: Path) -> Non
         client.write(b"vid")
         client.flush()
         deadline = time.monotonic() + 10
-        while not any(is_in_use(str(part)) for part in tmp_path.glob(".*.mp4.part")):
+        while not any(is_in_use(part) for part in tmp_path.glob(".*.mp4.part")):
             assert time.monotonic() < deadline
         assert sweep(tmp_path, time.time() + 90_000) == 0
         client.write(b"eo")

@@ -15,11 +15,12 @@ import pytest
 from daemon.errors import MachineError
 from daemon.pipeline import changes, engines
 from daemon.pipeline.engines import RapidOcrReader, TesseractReader
+from daemon.pipeline.looks import together
 from daemon.pipeline.order import in_reading_order
 from daemon.pipeline.read import TextStage, clean
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.recognisers import load_reader
-from daemon.pipeline.records import Analysis, Frame, Image, TextBlock
+from daemon.pipeline.records import Analysis, Box, Frame, Image, TextBlock
 from daemon.pipeline.regions import RapidOcrRegions, with_room
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
@@ -204,16 +205,33 @@ def test_a_reading_does_not_depend_on_its_neighbours(recogniser: RapidOcrReader)
         ([[5, 5], [5, 5], [5, 5], [5, 5]], False),  # a point
     ],
 )
-def test_room_is_given_along_the_line(quad: list[list[int]], wider: bool) -> None:
+def test_a_line_is_made_longer_and_a_little_lower(quad: list[list[int]], wider: bool) -> None:
     given = np.asarray(quad, np.float32)
     grown = with_room(given)
     assert np.isfinite(grown).all()
     assert (np.ptp(grown[:, 0]) > np.ptp(given[:, 0])) is np.bool_(wider)
-    assert np.ptp(grown[:, 1]) == np.ptp(given[:, 1])
+    assert np.ptp(grown[:, 1]) == pytest.approx(np.ptp(given[:, 1]) * (0.9 if wider else 1.0))
 
 
 def block(text: str, *box: float) -> TextBlock:
     return TextBlock(box, text, 1.0)  # type: ignore[arg-type]
+
+
+def found_with(known: list[Box], found: list[Box]) -> list[Box]:
+    return together(known, found, lambda box: box)
+
+
+def test_a_line_found_whole_takes_the_place_of_its_part_and_none_is_lost() -> None:
+    name, role, whole = (630, 100, 880, 130), (480, 100, 600, 130), (476, 98, 884, 134)
+    assert found_with([name], [whole]) == [whole]
+    assert found_with([name, role], [whole]) == [name, role]  # nothing new in it
+    assert found_with([whole], [name, role]) == [whole]
+    assert found_with([name], [role]) == [name, role]
+
+
+def test_two_rows_found_as_one_do_not_take_the_place_of_a_row() -> None:
+    row, both = (100, 100, 300, 130), (96, 98, 304, 178)
+    assert found_with([row], [both]) == [row]
 
 
 def test_lines_are_in_reading_order() -> None:
@@ -416,6 +434,23 @@ def test_a_table_and_names_beside_what_they_are_of_are_read_row_by_row() -> None
     assert in_reading_order(cells[::-1]) == cells
 
 
+def test_lines_that_run_downwards_are_read_from_right_to_left() -> None:
+    title, foot = block("日本語の本", 200, 5, 500, 40), block("12", 340, 660, 370, 690)
+    columns = [
+        block("この日本語の文章は", 554, 59, 618, 613),
+        block("複数の列に", 402, 55, 471, 368),
+        block("分かれて", 251, 59, 316, 300),
+        block("いる", 100, 59, 165, 180),
+    ]
+    wanted = [title, *columns, foot]
+    assert in_reading_order(wanted[::-1]) == wanted
+    assert in_reading_order(sorted(wanted, key=lambda b: b.box)) == wanted
+    signs = [block("出口", 10, 60, 130, 110), block("入口", 300, 60, 420, 110)]
+    assert in_reading_order(signs[::-1]) == signs  # lines across stay from left to right
+    latin = [block("EXIT", 10, 60, 50, 200), block("HOTEL", 300, 60, 340, 220)]
+    assert in_reading_order(latin[::-1]) == latin
+
+
 def test_a_tall_line_comes_before_the_lines_beside_it() -> None:
     lines = [
         block("72", 10, 20, 150, 140),
@@ -423,6 +458,21 @@ def test_a_tall_line_comes_before_the_lines_beside_it() -> None:
         block("measured today", 200, 90, 500, 120),
     ]
     assert in_reading_order(lines[::-1]) == lines
+
+
+def test_lines_that_stand_upright_beside_each_other_are_put_in_order_once() -> None:
+    upright = [block("one two three", 100, 20, 110, 320), block("four", 112, 20, 120, 60)]
+    upright += [block(f"stands below {n}", 112, 80 + 40 * n, 120, 110 + 40 * n) for n in range(4)]
+    assert sorted(in_reading_order(upright), key=lambda b: b.box) == sorted(upright, key=lambda b: b.box)
+
+
+def test_a_form_of_wide_rows_is_read_row_by_row_however_many_words_it_has() -> None:
+    rows = [
+        block(f"{side} words of row {n}", x, 30 + 85 * n, x + 400, 70 + 85 * n)
+        for n in range(6)
+        for side, x in (("first", 40), ("second", 690))
+    ]
+    assert in_reading_order(rows[::-1]) == rows
 
 
 def test_a_line_shown_for_a_fifth_of_a_second_is_seen_on_each_of_its_frames(stage: TextStage) -> None:

@@ -1,4 +1,4 @@
-"""Regions: the detector in the box finds lines of text, one box each, and is loaded like any other weights."""
+"""Regions: RapidOCR's detector finds lines of text, one box each."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 
 from daemon.pipeline.inference import cpu_capabilities
-from daemon.pipeline.models import bundled_weights, load_checkpoint
-from daemon.pipeline.records import Box, Detection, Image, VideoInfo
-from daemon.pipeline.regions import (
-    RapidOcrRegions,
-    RegionFinder,
-    YoloRegions,
-    load_finder,
-    one_box_a_line,
-)
-from daemon.settings import Settings
+from daemon.pipeline.models import file_sha256
+from daemon.pipeline.records import Box, Image, VideoInfo
+from daemon.pipeline.regions import RapidOcrRegions, rapidocr_models
 
 HD = VideoInfo(codec="h264", width=1280, height=720, fps=25.0, duration_s=None, frame_count=None)
 LINES = {"HOME 2 - 1 AWAY": (60, 80), "BREAKING NEWS": (320, 660)}
@@ -44,21 +37,11 @@ def overlap(one: Box, other: Box) -> float:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings.load(home=tmp_path_factory.mktemp("home"))
+def finder() -> RapidOcrRegions:
+    return RapidOcrRegions(384)
 
 
-@pytest.fixture(scope="module")
-def yolo(settings: Settings) -> YoloRegions:
-    return YoloRegions.load(settings, "cpu")
-
-
-@pytest.fixture(scope="module", params=["yolo", "rapidocr"])
-def finder(request: pytest.FixtureRequest, yolo: YoloRegions) -> RegionFinder:
-    return yolo if request.param == "yolo" else RapidOcrRegions(384)
-
-
-def test_each_line_has_one_region(finder: RegionFinder) -> None:
+def test_each_line_has_one_region(finder: RapidOcrRegions) -> None:
     (regions,) = finder([frame(LINES)])
     assert len(regions) == len(LINES)
     for text, place in LINES.items():
@@ -68,11 +51,13 @@ def test_each_line_has_one_region(finder: RegionFinder) -> None:
         x2, y2 = region.quad.max(axis=0)
         assert x1 <= box[0]
         assert x2 >= box[2]  # the reader gets the whole line
-        assert y2 - y1 >= box[3] - box[1] - 1
+        inked = np.flatnonzero((frame({text: place}) != frame({})).any(axis=(1, 2)))
+        assert y1 <= inked[0] + 1
+        assert y2 >= inked[-1] - 1
         assert 0 < region.confidence <= 1
 
 
-def test_a_frame_without_text_has_none_and_frames_do_not_mix(finder: RegionFinder) -> None:
+def test_a_frame_without_text_has_none_and_frames_do_not_mix(finder: RapidOcrRegions) -> None:
     empty, full = frame({}), frame(LINES)
     assert [len(regions) for regions in finder([empty, full, empty])] == [0, len(LINES), 0]
     assert [r.box for r in finder([full])[0]] == [r.box for r in finder([empty, full])[1]]
@@ -80,22 +65,16 @@ def test_a_frame_without_text_has_none_and_frames_do_not_mix(finder: RegionFinde
 
 
 @pytest.mark.parametrize("size", [(16, 16), (720, 90), (90, 720), (2160, 3840)])
-def test_frames_of_any_size_are_taken(finder: RegionFinder, size: tuple[int, int]) -> None:
+def test_frames_of_any_size_are_taken(finder: RapidOcrRegions, size: tuple[int, int]) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (*size, 3), np.uint8)
     (regions,) = finder([noise])
     assert all(np.isfinite(region.quad).all() for region in regions)
 
 
-def test_the_weights_in_the_box_are_small_safe_to_load_and_know_one_class() -> None:
-    weights = bundled_weights()
-    assert weights.path.stat().st_size < 4_000_000
-    assert load_checkpoint(weights).names == {0: "text"}
-
-
-def test_models_name_the_finder(yolo: YoloRegions) -> None:
-    model = yolo.model(HD)
-    assert (model.name, model.role, model.imgsz) == ("dropframe-text", "text_regions", [384, 640])
-    assert model.sha256 == bundled_weights().sha256
+def test_models_name_the_finder(finder: RapidOcrRegions) -> None:
+    model = finder.model(HD)
+    assert (model.name, model.role, model.imgsz) == ("PP-OCRv6_det_small", "text_regions", [576, 1024])
+    assert model.sha256 == file_sha256(rapidocr_models()[0])
 
 
 def test_half_precision_is_named_and_hardly_moves_a_line() -> None:
@@ -104,31 +83,3 @@ def test_half_precision_is_named_and_hardly_moves_a_line() -> None:
     assert half.model(HD).precision == ("bf16" if "BF16" in cpu_capabilities() else "fp32")
     for one, other in zip(half([frame(LINES)])[0], full([frame(LINES)])[0], strict=True):
         assert overlap(one.box, other.box) > 0.95
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("auto", RapidOcrRegions),
-        ("yolo", YoloRegions),
-        ("rapidocr", RapidOcrRegions),
-    ],
-)
-def test_the_setting_chooses(settings: Settings, setting: str, expected: type) -> None:
-    chosen = Settings.load(home=settings.home, text_regions=setting)
-    assert isinstance(load_finder(chosen, "cpu"), expected)
-
-
-def boxes(*places: Box) -> list[Detection]:
-    return [Detection(place, "text", 0, 0.9 - number / 100) for number, place in enumerate(places)]
-
-
-def test_pieces_of_a_line_become_one() -> None:
-    (line,) = one_box_a_line(boxes((0, 0, 60, 10), (50, 1, 120, 11), (110, 0, 200, 10)))
-    assert line.box == (0, 0, 200, 11)
-    assert line.confidence == pytest.approx(0.9)
-
-
-def test_lines_beside_and_below_each_other_stay_apart() -> None:
-    apart = boxes((0, 0, 60, 10), (70, 0, 120, 10), (0, 9, 60, 19), (0, 0, 30, 40))
-    assert [region.box for region in one_box_a_line(apart)] == [each.box for each in apart]

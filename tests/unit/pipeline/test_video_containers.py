@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -297,3 +298,45 @@ def test_a_track_that_begins_late_ends_nothing(tmp_path: Path) -> None:
     clip.write_bytes(silent + loud)
     _, frames, _ = read(clip)
     assert len(frames) == 50
+
+
+def scrambled_ts(clip: bytearray) -> None:
+    for at in range(0, len(clip), 188):
+        if (clip[at + 1] & 0x1F) << 8 | clip[at + 2] == 0x100:  # the pictures
+            clip[at + 3] |= 0x80
+            clip[at + 20 : at + 188] = bytes(byte ^ 0x5A for byte in clip[at + 20 : at + 188])
+
+
+def scrambled_ps(clip: bytearray) -> None:
+    at = -1
+    while (at := clip.find(b"\0\0\1\xe0", at + 1)) >= 0:
+        clip[at + 6] |= 0x10
+        clip[at + 40 : at + 400] = bytes(byte ^ 0x5A for byte in clip[at + 40 : at + 400])
+
+
+def encrypted_matroska(clip: bytearray) -> None:
+    at = clip.index(bytes.fromhex("73c588"))  # the UID makes room for the encodings
+    clip[at : at + 11] = bytes.fromhex("6d804007 624084 50338101")
+
+
+def protected_asf(clip: bytearray) -> None:
+    codecs, protection = "4052d1861d31d011a3a400a0c90348f6", "fbb3112223bdd211b4b700a0c955fc6e"
+    at = clip.index(bytes.fromhex(codecs))
+    end = at + int.from_bytes(clip[at + 16 : at + 24], "little")
+    clip[at:end] = bytes.fromhex(protection) + clip[at + 16 : at + 24] + bytes(end - at - 24)
+
+
+@pytest.mark.parametrize(
+    ("kind", "encrypt"),
+    [("ts", scrambled_ts), ("mpg", scrambled_ps), ("mkv", encrypted_matroska), ("wmv", protected_asf)],
+)
+def test_an_encrypted_recording_says_so(tmp_path: Path, kind: str, encrypt: Callable[[bytearray], None]) -> None:
+    clip = in_container(tmp_path / f"a.{kind}", kind, sound=True)
+    if kind == "mpg":  # MPEG-1, in which nothing can be scrambled
+        clip = rewrapped(clip, tmp_path / "a.vob")
+    assert len(read(clip)[1]) == 25
+    data = bytearray(clip.read_bytes())
+    encrypt(data)
+    clip.write_bytes(data)
+    with pytest.raises(BadVideo, match="The video is encrypted"):
+        Video(clip, ANY)

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.errors import BadVideo
 from daemon.pipeline.video import Video
-from daemon.pipeline.video_limits import CODECS
+from daemon.pipeline.video_limits import CODECS, Limits
 from tests.clips import draw_frame, make_clip
 from tests.odd_clips import enable, encode, moving
 
@@ -41,6 +41,19 @@ def test_a_track_that_is_switched_off_is_not_shown_though_it_is_larger(tmp_path:
     video = Video(clip)
     assert (video.info.width, video.info.height) == SMALL
     assert len(list(video.frames())) == 20
+
+
+@pytest.mark.parametrize("ending", ["mov", "fragments.mp4", "mkv", "avi"])
+@pytest.mark.parametrize("still_first", [True, False])
+def test_a_still_is_not_taken_for_the_film_however_large(tmp_path: Path, ending: str, still_first: bool) -> None:
+    clip, order = tmp_path / f"a.{ending}", (0, 1) if still_first else (1, 0)
+    tracks = [(moving(1, (640, 480)), "mjpeg"), (moving(20, FILM), "mpeg4")]
+    how = {"movflags": "frag_keyframe+empty_moov"} if "fragments" in ending else {}
+    encode(clip, *(tracks[at][0] for at in order), codecs=[tracks[at][1] for at in order], container=how)
+    video = Video(clip, Limits(containers="all"))
+    assert (video.info.width, video.info.height, video.info.codec) == (*FILM, "mpeg4")
+    assert len(list(video.frames())) == 20
+    assert list(video.count.warnings()) == ["The file has other picture tracks, which were left out (640x480)."]
 
 
 def test_limits_hold_for_the_film_and_not_for_a_preview(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from typer.testing import CliRunner
 
+from daemon.cli.main import app as commands
 from daemon.errors import SettingsError
 from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
@@ -1122,5 +1124,15 @@ def test_files_that_wait_in_the_inbox_are_listed_with_the_reason(tmp_path: Path)
 
     health.write(tmp_path / "data", beat(utc_now(), inbox=inbox))
     call(tmp_path, work)
-    health.write(tmp_path / "data", beat("2026-11-20T00:00:00.000000+00:00", inbox=inbox))
-    call(tmp_path, nobody)
+    assert listed_by_command(tmp_path) == [file]
+    for last in (beat("2026-11-20T00:00:00.000000+00:00", inbox=inbox), beat(utc_now(), inbox=inbox, state="stopping")):
+        health.write(tmp_path / "data", last)
+        call(tmp_path, nobody)
+        assert listed_by_command(tmp_path) == []
+
+
+def listed_by_command(home: Path) -> list[dict[str, Any]]:
+    told = CliRunner().invoke(commands, ["jobs", "--json", "--home", str(home)])
+    assert told.exit_code == 0, told.output
+    waiting: list[dict[str, Any]] = json.loads(told.stdout)["waiting"]
+    return waiting
