@@ -2,17 +2,18 @@
 # What a newcomer does: a fresh clone in a new folder, `make run`, `dropframe demo`, Ctrl-C. In an environment of its own:
 # only Git, make, a shell and Python with venv are found, however much more is installed. As root it is done twice, the
 # second time as an ordinary user. Nothing is fetched but libraries.
-#   tests/first_run.sh [--test] [--weights FILE]
-# --test runs `make test` as well; --weights puts object weights in place, so that objects must be found, too.
+#   tests/first_run.sh [--test] [--user] [--weights FILE]
+# --user leaves root's turn out. --test runs `make test` as well; --weights puts object weights in place, so that objects must be found, too.
 set -euo pipefail
 
 project=$(cd "$(dirname "$0")/.." && pwd)
-test="" weights=""
+test="" weights="" user_alone=""
 while (($#)); do
     case $1 in
         --test) test=yes ;;
+        --user) user_alone=yes ;;
         --weights) weights=$(realpath "${2:?--weights needs a file}") && shift ;;
-        *) echo "usage: tests/first_run.sh [--test] [--weights FILE]" >&2 && exit 2 ;;
+        *) echo "usage: tests/first_run.sh [--test] [--user] [--weights FILE]" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -32,13 +33,15 @@ for program in bash cat chmod cp cut date dirname env expand getent git grep hea
     nice nproc ps pwd rm sed sh sleep sort tail tee touch tr true uname wc; do
     found=$(command -v "$program") && [[ $found == /* ]] && ln -s "$found" "$base/bin/$program"
 done
-ln -s "$python" "$base/bin/python3"
 git clone -q --no-local "$project" "$base/clone"
 
 # One newcomer. $1: the folder; the rest: how to become the user.
 newcomer() {
-    local folder=$1 begun ready took
+    local folder=$1 begun ready took make
     shift
+    # An ordinary user may not be let into the folder of root's Python; then it is the system's.
+    "$@" "$python" -c "" 2>/dev/null || python=/usr/bin/python3
+    ln -sfn "$python" "$base/bin/python3"
     local as=("$@" env -i PATH="$base/bin" HOME="$folder/home" LANG=C.UTF-8)
     for name in PIP_INDEX_URL PIP_FIND_LINKS PIP_CERT SSL_CERT_FILE http_proxy https_proxy no_proxy TORCH_INDEX; do
         [[ -n ${!name:-} ]] && as+=("$name=${!name}")
@@ -50,7 +53,7 @@ newcomer() {
     cd "$folder/dropframe"
     begun=$SECONDS
     "${as[@]}" make run ARGS="--offline --port 0" >"$folder/log" 2>&1 &
-    local make=$!
+    make=$!
     until grep -q "^No video at hand" "$folder/log"; do
         kill -0 "$make" 2>/dev/null || die "make run has ended: $(tail -40 "$folder/log")"
         ((SECONDS - begun < 900)) || die "make run was not ready: $(tail -40 "$folder/log")"
@@ -75,10 +78,12 @@ newcomer() {
     cd /
 }
 
-mkdir "$base/one"
-newcomer "$base/one"
-if ((EUID == 0)); then
+if [[ -z $user_alone ]]; then
+    mkdir "$base/one"
+    newcomer "$base/one"
     rm -rf "$base/one"
+fi
+if ((EUID == 0)); then
     user=nobody
     mkdir "$base/two"
     newcomer "$base/two" setpriv --reuid="$user" --regid=nogroup --clear-groups
