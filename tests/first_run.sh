@@ -86,6 +86,6 @@ fi
 if ((EUID == 0)); then
     user=nobody
     mkdir "$base/two"
-    newcomer "$base/two" setpriv --reuid="$user" --regid=nogroup --clear-groups
+    newcomer "$base/two" runuser -u "$user" --
 fi
 echo "first_run.sh: 1 passed, 0 failed"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.jobs import NO_OBJECTS, JobStatus
+from daemon.jobs import JobStatus
+from daemon.pipeline.pipelines import NO_OBJECTS
 from tests.clips import make_clip
 from tests.system.running import Daemon, environment, running, wait_for
 from tests.weights_server import serve
