@@ -6,101 +6,110 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
 	release clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
+# What runs Dropframe, and that with what tests and checks need. GPU=1 takes CUDA where no NVIDIA driver is found.
 .venv/.installed: pyproject.toml constraints.txt
-	@echo "Installing into .venv; this takes some minutes the first time."
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	@$(PYTHON) tools/install.py $(if $(GPU),--gpu)
 
-install: .venv/.installed ## Make .venv with the dropframe command in it
+.venv/.dev-installed: pyproject.toml constraints.txt
+	@$(PYTHON) tools/install.py --dev $(if $(GPU),--gpu)
+
+install: .venv/.installed ## Make .venv with the dropframe command in it (GPU=1 for CUDA)
+
+dev: .venv/.dev-installed ## The same, with what tests and checks need
 
 run: install ## Set everything up and start Dropframe (ARGS="--weights model.pt")
-	$(BIN)/dropframe run $(ARGS)
+	@exec $(BIN)/dropframe run --step "4/4 " $(ARGS)
 
-governance: install ## Vocabulary, import direction, documents, dependencies
+demo: install ## Show what a running Dropframe finds in a clip that it draws itself
+	@$(BIN)/dropframe demo $(ARGS)
+
+governance: dev ## Vocabulary, import direction, documents, dependencies
 	$(BIN)/python -m tests.governance.scan
 	$(BIN)/pytest -q tests/governance
 
-lint: install ## Lint and formatting
+lint: dev ## Lint and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install ## Types
+types: dev ## Types
 	$(BIN)/mypy
 
-registry: install ## Check that the stages of each registered pipeline fit each other
+registry: dev ## Check that the stages of each registered pipeline fit each other
 	$(BIN)/python -m tools.check_pipelines
 
 check: governance lint types registry ## All checks that run nothing for long
 
-test: install ## Run the tests that take no more than some seconds each (ARGS="-k name" for a part)
+test: dev ## Run the tests that take no more than some seconds each (ARGS="-k name" for a part)
 	$(BIN)/pytest -m "not slow" -n $(JOBS) $(ARGS)
 
-test-all: install ## Run every test; .ci/run packages installs what they need
+test-all: dev ## Run every test; .ci/run packages installs what they need
 	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
-gpu: install ## Run the tests that need a CUDA GPU, then measure it (clips and weights in ../shared)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gpu]'
+gpu: dev ## Run the tests that need a CUDA GPU, then measure it (clips and weights in ../shared)
+	@$(PYTHON) tools/install.py --dev --gpu
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python -m benchmarks.gpu
 
-formats: install ## Have the programs that exports are for read them (installs 1 GB of them into .venv-formats)
+formats: dev ## Have the programs that exports are for read them (installs 1 GB of them into .venv-formats)
 	$(PYTHON) -m venv .venv-formats
 	.venv-formats/bin/pip install --quiet --disable-pip-version-check -r tests/formats/requirements.txt
 	$(BIN)/python -m tests.formats .venv-formats/bin/python
 
-storm: install ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
+storm: dev ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
 	STORM_FILES=20000 STORM_SECONDS=60 STORM_TIMES=50 $(BIN)/pytest -s tests/system/test_intake_storm.py $(ARGS)
 
-hostile: install ## 3,000 damaged videos through the daemon, 40,000 through the decoder (hours)
+hostile: dev ## 3,000 damaged videos through the daemon, 40,000 through the decoder (hours)
 	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000 all
 
-soak: install ## Run as people do with one random fault a minute (MINUTES=15)
+soak: dev ## Run as people do with one random fault a minute (MINUTES=15)
 	$(BIN)/python -m tests.system.soak --minutes $(or $(MINUTES),15) $(ARGS)
 
-crash-long: install ## Kill everything 1,000 times, at random and at every failpoint (an hour; ARGS="--seed 7")
+crash-long: dev ## Kill everything 1,000 times, at random and at every failpoint (an hour; ARGS="--seed 7")
 	$(BIN)/python -m tests.system.crash --cycles 1000 $(ARGS)
 	ANSWER_KILLS=500 ORDER_JOBS=200 $(BIN)/pytest -s -k "answer or order" \
 		tests/system/faults/test_worker.py tests/system/crash/test_order.py
 
-stopping: install ## End Dropframe 20 times with a job running and an upload open
+stopping: dev ## End Dropframe 20 times with a job running and an upload open
 	STOPPING_TRIES=20 $(BIN)/pytest -s tests/system/test_stopping.py $(ARGS)
 
-coverage: install ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
+coverage: dev ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
-smoke: install ## Ask a Dropframe for a real clip (ARGS="--base-url http://… --token …" for one that runs)
+first-run: ## Clone, make run, drop a clip, see a result: as a newcomer does, in a folder of its own
+	tests/first_run.sh $(ARGS)
+
+smoke: dev ## Ask a Dropframe for a real clip (ARGS="--base-url http://… --token …" for one that runs)
 	$(BIN)/python -m tests.system.smoke $(ARGS)
 
-audit: install ## Look for known vulnerabilities in what is pinned; says so where the database cannot be reached
+audit: dev ## Look for known vulnerabilities in what is pinned; says so where the database cannot be reached
 	$(BIN)/python -m tools.audit
 
-format: install ## Put the code in the project's format
+format: dev ## Put the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: install ## Write the documents that are made from the code
+docs: dev ## Write the documents that are made from the code
 	$(BIN)/python -m tools.settings_doc
 	$(BIN)/python -m tools.formats_doc
 	$(BIN)/python -m tools.exports_doc
 	$(BIN)/python -m tools.languages_doc
 
-bench: install ## Print the benchmark tables (clips and weights in ../shared)
+bench: dev ## Print the benchmark tables (clips and weights in ../shared)
 	$(BIN)/python -m benchmarks
 
-hooks: install ## Have git run the checks before each commit
+hooks: dev ## Have git run the checks before each commit
 	$(BIN)/pre-commit install
 
-release: install ## Make a wheel and a source archive in dist/ (docs/releasing.md)
+release: dev ## Make a wheel and a source archive in dist/ (docs/releasing.md)
 	rm -rf build dist
 	$(BIN)/python -m build --no-isolation
 

@@ -26,6 +26,7 @@ from daemon.ipc.spool_sweep import sweep as sweep_spool
 from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
 from daemon.logs import LogOnce
+from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.preflight import require_machine
@@ -165,6 +166,7 @@ class DaemonService:
         self.retention = Retention(settings, self.store, self._outbox)
         self.follow_ups = FollowUps(settings, self.store, self._outbox, self.worker.completed)
         self.deletion = Deletion(settings, self.store, self._storage, self._outbox, self.follow_ups.forget)
+        self.auto_pull = AutoPull(settings)
         self.status = Status(
             settings,
             self.store,
@@ -174,6 +176,7 @@ class DaemonService:
             self.worker,
             self.pipeline,
             self._outbox_monitor,
+            self.auto_pull,
         )
 
     def _recover(self) -> None:
@@ -190,6 +193,8 @@ class DaemonService:
     def _work(self) -> None:
         # The child is started from this thread, which lives as long as the daemon: the signal that ends a
         # child with its parent comes when the thread that started it ends.
+        self.auto_pull.start()
+        self.auto_pull.wait(lambda: self._asked_to_stop)
         try:
             self._on_ready(self.pipeline.start(lambda: self._asked_to_stop))
             self._heartbeat_due = 0.0  # so that nobody is told for another second that it is starting
@@ -287,6 +292,7 @@ class DaemonService:
         inbox_answers = self.consumer.stop(INBOX_SECONDS)
         self.retention.shutdown()
         self.follow_ups.stop()
+        self.auto_pull.stop()
         self.deletion.shutdown()
         self._outbox_monitor.stop()
         join(self._thread, begun + STOP_SECONDS - time.monotonic())

@@ -118,6 +118,10 @@ class PipelineSettings(BaseModel):
     weights: Path | None = Field(
         None, description="Object weights (.pt); without it the newest .pt in data/models/ is used."
     )
+    auto_pull: bool = Field(
+        True,
+        description="Fetch the default official weights at a start without any; false fetches nothing by itself.",
+    )
     confidence: float = Field(0.25, gt=0, lt=1, description="Lowest confidence of a detection that is kept.")
     iou: float = Field(0.7, gt=0, lt=1, description="Overlap (IoU) above which the weaker of two boxes is dropped.")
     class_agnostic_nms: bool = Field(

@@ -19,6 +19,7 @@ from daemon.ipc import health
 from daemon.ipc.health import SILENT_SECONDS, Heartbeat, OutboxBeat, RunningBeat
 from daemon.jobs import utc_now
 from daemon.logs import LogOnce
+from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import PipelineProcess
 from daemon.queue import QueueService
 from daemon.settings import Settings
@@ -107,6 +108,7 @@ class Status:
         worker: Says what runs, and what was done since the start.
         pipeline: Says which models are loaded.
         outbox: Says whether results can be published.
+        auto_pull: Says how fetching weights goes.
     """
 
     def __init__(
@@ -119,7 +121,9 @@ class Status:
         worker: JobWorker,
         pipeline: PipelineProcess,
         outbox: OutboxMonitor,
+        auto_pull: AutoPull,
     ) -> None:
+        self._auto_pull = auto_pull
         self._data_dir = settings.data_dir
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._store = store
@@ -154,6 +158,8 @@ class Status:
             started_at=self._started_at,
             device=ready.device if ready else None,
             models=tuple(ready.models) if ready else (),
+            weights_note=self._auto_pull.note,
+            weights_percent=self._auto_pull.percent,
             inbox=self._consumer.health(),
             outbox=self._outbox.health(),
             paused=self._intake.short_of_space() or self._store.problem,

@@ -137,6 +137,7 @@ class ListedPipeline(PublicModel):
     description: str
     default: bool
     problem: str | None = Field(description="Why its jobs would fail at the moment.")
+    note: str | None = Field(description="What its jobs would lack at the moment.")
 
 
 class PipelineList(PublicModel):

@@ -16,10 +16,9 @@ from sidecar.metrics import CONTENT_TYPE, Metrics
 from sidecar.problems import Problem
 from sidecar.state import State
 
-LACKS_WEIGHTS = (
-    "It needs object weights and there are none, so its jobs fail: put an Ultralytics .pt into data/models/ and start "
-    "Dropframe again."
-)
+HOW_TO_ADD = "Put an Ultralytics .pt into data/models/, or run dropframe models pull yolo11n; no restart is needed."
+LACKS_WEIGHTS = f"It needs object weights and there are none, so its jobs fail. {HOW_TO_ADD}"
+FINDS_TEXT_ALONE = f"There are no object weights, so it finds text alone. {HOW_TO_ADD}"
 
 
 class ServiceEndpoints:
@@ -45,12 +44,14 @@ class ServiceEndpoints:
         default = self._state.settings.default_pipeline
         heartbeat = self._state.heartbeat
         lacking = heartbeat is not None and heartbeat.lacks_object_weights(datetime.now(UTC))
+        fetching = heartbeat.weights_note if heartbeat is not None else ""
         listed = [
             {
                 "pipeline_id": name,
                 "description": p.description,
                 "default": name == default,
-                "problem": LACKS_WEIGHTS if p.needs_objects and lacking else None,
+                "problem": _with(LACKS_WEIGHTS, fetching) if p.needs_objects and lacking else None,
+                "note": _with(FINDS_TEXT_ALONE, fetching) if p.wants_objects and lacking else None,
             }
             for name, p in self._pipelines.items()
         ]
@@ -77,3 +78,7 @@ class ServiceEndpoints:
         """Describe the calls for programs."""
         here = {**self._openapi["servers"][0], "url": request.scope["prefix"] or "/"}
         return JSONResponse({**self._openapi, "servers": [here]}, headers=REVALIDATE)
+
+
+def _with(sentence: str, fetching: str) -> str:
+    return f"{fetching} {sentence}" if fetching else sentence

@@ -88,8 +88,8 @@ def clean(
 @models_app.command("list")
 def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Show which weights are used for what, and which official ones can be fetched."""
-    from daemon.cli.pull import OFFICIAL, RECOGNISERS
     from daemon.pipeline.models import Weights, file_sha256, find_weights
+    from daemon.pipeline.pull import OFFICIAL, RECOGNISERS
     from daemon.pipeline.regions import rapidocr_models
     from daemon.pipeline.unused_weights import unused_weights
 
@@ -136,7 +136,7 @@ def models_pull(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch official weights into data/models/ and check their pinned checksum. An interrupted fetch resumes."""
-    from daemon.cli.pull import pull
+    from daemon.pipeline.pull import pull
 
     settings = load(home)
     columns = (
@@ -151,7 +151,7 @@ def models_pull(
     if as_json:
         show_json({"path": str(path)})
         return
-    out.print(f"{escape(str(path))} is in place and is used from the next start on.", soft_wrap=True)
+    out.print(f"{escape(str(path))} is in place; the next job uses it, without a restart.", soft_wrap=True)
 
 
 @models_app.command("export")

@@ -40,6 +40,9 @@ HomeOption = Annotated[
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Object weights: an Ultralytics .pt file.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Fetch no weights by itself, as the setting auto_pull = false does.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, derived, doctor, export, frame, import_jobs, jobs, requests, search
+from daemon.cli import admin, demo, derived, doctor, export, frame, import_jobs, jobs, requests, search
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -23,6 +23,7 @@ from daemon.cli.common import (
     WRONG_STATE,
     DeviceOption,
     HomeOption,
+    OfflineOption,
     WeightsOption,
     err,
     escape,
@@ -101,34 +102,46 @@ def run(
     device: DeviceOption = None,
     host: Annotated[str | None, typer.Option(help="Address of the HTTP sidecar.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the HTTP sidecar.")] = None,
+    offline: OfflineOption = False,
+    step: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Start Dropframe: the daemon and the HTTP sidecar. One that dies is restarted; Ctrl-C stops both."""
+    from daemon.cli.greeting import Greeting
     from daemon.cli.supervisor import supervise
 
-    settings = load(home, weights=weights, device=device, host=host, port=port)
+    settings = load(home, weights=weights, device=device, host=host, port=port, auto_pull=False if offline else None)
     setup_logging(settings.log_level)
-    if settings.port:  # 0 is any free one, which the sidecar's log names
-        out.print(f"The web page is on http://{escape(settings.host)}:{settings.port}", soft_wrap=True)
+    greeting = Greeting(settings, out, step)
+    greeting.begin()
     flags = {"home": settings.home, "weights": settings.weights, "device": device}
+    quietly = ["--quiet", *(["--offline"] if offline else [])]
     sys.exit(
         supervise(
             {
-                "daemon": [sys.executable, "-m", "daemon", "daemon", *as_flags(flags)],
+                "daemon": [sys.executable, "-m", "daemon", "daemon", *quietly, *as_flags(flags)],
                 "sidecar": [
                     sys.executable,
                     "-m",
                     "sidecar",
                     *as_flags({"home": settings.home, "host": host, "port": port}),
                 ],
-            }
+            },
+            greeting.look,
         )
     )
 
 
 @app.command()
-def daemon(home: HomeOption = None, weights: WeightsOption = None, device: DeviceOption = None) -> None:
+def daemon(
+    home: HomeOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = None,
+    offline: OfflineOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
+) -> None:
     """Start only the daemon: watch the inbox and run the jobs. Ctrl-C or SIGTERM stops it within 10 s."""
-    settings = load(home, weights=weights, device=device)
+    settings = load(home, weights=weights, device=device, auto_pull=False if offline else None)
+    from daemon.pipeline.auto_pull import HOW_TO_ADD
     from daemon.pipeline.client import Ready
     from daemon.service import DaemonService
 
@@ -137,14 +150,15 @@ def daemon(home: HomeOption = None, weights: WeightsOption = None, device: Devic
     def say_ready(ready: Ready) -> None:
         names = ", ".join(f"{m['name']} ({m['role'].replace('_', ' ')}, {m['runtime']})" for m in ready.models)
         if not any(m["role"] == "objects" for m in ready.models):
-            names += f"; no object weights (to find objects, put an Ultralytics .pt into {settings.models_dir})"
+            names += f". {HOW_TO_ADD}"
         say(out, f"Models on {ready.device}: {escape(names)}")
 
-    service = DaemonService(settings, say_ready)
+    service = DaemonService(settings, (lambda ready: None) if quiet else say_ready)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    say(out, f"Drop videos into {escape(str(settings.inbox_dir))}")
-    say(out, f"Results appear in {escape(str(settings.outbox_dir))}")
+    if not quiet:  # then dropframe run says it
+        say(out, f"Drop videos into {escape(str(settings.inbox_dir))}")
+        say(out, f"Results appear in {escape(str(settings.outbox_dir))}")
     service.run()
 
 
@@ -166,6 +180,7 @@ def as_flags(values: dict[str, Any]) -> list[str]:
 
 
 for part in (
+    demo,
     jobs,
     requests,
     derived,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -9,12 +10,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None).prctl
+_prctl: Any = None
+with contextlib.suppress(TypeError):  # of Windows, which has no library of all
+    _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 FINAL = frozenset({0, 2, 5})
 """Exit codes after which a restart would change nothing: done; wrong settings or an unusable machine at first."""
@@ -25,11 +29,12 @@ STOP_SECONDS = 9.5
 STEP_SECONDS = 0.2
 
 
-def supervise(commands: Mapping[str, Sequence[str]]) -> int:
+def supervise(commands: Mapping[str, Sequence[str]], on_step: Callable[[], None] = lambda: None) -> int:
     """Run commands until a signal comes or one of them cannot be run at all.
 
     Args:
         commands: Program and arguments by the name to show.
+        on_step: Called several times a second.
 
     Returns:
         The exit code to end with: 0 after a signal, else that of the process that gave up.
@@ -44,6 +49,7 @@ def supervise(commands: Mapping[str, Sequence[str]]) -> int:
                 ended = process.step(time.monotonic())
                 if ended is not None:
                     return ended
+            on_step()
             time.sleep(STEP_SECONDS)
         return 0
     finally:
@@ -56,7 +62,8 @@ def supervise(commands: Mapping[str, Sequence[str]]) -> int:
 
 def _end_with(parent: int) -> None:
     """Have the kernel end this process when the one that started it is killed, so that none is left alone."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _prctl is not None:  # only Linux has it
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
 

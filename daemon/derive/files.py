@@ -31,7 +31,7 @@ HEAD_BYTES = 4096
 REQUEST_SUFFIX = ".derive"
 """Of a file in the spool that asks for a job's result to be derived from before others."""
 FORGET_TRIES = 3
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)  # which Windows does not have
 
 
 class DerivedKind(StrEnum):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import signal
 import stat
 
+from daemon.fs.locks import fcntl
 from daemon.jobs import Identity
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from daemon.errors import Interrupted, SourceChanged
 from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of, open_regular, shown
+from daemon.fs.locks import fcntl
 from daemon.fs.samples import same_blocks
 from daemon.jobs import Identity
 
@@ -34,7 +34,9 @@ RENAME_NOREPLACE = 1
 FICLONE = 0x40049409
 """See ioctl_ficlone(2)."""
 
-_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_renameat2: Any = None
+with contextlib.suppress(TypeError):  # of Windows, which has no library of all
+    _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def rename_new(source: str, source_folder: int, target: str, target_folder: int) -> None:

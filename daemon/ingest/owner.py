@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from daemon.fs.atomic import atomic_write
 from daemon.fs.identity import shown
+from daemon.fs.locks import fcntl
 from daemon.jobs import utc_now
 from daemon.logs import LogOnce
 from daemon.settings import Settings

@@ -104,6 +104,10 @@ class Heartbeat:
     """``cpu`` or ``cuda:N`` once the models are loaded."""
     models: tuple[Mapping[str, Any], ...] = ()
     """ModelInfo records."""
+    weights_note: str = ""
+    """What object weights are being fetched, or could not be, in a sentence."""
+    weights_percent: int | None = None
+    """How much of them has been fetched, while they are."""
     inbox: InboxBeat = InboxBeat()
     outbox: OutboxBeat = OutboxBeat()
     paused: str | None = None

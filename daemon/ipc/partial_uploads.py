@@ -8,7 +8,6 @@ last: whatever a kill cuts off is finished by the next one who looks.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 from daemon.errors import StorageError
 from daemon.fs.atomic import atomic_write, fsync_folder
+from daemon.fs.locks import fcntl
 from daemon.ipc import spool
 from daemon.ipc.spool import FILE_MODE
 from daemon.ipc.ticket import Ticket, TicketKind, video_name

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -28,6 +27,7 @@ from daemon.errors import StorageError
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.identity import shown
+from daemon.fs.locks import fcntl
 from daemon.fs.space import FULL
 from daemon.ipc.ticket import (
     Ticket,

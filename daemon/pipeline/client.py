@@ -19,18 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from daemon import errors
-from daemon.errors import Interrupted, JobError, MachineError, PipelineDied, PipelineStalled, ResourceUnavailable
+from daemon.errors import (
+    DropframeError,
+    Interrupted,
+    JobError,
+    MachineError,
+    PipelineDied,
+    PipelineStalled,
+    ResourceUnavailable,
+)
+from daemon.fs.identity import shown
+from daemon.pipeline.patience import Patience
 from daemon.pipeline.records import Progress, RunReport
+from daemon.pipeline.weights_watch import Seen, WeightsWatch
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """Time between two looks at a running child: its memory, and whether it should stop."""
-FROZEN_SECONDS = 2.0
-"""A look that took longer means that the machine, or this process, was suspended; no job is to blame for that time."""
-STOP_SECONDS = 4.0
-"""Time that a child gets to stop by itself before it is killed."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,14 @@ class Ready:
     """ModelInfo records, for a 1280x720 video."""
 
 
+class ModelsRefused(Exception):
+    """A child says that it cannot load its models; ``error`` says why."""
+
+    def __init__(self, error: DropframeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class PipelineProcess:
     """Keeps one pipeline process, starting it when needed.
 
@@ -70,12 +85,15 @@ class PipelineProcess:
         self._settings = settings
         self._child: _Child | None = None
         self._was_ready = False
+        self._weights = WeightsWatch(settings)
         self._memory_limit = settings.memory_limit_bytes or machine_memory() * 6 // 10
         self.ready: Ready | None = None
         """What is loaded, once a child has started."""
 
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
         """Start the child if it is not up, and wait until its models are loaded.
+
+        One that is up is replaced if other weights have been put in place since; should they be unusable, it stays.
 
         Raises:
             MachineError: the device, the text engine or a library is missing.
@@ -86,10 +104,42 @@ class PipelineProcess:
             Interrupted: ``should_stop`` said so.
         """
         if self._child is not None and self.ready is not None and self._child.alive:
-            return self.ready
+            if (seen := self._weights.changed()) is None:
+                return self.ready
+            return self._exchange(self.ready, seen, should_stop)
         self.close()
+        seen = self._weights.now()
         try:
-            child = self._child = _Child(self._settings)
+            self._child, self.ready = self._load(should_stop)
+        except ModelsRefused as refused:
+            error = refused.error
+            if self._was_ready:  # it worked before: somebody is exchanging weights, so it is not the job's fault
+                raise ResourceUnavailable(f"The pipeline cannot be started again just now: {error}") from error
+            raise error from None
+        self._weights.loaded(seen)
+        self._was_ready = True
+        return self.ready
+
+    def _exchange(self, before: Ready, seen: Seen, should_stop: Callable[[], bool]) -> Ready:
+        """Load other weights beside the child that is up, so that one is up whatever happens."""
+        self._weights.loaded(seen)
+        try:
+            child, ready = self._load(should_stop)
+        except Interrupted:
+            raise
+        except (DropframeError, ModelsRefused) as error:
+            name = shown(Path(seen[0]).name)
+            log.warning("%s cannot be used, so what was loaded before stays in use: %s", name, error)
+            return before
+        self.close()
+        self._child, self.ready = child, ready
+        log.info("%s is used from now on", shown(Path(seen[0]).name))
+        return ready
+
+    def _load(self, should_stop: Callable[[], bool]) -> tuple[_Child, Ready]:
+        """Start a child and wait until its models are loaded; raises what ``start`` does, and ModelsRefused."""
+        try:
+            child = _Child(self._settings)
         except OSError as failed:  # too many processes, too little memory, or its program is being exchanged
             raise ResourceUnavailable(f"The pipeline process cannot be started: {failed.strerror}.") from failed
         deadline = time.monotonic() + self._settings.start_seconds
@@ -103,16 +153,11 @@ class PipelineProcess:
                     )
                 self._check_memory(child)
             if answer["kind"] == "refused":
-                error = _error(answer)
-                if self._was_ready:  # it worked before: somebody is exchanging weights, so it is not the job's fault
-                    raise ResourceUnavailable(f"The pipeline cannot be started again just now: {error}") from error
-                raise error
+                raise ModelsRefused(_error(answer))
         except BaseException:
-            self.close()
+            child.kill()
             raise
-        self.ready = Ready(answer["device"], answer["models"])
-        self._was_ready = True
-        return self.ready
+        return child, Ready(answer["device"], answer["models"])
 
     def run(
         self,
@@ -130,7 +175,7 @@ class PipelineProcess:
         self.start(should_stop)
         child = self._child
         assert child is not None
-        patience = _Patience(self._settings)
+        patience = Patience(self._settings)
         child.send(kind="run", **request.to_record())
         try:
             while True:
@@ -172,53 +217,6 @@ class PipelineProcess:
             self._child.kill()
             self._child = None
             self.ready = None
-
-
-class _Patience:
-    """How long a run may take, stand still, and go on after it was asked to stop."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._begun = self._moved = self._now = time.monotonic()
-        self._steps = -1
-        self._stopping_since: float | None = None
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the run was asked to stop."""
-        return self._stopping_since is not None
-
-    @stopping.setter
-    def stopping(self, _: bool) -> None:
-        self._stopping_since = self._now
-
-    def looked(self) -> None:
-        """Note that the child was looked at."""
-        before, self._now = self._now, time.monotonic()
-        gap = self._now - before
-        if gap > FROZEN_SECONDS:  # this process stood still, and the child most likely too
-            self._begun, self._moved = self._begun + gap, self._moved + gap
-
-    def progressed(self, steps: int) -> None:
-        """Note how far the run has come."""
-        if steps != self._steps:
-            self._steps, self._moved = steps, self._now
-
-    def check(self) -> None:
-        """Raise what ends a run that takes too long.
-
-        Raises:
-            Interrupted: it was asked to stop and did not.
-            PipelineStalled: no frame came.
-            PermanentError: the whole took too long.
-        """
-        if self._stopping_since is not None and self._now - self._stopping_since > STOP_SECONDS:
-            raise Interrupted("The pipeline did not stop in time and was ended.")
-        stall, most = self._settings.stall_seconds, self._settings.max_job_seconds
-        if self._now - self._moved > stall:
-            raise PipelineStalled(f"No frame came for {stall:.0f} s, so the pipeline was ended (stall_seconds).")
-        if self._now - self._begun > most:
-            raise errors.PermanentError(f"The job took longer than {most:.0f} s (max_job_seconds).")
 
 
 class _Child:

@@ -6,6 +6,7 @@ safe loading on (``daemon.pipeline`` sets the environment), and never fetched in
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -63,15 +64,21 @@ def find_weights(settings: Settings) -> Weights | None:
     Raises:
         ModelError: the setting names a file that is not there.
     """
-    path = settings.weights
+    path = settings.weights or newest_weights(settings)
     if path is None:
-        found = sorted(settings.models_dir.glob("*.pt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
-        if not found:
-            return None
-        path = found[-1]
+        return None
     if not path.is_file():
         raise ModelError(f"The weights {path} are not there; set weights (or --weights) to a .pt file.")
     return Weights(path, path.stem, file_sha256(path))
+
+
+def newest_weights(settings: Settings) -> Path | None:
+    """Return the newest ``.pt`` in ``data/models/``, or None if there is none."""
+    found: list[tuple[int, str, Path]] = []
+    for path in settings.models_dir.glob("*.pt"):
+        with contextlib.suppress(FileNotFoundError):  # it was removed just now, or is a link to nothing
+            found.append((path.stat().st_mtime_ns, path.name, path))
+    return max(found)[2] if found else None
 
 
 def file_sha256(path: Path, on_block: Callable[[], None] = lambda: None) -> str:

@@ -38,6 +38,8 @@ class Pipeline:
     """Gives sentences for the result's summary about what could not be done."""
     needs_objects: bool = False
     """Its jobs fail without object weights."""
+    wants_objects: bool = False
+    """Without object weights its jobs are completed, but lack objects."""
 
 
 def _objects(loaded: LoadedModels) -> Sequence[Stage]:
@@ -48,7 +50,7 @@ def _objects(loaded: LoadedModels) -> Sequence[Stage]:
 
 NO_WEIGHTS = (
     "There are no object weights; put an Ultralytics detection checkpoint (.pt) into data/models/ or set weights, "
-    "start Dropframe again, then retry."
+    "then retry. Weights in data/models/ are taken up without a restart."
 )
 
 NO_OBJECTS = "No objects were looked for, as there are no object weights; the detections are regions of text."
@@ -59,6 +61,7 @@ PIPELINES = (
         "Objects and text in every frame.",
         lambda loaded: [loaded.objects, loaded.text] if loaded.objects else [loaded.text_detecting],
         lambda loaded: [] if loaded.objects else [NO_OBJECTS],
+        wants_objects=True,
     ),
     Pipeline("yolo", "Objects in every frame.", _objects, needs_objects=True),
     Pipeline("ocr_only", "Text in every frame.", lambda loaded: [loaded.text]),

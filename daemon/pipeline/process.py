@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from daemon.errors import DropframeError
 from daemon.fs.space import TRANSIENT_DISK_ERRORS
 from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout
+from daemon.logs import FORMAT
 from daemon.pipeline.isolation import unshare_network
 from daemon.pipeline.libraries import missing_library
 from daemon.settings import Settings
@@ -59,7 +60,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     be_killed_first()
     settings = Settings.load(**beginning["settings"])
-    logging.basicConfig(level=settings.log_level.upper(), format="pipeline: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
     if reachable is not None:
         logging.getLogger(__name__).info("the network cannot be taken away from this process: %s", reachable)
     try:

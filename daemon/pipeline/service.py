@@ -306,7 +306,7 @@ def _of_summary(summary: Summary) -> Iterator[str]:
     if summary.frames_unseen == summary.frame_count > 0:
         raise ModelError(
             "The weights gave numbers that are not finite in every frame, so no object could be seen; put other "
-            "weights in their place, start Dropframe again, then retry."
+            "weights in their place, then retry."
         )
     if unseen := summary.frames_unseen:
         frames = "1 frame" if unseen == 1 else f"{unseen} frames"

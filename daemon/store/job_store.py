@@ -7,7 +7,6 @@ becomes one line of the journal instead. No other file knows TinyDB.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, Self
 from tinydb.table import Table
 
 from daemon.errors import StoreError, StoreLocked, UnknownJob
+from daemon.fs.locks import fcntl
 from daemon.jobs import Job, JobSource, JobStatus, timestamp
 from daemon.store.deleted_jobs import DeletedJobs
 from daemon.store.job_index import JobIndex, check_record

@@ -7,6 +7,8 @@ const PAGE_JOBS = 30;
 const FRAMES_AT_ONCE = 300;
 const COLOURS = ["#4cc38a", "#f0b254", "#5b9bff", "#ff7b80", "#c792ea", "#2bd4d9", "#e5e510", "#ff9e64"];
 
+const NO_OBJECTS = "No objects were looked for, as there are no object weights; the detections are regions of text.";
+
 const NARROW = matchMedia("(max-width: 60rem)");
 
 const at = (id) => document.getElementById(id);
@@ -46,20 +48,34 @@ const moment = (text) => new Date(text).toLocaleString([], { dateStyle: "medium"
 let uploading = Promise.resolve();
 
 function submit(files) {
-  for (const file of files) {
-    const bar = make("progress", { max: 1, value: 0 });
-    const note = make("span", { class: "small soft" }, "waiting");
-    const line = make("div", {}, make("div", { class: "row" }, make("span", { class: "name" }, file.name), note), bar);
-    at("uploads").append(line);
-    uploading = uploading.then(() => send(file, bar, note, line));
-  }
+  for (const file of files) queue(file.name, async () => file, { pipeline_id: at("pipeline").value, frame_stride: at("stride").value });
 }
 
-function send(file, bar, note, line) {
+// A result is never changed, so a video that is run again is a job of its own.
+function submitAgain(job) {
+  const get = async () => {
+    const response = await fetch(`v1/jobs/${job.job_id}/video`);
+    if (!response.ok) throw new Error((await response.json()).detail);
+    return new File([await response.blob()], (job.source_name || job.job_id).split("/").pop());
+  };
+  queue(job.source_name || job.job_id, get, { pipeline_id: job.pipeline_id, ...job.options });
+}
+
+function queue(name, get, options) {
+  const bar = make("progress", { max: 1, value: 0 });
+  const note = make("span", { class: "small soft" }, "waiting");
+  const line = make("div", {}, make("div", { class: "row" }, make("span", { class: "name" }, name), note), bar);
+  at("uploads").append(line);
+  uploading = uploading.then(get).then((file) => send(file, options, bar, note, line)).catch((error) => {
+    note.className = "small failed";
+    note.textContent = String(error.message || error);
+  });
+}
+
+function send(file, options, bar, note, line) {
   return new Promise((done) => {
     const form = new FormData();
-    form.append("pipeline_id", at("pipeline").value);
-    form.append("frame_stride", at("stride").value);
+    for (const [option, value] of Object.entries(options)) if (value !== null) form.append(option, value);
     form.append("file", file);
     const request = new XMLHttpRequest(); // fetch reports no progress of what it sends
     request.open("POST", "v1/video/submit");
@@ -165,19 +181,24 @@ async function refresh() {
 
 async function checkHealth() {
   const body = await fetch("readyz").then((response) => response.json()).catch(() => null);
-  const before = at("health").textContent;
   const wrong = body && body.parts ? Object.values(body.parts).filter((part) => !part.ok).map((part) => part.detail) : ["Dropframe does not answer."];
   at("health").textContent = wrong.length ? "not ready" : "ready";
   at("health").className = `pill ${wrong.length ? "failed" : "completed"}`;
   at("wrong").textContent = wrong.join(" ");
   at("wrong").hidden = !wrong.length;
-  if (at("health").textContent !== before || !at("pipeline").length) await listPipelines();
+  await listPipelines();
 }
 
-// Asked for anew when a daemon comes or goes, as it knows which weights there are.
+// Asked for again and again, as weights come while the page is open; drawn anew only if something changed.
+let pipelines = [];
+
 async function listPipelines() {
   const body = await ask("v1/pipelines").catch(() => null);
-  if (!body) return;
+  if (!body || JSON.stringify(body.pipelines) === JSON.stringify(pipelines)) return;
+  const lacked = lackObjects();
+  pipelines = body.pipelines;
+  at("lacking").textContent = (pipelines.find((one) => one.note) || { note: "" }).note;
+  if (lacked && !lackObjects() && chosen.id) chooseAgain(chosen.id); // it can be run again now
   const chosenBefore = at("pipeline").value;
   at("pipeline").replaceChildren(...body.pipelines.map((one) => {
     const option = make("option", { value: one.pipeline_id, title: one.description, "data-problem": one.problem }, one.pipeline_id);
@@ -186,6 +207,8 @@ async function listPipelines() {
   }));
   sayWhetherItFits();
 }
+
+const lackObjects = () => pipelines.some((one) => one.note);
 
 function sayWhetherItFits() {
   const [option] = at("pipeline").selectedOptions;
@@ -209,6 +232,11 @@ function choose(id) {
   history.replaceState(null, "", "#" + id);
   follow(id, () => going);
   refresh();
+}
+
+function chooseAgain(id) {
+  chosen.id = null;
+  choose(id);
 }
 
 async function follow(id, going) {
@@ -274,6 +302,9 @@ function show(job, going) {
   const buttons = make("div", { class: "row" });
   if (job.status === "pending" || job.status === "running") buttons.append(make("button", { onclick: () => want(job, "cancel") }, "Cancel"));
   if (job.status === "failed" && !job.source_removed_at) buttons.append(make("button", { onclick: () => want(job, "retry") }, "Retry"));
+  if (warnings(job).includes(NO_OBJECTS) && !job.source_removed_at && pipelines.length && !lackObjects()) {
+    buttons.append(make("button", { onclick: () => submitAgain(job) }, "Run again with objects"));
+  }
   if (job.status === "completed") buttons.append(make("a", { class: "button", href: `v1/video/results/${job.job_id}`, target: "_blank" }, "Result as JSON"), exportMenu(job, going));
   if (job.status !== "running") buttons.append(make("button", { class: "delete", onclick: () => remove(job) }, "Delete"));
   const list = make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));

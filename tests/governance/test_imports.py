@@ -14,7 +14,12 @@ FILES = sorted(path for package in ("daemon", "sidecar") for path in (ROOT / pac
 HOMES = {
     "watchdog": {"daemon/ingest/watcher.py"},
     "tinydb": {"daemon/store/job_store.py", "daemon/store/tinydb_table.py"},
-    "av": {"daemon/pipeline/video.py", "daemon/pipeline/video_fields.py", "daemon/pipeline/video_still.py"},
+    "av": {
+        "daemon/pipeline/demo_clip.py",
+        "daemon/pipeline/video.py",
+        "daemon/pipeline/video_fields.py",
+        "daemon/pipeline/video_still.py",
+    },
     "openvino": {"daemon/pipeline/inference.py"},
     "ultralytics": {"daemon/derive/bytetrack.py", "daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
     "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},

@@ -7,7 +7,7 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import pytest
 from daemon.export.client import Exports
 from daemon.export_formats import FORMATS
 from daemon.ipc import health, rejected_list, spool
+from daemon.ipc.health import Heartbeat
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
-from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobStatus, Options, input_key, new_job_id, output_key, utc_now
+from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.search.index import SearchIndex
 from daemon.search.reader import FoundKind
 from daemon.settings import Settings
@@ -311,7 +313,46 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tuple[str, ...]) -> str:
+def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path) -> None:
+    def beat(*roles: str) -> None:
+        models = tuple({"role": role} for role in roles)
+        health.write(
+            home / "data", Heartbeat(utc_now(), "running", 1, models=models, weights_note="x is being fetched.")
+        )
+
+    again = "[...document.querySelectorAll('#detail button')].find(b => b.textContent === 'Run again with objects')"
+    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        job_id = completed(store, home, frames=3, text="", roles=("text",), warnings=[NO_OBJECTS])
+        beat("text")
+        browser.open(f"{sidecar.url}/#{job_id}")
+        browser.wait_for("document.querySelector('#detail').innerText.includes('No objects were looked for')")
+        browser.wait_for("!!document.querySelector('#lacking').textContent")
+        assert browser.ask("document.querySelector('#lacking').textContent") == (
+            "x is being fetched. There are no object weights, so it finds text alone. Put an Ultralytics .pt into "
+            "data/models/, or run dropframe models pull yolo11n; no restart is needed."
+        )
+        assert not browser.ask(f"!!({again})")
+        beat("objects", "text")
+        browser.wait_for(f"!!({again})")
+        assert browser.ask("document.querySelector('#lacking').textContent") == ""
+        browser.ask(f"({again}).click()")
+        browser.wait_for(f"location.hash.length === 37 && !location.hash.endsWith('{job_id}')")
+        [ticket] = spool.tickets(home / "data" / "spool")
+        job = ticket.to_job()
+        assert (job.source_name, job.options.frame_stride) == ("match.mp4", 4)
+        assert store.get(job_id).status is JobStatus.COMPLETED
+        assert browser.errors == []
+
+
+def completed(
+    store: JobStore,
+    home: Path,
+    *,
+    frames: int,
+    text: str,
+    roles: tuple[str, ...],
+    warnings: Sequence[str] = (),
+) -> str:
     """Add a job with its video and its result; return its id."""
     job_id = new_job_id()
     make_clip(home / "data" / input_key(job_id), frames=frames, size=(160, 120))
@@ -321,9 +362,9 @@ def completed(store: JobStore, home: Path, *, frames: int, text: str, roles: tup
     write_document(path, [{"frame_index": i, "result": result, "timestamp_s": i / 25} for i in range(frames)])
     models = [{"name": "any", "role": role} for role in roles]
     path.write_text(path.read_text().replace('"models": []', f'"models": {json.dumps(models)}'))
-    store.create([Job(job_id, input_path=input_key(job_id), source_name="match.mp4")])
+    store.create([Job(job_id, input_path=input_key(job_id), source_name="match.mp4", options=Options(4))])
     store.move(job_id, JobStatus.RUNNING)
-    summary = {"detection_count": frames, "frame_count": frames, "warnings": []}
+    summary = {"detection_count": frames, "frame_count": frames, "warnings": list(warnings)}
     store.move(job_id, JobStatus.COMPLETED, output_path=output_key(job_id), summary=summary, frames_processed=frames)
     return job_id
 

@@ -34,7 +34,11 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a Dropframe process, free of settings from outside."""
     # What make was called with must not reach a make that a test calls.
     outside = ("DROPFRAME_", "MAKE", "MFLAGS", "ARGS")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(outside) or name == "DROPFRAME_AUTO_PULL"  # tests/__init__.py
+    }
     return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **FAST, **(settings or {})}
 
 

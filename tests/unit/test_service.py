@@ -22,6 +22,7 @@ from daemon.derive.derivation import derive
 from daemon.derive.files import folder_of
 from daemon.errors import MachineError, StoreError
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
+from daemon.pipeline.auto_pull import AutoPull
 from daemon.service import DaemonService
 from daemon.settings import Settings
 from daemon.status import Status
@@ -48,6 +49,7 @@ def told() -> list[str]:
 @pytest.fixture
 def service(tmp_path: Path, told: list[str]) -> DaemonService:
     made = DaemonService(Settings(home=tmp_path))
+    made.auto_pull = AutoPull(made._settings)
     threads = ("retention", "follow_ups", "deletion", "_outbox_monitor")
     for name in ("worker", "intake", "consumer", "pipeline", "queue", "store", *threads):
         setattr(made, name, Told(told, name))
@@ -60,6 +62,7 @@ def service(tmp_path: Path, told: list[str]) -> DaemonService:
         made.worker,
         made.pipeline,
         made._outbox_monitor,
+        AutoPull(made._settings),
     )
     made._thread = threading.Thread(target=lambda: None)
     made._thread.start()

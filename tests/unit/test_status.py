@@ -110,6 +110,7 @@ def parts(tmp_path: Path) -> dict[str, Any]:
         "worker": SimpleNamespace(running=None, totals={"frames": 9.0, "text_seconds": 1.23456}),
         "pipeline": SimpleNamespace(ready=Ready("cpu", [{"name": "m", "role": "text"}])),
         "outbox": SimpleNamespace(health=lambda: OutboxBeat(True)),
+        "auto_pull": SimpleNamespace(note="yolo11n is being fetched (5 %).", percent=5),
     }
 
 
@@ -120,6 +121,7 @@ def test_everything_is_told_and_read_again(parts: dict[str, Any], tmp_path: Path
     beat = health.read(tmp_path / "data")
     assert beat is not None
     assert (beat.state, beat.pid, beat.device, beat.paused) == ("running", os.getpid(), "cpu", None)
+    assert (beat.weights_note, beat.weights_percent) == ("yolo11n is being fetched (5 %).", 5)
     assert (beat.queue_length, beat.min_free_bytes, beat.outbox) == (4, 7, OutboxBeat(True))
     assert beat.inbox.waiting == (WaitingBeat("a.mp4", 5, 2.0, "It grows."),)
     assert (beat.inbox.last_good_scan_age_s, beat.inbox.overflows) == (1.5, 3)

@@ -16,12 +16,12 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
 from daemon import preflight
-from daemon.cli.pull import RECOGNISERS
 from daemon.errors import MachineError, ModelError, SettingsError
 from daemon.languages import LANGUAGES, TEXT_MODELS
 from daemon.pipeline import recognisers
 from daemon.pipeline.engines import WHOLE, RapidOcrReader
 from daemon.pipeline.inference import character_list
+from daemon.pipeline.pull import RECOGNISERS
 from daemon.pipeline.read import TextStage, clean
 from daemon.pipeline.readings import LEAST_COVERED, Reading
 from daemon.pipeline.recognisers import ManyReaders, better, load_reader, plan

@@ -1,17 +1,24 @@
-"""Fetch official weights and recognisers: only when asked to, only those whose checksum is pinned."""
+"""Fetch official weights and recognisers: only those whose checksum is pinned, and only into ``data/models/``.
+
+A proxy is taken from the environment (``https_proxy``, ``http_proxy``, ``no_proxy``), as other programs take it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from daemon.errors import ModelError
 from daemon.fs.atomic import fsync_folder
+from daemon.fs.locks import try_lock
 from daemon.languages import LANGUAGES, TEXT_MODELS
 from daemon.pipeline.models import file_sha256, make_durable
 from daemon.settings import Settings
@@ -47,6 +54,8 @@ OFFICIAL: Mapping[str, Official] = {
         "f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36",
     ),
 }
+DEFAULT = "yolo11n"
+"""What a start without weights fetches."""
 RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.10.0/onnx/PP-OCRv5/rec"
 RECOGNISERS: Mapping[str, Official] = {
     f"text:{language.code}": Official(
@@ -58,7 +67,8 @@ RECOGNISERS: Mapping[str, Official] = {
 """RapidOCR's recognisers by the languages that need them; several may need the same."""
 MOST_BYTES = 200_000_000
 """No more than this is fetched of a file whose size is not known before."""
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 10.0
+"""Longest wait for an address to answer, and for the next byte."""
 BLOCK_BYTES = 1 << 16
 
 
@@ -91,22 +101,50 @@ def pull(
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and file_sha256(path) == wanted.sha256:
         return path
+    with _alone_with(part, name) as file:
+        _complete(wanted, name, part, file, path, on_progress)
+        part.replace(path)
+        fsync_folder(path.parent)
+    return path
+
+
+@contextlib.contextmanager
+def _alone_with(part: Path, name: str) -> Iterator[BinaryIO]:
+    """Open what was fetched of a file, for this process alone; nothing is left of it that holds nothing."""
+    with part.open("ab") as file:
+        if (
+            not try_lock(file.fileno())
+            or not os.path.exists(part)
+            or not os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+        ):
+            raise ModelError(f"{name} is being fetched by another process already.")
+        try:
+            yield file
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                if part.stat().st_size == 0:
+                    part.unlink()
+
+
+def _complete(
+    wanted: Official, name: str, part: Path, file: BinaryIO, path: Path, on_progress: Callable[[int, int], None]
+) -> None:
+    """Fetch what is missing of a file, and make sure that it is the pinned one, and on the disk."""
     try:
-        size_bytes = _fetch(wanted, part, on_progress)
+        size_bytes = _fetch(wanted, part, file, on_progress)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise ModelError(
             f"{wanted.url} cannot be fetched ({reason}). Without internet, fetch it elsewhere and copy it to {path}."
         ) from error
+    finally:
+        file.flush()
     if part.stat().st_size < size_bytes:
         raise ModelError(f"{wanted.url} broke off; pull {name} again to resume.")
     if file_sha256(part) != wanted.sha256:
         part.unlink()
         raise ModelError(f"What {wanted.url} sent is not {name}: its checksum differs. Nothing was kept; try again.")
     make_durable(part)
-    part.replace(path)
-    fsync_folder(path.parent)
-    return path
 
 
 def _cannot_be_pulled(name: str, official: Mapping[str, Official]) -> str:
@@ -117,20 +155,21 @@ def _cannot_be_pulled(name: str, official: Mapping[str, Official]) -> str:
     return f"{name!r} cannot be pulled; {weights} can, and recognisers of text such as text:ru."
 
 
-def _fetch(wanted: Official, part: Path, on_progress: Callable[[int, int], None]) -> int:
+def _fetch(wanted: Official, part: Path, file: BinaryIO, on_progress: Callable[[int, int], None]) -> int:
     """Fetch what is missing of a file, and return how many bytes it should have."""
-    done = part.stat().st_size if part.exists() else 0
+    done = part.stat().st_size
     if done and (done >= (wanted.size_bytes or MOST_BYTES) or file_sha256(part) == wanted.sha256):
         return done
     request = urllib.request.Request(wanted.url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - pinned addresses
+    opener = urllib.request.build_opener()  # urlopen would keep the proxy of its first call
+    with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0
-        with part.open("ab" if done else "wb") as file:
-            length = answer.headers.get("Content-Length")
-            size_bytes = wanted.size_bytes or min(MOST_BYTES, done + int(length or MOST_BYTES))
-            while done <= size_bytes and (block := answer.read(BLOCK_BYTES)):
-                file.write(block)
-                done += len(block)
-                on_progress(done, size_bytes)
+            file.truncate(0)
+        length = answer.headers.get("Content-Length")
+        size_bytes = wanted.size_bytes or min(MOST_BYTES, done + int(length or MOST_BYTES))
+        while done <= size_bytes and (block := answer.read1(BLOCK_BYTES)):
+            file.write(block)
+            done += len(block)
+            on_progress(done, size_bytes)
     return size_bytes if wanted.size_bytes or length else done

@@ -2,70 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from daemon.cli.pull import OFFICIAL, RECOGNISERS, Official, pull
 from daemon.errors import ModelError
+from daemon.pipeline.pull import OFFICIAL, RECOGNISERS, Official, pull
 from daemon.settings import Settings
-
-CONTENT = np.random.default_rng(7).bytes(400_000)
-OTHER = CONTENT[:-1] + b"!"
-
-
-@dataclass
-class Server:
-    """Serves CONTENT, and can break off."""
-
-    url: str = ""
-    content: bytes = CONTENT
-    send_at_most: int | None = None
-    ranges: bool = True
-    status: int = 200
-    asked: list[str | None] = field(default_factory=list)
+from tests.weights_server import CONTENT, OTHER, Server, serve
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range")
-            state.asked.append(wanted)
-            if state.status != 200:
-                self.send_error(state.status)
-                return
-            first = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and state.ranges else 0
-            self.send_response(206 if first else 200)
-            self.send_header("Content-Length", str(len(state.content) - first))
-            self.end_headers()
-            body = state.content[first:]
-            with contextlib.suppress(ConnectionError):  # the other side may have heard enough
-                self.wfile.write(body if state.send_at_most is None else body[: state.send_at_most])
-
-        def log_message(self, *args: object) -> None: ...
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    state.url = f"http://127.0.0.1:{http.server_port}/m.pt"
-    yield state
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serve() as state:
+        yield state
 
 
 def official(server: Server) -> dict[str, Official]:
-    return {"tiny": Official(server.url, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())}
+    return server.official()
 
 
 @pytest.fixture
@@ -197,3 +153,16 @@ def test_only_what_is_pinned_can_be_pulled(settings: Settings) -> None:
     for each in (*OFFICIAL.values(), *RECOGNISERS.values()):
         assert each.url.startswith("https://")
         assert len(each.sha256) == 64
+
+
+def test_two_that_fetch_the_same_do_not_write_into_one_file(server: Server, settings: Settings) -> None:
+    asked: list[str] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not asked:
+            with pytest.raises(ModelError, match="tiny is being fetched by another process already") as caught:
+                pull("tiny", settings, official=official(server))
+            asked.append(str(caught.value))
+
+    assert pull("tiny", settings, meanwhile, official(server)).read_bytes() == CONTENT
+    assert len(asked) == 1

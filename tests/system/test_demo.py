@@ -1,0 +1,54 @@
+"""``dropframe demo``: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from daemon.cli.demo import NAME
+from tests.system.running import Daemon, dropframe, wait_for
+
+
+def test_without_a_daemon_it_says_how_to_start_one(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    done = dropframe(tmp_path, "demo")
+    assert done.returncode == 1
+    assert re.search(r"Dropframe does not run here; start it in another terminal \(.*dropframe run\)", done.stderr)
+    assert list((tmp_path / "inbox").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(
+    tmp_path: Path, weights: Path, warm_home: Path
+) -> None:
+    shutil.copytree(warm_home / "data", tmp_path / "data", symlinks=True)
+    daemon = Daemon(tmp_path, "--port", "0", "--step", "4/4 ", command="run")
+    daemon.start()
+    try:
+        wait_for(lambda: "No video at hand?" in daemon.log(), 60)
+        lines = daemon.log().splitlines()
+        assert "4/4 Models are being loaded; the first time this takes a little longer." in lines
+        told = [line for line in lines if line.startswith(("Ready", "Drop videos", "No video"))]
+        assert re.fullmatch(rf"Ready: {weights.stem} finds objects, \S+ reads text, on (cpu|cuda:0)\.", told[0])
+        assert told[1] == f"Drop videos into {tmp_path}/inbox; results appear in {tmp_path}/outbox."
+        assert told[2].startswith("No video at hand? In another terminal: ")
+        assert len(told) == 3
+        done = dropframe(tmp_path, "demo", seconds=120, DROPFRAME_PORT="8123")
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout.splitlines()
+        assert [line.split()[0] for line in shown[1:]] == ["frames:", "objects:", "text:", "frame", "result:", "Watch"]
+        assert re.match(r"frames: +50 in ", shown[1])
+        assert "stop sign (" in shown[2]
+        assert "clock (" in shown[2]
+        assert "DROPFRAME DEMO" in shown[3]
+        document = json.loads((tmp_path / "outbox" / f"{NAME}.json").read_text())
+        assert document["summary"]["frame_count"] == 50
+        job = daemon.job(NAME)
+        assert job is not None
+        assert shown[6].endswith(f"http://127.0.0.1:8123/#{job.job_id}")
+    finally:
+        daemon.kill()

@@ -1,0 +1,77 @@
+"""``make install``: what it asks pip and uv for, and what it says meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.weights_server import serve
+from tools import install
+
+
+def test_what_runs_dropframe_is_installed_without_what_tests_need() -> None:
+    names = {re.split(r"[<>=\[]", line)[0] for line in install.requirements(dev=False, gpu=False)}
+    assert {"torch", "starlette", "setuptools"} <= names
+    assert names & {"pytest", "mypy", "ruff", "onnxruntime-gpu"} == set()
+    assert "onnxruntime-gpu==1.31.1" in install.requirements(dev=False, gpu=True)
+    assert any(line.startswith("pytest>") for line in install.requirements(dev=True, gpu=False))
+
+
+def test_without_a_gpu_torch_comes_from_the_index_that_the_image_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = install.requirements(dev=False, gpu=False)
+    dockerfile = (install.ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    assert install.cpu_index()
+    assert f"ARG TORCH_INDEX={install.cpu_index()}\n" in dockerfile
+    with serve() as server:
+        monkeypatch.setenv("TORCH_INDEX", server.url)
+        for gpu, asked in ((False, [server.url]), (True, [])):
+            command = install.torch_command(needed, gpu)
+            assert command[-1].startswith("torch>=")
+            assert [word for flag, word in itertools.pairwise(command) if "extra-index" in flag] == asked
+
+
+def test_an_index_that_does_not_answer_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_INDEX", "http://127.0.0.1:1")
+    assert "--extra-index-url" not in install.torch_command(["torch>=2"], gpu=False)
+
+
+def test_uv_installs_the_rest_where_there_is_one() -> None:
+    wheels_alone = ["--only-binary", ":all:"]
+    for uv, program in (("/usr/bin/uv", "/usr/bin/uv"), (None, str(install.BIN / "python"))):
+        command = install.library_command(Path("r.txt"), uv)
+        assert command[0] == program
+        assert command[command.index("--only-binary") :][:2] == wheels_alone
+        assert command[-2:] == ["-r", "r.txt"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Collecting numpy>=2.4 (from -r r.txt (line 4))\n", "fetching numpy"),
+        ("  Downloading av-18.1.0-cp311-manylinux.whl (40.1 MB)\n", "fetching av (40.1 MB)"),
+        ("Installing collected packages: a, b, c\n", "unpacking 3 packages"),
+        ("Prepared 63 packages in 6.18s\n", "Prepared 63 packages in 6.18s"),
+        ("Requirement already satisfied: torch\n", ""),
+    ],
+)
+def test_what_pip_is_at_is_said_shortly(line: str, said: str) -> None:
+    assert install.what_it_does(line) == said
+
+
+def test_a_step_that_fails_shows_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert install.run(2, [sys.executable, "-c", "print('Collecting torch'); print('no space left'); exit(3)"]) == 3
+    out, err = capsys.readouterr()
+    assert "fetching torch" in out
+    assert "no space left" in err
+
+
+def test_it_is_read_by_a_python_that_has_nothing_installed() -> None:
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-S", "-I", "-c", code, str(install.__file__)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & {"daemon", "packaging", "rich", "typer"} == set()
