@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from daemon.derive.files import document_of
+from daemon.derive.files import READ, document_of
 from daemon.errors import StorageError, StoredFileMissing
 from daemon.export_formats import BadExport, ExportRequest
 from daemon.fs.atomic import atomic_write
@@ -33,7 +33,6 @@ MOST_REQUESTS = 100
 FORGET_TRIES = 3
 PROBLEM_SECONDS = 30.0
 """For so long it is said why an export could not be made, before it is tried again."""
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REQUEST = re.compile(rf"({JOB_ID})\.([0-9a-f]{{32}})\.export")
 REQUEST_BYTES = 1 << 16
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.derive.document import AnalysedFrame, DamagedDocument, FinishedDocument, FoundObject
+from daemon.derive.files import READ
 from daemon.errors import StorageError
 from daemon.export_formats import ExportRequest
 
@@ -244,4 +245,4 @@ def number(value: float) -> str:
 
 
 def _opened(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    return os.fdopen(os.open(path, READ), "rb")

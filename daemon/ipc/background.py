@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -101,6 +100,8 @@ def _resident_bytes(pid: int) -> int:
 
 def settle(parent: int) -> Callable[[Answer], None]:
     """Make this process one of low priority that ends with its parent; return what sends the answer."""
+    import resource  # only Linux and its like have it, and the command line, which must start everywhere, loads this
+
     pipe = private_stdout()
     end_with_parent(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from daemon.derive.files import READ
 from daemon.errors import StorageError, StoredFileMissing
 from daemon.fs.atomic import atomic_write
 from daemon.ipc.ticket import video_name
@@ -41,7 +42,6 @@ _NAME = re.compile(
     rf"(?P<job>[0-9a-f-]{{36}})_{VERSION}_(n|i(?P<index>[0-9]{{1,16}})|t(?P<seconds>[0-9]{{1,12}}\.[0-9]{{6}}))"
     r"_w(?P<width>[0-9]{1,5})_(?P<boxes>[01])"
 )
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NoStill(StorageError):

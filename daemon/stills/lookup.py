@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.derive.document import FRAME, RESULTS
+from daemon.derive.files import READ
 
 Record = Mapping[str, Any]
 
@@ -21,7 +22,7 @@ def analysed_frame(document: Path, *, index: int | None = None, seconds: float |
     """
     name, most = ("frame_index", index) if index is not None else ("timestamp_s", seconds)
     try:
-        descriptor = os.open(document, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(document, READ)
         try:
             with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
                 return _last_before(data, name, most)
