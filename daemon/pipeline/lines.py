@@ -18,6 +18,9 @@ EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
 jitter by a pixel or two, while a character more moves an edge by half a height."""
 
+LAID_ON_SIDE = 1.5
+"""Heights by widths from which on a region is laid on its side to be read (``crop``)."""
+
 SIGN_ROOM = 0.5
 """Heights of a line before it in which a sign may come."""
 
@@ -40,6 +43,8 @@ class Line:
     """The frame in which it is to be read; None once it was."""
     reading: Reading | None = field(default=Reading("", 0.0))
     """None if the engine gave it up."""
+    on_head: bool = False
+    """Whether it was read upside down, from its other end."""
 
 
 def line_of(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Line:
@@ -110,6 +115,14 @@ def _with_sign_room(line: Line) -> Box:
 def height_of(line: Line) -> float:
     """Return how tall the letters are: a line's shorter side, whichever way it runs."""
     return shorter_side(line.region.quad)
+
+
+def way_of(line: Line) -> Quad:
+    """Return the direction in which a line is read, shape (2,), of length 1."""
+    quad = line.region.quad
+    along, down = quad[1] - quad[0], quad[3] - quad[0]
+    way = down if np.linalg.norm(down) >= LAID_ON_SIDE * np.linalg.norm(along) else along
+    return np.asarray((-way if line.on_head else way) / max(1e-6, float(np.linalg.norm(way))), np.float32)
 
 
 def shorter_side(quad: Quad) -> float:

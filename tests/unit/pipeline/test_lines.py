@@ -122,3 +122,10 @@ def test_there_is_room_for_a_sign_before_a_line_whichever_way_it_runs(angle: int
     assert top <= sign[1]
     assert right >= sign[2]
     assert bottom >= sign[3]
+
+
+@pytest.mark.parametrize("angle", [0, 30, 60, 90, 180, 270, 330])
+def test_turned_lines_are_given_in_the_order_in_which_they_are_read(stage: TextStage, angle: int) -> None:
+    stage.new_segment()
+    (found,) = stage([Analysis(Frame(0, 0.0, page(TEXTS, angle)))])
+    assert [block.text for block in found.text_blocks if " " in block.text] == TEXTS
