@@ -6,22 +6,26 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from daemon.pipeline.changes import Patch, Thumbnail, cut, differs_within, union
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.records import Box, Image
-from daemon.pipeline.regions import Region, enclosing
+from daemon.pipeline.regions import Quad, Region, direction, enclosing, spans
 
 EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
 jitter by a pixel or two, while a character more moves an edge by half a height."""
 
+LAID_ON_SIDE = 1.5
+"""Heights by widths from which on a region is laid on its side to be read (``crop``)."""
+
 SIGN_ROOM = 0.5
 """Heights of a line before it in which a sign may come."""
 
 SAME_PLACE = 0.5
-"""Share of the smaller of two boxes that lies in the other, above which they are the same text."""
+"""Share of the smaller of two outlines that lies in the other, above which they are the same text."""
 
 
 MOST_LOOSE = 1.6
@@ -39,19 +43,25 @@ class Line:
     """The frame in which it is to be read; None once it was."""
     reading: Reading | None = field(default=Reading("", 0.0))
     """None if the engine gave it up."""
+    on_head: bool = False
+    """Whether it was read upside down, from its other end."""
 
 
 def line_of(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Line:
     """Return the known line that a region holds unchanged, or else a new one."""
-    box = region.box
     for line in known:
-        other = line.region.box
-        shift = EDGE_SHIFT * (other[3] - other[1])
-        if all(abs(a - b) <= shift for a, b in zip(box, other, strict=True)):
+        if edges_moved(line.region, region) <= EDGE_SHIFT:
             both = union(read_box(line.region), read_box(region))  # a sign may have come at either end
             if not differs_within(line.seen, now, image, both):
                 return line
-    return Line(region, cut(now, image, with_margin(read_box(region))), image)
+    return Line(region, cut(now, image, with_margin(region)), image)
+
+
+def edges_moved(before: Region, after: Region) -> float:
+    """Return how far any edge of a line is from where it was, in heights of the line, whichever way that runs."""
+    along = direction(before.outline)
+    known, found = spans(before.outline, along), spans(after.outline, along)
+    return max(abs(a - b) for a, b in zip(known, found, strict=True)) / max(1.0, known[3] - known[1])
 
 
 def read_box(region: Region) -> Box:
@@ -59,22 +69,25 @@ def read_box(region: Region) -> Box:
     return union(region.box, enclosing(region.quad))
 
 
-def with_margin(box: Box) -> Box:
-    """Return a box with the room into which a line's edges may move."""
-    room = 2 * EDGE_SHIFT * (box[3] - box[1])
+def with_margin(region: Region) -> Box:
+    """Return the box around all that is read of a region, with the room into which the line's edges may move."""
+    box, room = read_box(region), 2 * EDGE_SHIFT * shorter_side(region.outline)
     return box[0] - room, box[1] - room, box[2] + room, box[3] + room
 
 
-def same_place(one: Box, other: Box) -> bool:
-    """Tell whether two boxes are the same text, or one of them a part of it."""
-    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return width > 0 and height > 0 and width * height > SAME_PLACE * smaller
+def same_place(one: Region, other: Region) -> bool:
+    """Tell whether two regions are the same text, or one of them a part of it."""
+    if not touch(one.box, other.box):
+        return False
+    ours, theirs = cv2.convexHull(one.outline), cv2.convexHull(other.outline)
+    shared, _ = cv2.intersectConvexConvex(ours, theirs)
+    return shared > SAME_PLACE * min(cv2.contourArea(ours), cv2.contourArea(theirs))
 
 
-def goes_on(box: Box, parts: Sequence[Box]) -> bool:
-    """Tell whether a box is the line that others are parts of, and there is more of it than they hold."""
-    whole = functools.reduce(union, parts)
+def goes_on(region: Region, parts: Sequence[Region]) -> bool:
+    """Tell whether a region is the line that others are parts of, and there is more of it than they hold."""
+    along = direction(region.outline)
+    box, whole = spans(region.outline, along), functools.reduce(union, (spans(part.outline, along) for part in parts))
     sides, known = ((each[2] - each[0], each[3] - each[1]) for each in (box, whole))
     return max(sides) - max(known) > min(known) and min(sides) < MOST_LOOSE * min(known)
 
@@ -85,15 +98,33 @@ def touch(one: Box, other: Box) -> bool:
 
 
 def around(lines: Sequence[Line]) -> Box:
-    """Return the box around some lines, one at least, with room for a sign before them; behind them there is some."""
-    box = read_box(lines[0].region)
-    for line in lines:
-        left, top, right, bottom = read_box(line.region)
-        box = union(box, (left - SIGN_ROOM * height_of(line), top, right, bottom))
-    return box
+    """Return the box around some lines, one at least, with room for a sign before them; behind them there is some.
+
+    A line that is turned can begin at either end.
+    """
+    return functools.reduce(union, map(_with_sign_room, lines))
+
+
+def _with_sign_room(line: Line) -> Box:
+    quad, room = line.region.quad, SIGN_ROOM * height_of(line)
+    ahead = direction(quad) * room
+    left, top, right, bottom = read_box(line.region)
+    return union((left - room, top, right, bottom), union(enclosing(quad - ahead), enclosing(quad + ahead)))
 
 
 def height_of(line: Line) -> float:
     """Return how tall the letters are: a line's shorter side, whichever way it runs."""
+    return shorter_side(line.region.quad)
+
+
+def way_of(line: Line) -> Quad:
+    """Return the direction in which a line is read, shape (2,), of length 1."""
     quad = line.region.quad
+    along, down = quad[1] - quad[0], quad[3] - quad[0]
+    way = down if np.linalg.norm(down) >= LAID_ON_SIDE * np.linalg.norm(along) else along
+    return np.asarray((-way if line.on_head else way) / max(1e-6, float(np.linalg.norm(way))), np.float32)
+
+
+def shorter_side(quad: Quad) -> float:
+    """Return the shorter side of a region, in pixels."""
     return float(min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[3] - quad[0])))

@@ -121,7 +121,7 @@ class LineFinder:
     def _look_closely(self, images: Sequence[Image]) -> list[list[Region]]:
         """Look at full size, and at half for what the network misses there: a line alone on plain ground."""
         return [
-            together(full, quick, lambda region: region.box)
+            together(full, quick, lambda region: region)
             for full, quick in zip(self._finder(images), self._finder(images, quick=True), strict=True)
         ]
 
@@ -152,7 +152,7 @@ class LineFinder:
             for each, regions in zip(some, found, strict=True):
                 known = [*each.old, *each.new, *(lines[each.at - 1] if each.at else [])]
                 seen = [line_of(region, images[each.at], thumbnails[each.at], known) for region in regions]
-                lines[each.at] = together(each.kept, seen, lambda line: line.region.box)
+                lines[each.at] = together(each.kept, seen, lambda line: line.region)
 
     def _with_moved(self, each: Between) -> Between:
         """Keep the lines that moved; in doubt are only others that say something."""
@@ -168,12 +168,12 @@ class LineFinder:
         return reading is None or (reading.text != "" and reading.confidence >= self._least_confidence)
 
 
-def together(known: Sequence[T], found: Sequence[T], box_of: Callable[[T], Box]) -> list[T]:
+def together(known: Sequence[T], found: Sequence[T], region_of: Callable[[T], Region]) -> list[T]:
     """Return what is known and what was found elsewhere; what was found takes the place of its parts."""
     kept, more = list(known), []
     for each in found:
-        parts = [other for other in kept if same_place(box_of(each), box_of(other))]
-        if not parts or goes_on(box_of(each), [box_of(other) for other in parts]):
+        parts = [other for other in kept if same_place(region_of(each), region_of(other))]
+        if not parts or goes_on(region_of(each), [region_of(other) for other in parts]):
             kept = [other for other in kept if not any(other is part for part in parts)]
             more.append(each)
     return kept + more

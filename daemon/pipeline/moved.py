@@ -9,6 +9,7 @@ import numpy as np
 
 from daemon.pipeline.lines import Line
 from daemon.pipeline.records import Box
+from daemon.pipeline.regions import Quad, direction, spans
 
 SURE = 0.9
 """Two readings of at least this confidence that differ are two texts; else the line may only be hard to read."""
@@ -24,12 +25,12 @@ Pair = tuple[Line, Line]
 
 def may_be_one(old: Line, new: Line) -> bool:
     """Tell whether two lines are alike in size and not far from each other."""
-    one, other = old.region.box, new.region.box
-    width, height = one[2] - one[0], one[3] - one[1]
-    tall = min(width, height)
-    across, down = abs(other[2] - other[0] - width), abs(other[3] - other[1] - height)
-    alike = across <= max(SIZE_SHIFT * tall, SIZE_SHARE * width) and down <= max(SIZE_SHIFT * tall, SIZE_SHARE * height)
-    return alike and _distance(one, other) <= MOST_MOVED * tall
+    along = direction(old.region.outline)
+    one, other = spans(old.region.outline, along), spans(new.region.outline, along)
+    length, tall = one[2] - one[0], one[3] - one[1]
+    longer, taller = abs(other[2] - other[0] - length), abs(other[3] - other[1] - tall)
+    alike = longer <= max(SIZE_SHIFT * tall, SIZE_SHARE * length) and taller <= SIZE_SHIFT * tall
+    return alike and _distance(old.region.box, new.region.box) <= MOST_MOVED * tall
 
 
 def pairs(old: Sequence[Line], new: Sequence[Line]) -> list[Pair]:
@@ -62,8 +63,18 @@ def between(pair: Pair, share: float) -> Line:
     old, new = pair
     nearer = old if share < 0.5 else new
     x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(old.region.box, new.region.box, strict=True))
-    quad = np.asarray(old.region.quad + (new.region.quad - old.region.quad) * share, np.float32)
-    return replace(nearer, region=replace(nearer.region, box=(x1, y1, x2, y2), quad=quad))
+    quad, outline = (_between(a, b, share) for a, b in zip(_corners(old), _corners(new), strict=True))
+    return replace(nearer, region=replace(nearer.region, box=(x1, y1, x2, y2), quad=quad, outline=outline))
+
+
+def _corners(line: Line) -> tuple[Quad, Quad]:
+    return line.region.quad, line.region.outline
+
+
+def _between(old: Quad, new: Quad, share: float) -> Quad:
+    """Return corners on their way; which is the first can differ, as with a line that turns."""
+    turned = min((np.roll(new, by, axis=0) for by in range(4)), key=lambda quad: float(np.abs(quad - old).sum()))
+    return np.asarray(old + (turned - old) * share, np.float32)
 
 
 def _are_two(old: Line, new: Line) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 
+import numpy as np
+
 from daemon.pipeline.records import Box, TextBlock
+from daemon.pipeline.regions import Quad, spans
 
 COLUMN_LINES = 3
 """Lines that stand below each other on each side of a gutter, at least, to be two columns."""
@@ -25,10 +29,30 @@ MOST_LINES = 100
 """Lines of a frame among which columns are looked for, at most: it takes a hundredth of a second for 50."""
 UPRIGHT = 1.5
 """Heights by widths of a line from which on it runs downwards."""
+UPRIGHT_COSINE = 0.996
+"""Cosine of the angle, 5 degrees, up to which a line counts as lying across."""
+SAME_WAY_COSINE = 0.94
+"""Cosine of the angle, 20 degrees, up to which lines run the same way."""
 GUTTER_SLACK = 0.3
 """Heights of a line by which it may reach into a gutter."""
 
 EASTERN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+
+def in_turned_order(lines: Sequence[tuple[TextBlock, Quad, Quad]]) -> list[TextBlock]:
+    """Sort lines of text as they are read with the head turned the way in which most of the text runs.
+
+    Args:
+        lines: Each with its corners and the direction, of length 1, in which it is read.
+    """
+    ways = [(block, (1.0, 0.0) if _runs_downwards(block) else tuple(way.tolist())) for block, _, way in lines]
+    main = max(ways, key=lambda each: len(each[0].text), default=(None, (1.0, 0.0)))[1]
+    along = [len(block.text) for block, way in ways if way[0] * main[0] + way[1] * main[1] >= SAME_WAY_COSINE]
+    if main[0] >= UPRIGHT_COSINE or 2 * sum(along) <= sum(len(block.text) for block, _ in ways):
+        return in_reading_order([block for block, _, _ in lines])
+    seen = [replace(block, box=spans(quad, np.asarray(main, np.float32))) for block, quad, _ in lines]
+    places = {id(new): block for new, (block, _, _) in zip(seen, lines, strict=True)}
+    return [places[id(new)] for new in in_reading_order(seen)]
 
 
 def in_reading_order(blocks: Sequence[TextBlock]) -> list[TextBlock]:

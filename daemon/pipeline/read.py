@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import cv2
 
-from daemon.pipeline.lines import Line
+from daemon.pipeline.lines import Line, way_of
 from daemon.pipeline.looks import LineFinder
-from daemon.pipeline.order import EASTERN, in_reading_order
+from daemon.pipeline.order import EASTERN, in_turned_order
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.readings import LEAST_COVERED, Reading, TextReader
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
@@ -94,7 +94,7 @@ class TextStage:
         turned = self._read_each([picture for _, _, picture in doubtful])
         for (line, upright, _), reading in zip(doubtful, turned, strict=True):
             if reading and reading.confidence >= max(TURN_BELOW, upright.confidence):
-                line.reading = reading
+                line.reading, line.on_head = reading, True
 
     def _read_each(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
         for reading in self._reader(crops):
@@ -109,11 +109,11 @@ class TextStage:
 
     def _blocks(self, lines: Sequence[Line]) -> tuple[TextBlock, ...]:
         good = [
-            TextBlock(line.region.box, reading.text, reading.confidence)
+            (TextBlock(line.region.box, reading.text, reading.confidence), line.region.outline, way_of(line))
             for line, reading in zip(lines, settle([line.reading for line in lines]), strict=True)
             if reading and reading.text and reading.confidence >= self._least_confidence
         ]
-        return tuple(in_reading_order(good))
+        return tuple(in_turned_order(good))
 
 
 def unread_boxes(lines: Sequence[Line]) -> tuple[Box, ...]:

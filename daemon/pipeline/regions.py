@@ -53,6 +53,8 @@ class Region:
     confidence: float
     quad: Quad
     """What the reader gets: the line as it lies, with some room around it."""
+    outline: Quad
+    """The line as it was found, without that room; ``box`` is the upright box around it."""
 
 
 def rapidocr_models() -> tuple[Path, Path]:
@@ -128,7 +130,10 @@ class RapidOcrRegions:
     def _found(self, output: NDArray[np.float32], height: int, width: int, trim: float) -> list[Region]:
         quads, scores = self._regions(output, (height, width))
         quads = [np.asarray(quad, np.float32) for quad in quads]
-        return [Region(enclosing(q), float(score), with_room(q, trim)) for q, score in zip(quads, scores, strict=True)]
+        return [
+            Region(enclosing(quad), float(score), with_room(quad, trim), quad)
+            for quad, score in zip(quads, scores, strict=True)
+        ]
 
 
 def crop(image: Image, region: Region) -> Image:
@@ -142,6 +147,20 @@ def enclosing(quad: Quad) -> Box:
     x1, y1 = quad.min(axis=0).tolist()
     x2, y2 = quad.max(axis=0).tolist()
     return (x1, y1, x2, y2)
+
+
+def direction(quad: Quad) -> Quad:
+    """Return which way the longer side of a region runs, shape (2,), of length 1."""
+    along, down = quad[1] - quad[0], quad[3] - quad[0]
+    longer = max(along, down, key=lambda side: float(np.linalg.norm(side)))
+    length = float(np.linalg.norm(longer))
+    return np.asarray(longer / length if length else (1, 0), np.float32)
+
+
+def spans(quad: Quad, along: Quad) -> Box:
+    """Return where corners lie in axes of which the first has a direction: a box if that is from left to right."""
+    axes = np.asarray([along, (-along[1], along[0])], np.float32)
+    return enclosing(np.asarray(quad @ axes.T, np.float32))
 
 
 def with_room(quad: Quad, trim: float = TRIM) -> Quad:

@@ -320,7 +320,7 @@ def _of_summary(summary: Summary) -> Iterator[str]:
         frames = "1 frame" if letters == 1 else f"{letters} frames"
         yield (
             f"Text in letters that are not read was seen in {frames}; set text_languages to the languages of the "
-            "video (docs/text-languages.md)."
+            "video, unless its text is mirrored (docs/text-languages.md)."
         )
 
 

@@ -64,8 +64,8 @@ def test_text_in_letters_that_are_not_read_is_told_in_the_summary(clip: Path, tm
     summary = result_of(clip)["summary"]
     assert summary["frames_letters_unread"] == FRAMES
     assert summary["warnings"] == [
-        "Text in letters that are not read was seen in 4 frames; set text_languages to the languages of the video "
-        "(docs/text-languages.md)."
+        "Text in letters that are not read was seen in 4 frames; set text_languages to the languages of the video, "
+        "unless its text is mirrored (docs/text-languages.md)."
     ]
 
 

@@ -168,6 +168,7 @@ def test_that_letters_are_not_read_is_counted_and_told() -> None:
     again = Summary.from_record(summary.to_record())
     assert again.frames_letters_unread == 2
     assert "seen in 2 frames; set text_languages" in " ".join(_of_summary(again))
+    assert "unless its text is mirrored" in " ".join(_of_summary(again))
     assert list(_of_summary(Summary(frame_count=3))) == []
 
 

@@ -21,7 +21,7 @@ from daemon.pipeline.read import TextStage, clean
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.recognisers import load_reader
 from daemon.pipeline.records import Analysis, Box, Frame, Image, TextBlock
-from daemon.pipeline.regions import RapidOcrRegions, with_room
+from daemon.pipeline.regions import RapidOcrRegions, Region, with_room
 from daemon.pipeline.video import Video
 from daemon.settings import Settings
 from tests import programs
@@ -218,7 +218,12 @@ def block(text: str, *box: float) -> TextBlock:
 
 
 def found_with(known: list[Box], found: list[Box]) -> list[Box]:
-    return together(known, found, lambda box: box)
+    def region_of(box: Box) -> Region:
+        left, top, right, bottom = box
+        corners = np.asarray([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+        return Region(box, 0.9, corners, corners)
+
+    return together(known, found, region_of)
 
 
 def test_a_line_found_whole_takes_the_place_of_its_part_and_none_is_lost() -> None:
