@@ -184,7 +184,7 @@ class Inbox:
             for tracked in oldest[:SHOWN_WAITING]
         ]
         folders = [WaitingBeat(f"{shown(path)}/", 0, 0.0, TOO_DEEP) for path in self._scanner.too_deep[:SHOWN_DEEP]]
-        return tuple([*files[: SHOWN_WAITING - len(folders)], *folders])
+        return (*files[: SHOWN_WAITING - len(folders)], *folders)
 
     def _track(self, sighting: Sighting, now: float) -> None:
         """Have a file looked at; the oldest of all that a scan has found are looked at first."""

@@ -173,7 +173,8 @@ class TrackedFile:
         try:
             self._notice(os.fstat(descriptor), now, closed=False)
             stability = self._judge(descriptor, now, settings, trust_locks)
-            if stability in (Stability.WHOLE, Stability.REJECT) and (control := control_file(self.name, folder)):
+            is_good = stability is Stability.WHOLE
+            if (is_good or stability is Stability.REJECT) and (control := control_file(self.name, folder, is_good)):
                 self.touched_at = now
                 return self._wait(
                     f"It is being downloaded: {shown(control)} is beside it. If that was given up, remove both.",
