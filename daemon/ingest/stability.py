@@ -121,7 +121,8 @@ class TrackedFile:
         """
         if not self.blocked or self.why != self.blocked:
             return self.why
-        return f"{self.why} It is tried again in {max(1, math.ceil(self.offer_again - now))} s."
+        why = self.why.removesuffix(" It resumes by itself.")
+        return f"{why} It is tried again in {max(1, math.ceil(self.offer_again - now))} s."
 
     def look(
         self, folder: int, now: float, settings: Settings, closed: bool = False, trust_locks: bool = True
