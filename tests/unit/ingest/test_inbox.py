@@ -687,3 +687,9 @@ def test_starting_and_ending_leaks_no_descriptor(tmp_path: Path) -> None:
         bench.steps(10)
         bench.inbox.shutdown()
     assert descriptors() == before
+
+
+def test_what_is_tried_again_at_a_time_is_not_said_to_resume_by_itself_as_well() -> None:
+    why = "Intake is paused. No room. It resumes by itself."
+    tracked = stability.TrackedFile("a.mp4", first_seen=0, why=why, blocked=why, offer_again=10)
+    assert tracked.explain(0) == "Intake is paused. No room. It is tried again in 10 s."
