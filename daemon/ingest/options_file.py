@@ -45,7 +45,9 @@ def read_options(inbox: Path, path: str, advice: str = ADVICE) -> Options:
     try:
         values: Any = json.loads(text, parse_int=_whole, object_pairs_hook=_once)
     except RecursionError as error:
-        raise BadOptions(f"Its options file is nested too deeply. {advice}") from error
+        raise BadOptions(
+            f"Its options file is not JSON that can be read (it is nested too deeply). {advice}"
+        ) from error
     except BadOptions as error:
         raise BadOptions(f"{error} {advice}") from error
     except ValueError as error:

@@ -15,7 +15,7 @@ from daemon.ingest.options_file import read_options
     [
         ('{"frame_stride": "x", "frame_stride": 2}', "Option frame_stride is given more than once."),
         (f'{{"frame_stride": {"9" * 5000}}}', "Option frame_stride must be at most 2147483647."),
-        ("[" * 60_000, "Its options file is nested too deeply."),
+        ("[" * 60_000, "not JSON that can be read (it is nested too deeply)"),
         ('{"frame_stride": null}', "not null."),
         ('{"frame_stride": true}', "not true."),
         ('{"frame_stride": NaN}', "not NaN."),
