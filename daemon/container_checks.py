@@ -15,8 +15,9 @@ from typing import BinaryIO
 from daemon.mp4 import Completeness, Structure
 from daemon.mp4_index import Span, is_zero, read_at
 
-HEAD_BYTES = 512
-"""Enough of a file to know what it is."""
+HEAD_BYTES = 1024
+"""Enough of a file to know what it is, also of a transport stream that begins inside a packet."""
+LEAST_STREAM_BYTES = 512
 MAX_PARTS = 250_000
 """Most parts of a file looked at, which takes a second."""
 PROBES = 16
@@ -204,10 +205,14 @@ def _unwritten_picture(file: BinaryIO, movie: Span, index: Span | None) -> int |
 TS_SYNC = 0x47
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 """Bytes of a packet, and where in it the sync byte is: plain, with a time in front, with parity behind."""
+TS_LEAST_PACKETS = 4
+"""So many sync bytes tell a stream that begins inside a packet from chance."""
 
 
 def ts_packet(head: bytes) -> tuple[int, int] | None:
     """Return size and place of the sync byte in the packets that a file begins with; None if it does not.
+
+    A recorder begins anywhere, so the file may as well begin inside a packet. Then more of them have to follow.
 
     Args:
         head: ``HEAD_BYTES`` of the file, or all there is.
@@ -216,13 +221,18 @@ def ts_packet(head: bytes) -> tuple[int, int] | None:
         found = head[sync:HEAD_BYTES:size]
         if len(found) > 1 and all(byte == TS_SYNC for byte in found):
             return size, sync
+    for size, _ in TS_PACKETS:
+        for sync in range(size):
+            found = head[sync:HEAD_BYTES:size]
+            if len(found) >= TS_LEAST_PACKETS and all(byte == TS_SYNC for byte in found):
+                return size, sync
     return None
 
 
 def mpeg_ts(file: BinaryIO, size: int) -> Structure:
     """Look at some of the packets, the last whole one among them: each begins with a sync byte."""
     packet = ts_packet(read_at(file, 0, HEAD_BYTES))
-    if packet is None or size < HEAD_BYTES:
+    if packet is None or size < LEAST_STREAM_BYTES:
         return _begun(size)
     length, sync = packet
     for number in _spread(0, size // length):
@@ -234,7 +244,7 @@ def mpeg_ts(file: BinaryIO, size: int) -> Structure:
 
 def mpeg_ps(file: BinaryIO, size: int) -> Structure:
     """Look at the end."""
-    if size < HEAD_BYTES:
+    if size < LEAST_STREAM_BYTES:
         return _begun(size)
     tail = max(0, size - TAIL_BYTES)
     if size > TAIL_BYTES and is_zero(file, Span(tail, size)):

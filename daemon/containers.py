@@ -18,6 +18,7 @@ MP4, ALL = "mp4", "all"
 """Values of the setting ``containers``."""
 LEAST_BYTES = 12
 """Fewer first bytes than this say nothing yet."""
+EMPTY = "It is empty."
 CONVERT = "ffmpeg -i IN OUT.mp4"
 EBML, RIFF, FLV, PACK = b"\x1a\x45\xdf\xa3", b"RIFF", b"FLV\x01", b"\x00\x00\x01\xba"
 BEGUN = (EBML, RIFF, FLV, PACK, ASF_HEADER)
@@ -199,7 +200,7 @@ def first_bytes_problem(head: bytes, containers: str = MP4) -> str | None:
         containers: The setting.
     """
     if not head:
-        return "It is empty. Copy it again."
+        return f"{EMPTY} Copy it again."
     container = container_of(head)
     if container in accepted(containers):
         return mp4.file_type_problem(head) if container is ISO else None
@@ -232,7 +233,7 @@ def check(file: BinaryIO, size: int, containers: str = MP4) -> Structure:
     """
     head = read_at(file, 0, HEAD_BYTES)
     if not any(head):
-        what = "Its beginning has not been written yet." if head else "It is empty."
+        what = "Its beginning has not been written yet." if head else EMPTY
         return Structure(Completeness.INCOMPLETE, what)
     if _could_be_more(head):
         return Structure(Completeness.INCOMPLETE, f"It has {len(head)} bytes so far.")
@@ -259,6 +260,8 @@ def last_bytes_problem(file: BinaryIO, size: int, containers: str = MP4) -> str 
 
 def final_problem(structure: Structure, containers: str = MP4) -> str | None:
     """Say the same of what was found in the file."""
+    if structure.reason == EMPTY:
+        return f"{EMPTY} Copy it again."
     if structure.completeness is Completeness.INCOMPLETE and not structure.usable:
         return f"{structure.reason} It is not a whole {'MP4' if containers == MP4 else 'video'}."
     return structure.reason if structure.completeness is Completeness.NOT_VIDEO else None

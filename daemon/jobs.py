@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from daemon.unknown_names import no_such
 DEFAULT_PIPELINE = "yolo_ocr"
 MOST_FRAMES = 2**31 - 1
 """Largest value of an option."""
+MOST_NAMED = 10
+"""Of unknown options: no more is repeated."""
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 JOB_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 """Pattern of the ids that ``new_job_id`` makes."""
 
@@ -96,17 +100,26 @@ class Options:
     def errors_in(cls, values: Mapping[str, Any]) -> dict[str, str]:
         """Say what is wrong with values that came from a person, in a sentence for each option that is."""
         known = [f.name for f in fields(cls)]
+        unknown = [name for name in values if name not in known]
         wrong = {}
         for name, value in values.items():
             if name not in known:
-                wrong[name] = no_such("option", name, known)
+                if name in unknown[:MOST_NAMED]:
+                    wrong[name] = no_such("option", name, known)
             elif name == "max_frames" and value is None:
                 continue
             elif type(value) is not int or value < 1:
-                wrong[name] = f"Option {name} must be a whole number of 1 or more, not {value!r:.100}."
+                wrong[name] = f"Option {name} must be a whole number of 1 or more, not {_as_written(value)}."
             elif value > MOST_FRAMES:
                 wrong[name] = f"Option {name} must be at most {MOST_FRAMES}."
+        if len(unknown) > MOST_NAMED:
+            wrong[unknown[MOST_NAMED]] = f"There are {len(unknown) - MOST_NAMED} more that are not options."
         return wrong
+
+    @staticmethod
+    def number_in(text: str) -> int | str:
+        """Return the whole number that a person wrote, as in ``5``, ``+5`` and ``005``; any other text as it is."""
+        return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
 
     @classmethod
     def as_far_as_valid(cls, values: Mapping[str, Any]) -> Self:
@@ -116,6 +129,14 @@ class Options:
             with suppress(BadOptions):
                 options = replace(options, **{name: getattr(cls.from_mapping({name: value}), name)})
         return options
+
+
+def _as_written(value: Any) -> str:
+    """Return a value as its writer knows it: ``null`` rather than None."""
+    try:
+        return repr(value)[:100] if isinstance(value, str) else json.dumps(value)[:100]
+    except RecursionError:
+        return "lists in lists"
 
 
 @dataclass(frozen=True)

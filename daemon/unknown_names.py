@@ -17,6 +17,11 @@ def no_such(kind: str, name: str, known: Collection[str]) -> str:
         name: As it was given.
         known: All the names that there are.
     """
-    close = difflib.get_close_matches(name[:NAME_LENGTH], known, 1)
-    advice = f"did you mean {close[0]}?" if close else f"the {kind}s are {', '.join(known)}"
+    spelled = {_spelling(each): each for each in known}
+    close = difflib.get_close_matches(_spelling(name[:NAME_LENGTH]), spelled, 1)
+    advice = f"did you mean {spelled[close[0]]}?" if close else f"the {kind}s are {', '.join(known)}"
     return f"There is no {kind} {name[:NAME_LENGTH]!r} ({advice})."
+
+
+def _spelling(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")

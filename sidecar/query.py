@@ -115,5 +115,8 @@ class Query:
         Raises:
             Problem: 422, naming each parameter that is wrong or unknown.
         """
+        for name in self._values:
+            if name in self._known and len(self._values.getlist(name)) > 1:
+                self._errors[name] = f"{name} is given more than once."
         if errors := self._errors | unknown_fields("parameter", self._values, self._known):
             raise bad_fields(errors)

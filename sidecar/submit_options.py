@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -15,11 +15,12 @@ from sidecar.problems import Problem, bad_field, bad_fields
 from sidecar.query import unknown_fields
 
 OPTIONS = tuple(option.name for option in fields(Options))
+LONGEST_ENDING = 16
+"""Bytes behind the last dot of a name from which it is not an ending; those are kept when a name is cut."""
 FIELDS = ("pipeline_id", *OPTIONS)
 """What has an effect."""
 TOLERATED = ("plugin_id", "tool")
 """What clients of other services send with each video; it is accepted and has no effect."""
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipel
         Problem: 422 naming each field that is wrong or unknown, 404 if nothing is wrong but the pipeline.
     """
     given = {name: values[name].strip() for name in OPTIONS if values.get(name, "").strip()}
-    numbers = {name: int(text) if _NUMBER.fullmatch(text) else text for name, text in given.items()}
+    numbers = {name: Options.number_in(text) for name, text in given.items()}
     wrong = unknown_fields("option", (name for name in values if name not in TOLERATED), FIELDS)
     pipeline_id = values.get("pipeline_id", "").strip() or default
     unknown = "" if pipeline_id in pipelines else no_such("pipeline", pipeline_id, sorted(pipelines))
@@ -71,4 +72,7 @@ def source_name(given: str) -> str:
         raise bad_field("file", "Its name must not contain a NUL or '..'.")
     name = parts[-1] or "video.mp4"
     name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return name.encode()[:NAME_BYTES].decode("utf-8", "ignore")
+    stem, ending = os.path.splitext(name)
+    if len(ending.encode()) > LONGEST_ENDING:
+        stem, ending = name, ""
+    return stem.encode()[: NAME_BYTES - len(ending.encode())].decode("utf-8", "ignore") + ending

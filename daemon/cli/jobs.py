@@ -29,13 +29,13 @@ from daemon.cli.common import (
 )
 from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
 from daemon.cli.submit_check import options_for, sort_out
-from daemon.errors import IllegalMove, SettingsError
+from daemon.errors import IllegalMove, SettingsError, StoredFileMissing
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc import health, rejected_list, spool
 from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList
-from daemon.jobs import Job, JobSource, JobStatus, output_key
+from daemon.jobs import Job, JobSource, JobStatus, Options, output_key
 from daemon.public_job import state_of
 from daemon.settings import Settings
 from daemon.store.paging import Place, place_of
@@ -52,11 +52,11 @@ WHICH = "The job's id, its first characters, or the video's name."
 def submit(
     files: Annotated[
         list[Path],
-        typer.Argument(exists=True, readable=False, help="Videos; they are copied, the originals stay."),
+        typer.Argument(help="Videos; they are copied, the originals stay."),
     ],
     pipeline: Annotated[str | None, typer.Option(help="Pipeline id (default: the setting default_pipeline).")] = None,
-    frame_stride: Annotated[int, typer.Option(help="Analyse every Nth frame.")] = 1,
-    max_frames: Annotated[int | None, typer.Option(help="Analyse at most this many frames.")] = None,
+    frame_stride: Annotated[str, typer.Option(help="Analyse every Nth frame.", metavar="N")] = "1",
+    max_frames: Annotated[str | None, typer.Option(help="Analyse at most this many frames.", metavar="N")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress and wait until the jobs have ended.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -68,7 +68,9 @@ def submit(
     """
     settings = load_existing(home)
     pipeline_id = pipeline or settings.default_pipeline
-    options = options_for(pipeline_id, {"frame_stride": frame_stride, "max_frames": max_frames})
+    given = {"frame_stride": frame_stride, "max_frames": max_frames}
+    numbers = {name: Options.number_in(text.strip()) for name, text in given.items() if text is not None}
+    options = options_for(pipeline_id, numbers)
     good, some_bad = sort_out(files, settings.containers)
     ids = []
     for file in good:
@@ -244,7 +246,11 @@ def results(
     found = completed_job(settings, job)
     if output is not None:
         refuse_output(output)
-    with LocalStorageService(settings.data_dir).load_file(found.output_path or output_key(found.job_id)) as document:
+    try:
+        stored = LocalStorageService(settings.data_dir).load_file(found.output_path or output_key(found.job_id))
+    except StoredFileMissing as error:
+        raise StoredFileMissing(f"The result of job {found.job_id} has been deleted.") from error
+    with stored as document:
         if output is None:
             with writing_output():
                 shutil.copyfileobj(document, sys.stdout.buffer, 1 << 20)

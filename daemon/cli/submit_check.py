@@ -73,6 +73,8 @@ def problem_with(file: Path, containers: str) -> DropframeError | None:
         # Whatever it has become meanwhile, a pipe too, is not waited for.
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as opened:
             problem = last_bytes_problem(opened, os.fstat(opened.fileno()).st_size, containers)
+    except FileNotFoundError:
+        return SettingsError(f"{name} was not submitted. There is no such file.")
     except OSError as error:
         return BadVideo(f"{name} was not submitted. It cannot be read: {error.strerror}.")
     return BadVideo(f"{name} was not submitted. {problem}") if problem else None

@@ -13,7 +13,7 @@ from daemon.ingest.model import Blocked, Dropped, Ignored, Kept, Outcome, Taken
 from daemon.ingest.names import is_options_name, is_ours
 from daemon.ingest.options_watch import OptionsLook, OptionsWatch
 from daemon.ingest.root import InboxRoot, Problems
-from daemon.ingest.scanner import Scanner, Sighting
+from daemon.ingest.scanner import TOO_DEEP, Scanner, Sighting
 from daemon.ingest.stability import Stability, TrackedFile
 from daemon.ipc.health import InboxBeat, WaitingBeat
 from daemon.jobs import Claim, Identity, Job
@@ -28,6 +28,8 @@ OFFER_AGAIN_SECONDS = 5.0
 BLOCKED_SECONDS = 1.0
 """Shortest time until a file that is blocked is handed out again, whatever its ``retry_at``."""
 SHOWN_WAITING = 50
+SHOWN_DEEP = 5
+"""Most folders among them that lie too deep to be looked into."""
 
 
 class Inbox:
@@ -155,7 +157,6 @@ class Inbox:
         """
         now = self._clock() if now is None else now
         waiting = [tracked for tracked in list(self._tracked.values()) if tracked.waits]
-        oldest = sorted(waiting, key=lambda each: (not is_ours(each.name), each.first_seen, each.path))[:SHOWN_WAITING]
         watch, last_scan = self._root.watch, self._scanner.last_good  # another thread may take it away
         arrived = None if watch is None else watch.arrived_at
         return InboxBeat(
@@ -164,19 +165,26 @@ class Inbox:
             online=self._root.online,
             last_good_scan_age_s=None if last_scan is None else now - last_scan,
             canary_age_s=None if arrived is None else now - arrived,
-            waiting_count=len(waiting),
-            waiting=tuple(
-                WaitingBeat(
-                    name=shown(tracked.path),
-                    size_bytes=tracked.identity.size if tracked.identity else 0,
-                    age_s=now - tracked.first_seen,
-                    why=tracked.explain(now),
-                )
-                for tracked in oldest
-            ),
+            waiting_count=len(waiting) + len(self._scanner.too_deep),
+            waiting=self._shown_waiting(waiting, now),
             overflows=self._scanner.overflows,
             problem=str(self._problems) or None,
         )
+
+    def _shown_waiting(self, waiting: list[TrackedFile], now: float) -> tuple[WaitingBeat, ...]:
+        """Return the first of the files that wait, and of the folders that lie too deep as far as there is room."""
+        oldest = sorted(waiting, key=lambda each: (not is_ours(each.name), each.first_seen, each.path))
+        files = [
+            WaitingBeat(
+                name=shown(tracked.path),
+                size_bytes=tracked.identity.size if tracked.identity else 0,
+                age_s=now - tracked.first_seen,
+                why=tracked.explain(now),
+            )
+            for tracked in oldest[:SHOWN_WAITING]
+        ]
+        folders = [WaitingBeat(f"{shown(path)}/", 0, 0.0, TOO_DEEP) for path in self._scanner.too_deep[:SHOWN_DEEP]]
+        return (*files[: SHOWN_WAITING - len(folders)], *folders)
 
     def _track(self, sighting: Sighting, now: float) -> None:
         """Have a file looked at; the oldest of all that a scan has found are looked at first."""

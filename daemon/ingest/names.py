@@ -38,6 +38,10 @@ _WORKING_NAME = re.compile(r".*(~|\.[!~#$@_%][^.]*)", re.DOTALL)
 """Ends as only programs end names: ``~``, or an ending with a sign such as ``.!qB`` and ``.~4ef5``."""
 
 
+_WORKING_FOLDER = re.compile(rf".*({'|'.join(map(re.escape, ENDINGS))})\.(sb-|[!~#$@%]).*", re.DOTALL)
+"""Behind a video's ending what macOS or a sign puts there; a folder may have a dot and such letters in its name."""
+
+
 def is_litter(name: str) -> bool:
     """Tell whether nobody wants to hear of a file or folder: hidden, a lock, a system's own, or marked unfinished."""
     lower = name.lower()
@@ -66,7 +70,7 @@ def is_working_name(name: str) -> bool:
 
 def is_working_folder(name: str) -> bool:
     """Tell whether a folder is what a program makes of a video while it writes it, such as ``a.mp4.sb-1a2b``."""
-    return any(f"{ending}." in name.lower() for ending in ENDINGS)
+    return _WORKING_FOLDER.fullmatch(name.lower()) is not None
 
 
 def is_ignored(name: str, globs: Sequence[str] = ()) -> bool:

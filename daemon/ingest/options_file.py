@@ -15,6 +15,7 @@ from daemon.fs.identity import identity_of, open_regular
 from daemon.fs.moves import move_file, remove_file
 from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.jobs import Options
+from daemon.unknown_names import NAME_LENGTH
 
 MAX_OPTIONS_BYTES = 65_536
 
@@ -42,8 +43,14 @@ def read_options(inbox: Path, path: str, advice: str = ADVICE) -> Options:
     if not text.strip():
         raise BadOptions(f"Its options file is not JSON (it is empty). {advice}")
     try:
-        values: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values: Any = json.loads(text, parse_int=_whole, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise BadOptions(
+            f"Its options file is not JSON that can be read (it is nested too deeply). {advice}"
+        ) from error
+    except BadOptions as error:
+        raise BadOptions(f"{error} {advice}") from error
+    except ValueError as error:
         raise BadOptions(f"Its options file is not JSON ({error}). {advice}") from error
     if not isinstance(values, dict):
         raise BadOptions(f'Its options file must hold an object such as {{"frame_stride": 5}}. {advice}')
@@ -51,6 +58,21 @@ def read_options(inbox: Path, path: str, advice: str = ADVICE) -> Options:
         return Options.from_mapping(values)
     except BadOptions as error:
         raise BadOptions(f"{error} {advice}") from error
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number, of a very long one only so much that it is too large."""
+    return int(digits[:20])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object none of whose names stands there twice."""
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise BadOptions(f"Option {name[:NAME_LENGTH]} is given more than once.")
+        values[name] = value
+    return values
 
 
 def fetch_options(name: str, source: int, job_id: str, videos: int) -> None:

@@ -18,12 +18,14 @@ from daemon.ingest.model import REJECTED_FOLDER
 from daemon.ingest.names import is_ignored, is_ignored_folder
 from daemon.ingest.root import InboxRoot, Problems
 from daemon.jobs import Identity
+from daemon.logs import LogOnce
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
 
 MAX_DEPTH = 5
 """Folders below the inbox that are looked into."""
+TOO_DEEP = f"Folders more than {MAX_DEPTH} deep are not looked into; move their videos higher up."
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class Scanner:
         """When the last full scan began that worked."""
         self.overflows = 0
         """How often the kernel dropped events."""
+        self.too_deep: tuple[str, ...] = ()
+        """Folders that the latest full scan found below those that are looked into, in order."""
+        self._found_deep: set[str] = set()
+        self._log_depth = LogOnce(log)
 
     def due(self) -> float:
         """Return the monotonic time at which ``sightings`` should be called next."""
@@ -108,10 +114,12 @@ class Scanner:
 
     def _scan_all(self, now: float, known: Container[str]) -> Iterator[Sighting]:
         self._root.needs_scan = False
+        self._found_deep.clear()
         good = yield from self._scan("", known)
         self._ended = self._clock()
         if good:
             self.last_good = now
+            self._report_depth()
         polls = self._root.watch is None or not good
         self._due = now + (self._settings.poll_seconds if polls else self._settings.rescan_seconds)
 
@@ -151,16 +159,19 @@ class Scanner:
                     yield path, entry
 
     def _is_shallow(self, path: str) -> bool:
-        """Tell whether a folder is looked into; say so once if it lies too deep for that."""
+        """Tell whether a folder is looked into, or lies too deep for that."""
         if path.count("/") < MAX_DEPTH:
             return True
-        if "depth" not in self._problems:
-            sentence = (
-                f"Folders more than {MAX_DEPTH} deep are not looked into, such as {shown(path)[:200]}; "
-                "move their videos higher up."
-            )
-            self._problems.set("depth", sentence)
+        self._found_deep.add(path)
         return False
+
+    def _report_depth(self) -> None:
+        """Tell of folders that lie too deep: in the log once, among what waits for as long as they are there."""
+        self.too_deep = tuple(sorted(self._found_deep))
+        if self.too_deep:
+            self._log_depth(f"{TOO_DEEP} The first one is {shown(self.too_deep[0])[:200]}.")
+        else:
+            self._log_depth.solved()
 
     def _report(self, unreadable: dict[str, str], everything: bool) -> None:
         """Tell of the folders that could not be read: one sentence a scan, the same each time."""

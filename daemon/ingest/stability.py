@@ -121,7 +121,8 @@ class TrackedFile:
         """
         if not self.blocked or self.why != self.blocked:
             return self.why
-        return f"{self.why} It is tried again in {max(1, math.ceil(self.offer_again - now))} s."
+        why = self.why.removesuffix(" It resumes by itself.")
+        return f"{why} It is tried again in {max(1, math.ceil(self.offer_again - now))} s."
 
     def look(
         self, folder: int, now: float, settings: Settings, closed: bool = False, trust_locks: bool = True
@@ -173,7 +174,8 @@ class TrackedFile:
         try:
             self._notice(os.fstat(descriptor), now, closed=False)
             stability = self._judge(descriptor, now, settings, trust_locks)
-            if stability in (Stability.WHOLE, Stability.REJECT) and (control := control_file(self.name, folder)):
+            is_good = stability is Stability.WHOLE
+            if (is_good or stability is Stability.REJECT) and (control := control_file(self.name, folder, is_good)):
                 self.touched_at = now
                 return self._wait(
                     f"It is being downloaded: {shown(control)} is beside it. If that was given up, remove both.",

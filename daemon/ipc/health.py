@@ -25,6 +25,7 @@ ALIVE_SECONDS = 10.0
 """A heartbeat older than this means that no daemon is running."""
 SILENT_SECONDS = 15.0
 """A folder that has not answered for so long hangs, and counts as offline."""
+PAUSED = "The daemon has paused intake and running jobs"
 START_IT = "start it with: dropframe daemon."
 
 
@@ -234,6 +235,8 @@ def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetim
     wrong = {name: part.detail for name, part in parts.items() if not part.ok}
     if heartbeat is None or not heartbeat.is_alive(now):  # nobody looks at the folders, which is no news
         return " ".join(detail for name, detail in wrong.items() if name not in ("inbox", "outbox"))
+    if heartbeat.paused and "daemon" in wrong:
+        wrong["daemon"] = f"{PAUSED}."  # why follows
     reasons = (heartbeat.paused, heartbeat.inbox.problem, heartbeat.outbox.problem) if wrong else ()
     return " ".join((*wrong.values(), *filter(None, reasons)))
 
@@ -247,7 +250,7 @@ def _judge_daemon(heartbeat: Heartbeat | None, now: datetime) -> Part:
     if heartbeat.state != "running":
         return Part(False, f"The daemon is {heartbeat.state}.")
     if heartbeat.paused:
-        return Part(False, "The daemon has paused intake and running jobs; its log and dropframe health say why.")
+        return Part(False, f"{PAUSED}; its log and dropframe health say why.")
     return Part(True, f"The daemon's last heartbeat is {age:.1f} s old.")
 
 

@@ -90,7 +90,7 @@ class UnpublishedErrors:
             try:
                 self._publish(job_id)
             except (OSError, StoreError) as error:
-                log_once(f"The error of job {job_id} cannot be put into the outbox yet: {error}")
+                log_once(f"The error of job {job_id} cannot be put into the outbox yet: {_reason(error)}.")
                 if isinstance(error, FileNotFoundError | StoreError):  # all of it is away, for the others too
                     return
 
@@ -119,3 +119,8 @@ class UnpublishedErrors:
             self._old_notes.rmdir()
             fsync_folder(self._old_notes.parent)  # or a power cut could bring the notes back
         self._old_notes = None
+
+
+def _reason(error: OSError | StoreError) -> str:
+    """Return what is wrong, without the number and the path that Python adds."""
+    return str((isinstance(error, OSError) and error.strerror) or error).rstrip(".")

@@ -243,3 +243,21 @@ def test_no_two_containers_share_an_ending() -> None:
 
 def test_a_quicktime_clip_is_an_mp4_to_us(tmp_path: Path) -> None:
     assert container_of(make_clip(tmp_path / "a.mov").read_bytes()[:HEAD_BYTES]) is ISO
+
+
+@pytest.mark.parametrize("kind", ["ts", "m2ts"])
+@pytest.mark.parametrize("cut", [1, 100, 187, 188 + 50])
+def test_a_transport_stream_may_begin_inside_a_packet(tmp_path: Path, kind: str, cut: int) -> None:
+    data = clip(tmp_path, kind)[cut:]
+    found = container_of(data[:HEAD_BYTES])
+    assert found is not None
+    assert found.demuxer == "mpegts"
+    structure = judge(data)
+    assert (structure.completeness, structure.is_endless) == (Completeness.WHOLE, True)
+
+
+def test_a_few_sync_bytes_in_other_data_are_not_a_transport_stream() -> None:
+    data = bytearray(random.Random(1).randbytes(HEAD_BYTES))
+    data[0] = 1
+    data[100] = data[288] = data[476] = 0x47
+    assert container_of(bytes(data)) is None

@@ -24,6 +24,7 @@ from daemon.errors import (
     MachineError,
     ModelError,
     SettingsError,
+    StoredFileMissing,
     StoreLocked,
     UnknownJob,
 )
@@ -234,10 +235,34 @@ def test_a_slip_in_the_name_of_the_home_makes_no_home(home: Path, monkeypatch: p
     assert os.listdir(home) == ["a.mp4"]
 
 
-def test_one_missing_file_among_several_submits_none(home: Path) -> None:
+def test_a_missing_file_among_several_is_named_and_the_others_are_submitted(home: Path) -> None:
     (home / "a.mp4").write_bytes(BEGINNING)
-    assert run("submit", home / "a.mp4", home / "missing.mp4", "--home", home)[0] == main.USAGE
-    assert not (home / "data").exists()
+    code, text = run("submit", home / "a.mp4", home / "missing.mp4", "--home", home)
+    assert code == FAILED
+    assert "missing.mp4 was not submitted. There is no such file." in text
+    assert len(list((home / "data/spool").glob("*.mp4"))) == 1
+
+
+def test_an_empty_file_is_refused_in_the_words_of_the_other_doors(home: Path) -> None:
+    (home / "a.mp4").touch()
+    with pytest.raises(BadVideo, match=r"a\.mp4 was not submitted\. It is empty\. Copy it again\.$"):
+        run("submit", home / "a.mp4", "--home", home)
+
+
+@pytest.mark.parametrize("value", ["5.0", "1e1", "x"])
+def test_what_is_not_a_whole_number_is_refused_as_elsewhere(home: Path, value: str) -> None:
+    (home / "a.mp4").write_bytes(BEGINNING)
+    with pytest.raises(BadOptions, match="Option frame_stride must be a whole number of 1 or more, not"):
+        run("submit", home / "a.mp4", "--frame-stride", value, "--home", home)
+
+
+def test_a_result_that_was_deleted_by_hand_is_told_without_its_path(home: Path) -> None:
+    job = add(home)
+    with JobStore.open(home / "data") as store:
+        store.move(job.job_id, JobStatus.RUNNING)
+        store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
+    with pytest.raises(StoredFileMissing, match=rf"^The result of job {job.job_id} has been deleted\.$"):
+        run("results", job.job_id, "--home", home)
 
 
 def test_an_unknown_pipeline_is_told_the_known_ones(home: Path) -> None:

@@ -398,7 +398,18 @@ def test_files_in_folders_are_found_down_to_the_depth_limit(bench: Bench, caplog
     assert paths(bench.step()) == ["1/2/3/4/5/a.mp4"]
     bench.steps(20)
     assert len(caplog.records) == 1
-    assert "deep" in str(bench.inbox.health().problem)
+    assert "deep" in caplog.text
+
+
+def test_a_folder_that_lies_too_deep_is_shown_as_waiting_and_is_not_ill_health(bench: Bench) -> None:
+    make_clip(bench.folder / "1/2/3/4/5/6/b.mp4")
+    bench.steps(20)
+    beat = bench.inbox.health()
+    assert (beat.problem, beat.waiting_count) == (None, 1)
+    assert bench.why() == {"1/2/3/4/5/6/": "Folders more than 5 deep are not looked into; move their videos higher up."}
+    shutil.rmtree(bench.folder / "1/2/3/4/5/6")
+    bench.steps(200)
+    assert bench.inbox.health().waiting == ()
 
 
 def test_a_tree_of_a_thousand_levels_is_survived(bench: Bench) -> None:
@@ -676,3 +687,9 @@ def test_starting_and_ending_leaks_no_descriptor(tmp_path: Path) -> None:
         bench.steps(10)
         bench.inbox.shutdown()
     assert descriptors() == before
+
+
+def test_what_is_tried_again_at_a_time_is_not_said_to_resume_by_itself_as_well() -> None:
+    why = "Intake is paused. No room. It resumes by itself."
+    tracked = stability.TrackedFile("a.mp4", first_seen=0, why=why, blocked=why, offer_again=10)
+    assert tracked.explain(0) == "Intake is paused. No room. It is tried again in 10 s."

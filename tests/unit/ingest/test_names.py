@@ -132,3 +132,9 @@ def test_the_rejected_files_are_not_looked_into_on_a_share_that_knows_no_capital
 def test_names_that_only_look_like_those_are_ordinary(bench: Bench, name: str) -> None:
     make_clip(bench.folder / name)
     assert paths(bench.steps(3)) == [name]
+
+
+@pytest.mark.parametrize("folder", ["Panorama.360.Paris", "Clips.mov.old", "charts.ts.v2"])
+def test_a_folder_with_a_dot_and_a_videos_ending_in_its_name_is_looked_into(bench: Bench, folder: str) -> None:
+    make_clip(bench.folder / folder / "a.mp4")
+    assert paths(bench.steps(20)) == [f"{folder}/a.mp4"]

@@ -202,3 +202,34 @@ def test_a_file_that_is_not_a_video_yet_is_not_rejected_while_it_is_downloaded(p
     (patient.folder / "movie.mp4").write_bytes(b"not yet what it will be, but text so far")
     (patient.folder / "movie.mp4.aria2").write_bytes(b"\0\1")
     assert patient.steps(700) == []
+
+
+@pytest.mark.parametrize("part", ["ff.Xy12abCD.mp4.part", "ff.mp4.part", "ff.mp4.crdownload"])
+def test_a_browsers_placeholder_waits_while_its_download_runs(patient: Bench, part: str) -> None:
+    (patient.folder / "ff.mp4").touch()
+    (patient.folder / part).write_bytes(b"so far")
+    assert patient.steps(1400) == []
+    assert patient.why()["ff.mp4"].startswith(f"It is being downloaded: {part} is beside it.")
+    (patient.folder / part).unlink()
+    make_clip(patient.folder / "new.mp4").replace(patient.folder / "ff.mp4")
+    assert {dropped.reason for dropped in patient.steps(20)} == {None}
+
+
+def test_a_whole_video_does_not_wait_for_a_part_file_that_was_left_beside_it(patient: Bench) -> None:
+    make_clip(patient.folder / "a.mp4")
+    (patient.folder / "a.Xy.mp4.part").write_bytes(b"given up")
+    assert [dropped.path for dropped in patient.steps(20)] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("other", ["T [id].f140.m4a", "T [id].f251.webm.part", "T [id].temp.mp4"])
+def test_the_half_of_a_download_waits_until_both_are_put_together(patient: Bench, other: str) -> None:
+    make_clip(patient.folder / "T [id].f137.mp4")
+    (patient.folder / other).write_bytes(b"sound")
+    assert "T [id].f137.mp4" not in [dropped.path for dropped in patient.steps(30)]
+    assert patient.why()["T [id].f137.mp4"].startswith(f"It is being downloaded: {other} is beside it.")
+
+
+def test_videos_named_like_halves_are_taken_where_nothing_else_is_missing(patient: Bench) -> None:
+    make_clip(patient.folder / "race.f1.mp4")
+    make_clip(patient.folder / "race.f2.mp4")
+    assert sorted(dropped.path for dropped in patient.steps(20)) == ["race.f1.mp4", "race.f2.mp4"]

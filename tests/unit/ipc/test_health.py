@@ -182,6 +182,11 @@ def test_the_daemons_own_words_are_in_the_explanation_and_in_no_part(beat: Heart
     assert "/srv" not in judge(beat, tmp_path, seconds=60), "a daemon that is gone says nothing any more"
 
 
+def test_the_explanation_does_not_point_to_itself(tmp_path: Path) -> None:
+    said = judge(replace(BEAT, paused="No room in /srv."), tmp_path)
+    assert said == "The daemon has paused intake and running jobs. No room in /srv."
+
+
 def test_a_store_that_cannot_be_read_is_a_part_that_is_not_well(tmp_path: Path) -> None:
     parts = health.judge(BEAT, Settings(home=tmp_path), datetime.now(UTC), store_problem="It is damaged.")
     assert parts["store"] == Part(False, "It is damaged.")

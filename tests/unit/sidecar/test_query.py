@@ -89,3 +89,9 @@ def test_a_flood_of_unknown_names_is_answered_in_short() -> None:
     wrong = unknown_fields("field", [f"{i}{'x' * 10_000}" for i in range(1000)], ("a",))
     assert len(wrong) == 10
     assert sum(map(len, wrong.values())) < 3000
+
+
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    asked = query("x=1&x=2")
+    asked.whole("x", 1, 500, 50)
+    assert errors_of(asked) == {"x": "x is given more than once."}

@@ -54,7 +54,13 @@ def test_a_repetition_is_recognised_by_its_options() -> None:
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("a.mp4", "a.mp4"), ("C:\\videos\\a.mp4", "a.mp4"), ("/x/", "video.mp4"), ("é" * 300, "é" * 127)],
+    [
+        ("a.mp4", "a.mp4"),
+        ("C:\\videos\\a.mp4", "a.mp4"),
+        ("/x/", "video.mp4"),
+        ("é" * 300, "é" * 127),
+        ("é" * 300 + ".mp4", "é" * 125 + ".mp4"),
+    ],
 )
 def test_a_name_is_kept_without_its_folders(given: str, name: str) -> None:
     assert source_name(given) == name
@@ -64,3 +70,13 @@ def test_a_name_is_kept_without_its_folders(given: str, name: str) -> None:
 def test_a_name_that_leads_upwards_is_refused(given: str) -> None:
     with pytest.raises(Problem):
         source_name(given)
+
+
+@pytest.mark.parametrize("text", ["5", "+5", "0005"])
+def test_a_whole_number_is_one_however_it_is_written(text: str) -> None:
+    assert read(frame_stride=text).options == Options(5)
+
+
+def test_a_pipeline_in_capitals_is_told_what_was_probably_meant() -> None:
+    with pytest.raises(Problem, match=r"did you mean yolo_ocr\?"):
+        read(pipeline_id="YOLO-OCR")
