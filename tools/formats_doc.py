@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from daemon.containers import CONTAINERS, ISO, REMUX
+from daemon.containers import CONTAINERS, ISO
+from daemon.mp4 import REMUX
 from daemon.pipeline.video_limits import CODECS, OLDER_CODECS
 
 TARGET = Path(__file__).parents[1] / "docs" / "formats.md"
