@@ -76,7 +76,7 @@ def make_app(settings: Settings) -> Starlette:
             *derived_routes(state, limits),
             Route("/v1/jobs/{job_id}/frame", StillEndpoint(state, limits).__call__, methods=["GET"]),
             Route("/v1/search", SearchEndpoint(state).__call__, methods=["GET"]),
-            *export_routes(state),
+            *export_routes(state, limits),
             Route("/v1/pipelines", service.pipelines),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),

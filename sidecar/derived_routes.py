@@ -24,7 +24,7 @@ from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem
 from sidecar.query import Query
-from sidecar.result_routes import file_gone, require_result
+from sidecar.result_routes import file_gone, require_whole_result
 from sidecar.state import State
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class DerivedEndpoint:
         seconds = query.seconds("wait", self._state.settings.max_wait_seconds) or 0.0
         query.check()
         record = self._state.record(job_id)
-        require_result(record)
+        require_whole_result(self._state, record)
         descriptor = await self._open(record)
         if descriptor is None:
             descriptor = await self._wait(request, record, seconds)
@@ -76,7 +76,7 @@ class DerivedEndpoint:
         except NotDerivedYet:
             return None
         except (OSError, StorageError) as error:
-            raise file_gone(record.get("result_removed_at")) from error
+            raise file_gone("result", record.get("result_removed_at")) from error
         with file:
             return os.dup(file.fileno())
 
@@ -107,7 +107,12 @@ class DerivedEndpoint:
         zipped = wants_gzip(request)
         validators = Validators(etag(job_id, status.st_size, status.st_mtime_ns, zipped), status.st_mtime)
         headers = {"vary": "accept-encoding", **validators.headers()}
-        if validators.unchanged(request):
+        try:
+            unchanged = validators.unchanged(request)
+        except Problem:
+            os.close(descriptor)
+            raise
+        if unchanged:
             os.close(descriptor)
             return not_modified(headers)
         headers["content-type"] = "application/json"

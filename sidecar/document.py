@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from daemon.derive.document import check_whole
 from daemon.errors import StorageError
 
 START = b'"results": ['
@@ -52,10 +53,11 @@ class ResultDocument:
         descriptor: The open file.
 
     Raises:
-        StorageError: it is not a result document.
+        StorageError: it is not a whole result document.
     """
 
     def __init__(self, descriptor: int) -> None:
+        check_whole(descriptor)
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
         head = os.pread(descriptor, SCAN_BYTES, 0)

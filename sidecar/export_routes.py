@@ -27,11 +27,13 @@ from sidecar.files import (
     not_modified,
     one_range,
     wants_gzip,
+    wants_range,
 )
 from sidecar.job_routes import job_id_of
+from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, bad_fields, busy
 from sidecar.query import Query
-from sidecar.result_routes import file_gone, require_result
+from sidecar.result_routes import file_gone, require_whole_result
 from sidecar.state import State
 
 RETRY_AFTER_SECONDS = 2
@@ -47,10 +49,12 @@ class ExportEndpoints:
 
     Args:
         state: What is known of jobs, and where their files are.
+        limits: Count the calls that wait.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, limits: ClientLimits) -> None:
         self._state = state
+        self._limits = limits
 
     async def formats(self, request: Request) -> Response:
         """List the formats."""
@@ -65,7 +69,7 @@ class ExportEndpoints:
             raise Problem(404, f"There is no format {name[:100]!r}; /v1/formats lists them.", "unknown-format")
         wanted, seconds = self._wanted(request, name)
         record = self._state.record(job_id)
-        require_result(record)
+        require_whole_result(self._state, record)
         place, descriptor = await self._open(record, wanted)
         if descriptor is None:
             descriptor = await self._wait(request, record, place, seconds)
@@ -108,14 +112,21 @@ class ExportEndpoints:
                 raise Problem(409, str(error), "nothing-exported", job_id=record["job_id"]) from error
             raise busy(f"{error} It is tried again when you ask again.", "export-failed", 30) from error
         except (OSError, StorageError) as error:
-            raise file_gone(record.get("result_removed_at")) from error
+            raise file_gone("result", record.get("result_removed_at")) from error
 
     async def _wait(
         self, request: Request, record: Mapping[str, Any], place: ExportPlace, seconds: float
     ) -> int | None:
         """Ask the daemon for the file, and return it once it is there, None if that takes longer."""
         await asyncio.to_thread(self._ask, place)
-        deadline = time.monotonic() + seconds
+        if not seconds:
+            return None
+        with self._limits.waits.hold(request.scope), self._limits.requests.lend(request.scope):
+            return await self._wait_until(request, record, place, time.monotonic() + seconds)
+
+    async def _wait_until(
+        self, request: Request, record: Mapping[str, Any], place: ExportPlace, deadline: float
+    ) -> int | None:
         descriptor = None
         gone = asyncio.ensure_future(until_gone(request.receive))
         try:
@@ -140,7 +151,7 @@ class ExportEndpoints:
 
     def _send(self, request: Request, record: Mapping[str, Any], place: ExportPlace, descriptor: int) -> Response:
         kind, status = place.request.kind, os.fstat(descriptor)
-        zipped = kind.media_type not in PACKED and "range" not in request.headers and wants_gzip(request)
+        zipped = kind.media_type not in PACKED and not wants_range(request) and wants_gzip(request)
         validators = Validators(etag(place.key, status.st_size, status.st_mtime_ns, zipped), status.st_mtime)
         headers = {"vary": "accept-encoding", **validators.headers(), "accept-ranges": "bytes"}
         try:
@@ -165,9 +176,9 @@ class ExportEndpoints:
         return SplicedFileResponse(descriptor, [span], stall_seconds, code, headers, zipped)
 
 
-def export_routes(state: State) -> list[Route]:
+def export_routes(state: State, limits: ClientLimits) -> list[Route]:
     """Return the routes."""
-    endpoints = ExportEndpoints(state)
+    endpoints = ExportEndpoints(state, limits)
     return [
         Route("/v1/formats", endpoints.formats),
         Route("/v1/jobs/{job_id}/export/{format}", endpoints.export),

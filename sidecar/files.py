@@ -31,7 +31,9 @@ _NOT_PLAIN = re.compile("[^ -$&-~]")
 """Beyond ASCII; and %, as some browsers decode what follows it."""
 _ATTRIBUTE = "!#$&+-.^_`|~"
 """What RFC 8187 lets stand as it is."""
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
+MOST_DIGITS = 18
+"""Of a position that any file can have; a longer one means its end."""
 
 
 class SplicedFileResponse(Response):
@@ -165,12 +167,27 @@ class Validators:
         return {"etag": self.etag, "last-modified": self.last_modified, **REVALIDATE}
 
     def unchanged(self, request: Request) -> bool:
-        """Tell whether a client has this already: by ETag, else by time (RFC 9110, 13.2.2)."""
+        """Tell whether a client has this already: by ETag, else by time (RFC 9110, 13.2.2).
+
+        Raises:
+            Problem: 412, it wants another one than there is.
+        """
+        if not self._is_wanted(request):
+            raise Problem(
+                412, "It is not the one that If-Match or If-Unmodified-Since asks for; get it anew.", "precondition"
+            )
         tags = request.headers.get("if-none-match")
         if tags is not None:
             return matches(tags, self.etag)
         since = _http_date(request.headers.get("if-modified-since"))
         return since is not None and int(self.modified) <= since
+
+    def _is_wanted(self, request: Request) -> bool:
+        tags = request.headers.get("if-match")
+        if tags is not None:
+            return tags.strip() == "*" or self.etag in [part.strip() for part in tags.split(",")]
+        since = _http_date(request.headers.get("if-unmodified-since"))
+        return since is None or int(self.modified) <= since
 
     def allow_range(self, request: Request) -> bool:
         """Tell whether a range may be sent: If-Range must name exactly this (RFC 9110, 13.1.5)."""
@@ -194,23 +211,36 @@ def wants_gzip(request: Request) -> bool:
     return False
 
 
+def wants_range(request: Request) -> bool:
+    """Tell whether a request wants a part of a file."""
+    return request.method == "GET" and request.headers.get("range", "").lower().startswith("bytes=")
+
+
+def _position(digits: str) -> int:
+    """Return a position in a file, however many digits a client writes."""
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) <= MOST_DIGITS else 10**MOST_DIGITS
+
+
 def one_range(request: Request, size: int, validators: Validators) -> ByteRange | None:
     """Return the part of a file that a request wants, or None for all of it: also where it wants several parts.
+
+    Only GET has ranges (RFC 9110, 14.2).
 
     Raises:
         Problem: 416, the range is outside the file, or malformed.
     """
     header = request.headers.get("range", "")
-    if not header.startswith("bytes=") or "," in header or not validators.allow_range(request):
+    if not wants_range(request) or "," in header or not validators.allow_range(request):
         return None
     unsatisfiable = {"content-range": f"bytes */{size}"}
     found = _RANGE.fullmatch(header.replace(" ", ""))
     if found is None or not (found[1] or found[2]):
         raise Problem(416, "Ask for a range of bytes such as bytes=0-1023.", headers=unsatisfiable)
     if not found[1]:
-        start, end = max(0, size - int(found[2])), size
+        start, end = max(0, size - _position(found[2])), size
     else:
-        start, end = int(found[1]), min(size, int(found[2] or size) + 1)
+        start, end = _position(found[1]), min(size, _position(found[2] or str(size)) + 1)
     if start >= end:
         raise Problem(416, f"That range is outside the file, which has {size} bytes.", headers=unsatisfiable)
     return ByteRange(start, end)

@@ -36,6 +36,7 @@ KINDS = {
     "upload-superseded": (409, "A later request of the client goes on with the upload."),
     "upload-ended": (409, "The upload is complete, and a job."),
     "job-deleted": (410, "The job was deleted; `deleted_at` says when."),
+    "precondition": (412, "The file is not the one that `If-Match` or `If-Unmodified-Since` asks for."),
     "tus-version": (412, "That version of tus is not supported; `Tus-Version` says which one is."),
     "too-large": (413, "The video is larger than `max_video_bytes`, or a piece than what is missing of its upload."),
     "unsupported-media-type": (415, "The body is not of the type that the call takes."),

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from daemon.container_checks import HEAD_BYTES
 from daemon.containers import media_type
+from daemon.derive.document import AGAIN, check_whole
 from daemon.errors import StorageError
 from daemon.ipc.spool import video_name
 from daemon.jobs import JobStatus, output_key
@@ -37,7 +38,7 @@ from sidecar.state import State
 
 log = logging.getLogger(__name__)
 
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 RETENTION = "was removed by retention (the keep settings)"
 
 
@@ -68,8 +69,7 @@ class ResultEndpoints:
         record = self._state.record(job_id_of(request))
         wanted = _wanted_part(request)
         require_result(record)
-        key = record["output_path"] or output_key(record["job_id"])
-        descriptor = self._open(key, record.get("result_removed_at"))
+        descriptor = open_result(self._state, record)
         try:
             zipped = wants_gzip(request)
             validators = _of_result(record, os.fstat(descriptor), wanted, zipped)
@@ -81,8 +81,7 @@ class ResultEndpoints:
             pieces = await asyncio.to_thread(_result_pieces, descriptor, first, wanted)
         except StorageError as error:
             os.close(descriptor)
-            log.error("job %s: %s", record["job_id"], error)
-            raise Problem(500, "The stored result is damaged; run the job again.", "damaged-result") from error
+            raise damaged_result(record, error) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -132,7 +131,7 @@ class ResultEndpoints:
         try:
             return os.open(self._state.storage.path(key), READ)
         except (OSError, StorageError) as error:
-            raise file_gone(removed_at) from error
+            raise file_gone("video", removed_at) from error
 
 
 def _wanted_part(request: Request) -> WantedPart:
@@ -144,10 +143,53 @@ def _wanted_part(request: Request) -> WantedPart:
     return WantedPart(not request.query_params, from_frame, limit, from_s)
 
 
-def file_gone(removed_at: str | None) -> Problem:
-    """Return a 404 for a file that was there once."""
-    why = f"That file {RETENTION} at {removed_at}." if removed_at else "That file has been deleted."
-    return Problem(404, why, "file-gone")
+def file_gone(what: str, removed_at: str | None) -> Problem:
+    """Return a 404 for a file that was there once.
+
+    Args:
+        what: It is: ``video`` or ``result``.
+        removed_at: When retention removed it, if it did.
+    """
+    if removed_at:
+        return Problem(404, f"The {what} {RETENTION} at {removed_at}.", "file-gone")
+    again = "; submit the video again" if what == "result" else ""
+    return Problem(404, f"The {what} has been deleted from the data folder{again}.", "file-gone")
+
+
+def damaged_result(record: Mapping[str, Any], error: StorageError) -> Problem:
+    """Return a 500 for a result that cannot be sent as it is."""
+    log.error("job %s: %s", record["job_id"], error)
+    return Problem(500, f"The stored result is damaged; {AGAIN}.", "damaged-result", job_id=record["job_id"])
+
+
+def open_result(state: State, record: Mapping[str, Any]) -> int:
+    """Open a completed job's result; the caller closes the descriptor.
+
+    Raises:
+        Problem: 404, it is gone; 500, it is not whole.
+    """
+    try:
+        descriptor = os.open(state.storage.path(record["output_path"] or output_key(record["job_id"])), READ)
+    except (OSError, StorageError) as error:
+        raise file_gone("result", record.get("result_removed_at")) from error
+    try:
+        check_whole(descriptor)
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, StorageError):
+            raise damaged_result(record, error) from error
+        raise
+    return descriptor
+
+
+def require_whole_result(state: State, record: Mapping[str, Any]) -> None:
+    """Make sure that a job has completed, and that what is made of its result can be made.
+
+    Raises:
+        Problem: 404, it has not, or its result is gone; 500, the result is not whole.
+    """
+    require_result(record)
+    os.close(open_result(state, record))
 
 
 def require_result(record: Mapping[str, Any]) -> None:

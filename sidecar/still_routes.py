@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from daemon.errors import StorageError, StoredFileMissing
-from daemon.jobs import output_key
 from daemon.stills.files import (
     LEAST_WIDTH,
     MOST_WIDTH,
@@ -32,7 +31,7 @@ from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, busy
 from sidecar.query import MOST_FRAME_INDEX, MOST_SECONDS, Query
-from sidecar.result_routes import file_gone, require_result
+from sidecar.result_routes import file_gone, require_whole_result
 from sidecar.state import State
 from sidecar.upload_file import storage_problem
 
@@ -69,9 +68,7 @@ class StillEndpoint:
         wanted, seconds = self._wanted(request, job_id)
         record = self._state.record(job_id)
         if wanted.boxes:
-            require_result(record)
-            if not (self._state.settings.data_dir / output_key(job_id)).is_file():
-                raise file_gone(record.get("result_removed_at"))
+            require_whole_result(self._state, record)
         descriptor = await self._open(record, wanted)
         if descriptor is None:
             descriptor = await self._wait(request, record, wanted, seconds)
@@ -103,7 +100,7 @@ class StillEndpoint:
             return None
         except (OSError, StorageError) as error:
             missing = isinstance(error, StoredFileMissing)
-            raise file_gone(record.get("source_removed_at") if missing else None) from error
+            raise file_gone("video", record.get("source_removed_at") if missing else None) from error
 
     def _descriptor(self, wanted: StillRequest) -> int:
         data_dir = self._state.settings.data_dir
@@ -145,7 +142,12 @@ class StillEndpoint:
     def _send(self, request: Request, record: Mapping[str, Any], wanted: StillRequest, descriptor: int) -> Response:
         status = os.fstat(descriptor)
         validators = Validators(etag(wanted.name, status.st_size, status.st_mtime_ns), status.st_mtime)
-        if validators.unchanged(request):
+        try:
+            unchanged = validators.unchanged(request)
+        except Problem:
+            os.close(descriptor)
+            raise
+        if unchanged:
             os.close(descriptor)
             return not_modified(validators.headers())
         headers = {

@@ -29,6 +29,7 @@ from daemon.cli.common import (
 )
 from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
 from daemon.cli.submit_check import options_for, sort_out
+from daemon.derive.document import check_whole
 from daemon.errors import IllegalMove, SettingsError, StoredFileMissing
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
@@ -247,10 +248,13 @@ def results(
     if output is not None:
         refuse_output(output)
     try:
-        stored = LocalStorageService(settings.data_dir).load_file(found.output_path or output_key(found.job_id))
+        document = LocalStorageService(settings.data_dir).load_file(found.output_path or output_key(found.job_id))
     except StoredFileMissing as error:
-        raise StoredFileMissing(f"The result of job {found.job_id} has been deleted.") from error
-    with stored as document:
+        raise StoredFileMissing(
+            f"The result of job {found.job_id} has been deleted from the data folder; submit the video again."
+        ) from error
+    with document:
+        check_whole(document.fileno())
         if output is None:
             with writing_output():
                 shutil.copyfileobj(document, sys.stdout.buffer, 1 << 20)

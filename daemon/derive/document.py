@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Any, BinaryIO
 
 from daemon.errors import StorageError
 
+AGAIN = "submit the video again, or put a copy of the result in its place"
+"""What helps when a result is damaged: a completed job does not run again."""
+END_BYTES = 64
+"""A whole document closes within so many bytes of its end."""
 LINE_BYTES = 16_000_000
 """Most bytes of a line: a frame, or what stands before and behind the frames."""
 HEAD_LINES = 100
@@ -74,6 +79,24 @@ class AnalysedFrame:
     """In reading order."""
     line: bytes = b""
     """As it stands in the document."""
+
+
+def check_whole(descriptor: int) -> None:
+    """Look whether an open file can be a whole result document; a glance at both ends, not a proof.
+
+    Args:
+        descriptor: The open file; where it is read next does not change.
+
+    Raises:
+        DamagedDocument: it is not a file, not a result document, or cut.
+        OSError: it cannot be read.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedDocument(f"The stored result is not a file; {AGAIN}.")
+    end = os.pread(descriptor, END_BYTES, max(0, status.st_size - END_BYTES))
+    if os.pread(descriptor, 1, 0) != b"{" or not end.rstrip().endswith(b"\n}"):
+        raise DamagedDocument(f"The stored result is damaged; {AGAIN}.")
 
 
 class FinishedDocument:
@@ -134,10 +157,10 @@ class FinishedDocument:
     def _line(self, file: BinaryIO) -> bytes:
         line = file.readline(LINE_BYTES)
         if not line:
-            raise DamagedDocument("The result document ends early; run the job again.")
+            raise DamagedDocument(f"The result document ends early; {AGAIN}.")
         if not line.endswith(b"\n"):
             if len(line) < LINE_BYTES:
-                raise DamagedDocument("The result document ends in the middle of a line; run the job again.")
+                raise DamagedDocument(f"The result document ends in the middle of a line; {AGAIN}.")
             raise DamagedDocument(f"A line of the result document has more than {LINE_BYTES} bytes.")
         self._hash.update(line)
         self.size_bytes += len(line)
@@ -167,7 +190,7 @@ class FinishedDocument:
             del about["results"]
             self.about = about
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise DamagedDocument("The end of the result document is damaged; run the job again.") from error
+            raise DamagedDocument(f"The end of the result document is damaged; {AGAIN}.") from error
 
 
 def _no_constant(name: str) -> float:

@@ -110,7 +110,7 @@ def test_the_sidecar_enters_only_rooms_that_read() -> None:
     used = {m for p in FILES if p.is_relative_to(ROOT / "sidecar") for m in imported(p) if m.split(".")[0] == "daemon"}
     assert {room_of(module) for module in used} <= SIDECAR_MAY_ENTER
     assert {m for m in used if room_of(m) == "pipeline"} <= {"daemon.pipeline.pipelines"}
-    assert {m for m in used if room_of(m) == "derive"} <= {"daemon.derive.files"}
+    assert {m for m in used if room_of(m) == "derive"} <= {"daemon.derive.document", "daemon.derive.files"}
     assert {m for m in used if room_of(m) == "stills"} <= {"daemon.stills.files"}
     assert {m for m in used if room_of(m) == "search"} <= {"daemon.search.folding", "daemon.search.reader"}
     assert {m for m in used if room_of(m) == "export"} <= {"daemon.export.files"}

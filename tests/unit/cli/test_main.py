@@ -261,7 +261,7 @@ def test_a_result_that_was_deleted_by_hand_is_told_without_its_path(home: Path) 
     with JobStore.open(home / "data") as store:
         store.move(job.job_id, JobStatus.RUNNING)
         store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
-    with pytest.raises(StoredFileMissing, match=rf"^The result of job {job.job_id} has been deleted\.$"):
+    with pytest.raises(StoredFileMissing, match=rf"^The result of job {job.job_id} has been deleted from the data folder; submit the video again\.$"):
         run("results", job.job_id, "--home", home)
 
 
@@ -325,13 +325,13 @@ def test_a_result_goes_to_a_file_whose_folder_exists(home: Path) -> None:
         store.move(job.job_id, JobStatus.RUNNING)
         store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
     (home / "data" / output_key(job.job_id)).parent.mkdir()
-    (home / "data" / output_key(job.job_id)).write_bytes(b"{}")
+    (home / "data" / output_key(job.job_id)).write_bytes(b"{\n}\n")
     with pytest.raises(SettingsError, match=f"The folder {home}/none does not exist; make it, or name another file"):
         run("results", job.job_id, "-o", home / "none" / "a.json", "--home", home)
     with pytest.raises(SettingsError, match=f"{home} is a folder; with --output, name a file"):
         run("results", job.job_id, "-o", home, "--home", home)
     assert run("results", job.job_id, "-o", home / "a.json", "--home", home) == (0, "")
-    assert (home / "a.json").read_bytes() == b"{}"
+    assert (home / "a.json").read_bytes() == b"{\n}\n"
 
 
 def test_ctrl_c_ends_waiting_and_says_that_the_jobs_go_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_a_listing_or_a_result_that_nobody_reads_is_not_an_error(tmp_path: Path)
         store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
     document = tmp_path / "data" / output_key(job.job_id)
     document.parent.mkdir(exist_ok=True)
-    document.write_bytes(b"{}" * 100_000)
+    document.write_bytes(b"{" + b"\n" * 200_000 + b"}\n")
     for command in (["jobs"], ["jobs", "--json"], ["status", job.job_id], ["results", job.job_id], ["config", "show"]):
         process = with_a_closed_pipe(*command, "--home", str(tmp_path))
         _, said = process.communicate(timeout=60)

@@ -22,7 +22,9 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from daemon.cli.main import app as commands
-from daemon.errors import SettingsError
+from daemon.derive import files
+from daemon.derive.derivation import derive
+from daemon.errors import SettingsError, StorageError
 from daemon.ipc import health, spool
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.public_job import PublicJob
@@ -1136,3 +1138,133 @@ def listed_by_command(home: Path) -> list[dict[str, Any]]:
     assert told.exit_code == 0, told.output
     waiting: list[dict[str, Any]] = json.loads(told.stdout)["waiting"]
     return waiting
+
+
+# Doors to one result.
+
+
+def doors(job_id: str) -> list[str]:
+    """Every address that sends a job's result or what is made of it."""
+    made = [
+        f"/v1/jobs/{job_id}/{rest}" for rest in ("texts", "tracks", "density", "export/csv", "frame?index=0&boxes=1")
+    ]
+    return [f"/v1/video/results/{job_id}", f"/v1/video/results/{job_id}?limit=1", *made]
+
+
+@pytest.mark.expects_error_log
+@pytest.mark.parametrize("damage", ["half", "frame", "empty", "folder", "zeros"])
+def test_a_damaged_result_is_told_at_every_door_with_what_can_be_done(tmp_path: Path, damage: str) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job, _ = complete(store, tmp_path, 30)
+        stored = tmp_path / "data" / output_key(job.job_id)
+        whole = stored.read_bytes()
+        stored.unlink()
+        if damage == "folder":
+            stored.mkdir()
+        else:
+            half = whole[: len(whole) // 2]
+            frames = whole[: whole.index(b'{"frame_index": 9') - 2]
+            made = {"half": half, "frame": frames, "empty": b"", "zeros": half + bytes(len(whole) - len(half))}
+            stored.write_bytes(made[damage])
+
+        async def work(client: Client) -> None:
+            for path in doors(job.job_id):
+                answer = await client.get(path)
+                problem = check_problem(answer)
+                assert (answer.status_code, problem["type"]) == (500, "urn:dropframe:problem:damaged-result"), path
+                assert "submit the video again" in problem["detail"]
+                assert "run the job again" not in problem["detail"]
+
+        call(tmp_path, work)
+        told = CliRunner().invoke(commands, ["results", job.job_id, "--home", str(tmp_path)])
+        assert isinstance(told.exception, StorageError)
+        assert told.stdout == ""
+
+
+def test_a_result_that_a_person_deleted_is_told_at_every_door(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job, _ = complete(store, tmp_path, 3)
+        (tmp_path / "data" / output_key(job.job_id)).unlink()
+        told = "has been deleted from the data folder; submit the video again."
+
+        async def work(client: Client) -> None:
+            for path in doors(job.job_id):
+                problem = check_problem(await client.get(path))
+                assert problem["detail"] == f"The result {told}", path
+
+        call(tmp_path, work)
+        answer = CliRunner().invoke(commands, ["results", job.job_id, "--home", str(tmp_path)])
+        assert f"The result of job {job.job_id} {told}" in str(answer.exception)
+
+
+def test_who_waits_for_an_export_counts_as_one_who_waits_and_not_as_a_request(tmp_path: Path) -> None:
+    app = make_app(Settings(home=tmp_path, max_requests=2, max_waits_per_client=3, min_free_bytes=0))
+    with JobStore.open(tmp_path / "data") as store:
+        job, _ = complete(store, tmp_path, 3)
+        (tmp_path / "data" / "spool").mkdir(exist_ok=True)
+
+        async def work(client: Client) -> None:
+            path = f"/v1/jobs/{job.job_id}/export/csv"
+            waits = []
+            for _ in range(3):
+                waits.append(asyncio.create_task(client.get(path + "?wait=2")))
+                await asyncio.sleep(0.2)
+            assert check_problem(await client.get(path + "?wait=2"))["status"] == 429
+            assert (await client.get(path)).status_code == 202
+            assert [answer.status_code for answer in await asyncio.gather(*waits)] == [202] * 3
+
+        call(tmp_path, work, app)
+
+
+def test_a_file_that_is_not_the_one_asked_for_is_not_sent(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4")])[0]
+        done, _ = complete(store, tmp_path, 3)
+        (tmp_path / "data" / "video_jobs" / "v.mp4").write_bytes(bytes(1000))
+        derive(files.document_of(tmp_path / "data", done.job_id), files.folder_of(tmp_path / "data", done.job_id))
+
+        async def work(client: Client) -> None:
+            result = f"/v1/video/results/{done.job_id}"
+            for path in (f"/v1/jobs/{job.job_id}/video", result, f"/v1/jobs/{done.job_id}/texts"):
+                whole = await client.get(path)
+                tag, modified = whole.headers["etag"], whole.headers["last-modified"]
+                for headers, status in (
+                    ({"if-match": '"other"'}, 412),
+                    ({"if-match": f"W/{tag}"}, 412),
+                    ({"if-unmodified-since": BEFORE}, 412),
+                    ({"if-match": '"other"', "range": "bytes=0-1"}, 412),
+                    ({"if-match": f'"other", {tag}'}, 200),
+                    ({"if-match": "*", "if-unmodified-since": BEFORE}, 200),
+                    ({"if-unmodified-since": modified}, 200),
+                    ({"if-unmodified-since": "never"}, 200),
+                ):
+                    for method in ("GET", "HEAD"):
+                        answer = await client.request(method, path, headers=headers)
+                        assert answer.status_code == status, (path, headers)
+
+        call(tmp_path, work)
+
+
+def test_head_has_no_ranges_and_a_range_may_have_any_number_of_digits(tmp_path: Path) -> None:
+    with JobStore.open(tmp_path / "data") as store:
+        job = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4")])[0]
+        (tmp_path / "data" / "video_jobs").mkdir()
+        (tmp_path / "data" / "video_jobs" / "v.mp4").write_bytes(bytes(1000))
+
+        async def work(client: Client) -> None:
+            path = f"/v1/jobs/{job.job_id}/video"
+            for wanted in ("bytes=0-1", "bytes=5000-", "bytes=x"):
+                head = await client.head(path, headers={"range": wanted})
+                assert (head.status_code, head.headers["content-length"]) == (200, "1000")
+            for wanted, told in (
+                (f"bytes=0-{'9' * 20}", "bytes 0-999/1000"),
+                (f"bytes=10-{'9' * 5000}", "bytes 10-999/1000"),
+                (f"bytes=-{'9' * 20}", "bytes 0-999/1000"),
+                (f"bytes={'0' * 30}1-2", "bytes 1-2/1000"),
+                ("Bytes=1-2", "bytes 1-2/1000"),
+            ):
+                answer = await client.get(path, headers={"range": wanted})
+                assert (answer.status_code, answer.headers.get("content-range")) == (206, told)
+            assert (await client.get(path, headers={"range": f"bytes={'9' * 20}-"})).status_code == 416
+
+        call(tmp_path, work)

@@ -137,7 +137,7 @@ def test_a_video_that_is_gone_has_no_pictures_whatever_was_kept(tmp_path: Path, 
         picture(await client.get(f"/v1/jobs/{job_id}/frame"))
         (tmp_path / "data" / input_key(job_id)).unlink()
         answer = await client.get(f"/v1/jobs/{job_id}/frame")
-        assert check_problem(answer)["detail"] == "That file has been deleted."
+        assert check_problem(answer)["detail"] == "The video has been deleted from the data folder."
         with JobStore.open(tmp_path / "data") as store:
             store.note(job_id, source_removed_at="2026-01-31T12:00:00.000000+00:00")
         await asyncio.sleep(0.2)
