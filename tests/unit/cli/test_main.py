@@ -261,7 +261,8 @@ def test_a_result_that_was_deleted_by_hand_is_told_without_its_path(home: Path) 
     with JobStore.open(home / "data") as store:
         store.move(job.job_id, JobStatus.RUNNING)
         store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
-    with pytest.raises(StoredFileMissing, match=rf"^The result of job {job.job_id} has been deleted from the data folder; submit the video again\.$"):
+    told = rf"^The result of job {job.job_id} has been deleted from the data folder; submit the video again\.$"
+    with pytest.raises(StoredFileMissing, match=told):
         run("results", job.job_id, "--home", home)
 
 
