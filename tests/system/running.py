@@ -85,10 +85,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def is_deriving(pid: int) -> bool:
-    """Tell whether a process derives from a result."""
+def follows_up(pid: int) -> bool:
+    """Tell whether a process makes something of a result: it derives, exports or takes pictures."""
     with suppress(OSError):
-        return b"daemon.derive.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return any(b"daemon.%s.process" % room in command for room in (b"derive", b"export", b"stills"))
     return False
 
 
@@ -160,10 +161,10 @@ class Daemon:
         return wait_for(ready, seconds, "it was not ready")
 
     def pipelines(self) -> list[int]:
-        """Return its pipeline processes; what derives from results comes and goes beside them."""
+        """Return its pipeline processes; what is made of results comes and goes beside them."""
         found = children(self.pid)
         self._seen.update(found)
-        return [pid for pid in found if not is_deriving(pid)]
+        return [pid for pid in found if not follows_up(pid)]
 
     def send(self, number: signal.Signals) -> None:
         self.pipelines()

@@ -32,7 +32,7 @@ from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.system.clock import MovedClock
 from tests.system.crash.ledger import Entry, Ledger, Recipe
-from tests.system.running import Daemon, alive, children, is_deriving, running, wait_for
+from tests.system.running import Daemon, alive, children, follows_up, running, wait_for
 
 FEED_SECONDS = 3.0
 """Time between two videos; one takes about a second here."""
@@ -297,7 +297,7 @@ class Soak:
         for pid in children(self._dropframe.pid):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             found["sidecar" if b"sidecar" in command else "daemon"] = pid
-        [found["pipeline"]] = [pid for pid in children(found["daemon"]) if not is_deriving(pid)]
+        [found["pipeline"]] = [pid for pid in children(found["daemon"]) if not follows_up(pid)]
         return found
 
     def _wait_well(self) -> None:

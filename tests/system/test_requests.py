@@ -23,7 +23,7 @@ from daemon.worker.outbox import Outbox
 from tests.clips import make_clip
 from tests.derived_documents import Clip, Shown, frames_of, write_document
 from tests.sidecar_process import running_sidecar
-from tests.system.running import Daemon, children, dropframe, is_deriving, running, wait_for
+from tests.system.running import Daemon, children, dropframe, follows_up, running, wait_for
 from tests.system.test_disk import fill, mounted
 
 pytestmark = pytest.mark.slow
@@ -248,14 +248,14 @@ def test_a_job_is_deleted_with_what_is_derived_from_it_just_now(tmp_path: Path, 
         store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id))
     try:
         daemon.start()
-        wait_for(lambda: any(map(is_deriving, children(daemon.pid))), 60, "nothing is derived")
+        wait_for(lambda: any(map(follows_up, children(daemon.pid))), 60, "nothing is derived")
         if door == "HTTP":
             with running_sidecar(tmp_path) as sidecar:
                 assert httpx.delete(f"{sidecar.url}/v1/jobs/{job.job_id}").status_code == 202
         else:
             assert dropframe(tmp_path, "delete", job.job_id, "--yes").returncode == 0
         wait_for(lambda: not files_of(daemon, job), 60, f"something is left:\n{daemon.log()}")
-        wait_for(lambda: not any(map(is_deriving, children(daemon.pid))), 10, "the child goes on")
+        wait_for(lambda: not any(map(follows_up, children(daemon.pid))), 10, "the child goes on")
         assert files_of(daemon, job) == set()
         daemon.stop()
     finally:

@@ -64,9 +64,11 @@ KILLED_ELSEWHERE = {
     "intake.copied": "unit/ingest/test_kept",
     "kept.forgotten": "unit/ingest/test_kept",
     "kept.noted": "unit/ingest/test_kept",
+    "export.written": "unit/export/test_exports",
+    "outbox_exports.published": "unit/worker/test_outbox_exports",
 }
-"""The module that kills at a failpoint of which nothing is passed here: no job is deleted, no disk is full, and no file
-stays in the inbox."""
+"""The module that kills at a failpoint of which nothing is passed here: no job is deleted, no disk is full, no file
+stays in the inbox, and nothing is exported."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
 OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""

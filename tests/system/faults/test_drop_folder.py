@@ -162,7 +162,7 @@ def test_a_tree_of_a_thousand_levels_moved_in_does_not_end_watching(tmp_path: Pa
     os.close(here)
     deep.rename(daemon.inbox / "deep")
     try:
-        wait_for(lambda: "deep" in (inbox_health(daemon).problem or ""), 90)
+        wait_for(lambda: any(file.name.startswith("deep/") for file in inbox_health(daemon).waiting), 90)
         daemon.drop(clip, "after the tree.mp4")
         assert jobs_of(daemon, "after the tree.mp4") == {"after the tree.mp4": 1}
         assert inbox_health(daemon).mode == "events"

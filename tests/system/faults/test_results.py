@@ -82,7 +82,7 @@ def test_a_result_that_is_exchanged_while_it_is_served_is_served_as_it_was(tmp_p
     whole = (
         '{"models": [],\n"options": {},\n"pipeline_id": "yolo_ocr",\n"results": [\n'
         + frames
-        + '\n],\n"schema": "dropframe.results/1",\n"source": {},\n"summary": {},\n"video": {}}\n'
+        + '\n],\n"schema": "dropframe.results/1",\n"source": {},\n"summary": {},\n"video": {}\n}\n'
     )
     document.write_text(whole)
     with JobStore.open(tmp_path / "data") as store:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,6 +18,7 @@ from daemon.export import files
 from daemon.export.client import Exports, export_now
 from daemon.export.files import ExportPlace
 from daemon.export_formats import ExportRequest
+from daemon.failpoints import FAULT_VARIABLE
 from daemon.fs.storage import LocalStorageService
 from daemon.jobs import Job, JobSource, JobStatus, new_job_id, output_key
 from daemon.settings import Settings
@@ -112,6 +117,43 @@ def test_what_a_kill_left_owed_is_published_by_the_next_start(settings: Settings
             time.sleep(0.05)
         made.stop()
         assert (settings.outbox_dir / "day" / "match.mp4.csv").exists()
+
+
+PUBLISH = """
+import sys
+from queue import SimpleQueue
+from daemon.settings import Settings
+from daemon.store.job_store import JobStore
+from daemon.worker.outbox import Outbox
+from daemon.worker.outbox_exports import OutboxExports
+
+settings = Settings(home=sys.argv[1])
+with JobStore.open(settings.data_dir) as store:
+    completed = SimpleQueue()
+    for job in store.jobs():
+        completed.put(job.job_id)
+    OutboxExports(settings, store, Outbox(settings.outbox_dir, store.jobs()), completed).step()
+"""
+
+
+def test_a_kill_between_publishing_and_noting_it_doubles_nothing(settings: Settings) -> None:
+    with JobStore.open(settings.data_dir) as store:
+        job = complete(store, settings, "csv")
+        make(settings, job, "csv")
+    killed = subprocess.run(
+        [sys.executable, "-c", PUBLISH, settings.home],
+        env={**os.environ, FAULT_VARIABLE: "outbox_exports.published"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    found = settings.outbox_dir / "day" / "match.mp4.csv"
+    before = found.stat()
+    with JobStore.open(settings.data_dir) as store:
+        assert store.get(job.job_id).exports["csv"].startswith(PENDING)
+        publisher(settings, store).step()
+        assert store.get(job.job_id).exports["csv"].startswith("sha256:")
+    assert sorted(path.name for path in found.parent.iterdir()) == [found.name]
+    assert found.stat().st_size == before.st_size
 
 
 def test_a_folder_in_the_way_of_one_export_holds_up_no_other(settings: Settings) -> None:
