@@ -254,7 +254,10 @@ def upload_calls() -> Calls:
         "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
     )
     here = parameter("header", "Upload-Offset", COUNT, "Where the piece begins: how many bytes have come.")
-    for header in (version, length, here):
+    override = parameter(
+        "header", "X-HTTP-Method-Override", {"type": "string", "enum": ["PATCH", "DELETE", "HEAD"]}, "What is meant."
+    )
+    for header in (version, length, here, override):
         header["required"] = True
     said = {204: {"description": "In the headers."}}
     return {
@@ -284,6 +287,16 @@ def upload_calls() -> Calls:
                 (400, 404, 408, 409, 410, 412, 413, 415, 422, 423, 507),
                 [version, upload, here],
                 description="The body is the piece, of the type application/offset+octet-stream.",
+            ),
+            "post": call(
+                "call_upload",
+                "Add a piece, ask, or give up, where a client can only POST",
+                {
+                    200: told("As HEAD.", offset),
+                    204: told("As PATCH or DELETE.", offset),
+                },
+                (400, 404, 408, 409, 410, 412, 413, 415, 422, 423, 507),
+                [version, upload, override],
             ),
             "delete": call(
                 "remove_upload",

@@ -19,6 +19,8 @@ FIELDS = ("pipeline_id", *OPTIONS)
 """What has an effect."""
 TOLERATED = ("plugin_id", "tool")
 """What clients of other services send with each video; it is accepted and has no effect."""
+ENDING_BYTES = 16
+"""Of the ending that a name keeps when it is cut."""
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -71,4 +73,10 @@ def source_name(given: str) -> str:
         raise bad_field("file", "Its name must not contain a NUL or '..'.")
     name = parts[-1] or "video.mp4"
     name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return name.encode()[:NAME_BYTES].decode("utf-8", "ignore")
+    if len(name.encode()) <= NAME_BYTES:
+        return name
+    stem, dot, ending = name.rpartition(".")
+    if not stem or len(ending.encode()) > ENDING_BYTES:
+        stem, dot, ending = name, "", ""
+    left = NAME_BYTES - len((dot + ending).encode())
+    return stem.encode()[:left].decode("utf-8", "ignore") + dot + ending

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from daemon.errors import BadOptions
+from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import MOST_FRAMES, Options
 from daemon.pipeline.pipelines import PIPELINES
 from sidecar.problems import Problem
@@ -64,3 +65,11 @@ def test_a_name_is_kept_without_its_folders(given: str, name: str) -> None:
 def test_a_name_that_leads_upwards_is_refused(given: str) -> None:
     with pytest.raises(Problem):
         source_name(given)
+
+
+def test_a_name_that_is_cut_keeps_its_ending() -> None:
+    cut = source_name("\u00e9" * 300 + ".mp4")
+    assert cut.endswith("\u00e9.mp4")
+    assert NAME_BYTES - 1 <= len(cut.encode()) <= NAME_BYTES
+    assert source_name("a." + "b" * 400) == ("a." + "b" * 400)[:NAME_BYTES]
+    assert source_name("." + "b" * 400).encode() == ("." + "b" * 400).encode()[:NAME_BYTES]
