@@ -102,7 +102,7 @@ def read_calls(max_wait_seconds: float) -> Calls:
                 "get_results",
                 "Get a job's result document, or some of its frames",
                 result,
-                (404, 410, 422),
+                (404, 410, 412, 422),
                 [
                     JOB_ID,
                     query("from_frame", {**COUNT, "maximum": MOST_FRAME_INDEX}, "Only frames from this index on."),
@@ -191,7 +191,7 @@ def job_calls() -> Calls:
                     206: content(video, "A range of it.", headers),
                     304: UNCHANGED,
                 },
-                (404, 410, 416),
+                (404, 410, 412, 416),
                 [JOB_ID, RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE],
             )
         },
@@ -215,7 +215,7 @@ def derived_calls(max_wait_seconds: float) -> Calls:
         good = {200: answer(model, "All of it.", VALIDATED), 202: made_later, 304: UNCHANGED}
         parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
         calls[f"/v1/jobs/{{job_id}}/{kind}"] = {
-            "get": call(f"get_{kind}", summary, good, (404, 409, 410, 422), parameters)
+            "get": call(f"get_{kind}", summary, good, (404, 409, 410, 412, 422), parameters)
         }
     return calls
 
