@@ -139,7 +139,7 @@ CONTAINERS = (
         "video/mp4",
         "mov",
         "mov,mp4,m4a,3gp,3g2,mj2",
-        (),
+        ("dvvideo",),
         mp4.begins_as_mp4,
         mp4.check,
         "its boxes end where the file does, or every picture of its index is there and written",

@@ -60,12 +60,8 @@ def make_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[
             *(route for prefix in ("/v1", "") for route in _video_routes(prefix, submissions, jobs, results)),
-            Route("/v1/uploads", uploads.options, methods=["OPTIONS"]),
-            Route("/v1/uploads", uploads.create, methods=["POST"]),
-            Route("/v1/uploads/{job_id}", uploads.options, methods=["OPTIONS"]),
-            Route("/v1/uploads/{job_id}", uploads.offset, methods=["HEAD"]),
-            Route("/v1/uploads/{job_id}", uploads.add, methods=["PATCH"]),
-            Route("/v1/uploads/{job_id}", uploads.remove, methods=["DELETE"]),
+            Route("/v1/uploads", uploads.uploads, methods=["OPTIONS", "POST"]),
+            Route("/v1/uploads/{job_id}", uploads.upload, methods=["OPTIONS", "HEAD", "PATCH", "DELETE", "POST"]),
             Route("/v1/jobs", jobs.jobs),
             Route("/v1/jobs/retry-failed", jobs.retry_failed, methods=["POST"]),
             Route("/v1/jobs/{job_id}", jobs.job, methods=["GET", "DELETE"]),

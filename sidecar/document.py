@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from daemon.derive.document import check_whole
+from daemon.derive.files import check_whole
 from daemon.errors import StorageError
 
 START = b'"results": ['

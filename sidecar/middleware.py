@@ -38,6 +38,7 @@ _FIXED = [
 TUS_HEADERS = ("Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset")
 ALLOWED_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Range"),
+    "X-HTTP-Method-Override",
     *TUS_HEADERS,
 )
 EXPOSED_HEADERS = (

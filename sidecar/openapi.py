@@ -23,7 +23,7 @@ STATUSES = {
     408: "Too slow.",
     409: "The job is in the wrong state, or the key is in use.",
     410: "The job was deleted; deleted_at says when.",
-    412: "An unsupported version of tus.",
+    412: "The file is not the one that If-Match or If-Unmodified-Since asks for; of uploads: another version of tus.",
     413: "Too large.",
     415: "The body is not of the type that the call takes.",
     416: "No such range.",

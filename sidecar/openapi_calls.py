@@ -102,7 +102,7 @@ def read_calls(max_wait_seconds: float) -> Calls:
                 "get_results",
                 "Get a job's result document, or some of its frames",
                 result,
-                (404, 410, 422),
+                (404, 410, 412, 422),
                 [
                     JOB_ID,
                     query("from_frame", {**COUNT, "maximum": MOST_FRAME_INDEX}, "Only frames from this index on."),
@@ -191,7 +191,7 @@ def job_calls() -> Calls:
                     206: content(video, "A range of it.", headers),
                     304: UNCHANGED,
                 },
-                (404, 410, 416),
+                (404, 410, 412, 416),
                 [JOB_ID, RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE],
             )
         },
@@ -215,7 +215,7 @@ def derived_calls(max_wait_seconds: float) -> Calls:
         good = {200: answer(model, "All of it.", VALIDATED), 202: made_later, 304: UNCHANGED}
         parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
         calls[f"/v1/jobs/{{job_id}}/{kind}"] = {
-            "get": call(f"get_{kind}", summary, good, (404, 409, 410, 422), parameters)
+            "get": call(f"get_{kind}", summary, good, (404, 409, 410, 412, 422), parameters)
         }
     return calls
 
@@ -254,7 +254,10 @@ def upload_calls() -> Calls:
         "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
     )
     here = parameter("header", "Upload-Offset", COUNT, "Where the piece begins: how many bytes have come.")
-    for header in (version, length, here):
+    override = parameter(
+        "header", "X-HTTP-Method-Override", {"type": "string", "enum": ["PATCH", "DELETE", "HEAD"]}, "What is meant."
+    )
+    for header in (version, length, here, override):
         header["required"] = True
     said = {204: {"description": "In the headers."}}
     return {
@@ -284,6 +287,16 @@ def upload_calls() -> Calls:
                 (400, 404, 408, 409, 410, 412, 413, 415, 422, 423, 507),
                 [version, upload, here],
                 description="The body is the piece, of the type application/offset+octet-stream.",
+            ),
+            "post": call(
+                "call_upload",
+                "Add a piece, ask, or give up, where a client can only POST",
+                {
+                    200: told("As HEAD.", offset),
+                    204: told("As PATCH or DELETE.", offset),
+                },
+                (400, 404, 408, 409, 410, 412, 413, 415, 422, 423, 507),
+                [version, upload, override],
             ),
             "delete": call(
                 "remove_upload",

@@ -51,6 +51,8 @@ def export_calls(max_wait_seconds: float) -> Calls:
         IF_NONE_MATCH,
         IF_MODIFIED_SINCE,
     ]
-    export = call("get_export", "Export a result for another program", good, (404, 409, 410, 416, 422, 507), parameters)
+    export = call(
+        "get_export", "Export a result for another program", good, (404, 409, 410, 412, 416, 422, 507), parameters
+    )
     formats = call("list_formats", "List the formats of exports", {200: answer(FormatList, "All of them.")}, (422,))
     return {"/v1/formats": {"get": formats}, "/v1/jobs/{job_id}/export/{format}": {"get": export}}

@@ -71,7 +71,7 @@ def still_calls(max_wait_seconds: float) -> Calls:
                 "get_frame",
                 "Get a picture of a job's video as JPEG",
                 good,
-                (404, 409, 410, 422, 507),
+                (404, 409, 410, 412, 422, 507),
                 [
                     JOB_ID,
                     query("t", SECONDS, "The picture shown at this time, in seconds."),

@@ -31,7 +31,7 @@ KINDS = {
     "nothing-derived": (409, "Nothing can be derived from the result; `detail` says why."),
     "no-picture": (409, "There is no such picture of the video, or it cannot be decoded; `detail` says why."),
     "nothing-exported": (409, "The result does not have what the format needs; `detail` says what."),
-    "key-in-use": (409, "An upload with the same Idempotency-Key is under way."),
+    "key-in-use": (409, "An upload with the same Idempotency-Key is under way, or its job is being deleted."),
     "upload-offset": (409, "The piece does not begin where the upload ends; `Upload-Offset` says where that is."),
     "upload-superseded": (409, "A later request of the client goes on with the upload."),
     "upload-ended": (409, "The upload is complete, and a job."),

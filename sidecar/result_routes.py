@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from daemon.container_checks import HEAD_BYTES
 from daemon.containers import media_type
-from daemon.derive.document import AGAIN, check_whole
+from daemon.derive.files import AGAIN, check_whole
 from daemon.errors import StorageError
 from daemon.ipc.spool import video_name
 from daemon.jobs import JobStatus, output_key

@@ -7,10 +7,8 @@ the spool (``daemon.ipc.partial_uploads``) and nothing else, so that it survives
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from email.utils import formatdate
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from daemon.containers import first_bytes_problem
 from daemon.errors import StorageError
 from daemon.ipc.partial_uploads import PartialUpload, PartialUploads
 from daemon.jobs import new_job_id
@@ -31,6 +30,7 @@ from sidecar.problems import Problem, bad_field, busy
 from sidecar.state import State
 from sidecar.submissions import Submissions
 from sidecar.submit_options import source_name
+from sidecar.tus_headers import PIECE_TYPE, is_piece, metadata, number, refuse_unkept
 from sidecar.upload_body import PieceBody, check_whole, too_large
 from sidecar.upload_file import UploadFile, storage_problem
 
@@ -38,11 +38,9 @@ log = logging.getLogger(__name__)
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration"
-PIECE_TYPE = "application/offset+octet-stream"
 NAME_KEYS = ("filename", "name")
 IGNORED_KEYS = frozenset({"filetype", "type", "relativePath"})
 """What widely used clients send beside a name."""
-MOST_METADATA = 16_384
 TAKE_OVER_SECONDS = 10.0
 """How long a request waits for an older one of the same upload to end."""
 
@@ -111,6 +109,20 @@ class ResumableUploads:
             except (OSError, StorageError) as error:
                 log.error("an upload that a kill cut off cannot be finished: %s", error)
 
+    async def uploads(self, request: Request) -> Response:
+        """Begin an upload, or say what is supported: one route, so that what it refuses names all that it allows."""
+        return await (self.options if request.method == "OPTIONS" else self.create)(request)
+
+    async def upload(self, request: Request) -> Response:
+        """Serve an upload: one route as well. POST stands for the method that X-HTTP-Method-Override names."""
+        method = request.method
+        if method == "POST":
+            method = request.headers.get("x-http-method-override", "").upper()
+        calls = {"OPTIONS": self.options, "HEAD": self.offset, "PATCH": self.add, "DELETE": self.remove}
+        if method not in calls:
+            raise bad_field("X-HTTP-Method-Override", "With POST, send X-HTTP-Method-Override: PATCH, DELETE or HEAD.")
+        return await calls[method](request)
+
     @_versioned
     async def options(self, request: Request) -> Response:
         """Say which version and extensions of tus are supported."""
@@ -123,17 +135,18 @@ class ResumableUploads:
     @_versioned
     async def create(self, request: Request) -> Response:
         """Begin an upload; its first piece may come with the request."""
-        length = _number(request, "upload-length")
+        refuse_unkept(request)
+        length = number(request, "upload-length")
+        if problem := None if length else first_bytes_problem(b"", self._settings.containers):
+            raise Problem(400, problem, "not-mp4")
         if length > self._settings.max_video_bytes:
             raise too_large(self._settings)
-        values, metadata = _metadata(request)
+        values, given = metadata(request)
         name = next((values.pop(key) for key in NAME_KEYS if key in values), "video.mp4")
         values = {key: value for key, value in values.items() if key not in {*NAME_KEYS, *IGNORED_KEYS}}
         asked = self._submissions.read_options(values)
         self._submissions.check_room(length)
-        upload = PartialUpload(
-            new_job_id(), length, source_name(name), asked.pipeline_id, asdict(asked.options), metadata
-        )
+        upload = PartialUpload(new_job_id(), length, source_name(name), asked.pipeline_id, asdict(asked.options), given)
         try:
             with self._submissions.reservations.reserve(length):
                 if len(await self._run(self._uploads.ids)) >= self._settings.max_queue:
@@ -142,7 +155,7 @@ class ResumableUploads:
         except OSError as error:
             raise _not_stored(error) from error
         log.info("upload begun", extra={"fields": {"job_id": upload.job_id, "name": upload.source_name}})
-        if request.headers.get("content-type") == PIECE_TYPE:
+        if is_piece(request):
             await self._add(request, upload, 0)
         return await self._answer(upload, 201, {"location": f"/v1/uploads/{upload.job_id}"})
 
@@ -162,9 +175,9 @@ class ResumableUploads:
     @_versioned
     async def add(self, request: Request) -> Response:
         """Add a piece; with the last one it is a job."""
-        if request.headers.get("content-type") != PIECE_TYPE:
+        if not is_piece(request):
             raise Problem(415, f"Send the piece as {PIECE_TYPE}.")
-        offset = _number(request, "upload-offset")
+        offset = number(request, "upload-offset")
         upload = await self._find(request)
         if upload is None:
             size = self._state.record(job_id_of(request))["size_bytes"]
@@ -175,16 +188,25 @@ class ResumableUploads:
     @_versioned
     async def remove(self, request: Request) -> Response:
         """Give up an upload."""
-        upload = await self._find(request)
-        if upload is None:
+        if await self._is_ended(request):
             self._state.record(job_id_of(request))
             raise Problem(409, "The upload is complete and has become a job; delete that.", "upload-ended")
-        await self._take_over(upload.job_id)
+        job_id = job_id_of(request)
+        await self._take_over(job_id)
         try:
-            await self._run(self._uploads.discard, upload.job_id)
+            await self._run(self._uploads.discard, job_id)
         except OSError as error:
             raise _not_stored(error) from error
         return Response(status_code=204)
+
+    async def _is_ended(self, request: Request) -> bool:
+        """Tell whether nothing is left of an upload; a damaged record is, and the daemon would keep it for long."""
+        try:
+            return await self._run(self._uploads.find, job_id_of(request)) is None
+        except StorageError:
+            return False
+        except OSError as error:
+            raise _not_stored(error) from error
 
     async def _find(self, request: Request) -> PartialUpload | None:
         """Return an upload, or None if it is not one, or not any more."""
@@ -311,30 +333,3 @@ def _wrong_offset(size: int) -> Problem:
     return Problem(
         409, f"{size} bytes of this upload have come; go on from there.", "upload-offset", {"upload-offset": str(size)}
     )
-
-
-def _number(request: Request, header: str) -> int:
-    text = request.headers.get(header, "")
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise bad_field(header, f"Send {header} as a whole number of bytes.")
-    return int(text)
-
-
-def _metadata(request: Request) -> tuple[dict[str, str], str]:
-    """Return what the client says of the video, by key, and the header as it came.
-
-    Raises:
-        Problem: 422, it is too long or malformed.
-    """
-    header = request.headers.get("upload-metadata", "").strip()
-    wrong = bad_field("upload-metadata", "Send keys with values in Base64, separated by commas, of 16 kB at most.")
-    if len(header) > MOST_METADATA:
-        raise wrong
-    values = {}
-    for pair in filter(None, (pair.strip() for pair in header.split(","))):
-        key, _, value = pair.partition(" ")
-        try:
-            values[key] = base64.b64decode(value.strip(), validate=True).decode()
-        except ValueError:
-            raise wrong from None
-    return values, header

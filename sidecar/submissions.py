@@ -40,11 +40,9 @@ SWEEP_SECONDS = 60.0
 REPLAYED = {"idempotency-replayed": "true"}
 
 
-def key_in_use() -> Problem:
-    """Say that another upload has the key and is not a submission, or not yet."""
-    return Problem(
-        409, "An upload with this Idempotency-Key is under way; try again.", "key-in-use", {"retry-after": "5"}
-    )
+def key_in_use(why: str = "An upload with this Idempotency-Key is under way; try again.") -> Problem:
+    """Say that another upload has the key and is not a submission, or not yet, or not any more."""
+    return Problem(409, why, "key-in-use", {"retry-after": "5"})
 
 
 class Submissions:
@@ -107,10 +105,12 @@ class Submissions:
         self.read_options(request.query_params)  # what is wrong is refused before the body
         body = UploadBody(request, self._settings)
         source_name(body.name)
-        key = request.headers.get("idempotency-key")
-        if key is None:
+        keys = request.headers.getlist("idempotency-key")
+        if not keys:
             return await self._receive_new(request, body, None, None)
-        path = self._keys.path(request.scope.get("token_name", ""), key)
+        if len(keys) > 1:
+            raise Problem(400, "Send one Idempotency-Key, not several.", "bad-request")
+        path = self._keys.path(request.scope.get("token_name", ""), keys[0])
         try:
             with self._keys.lock(path) as free:
                 if not free:
@@ -128,10 +128,15 @@ class Submissions:
         return read_submit_options(values, self._pipelines, self._settings.default_pipeline)
 
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
-        """Return the record of the job that has a key, or None if there is no such job, at this very moment."""
-        with contextlib.suppress(Problem):
-            return self._state.record(job_id)
-        self._state.step(time.monotonic(), force=True)  # another process may have answered just now
+        """Return the record of the job that has a key, or None if there is no such job, at this very moment.
+
+        Raises:
+            Problem: 409, it is about to be deleted: what is sent with its key would be lost with it.
+            OSError: the spool cannot be read.
+        """
+        if spool.deletion_requested(self._state.spool_dir, job_id):  # the request goes after the job, so it comes first
+            raise key_in_use("The job that has this Idempotency-Key is being deleted; submit again in a moment.")
+        self._state.step(time.monotonic(), force=True)  # another process may have answered or deleted just now
         try:
             return self._state.record(job_id)
         except Problem as problem:
@@ -145,6 +150,12 @@ class Submissions:
         with self.slots.hold(request.scope):
             async for pieces in body.pieces():
                 await loop.run_in_executor(self.executor, digest.update, b"".join(pieces))
+        try:
+            still = self._known(record["job_id"])
+        except OSError as error:
+            raise storage_problem(error) from error
+        if still is None:
+            raise key_in_use("The job that has this Idempotency-Key was deleted meanwhile; submit again.")
         return self._replayed(record, self.read_options(body.values), body.size, digest.hexdigest())
 
     async def _receive_new(self, request: Request, body: UploadBody, key: Path | None, holder: str | None) -> Response:

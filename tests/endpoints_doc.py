@@ -24,7 +24,7 @@ from daemon.stills.files import StillRequest
 from daemon.store.job_store import JobStore
 from sidecar.app import make_app
 from sidecar.problems import KINDS
-from sidecar.resumable_uploads import PIECE_TYPE
+from sidecar.tus_headers import PIECE_TYPE
 from tests.unit.sidecar.test_app import HEAD, beat
 from tests.unit.sidecar.test_document import write_document
 
@@ -256,6 +256,8 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
                    "-H 'Upload-Length: 140' -H 'Upload-Metadata: filename bWF0Y2gubXA0' ", headers=begun)  # fmt: skip
         upload_path = made["POST /v1/uploads"][0].headers["location"]
         await call("HEAD /v1/uploads/{job_id}", "HEAD", upload_path, "-I -H 'Tus-Resumable: 1.0.0' ", headers=tus)
+        await call("POST /v1/uploads/{job_id}", "POST", upload_path, "-X POST -H 'Tus-Resumable: 1.0.0' "
+                   "-H 'X-HTTP-Method-Override: HEAD' ", headers={**tus, "x-http-method-override": "HEAD"})  # fmt: skip
         await call("PATCH /v1/uploads/{job_id}", "PATCH", upload_path, "-X PATCH -H 'Tus-Resumable: 1.0.0' "
                    f"-H 'Upload-Offset: 0' -H 'Content-Type: {PIECE_TYPE}' --data-binary @match.mp4 ",
                    headers=piece, content=HEAD)  # fmt: skip

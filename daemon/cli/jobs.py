@@ -29,7 +29,7 @@ from daemon.cli.common import (
 )
 from daemon.cli.lookup import daemon_alive, find_job, known_jobs, wait_for
 from daemon.cli.submit_check import options_for, sort_out
-from daemon.derive.document import check_whole
+from daemon.derive.files import check_whole
 from daemon.errors import IllegalMove, SettingsError, StoredFileMissing
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService

@@ -41,6 +41,7 @@ from daemon.errors import (
     StoreError,
     UnknownJob,
 )
+from daemon.fs.space import FULL
 from daemon.ipc.process import keep_standard_files_open
 from daemon.logs import setup_logging
 
@@ -62,7 +63,8 @@ def main() -> None:
         say(err, f"[bold red]dropframe:[/] {escape(str(error))}")
         sys.exit(exit_code(error))
     except OSError as error:
-        say(err, f"[bold red]dropframe:[/] {escape(str(error))}")
+        full = "The disk is full; make room, and then do it again." if error.errno in FULL else str(error)
+        say(err, f"[bold red]dropframe:[/] {escape(full)}")
         sys.exit(MACHINE)
 
 

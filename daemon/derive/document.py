@@ -10,18 +10,14 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from daemon.derive.files import AGAIN
 from daemon.errors import StorageError
 
-AGAIN = "submit the video again, or put a copy of the result in its place"
-"""What helps when a result is damaged: a completed job does not run again."""
-END_BYTES = 64
-"""A whole document closes within so many bytes of its end."""
 LINE_BYTES = 16_000_000
 """Most bytes of a line: a frame, or what stands before and behind the frames."""
 HEAD_LINES = 100
@@ -79,24 +75,6 @@ class AnalysedFrame:
     """In reading order."""
     line: bytes = b""
     """As it stands in the document."""
-
-
-def check_whole(descriptor: int) -> None:
-    """Look whether an open file can be a whole result document; a glance at both ends, not a proof.
-
-    Args:
-        descriptor: The open file; where it is read next does not change.
-
-    Raises:
-        DamagedDocument: it is not a file, not a result document, or cut.
-        OSError: it cannot be read.
-    """
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise DamagedDocument(f"The stored result is not a file; {AGAIN}.")
-    end = os.pread(descriptor, END_BYTES, max(0, status.st_size - END_BYTES))
-    if os.pread(descriptor, 1, 0) != b"{" or not end.rstrip().endswith(b"\n}"):
-        raise DamagedDocument(f"The stored result is damaged; {AGAIN}.")
 
 
 class FinishedDocument:

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,8 +31,30 @@ HEAD_BYTES = 4096
 """A file says within so many bytes what it was made from."""
 REQUEST_SUFFIX = ".derive"
 """Of a file in the spool that asks for a job's result to be derived from before others."""
+AGAIN = "submit the video again, or put a copy of the result in its place"
+"""What helps when a result is damaged: a completed job does not run again."""
+END_BYTES = 64
+"""A whole document closes within so many bytes of its end."""
 FORGET_TRIES = 3
 READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)  # which Windows does not have
+
+
+def check_whole(descriptor: int) -> None:
+    """Look whether an open file can be a whole result document; a glance at both ends, not a proof.
+
+    Args:
+        descriptor: The open file; where it is read next does not change.
+
+    Raises:
+        StorageError: it is not a file, not a result document, or cut.
+        OSError: it cannot be read.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"The stored result is not a file; {AGAIN}.")
+    end = os.pread(descriptor, END_BYTES, max(0, status.st_size - END_BYTES))
+    if os.pread(descriptor, 1, 0) != b"{" or not end.rstrip().endswith(b"\n}"):
+        raise StorageError(f"The stored result is damaged; {AGAIN}.")
 
 
 class DerivedKind(StrEnum):

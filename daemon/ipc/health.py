@@ -21,6 +21,8 @@ from daemon.fs.space import DiskGuard
 from daemon.settings import Settings
 
 NAME = "daemon.json"
+BEAT_BYTES = 65_536
+"""A heartbeat is written where so many bytes are free."""
 ALIVE_SECONDS = 10.0
 """A heartbeat older than this means that no daemon is running."""
 SILENT_SECONDS = 15.0
@@ -221,10 +223,11 @@ def judge(
         disk: Watches the data disk; one on the data folder if not given.
         store_problem: Why the caller cannot read the job store, if it has tried and cannot.
     """
+    disk = disk or DiskGuard(settings.data_dir, settings.min_free_bytes)
     return {
-        "daemon": _judge_daemon(heartbeat, now),
+        "daemon": _judge_daemon(heartbeat, now, disk.free()),
         "store": Part(store_problem is None, store_problem or "The job store is readable."),
-        "disk": _judge_disk(disk or DiskGuard(settings.data_dir, settings.min_free_bytes)),
+        "disk": _judge_disk(disk),
         "inbox": _judge_inbox(heartbeat, settings, now),
         "outbox": _judge_outbox(heartbeat),
     }
@@ -241,10 +244,16 @@ def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetim
     return " ".join((*wrong.values(), *filter(None, reasons)))
 
 
-def _judge_daemon(heartbeat: Heartbeat | None, now: datetime) -> Part:
+def _judge_daemon(heartbeat: Heartbeat | None, now: datetime, free: int | None) -> Part:
     if heartbeat is None:
         return Part(False, f"The daemon has never run here; {START_IT}")
     age = heartbeat.age_seconds(now)
+    if not heartbeat.is_alive(now) and heartbeat.state != "stopping" and free is not None and free < BEAT_BYTES:
+        return Part(
+            False,
+            f"The daemon's last heartbeat is {age:.0f} s old, as the disk is too full to write another; make room, "
+            "and it is told again whether the daemon runs.",
+        )
     if not heartbeat.is_alive(now):
         return Part(False, f"The daemon's last heartbeat is {age:.0f} s old; {START_IT}")
     if heartbeat.state != "running":

@@ -181,6 +181,16 @@ def request(spool_dir: Path, kind: TicketKind, *job_ids: str) -> None:
         _write(spool_dir, ticket, content=b"")
 
 
+def deletion_requested(spool_dir: Path, job_id: str) -> bool:
+    """Tell whether a request to delete a job waits; changes nothing. For readers.
+
+    Raises:
+        OSError: the spool is there and cannot be read.
+    """
+    waiting = read_named(spool_dir, ticket_names(spool_dir, TicketKind.DELETE), move_bad=False)
+    return any(job_id in ticket.jobs for ticket in waiting)
+
+
 def keep_rest(spool_dir: Path, ticket: Ticket, job_ids: Iterable[str]) -> None:
     """Write a request about several jobs anew, about those that it has not been carried out for.
 

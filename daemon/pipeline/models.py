@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,9 @@ def newest_weights(settings: Settings) -> Path | None:
     """Return the newest ``.pt`` in ``data/models/``, or None if there is none."""
     found: list[tuple[int, str, Path]] = []
     for path in settings.models_dir.glob("*.pt"):
-        with contextlib.suppress(FileNotFoundError):  # it was removed just now, or is a link to nothing
-            found.append((path.stat().st_mtime_ns, path.name, path))
+        with contextlib.suppress(FileNotFoundError):  # it was removed just now
+            if path.is_file():  # and not a folder, a pipe or a link to nothing
+                found.append((path.stat().st_mtime_ns, path.name, path))
     return max(found)[2] if found else None
 
 
@@ -115,29 +117,43 @@ def load_checkpoint(weights: Weights) -> Any:
     from ultralytics.nn.tasks import load_checkpoint as load  # takes seconds to import
 
     try:
-        model, _ = load(weights.path, device="cpu", fuse=True)
+        with warnings.catch_warnings(action="ignore"):  # of torch, on what it then refuses
+            model, _ = load(weights.path, device="cpu", fuse=True)
     except Exception as error:  # whatever unpickling a foreign file may raise
         raise ModelError(
-            f"{weights.path.name} cannot be loaded as Ultralytics weights ({first_line(error)}); "
+            f"{weights.path.name} cannot be loaded as Ultralytics weights ({_why_not(error)}); "
             "put a detection checkpoint (.pt) in its place."
         ) from error
     if getattr(model, "task", None) != "detect":
         raise ModelError(f"{weights.path.name} is for the task {getattr(model, 'task', None)!r}, not for detection.")
     _check_layout(model, weights.path.name)
-    model.names = _class_names(model.names, model.model[-1].nc, weights.path.name)
+    model.names = _class_names(getattr(model, "names", None), model.model[-1].nc, weights.path.name)
     return model
+
+
+def _why_not(error: Exception) -> str:
+    """Return why a file cannot be loaded; what the libraries say of a foreign one is for their developers."""
+    if isinstance(error, OSError | MemoryError | ImportError):
+        return first_line(error)
+    log.debug("weights cannot be loaded: %s", error)
+    if "unsafe" in str(error).lower() or "unsupported global" in str(error).lower():
+        return "it needs program code that is not Ultralytics' and is not run"
+    return "it does not hold an Ultralytics model, or is damaged"
 
 
 def _check_layout(model: Any, file: str) -> None:
     """Raise ModelError unless a detector takes pictures of three channels and has the head of a YOLO."""
     from ultralytics.nn.modules.head import Detect  # RT-DETR's is another, and so are its boxes
 
-    head = model.model[-1]
-    if not isinstance(head, Detect):
+    try:
+        head = model.model[-1]
+    except (AttributeError, TypeError, IndexError, KeyError):  # another network, which has no row of layers
+        head = model
+    channels = next((weight.shape[1] for weight in model.parameters() if weight.dim() == 4), None)
+    if not isinstance(head, Detect) or channels is None:
         raise ModelError(
             f"{file} is not a YOLO (its head is {type(head).__name__}); put a YOLO detection checkpoint in its place."
         )
-    channels = next(weight.shape[1] for weight in model.parameters() if weight.dim() == 4)
     if channels != CHANNELS:
         raise ModelError(
             f"{file} expects {channels} channel{'' if channels == 1 else 's'}, but a frame has {CHANNELS} (colour); "

@@ -22,6 +22,8 @@ EXPORTS = {
     ".mnn": "MNN",
 }
 EXPORT_FOLDERS = {"_openvino_model": "OpenVINO", "_saved_model": "TensorFlow", "_ncnn_model": "NCNN"}
+PICKLE = b"\x80"
+"""What an older PyTorch writes begins with it; since 1.6 it is a ZIP."""
 OURS = "exported"
 """The folder in which Dropframe keeps its own exports."""
 
@@ -66,8 +68,23 @@ def checkpoint_problem(path: Path) -> str | None:
         return "it is a Git LFS pointer and not the weights themselves; fetch them with git lfs pull"
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page and not weights; fetch the file that the page offers"
-    if head.startswith(b"pk\x03\x04") and not zipfile.is_zipfile(path):
+    if head.startswith(b"pk\x03\x04"):
+        return _archive_problem(path)
+    if not head.startswith(PICKLE):
+        return "it is not a file that PyTorch writes; put a detection checkpoint (.pt) in its place"
+    return None
+
+
+def _archive_problem(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
         return "it is cut off; fetch it again"
+    if "data.pkl" not in names:
+        return "it is a ZIP archive and not weights; put the detection checkpoint (.pt) that is in it here"
+    if "constants.pkl" in names:
+        return "it is TorchScript, which is an export; put the .pt that it was made from in its place"
     return None
 
 
@@ -83,6 +100,8 @@ def _reason(path: Path, used: Path | None) -> str:
         return f"It is an export ({kind}), and Dropframe makes its own; put the .pt that it was made from here instead."
     if path.is_dir():
         return "It is a folder; put weights (.pt) into data/models itself."
+    if not path.is_file():
+        return "It is not a file but a link that leads to none, a pipe or the like; remove it."
     if path.suffix != ".pt":
         if path.suffix.lower() == ".pt":
             return "Its name does not end in .pt but in capitals; rename it."

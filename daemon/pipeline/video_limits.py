@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.containers import MP4, Container
+from daemon.containers import CONTAINERS, MP4, Container
 from daemon.errors import BadVideo
 
 CODECS = {
@@ -114,7 +114,9 @@ def check_codec(name: str | None, container: Container) -> None:
     if name in codecs:
         return
     known = ", ".join(codecs.values())
+    homes = [other.phrase for other in CONTAINERS if name in other.codecs]
+    where = f" in {container.phrase}, only in {' or '.join(homes)}" if homes else ""
     raise BadVideo(
-        f"The video's codec is {name or 'unknown'}, which Dropframe does not decode; it decodes {known}. "
+        f"The video's codec is {name or 'unknown'}, which Dropframe does not decode{where}; it decodes {known}. "
         "Convert the video to H.264."
     )

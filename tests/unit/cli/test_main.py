@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -583,3 +584,15 @@ def test_many_files_that_wait_for_one_reason_are_counted(home: Path, monkeypatch
     assert "waiting in the inbox: b.mp4 (1 s): It is empty." in text
     assert text.count(".srt (1 s): Its name.") == 10
     assert "waiting in the inbox: at least 20 more: Its name." in text
+
+
+def test_a_full_disk_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(main, "app", fails)
+    with pytest.raises(SystemExit):
+        main.main()
+    said = capsys.readouterr().err
+    assert "The disk is full; make room" in said
+    assert "Errno" not in said

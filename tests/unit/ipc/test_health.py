@@ -283,3 +283,19 @@ def test_health_doctor_and_readyz_agree_in_every_state(tmp_path: Path, monkeypat
         if said != (well, well, well or (case["state"] == "stopping" and case["room"])):
             wrong.append((case, said))
     assert wrong == []
+
+
+def test_on_a_disk_without_a_byte_free_it_is_the_disk_that_is_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    old = replace(BEAT, updated_at=(now - timedelta(seconds=90)).isoformat())
+    for free, to_blame in ((0, True), (4096, True), (10_000_000, False)):
+        monkeypatch.setattr("daemon.fs.space.free_bytes", lambda _, free=free: free)
+        part = health.judge(old, Settings(home=tmp_path), now)["daemon"]
+        assert not part.ok
+        assert ("the disk is too full to write another" in part.detail) == to_blame
+        assert ("start it with" in part.detail) != to_blame
+    monkeypatch.setattr("daemon.fs.space.free_bytes", lambda _: 0)
+    ended = health.judge(replace(old, state="stopping"), Settings(home=tmp_path), now)["daemon"]
+    assert "start it with" in ended.detail

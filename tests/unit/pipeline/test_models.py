@@ -15,6 +15,7 @@ import torch
 
 from daemon.errors import ModelError
 from daemon.pipeline.models import Weights, export, file_sha256, find_weights, load_checkpoint
+from daemon.pipeline.unused_weights import unused_weights
 from daemon.settings import Settings
 
 
@@ -194,3 +195,52 @@ def test_an_export_is_made_once_and_a_damaged_one_again(warm_home: Path, weights
     assert exported.xml.stat().st_mtime_ns > made.st_mtime_ns
     assert not list(exported.xml.parent.parent.glob(".export-*"))  # no litter
     assert weights.exists()
+
+
+@pytest.mark.parametrize("kind", ["linear", "sequential", "tensor", "state", "zip", "text", "script", "bare"])
+def test_what_is_not_a_yolo_is_refused_in_one_sentence_of_ours(
+    tmp_path: Path, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "a.pt"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("readme.txt", "weights")
+    elif kind == "text":
+        path.write_text("not weights\n" * 20)
+    elif kind == "script":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("a/data.pkl", b"")
+            file.writestr("a/constants.pkl", b"")
+    else:
+        network = torch.nn.Linear(3, 3)
+        torch.save(
+            {
+                "linear": {"model": network},
+                "sequential": {"model": torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Flatten())},
+                "tensor": {"model": torch.ones(3)},
+                "state": {"model": network.state_dict()},
+                "bare": torch.ones(3),
+            }[kind],
+            path,
+        )
+    text = refuse(path)
+    assert text.endswith(".")
+    for foreign in ("attribute", "official", "could this error", "(101)", "Unpickler", "Traceback"):
+        assert foreign not in text
+    assert not recwarn.list
+
+
+def test_what_is_named_as_weights_and_is_not_a_file_is_passed_over(tmp_path: Path) -> None:
+    home = settings(tmp_path)
+    home.models_dir.mkdir(parents=True)
+    os.mkfifo(home.models_dir / "pipe.pt")
+    (home.models_dir / "folder.pt").mkdir()
+    (home.models_dir / "link.pt").symlink_to("nothing.pt")
+    assert find_weights(home) is None
+    assert {each.name for each in unused_weights(home, None)} == {"pipe.pt", "folder.pt", "link.pt"}
+    (home.models_dir / "real.pt").write_bytes(b"x")
+    os.utime(home.models_dir / "real.pt", (1, 1))
+    found = find_weights(home)
+    assert found is not None
+    assert found.name == "real"
+    assert len(unused_weights(home, found.path)) == 3

@@ -203,11 +203,29 @@ def test_ffmpeg_knows_the_demuxer_and_every_decoder_by_the_names_that_we_use(con
 
 def test_an_older_codec_is_decoded_only_in_the_containers_that_hold_it(tmp_path: Path) -> None:
     flash = in_container(tmp_path / "a.flv", "spark.flv", count=3)
-    with pytest.raises(BadVideo, match="The video's codec is flv1, which Dropframe does not decode"):
+    with pytest.raises(BadVideo, match="is flv1, which Dropframe does not decode in an AVI file, only in a Flash"):
         Video(rewrapped(flash, tmp_path / "a.avi"), ANY)
     windows = in_container(tmp_path / "a.wmv", "wmv", count=3)
-    with pytest.raises(BadVideo, match="The video's codec is wmv2"):
+    said = "The video's codec is wmv2, which Dropframe does not decode in an AVI file, only in a Windows Media file; it"
+    with pytest.raises(BadVideo, match=said):
         Video(rewrapped(windows, tmp_path / "b.avi"), ANY)
+
+
+def test_dv_of_a_camera_is_read_in_quicktime_too(tmp_path: Path) -> None:
+    clip = tmp_path / "a.mov"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("dvvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for value in (60, 120, 180):
+            image = np.full((576, 720, 3), value, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    video = Video(clip, Limits())
+    frames = list(video.frames())
+    assert [round(float(frame.image.mean()) / 60) for frame in frames] == [1, 2, 3]
+    clip.write_bytes(clip.read_bytes()[:300_000])
+    with pytest.raises(BadVideo):
+        list(Video(clip, Limits()).frames())
 
 
 @pytest.mark.parametrize("codec", ["rawvideo", "cinepak", "huffyuv", "svq1"])

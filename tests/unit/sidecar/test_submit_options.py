@@ -5,6 +5,7 @@ import re
 import pytest
 
 from daemon.errors import BadOptions
+from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import MOST_FRAMES, Options
 from daemon.pipeline.pipelines import PIPELINES
 from sidecar.problems import Problem
@@ -80,3 +81,11 @@ def test_a_whole_number_is_one_however_it_is_written(text: str) -> None:
 def test_a_pipeline_in_capitals_is_told_what_was_probably_meant() -> None:
     with pytest.raises(Problem, match=r"did you mean yolo_ocr\?"):
         read(pipeline_id="YOLO-OCR")
+
+
+def test_a_name_that_is_cut_keeps_its_ending() -> None:
+    cut = source_name("\u00e9" * 300 + ".mp4")
+    assert cut.endswith("\u00e9.mp4")
+    assert NAME_BYTES - 1 <= len(cut.encode()) <= NAME_BYTES
+    assert source_name("a." + "b" * 400) == ("a." + "b" * 400)[:NAME_BYTES]
+    assert source_name("." + "b" * 400).encode() == ("." + "b" * 400).encode()[:NAME_BYTES]
