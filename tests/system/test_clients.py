@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from daemon.export_formats import FORMATS
 from daemon.tokens import Rights, new_token
 from tests import programs
 from tests.clips import make_clip
@@ -28,10 +29,13 @@ FOLDER = Path(__file__).parents[1] / "clients"
 SENTENCE = "HOME 2 - 1 AWAY"
 INSTALL_SECONDS = 600.0
 
-CONFIG = """
+EXPORTED = {each.media_type.partition(";")[0] for each in FORMATS.values()}
+UNKNOWN = {"video/mp4", "image/jpeg", *(kind for kind in EXPORTED if not kind.startswith("text/"))} - {"application/json"}
+"""Types that the tool does not know."""
+CONFIG = f"""
 package_name_override: dropframe_client
 post_hooks: []
-content_type_overrides: {video/mp4: application/octet-stream}  # of the types that the tool does not know
+content_type_overrides: {json.dumps(dict.fromkeys(sorted(UNKNOWN), "application/octet-stream"))}
 """
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
 

@@ -176,13 +176,14 @@ def test_wrong_questions_are_answered(
     call(tmp_path, ask)
 
 
+@pytest.mark.expects_error_log
 def test_a_damaged_result_is_said_and_not_tried_for_ever(tmp_path: Path, job_id: str) -> None:
     document = tmp_path / "data" / output_key(job_id)
     document.write_bytes(document.read_bytes()[:-1000])
 
     async def ask(client: Client) -> None:
         with exporting(tmp_path):
-            check_problem(await client.get(f"/v1/jobs/{job_id}/export/csv?wait=60"), 409, "nothing-exported")
+            check_problem(await client.get(f"/v1/jobs/{job_id}/export/csv?wait=60"), 500, "damaged-result")
 
     call(tmp_path, ask)
 

@@ -192,8 +192,8 @@ def test_exports_go_when_their_job_is_deleted_unless_somebody_changed_them(setti
         changed, own = (settings.outbox_dir / "day" / f"match.mp4.{ending}" for ending in ("csv", "jsonl"))
         changed.write_text("mine")
         store.delete(store.get(job.job_id))
-        forget = [lambda job: files.forget(settings.data_dir, job.job_id)]
-        Deletion(settings, store, LocalStorageService(settings.data_dir), outbox, forget).remove()
+        storage = LocalStorageService(settings.data_dir)
+        Deletion(settings, store, storage, outbox, lambda job: files.forget(settings.data_dir, job.job_id)).remove()
         assert [changed.exists(), own.exists()] == [True, False]
         assert list(files.exported_ids(settings.data_dir)) == []
 
