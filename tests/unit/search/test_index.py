@@ -321,7 +321,7 @@ def test_a_reader_needs_no_right_to_write_whether_the_daemon_runs_was_stopped_or
     home.add("GATE B12")
     home.updater.step()
     for folder in [home.data, *home.data.parents]:
-        if folder.owner() == "root" and folder.name.startswith(("pytest", "test_", "data")):
+        if folder.owner() == "root" and folder.name.startswith(("pytest", "popen", "test_", "data")):
             folder.chmod(0o755)
     (home.data / FILE).parent.chmod(0o555)
     try:
