@@ -38,12 +38,12 @@ class WeightsWatch:
 
     def now(self) -> Seen | None:
         """Return the weights that a start would use now; None if there are none, or they cannot be looked at."""
-        path = self._settings.weights or newest_weights(self._settings)
-        if path is None:
-            return None
         try:
+            path = self._settings.weights or newest_weights(self._settings)
+            if path is None:
+                return None
             stat = os.stat(path)
-        except OSError:
+        except OSError:  # what is loaded goes on while the disk is sick
             return None
         return str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns
 

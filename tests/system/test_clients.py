@@ -30,7 +30,9 @@ SENTENCE = "HOME 2 - 1 AWAY"
 INSTALL_SECONDS = 600.0
 
 EXPORTED = {each.media_type.partition(";")[0] for each in FORMATS.values()}
-UNKNOWN = {"video/mp4", "image/jpeg", *(kind for kind in EXPORTED if not kind.startswith("text/"))} - {"application/json"}
+UNKNOWN = {"video/mp4", "image/jpeg", *(kind for kind in EXPORTED if not kind.startswith("text/"))} - {
+    "application/json"
+}
 """Types that the tool does not know."""
 CONFIG = f"""
 package_name_override: dropframe_client

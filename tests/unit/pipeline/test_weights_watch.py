@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from daemon.pipeline import weights_watch
 from daemon.pipeline.weights_watch import STILL_SECONDS, WeightsWatch
 from daemon.settings import Settings
 
@@ -111,3 +113,11 @@ def test_weights_that_the_settings_name_are_the_ones_that_count(tmp_path: Path, 
     assert watch.changed() is None
     archive(named, size=2000)
     assert watch.changed() is not None
+
+
+def test_a_folder_that_cannot_be_read_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sick(_: Settings) -> Path:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(weights_watch, "newest_weights", sick)
+    assert WeightsWatch(Settings(home=tmp_path)).changed() is None
