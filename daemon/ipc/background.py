@@ -14,10 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from daemon.errors import Interrupted, StorageError
-from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout
+from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout, resident_bytes
 
 LOOK_SECONDS = 0.25
 """Time between two looks at a child: its memory, and whether it should stop."""
@@ -85,17 +84,10 @@ def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> N
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(LOOK_SECONDS)
             return
-        if _resident_bytes(child.pid) > MEMORY_BYTES:
+        if resident_bytes(child.pid) > MEMORY_BYTES:
             raise BackgroundFailed(f"It used more than {MEMORY_BYTES / 1e9:.0f} GB of memory and was ended.")
         if time.monotonic() > deadline:
             raise BackgroundFailed(f"It took longer than {MOST_SECONDS / 3600:.0f} hours and was ended.")
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
 
 
 def settle(parent: int) -> Callable[[Answer], None]:

@@ -39,3 +39,11 @@ def be_killed_first() -> None:
     """Be the process that the kernel ends when memory runs out."""
     with contextlib.suppress(OSError):  # not allowed in some containers; the parent's memory limit still holds
         Path("/proc/self/oom_score_adj").write_text("900")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory that a process holds, 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0

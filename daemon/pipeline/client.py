@@ -29,6 +29,7 @@ from daemon.errors import (
     ResourceUnavailable,
 )
 from daemon.fs.identity import shown
+from daemon.ipc.child import resident_bytes
 from daemon.pipeline.patience import Patience
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.weights_watch import Seen, WeightsWatch
@@ -295,11 +296,7 @@ class _Child:
         return f"ended with code {code}"
 
     def resident_bytes(self) -> int:
-        try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self._process.pid)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -19,6 +19,7 @@ from typing import Any
 from daemon.errors import DropframeError, Interrupted, StoredFileMissing
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
+from daemon.ipc.child import resident_bytes
 from daemon.jobs import is_job_id, output_key
 from daemon.logs import LogOnce
 from daemon.settings import Settings
@@ -118,7 +119,7 @@ class StillsProcess:
                 raise Interrupted("Dropframe is stopping.")
             if time.monotonic() > deadline:
                 raise NoStill(f"The picture could not be made within {MOST_SECONDS:.0f} s.")
-            if _resident_bytes(child.pid) > MEMORY_BYTES:
+            if resident_bytes(child.pid) > MEMORY_BYTES:
                 raise NoStill(f"The picture takes more than {MEMORY_BYTES / 1e9:.0f} GB of memory.")
         line = child.stdout.readline()
         if not line.endswith(b"\n"):
@@ -153,13 +154,6 @@ class StillsProcess:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
 
 
 def _died(child: subprocess.Popen[bytes]) -> NoStill:
