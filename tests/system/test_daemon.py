@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,13 +242,19 @@ def test_submit_wait_says_with_its_exit_code_that_a_job_failed(daemon: Daemon, c
 
 
 def test_a_waiting_job_can_be_cancelled(daemon: Daemon, clip: Path, slow_clip: Path) -> None:
-    daemon.drop(slow_clip, "holds-up.mp4")
-    daemon.wait_job("holds-up.mp4", RUNNING)
-    [submitted] = as_json(daemon.home, "submit", clip)
-    [cancelled] = as_json(daemon.home, "cancel", submitted["job_id"])
-    assert cancelled["job_id"] == submitted["job_id"]
-    job = wait_for(lambda: next((j for j in daemon.jobs() if j.job_id == submitted["job_id"] and j.ended), None))
-    assert (job.status, job.error_kind) == (FAILED, ErrorKind.CANCELLED)
+    daemon.wait_ready()
+    [pipeline] = daemon.pipelines()
+    os.kill(pipeline, signal.SIGSTOP)  # so that the job before it runs for as long as is needed
+    try:
+        daemon.drop(slow_clip, "holds-up.mp4")
+        daemon.wait_job("holds-up.mp4", RUNNING)
+        [submitted] = as_json(daemon.home, "submit", clip)
+        [cancelled] = as_json(daemon.home, "cancel", submitted["job_id"])
+        assert cancelled["job_id"] == submitted["job_id"]
+        job = wait_for(lambda: next((j for j in daemon.jobs() if j.job_id == submitted["job_id"] and j.ended), None))
+        assert (job.status, job.error_kind) == (FAILED, ErrorKind.CANCELLED)
+    finally:
+        os.kill(pipeline, signal.SIGCONT)
     assert daemon.wait_job("holds-up.mp4").status is COMPLETED
 
 
