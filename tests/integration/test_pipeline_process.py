@@ -28,7 +28,6 @@ from daemon.errors import (
     PipelineDied,
     PipelineStalled,
     ResourceUnavailable,
-    TransientError,
 )
 from daemon.fs.identity import identity_of
 from daemon.jobs import Claim, JobStatus, input_key
@@ -266,7 +265,6 @@ def test_what_a_library_prints_does_not_get_between_the_answers(warm: PipelinePr
 @pytest.mark.parametrize(
     ("pipeline_id", "kind", "said"),
     [
-        ("raises", TransientError, "The pipeline failed: ValueError: no such colour."),
         ("refuses", BadVideo, "This one is not for me."),
         ("full", ResourceUnavailable, "No space left on device"),
         ("nonsense", BadOptions, "There is no pipeline 'nonsense' (the pipelines are aborts, "),
@@ -285,6 +283,16 @@ def test_an_error_in_the_child_is_raised_in_the_parent_and_the_child_goes_on(
     assert "\n" not in str(caught.value)
     assert run(warm).frames_processed == 24
     assert pid_of(warm) == before
+
+
+def test_after_an_error_that_nobody_expected_another_process_goes_on(warm: PipelineProcess, run: Run) -> None:
+    warm.start()
+    before = pid_of(warm)
+    with pytest.raises(PipelineDied) as caught:
+        run(warm, "raises")
+    assert str(caught.value) == "The pipeline failed: ValueError: no such colour."
+    assert run(warm).frames_processed == 24
+    assert pid_of(warm) != before
 
 
 def test_a_bad_video_and_bad_options_are_told_apart(warm: PipelineProcess, run: Run, tmp_path: Path) -> None:
