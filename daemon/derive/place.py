@@ -33,9 +33,9 @@ LEAST_SEEN_SECONDS = 0.1
 """A text whose reads together stand for less, weighed by confidence, did not stay, and is not listed."""
 SURE, SURE_READS = 0.9, 2
 """Unless it was read with that confidence, and its place so many times."""
-LEAST_BEST = 0.65
-"""A text that was never read with so much is noise, or too small to be read. That it was read alike for a while says
-little, as a reading is kept while the picture stays."""
+LEAST_MEAN = 0.65
+"""A text that was read with less on the whole is noise, or too small to be read. That it was read alike for a while
+says little, as a reading is kept while the picture stays."""
 ALIKE = 0.6
 """Least similarity of two readings of one text in one place."""
 
@@ -109,7 +109,7 @@ class TextPlace:
             return self._sure_reads >= SURE_READS and text.mean_confidence >= SURE
         if len(text.majority) == 1:  # corners and texture are taken for one letter, and no other speaks against it
             return text.best_confidence >= SURE
-        return text.best_confidence >= LEAST_BEST
+        return text.mean_confidence >= LEAST_MEAN
 
     def _move(self, box: Box, moment: Moment) -> None:
         seconds = moment.time_s - self.last.time_s

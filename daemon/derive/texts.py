@@ -14,6 +14,8 @@ GAP_SECONDS, GAP_FRAMES = 0.5, 2
 """How long a text may be away and is still the same: whichever is longer, in analysed frames."""
 LEAST_OVERLAP = 0.5
 """Of two boxes (IoU), or of the heights of two lines."""
+INSIDE = 0.8
+"""Share of the smaller of two boxes in the other from which on they are one place: a line alone, or with its ground."""
 ALIKE_ASIDE = 0.8
 """Least similarity of a line that has moved along its row."""
 ALIKE_MOVED = {2: 1.0, 4: 0.9, 6: 0.8}
@@ -135,7 +137,8 @@ def _pair(number: int, place: TextPlace, line: int, found: FoundText, key: str, 
     if overlap < LEAST_OVERLAP and same_row < LEAST_OVERLAP and len(key) < min(ALIKE_MOVED):
         return None
     alike = place.similarity(key)
-    if (overlap >= LEAST_OVERLAP and alike >= ALIKE) or (same_row >= LEAST_OVERLAP and alike >= ALIKE_ASIDE):
+    one_place = overlap >= LEAST_OVERLAP or max(inside(place.box, found.box), inside(expected, found.box)) >= INSIDE
+    if (one_place and alike >= ALIKE) or (same_row >= LEAST_OVERLAP and alike >= ALIKE_ASIDE):
         return _Pair(0, -alike - overlap, number, line)
     if alike >= min((least for letters, least in ALIKE_MOVED.items() if letters <= len(key)), default=2.0):
         return _Pair(1, -alike + _distance(expected, found.box) / height, number, line)
@@ -149,11 +152,20 @@ def _distance(one: Box, other: Box) -> float:
 
 def iou(one: Box, other: Box) -> float:
     """Return the intersection of two boxes over their union, from 0 to 1."""
+    both = _common(one, other)
+    return both / (_area(one) + _area(other) - both) if both else 0.0
+
+
+def inside(one: Box, other: Box) -> float:
+    """Return the intersection of two boxes over the smaller of them, from 0 to 1."""
+    both = _common(one, other)
+    return both / min(_area(one), _area(other)) if both else 0.0
+
+
+def _common(one: Box, other: Box) -> float:
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / (_area(one) + _area(other) - width * height)
+    return width * height if width > 0 and height > 0 else 0.0
 
 
 def _area(box: Box) -> float:

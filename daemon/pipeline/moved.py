@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 import numpy as np
 
-from daemon.pipeline.lines import Line
+from daemon.pipeline.lines import Line, height_of
 from daemon.pipeline.records import Box
 from daemon.pipeline.regions import Quad, direction, spans
 
@@ -19,6 +20,10 @@ SIZE_SHARE = 0.1
 """Share of them by which they may differ whatever the height, as in a zoom."""
 MOST_MOVED = 12.0
 """Heights of a line that it may move between two looks."""
+MOST_MOVED_UNLIKE = 1.0
+"""The same of a line that is hard to read and was read as something else: further away it is another line."""
+ALIKE = 0.5
+"""Least similarity of two readings of one line that is hard to read."""
 
 Pair = tuple[Line, Line]
 
@@ -78,8 +83,12 @@ def _between(old: Quad, new: Quad, share: float) -> Quad:
 
 
 def _are_two(old: Line, new: Line) -> bool:
-    sure = all(line.reading and line.reading.confidence >= SURE for line in (old, new))
-    return sure and _text(old) != _text(new)
+    if _text(old) == _text(new):
+        return False
+    if all(line.reading and line.reading.confidence >= SURE for line in (old, new)):
+        return True
+    far = _distance(old.region.box, new.region.box) > MOST_MOVED_UNLIKE * height_of(old)
+    return far and SequenceMatcher(None, _text(old), _text(new)).ratio() < ALIKE
 
 
 def _text(line: Line) -> str:

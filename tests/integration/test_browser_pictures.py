@@ -47,6 +47,9 @@ SHOWN = """(async () => {
   return [width, height, sums.map(([r, g, b, n]) => [r / n, g / n, b / n])];
 })()"""
 
+TRIES = 3
+"""Pictures that are asked for: on a busy machine Chromium gives one without its colours now and then."""
+
 CLIPS: dict[str, Callable[[Path], object]] = {
     "plain.mp4": lambda path: make_clip(path),
     "older.mov": lambda path: encode(path, moving(3)),
@@ -112,11 +115,14 @@ def test_the_picture_that_is_analysed_is_the_one_that_a_browser_shows(
     ours = next(iter(video.frames(max_frames=1))).image
     video.close()
     script = SHOWN.replace("ACROSS, DOWN", f"{GRID[0]}, {GRID[1]}").replace("NAME", name.replace(" ", "%20"))
-    width, height, fields = browser.ask(script)
-    assert (width, height) == (video.info.width, video.info.height)
-    shown = np.array(fields).reshape(GRID[1], GRID[0], 3)
     small = cv2.resize(ours, GRID, interpolation=cv2.INTER_AREA)[..., ::-1].astype(float)
-    difference = np.abs(shown - small)
+    for _ in range(TRIES):
+        width, height, fields = browser.ask(script)
+        assert (width, height) == (video.info.width, video.info.height)
+        shown = np.array(fields).reshape(GRID[1], GRID[0], 3)
+        difference = np.abs(shown - small)
+        if difference.mean() < 4:
+            break
     assert difference.mean() < 4, difference.mean()
     for row, column in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         # Its software conversion of BT.709 loses a little of the strongest blue.

@@ -28,8 +28,8 @@ FILES = 12
 
 @pytest.fixture
 def taker(tmp_path: Path) -> Iterator[Taker]:
-    """An inbox on another file system than the clips, with the grace as it is by default."""
-    made = Taker(tmp_path / "home", close_grace_seconds=1.5)
+    """An inbox whose grace is long enough for clients that look at what they sent while other tests keep both busy."""
+    made = Taker(tmp_path / "home", close_grace_seconds=4)
     yield made
     made.close()
 

@@ -40,7 +40,8 @@ job_id = spool.submit(Path(sys.argv[1]), Path(sys.argv[2]), source=JobSource.CLI
 print("answered", job_id, flush=True)
 """
 DROPPED = ("renamed.mp4", "copied.mp4", "sound.mp4")
-IRRELEVANT = re.compile(r"data/(models/|\.?daemon\.json|jobs\.lock)|.*/\.dropframe-")
+# The search index is SQLite's own affair, and is made anew whenever it is damaged.
+IRRELEVANT = re.compile(r"data/(models/|index/|\.?daemon\.json|jobs\.lock)|.*/\.dropframe-")
 DOCUMENT = re.compile(r"outbox/[^.].*\.json|data/video_jobs/[^.].*_results\.json")
 ACKNOWLEDGED = re.compile(r"answered (?P<answered>\S+)|Job (?P<ended>\S+) (?:is completed|failed)")
 
