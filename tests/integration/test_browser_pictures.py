@@ -48,7 +48,7 @@ SHOWN = """(async () => {
 })()"""
 
 TRIES = 3
-"""Pictures that are asked for: on a busy machine Chromium gives one without its colours now and then."""
+"""Pictures that are asked for: on a busy machine Chromium now and then gives one that is still black."""
 
 CLIPS: dict[str, Callable[[Path], object]] = {
     "plain.mp4": lambda path: make_clip(path),
