@@ -501,13 +501,16 @@ class Uploading(RuleBasedStateMachine):
         at = self.open[address]
         piece = self.video[at : min(at + 1500, len(self.video) - 1)]
         uploads, now = PartialUploads(self.sidecar.spool), time.time() + KEEP_SECONDS + 60
-        if one_is_written:
-            with hanging_piece(self.sidecar, self.client, address, at, len(self.video) - at, piece):
-                uploads.sweep(now, KEEP_SECONDS)
-                self.go_on(address, at + len(piece))
-        else:
-            uploads.sweep(now, KEEP_SECONDS)
         kept = [address] if one_is_written else []
+        writing = hanging_piece(self.sidecar, self.client, address, at, len(self.video) - at, piece)
+        with writing if one_is_written else contextlib.nullcontext():
+            uploads.sweep(now, KEEP_SECONDS)
+            deadline = time.monotonic() + 10
+            while len(uploads.ids()) > len(kept):  # a request that was cut off may hold one for a moment
+                assert time.monotonic() < deadline
+                uploads.sweep(now, KEEP_SECONDS)
+            if one_is_written:
+                self.go_on(address, at + len(piece))
         self.gone += [other for other in self.open if other not in kept]
         self.open = {other: self.open[other] for other in kept}
 
@@ -578,7 +581,7 @@ def test_whatever_clients_do_in_any_order_the_bytes_are_right(tmp_path: Path) ->
     with running_sidecar(tmp_path / "home") as sidecar, httpx.Client(base_url=sidecar.url, timeout=30) as client:
         Uploading.sidecar, Uploading.client, Uploading.steps = sidecar, client, 0
         checks = settings(
-            max_examples=int(os.environ.get("UPLOAD_EXAMPLES", "60")),
+            max_examples=int(os.environ.get("UPLOAD_EXAMPLES", "70")),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
