@@ -24,6 +24,8 @@ from tests import programs
 from tests.clips import make_clip
 from tests.integration.test_http_daemon import running_daemon
 from tests.sidecar_process import Sidecar, running_sidecar
+from tests.system.documents import blocks
+from tests.system.running import ROOT
 from tests.troubled_line import TroubledLine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -161,6 +163,34 @@ def test_redocly_and_spectral_find_no_error_in_the_description(npm: Path, guarde
     assert "warning" not in said
     ruleset = FOLDER / "spectral.yaml"
     run(tools / "spectral", "lint", "--ruleset", ruleset, "--fail-severity", "warn", "openapi.json", cwd=tmp_path)
+
+
+def recipes(language: str, sidecar: Sidecar) -> str:
+    """Return the blocks of a language in the page for programs, one after the other."""
+    found = blocks(ROOT / "docs" / "programs.md", (language,))
+    assert found
+    return "\n".join(block.commands for block in found).replace("http://127.0.0.1:8000", sidecar.url)
+
+
+def test_the_recipes_for_python_do_what_they_say(
+    made_for_python: Path, served: Sidecar, clip: Path, tmp_path: Path
+) -> None:
+    shutil.copy(clip, tmp_path / "street.mp4")
+    (tmp_path / "recipes.py").write_text(recipes("python", served))
+    said = run(made_for_python / "venv" / "bin" / "python", "recipes.py", cwd=tmp_path).splitlines()
+    assert said[0] == "completed None"
+    assert said[1:4] == [f"{seconds} {SENTENCE}" for seconds in (0.0, 0.08, 0.16)]
+    assert said[4] == f"0.0 0.24 {SENTENCE}"
+    assert said[5] in ("pending", "running", "completed")
+    assert SENTENCE in (tmp_path / "street.csv").read_text()
+
+
+def test_the_recipe_for_javascript_submits(npm: Path, served: Sidecar, clip: Path, tmp_path: Path) -> None:
+    shutil.copy(clip, tmp_path / "street.mp4")
+    (tmp_path / "node_modules").symlink_to(npm / "node_modules")
+    (tmp_path / "recipe.mjs").write_text(recipes("js", served))
+    job_id = run("node", "recipe.mjs", cwd=tmp_path).strip()
+    assert httpx.get(f"{served.url}/v1/video/status/{job_id}").json()["source_name"] == "street.mp4"
 
 
 LARGE_BYTES = 300_000_000
