@@ -22,6 +22,8 @@ def refuse_unkept(request: Request) -> None:
     """Refuse what a client would rely on in vain."""
     if "upload-defer-length" in request.headers:
         raise bad_field("Upload-Defer-Length", "Send Upload-Length instead: how long the video is must be known.")
+    if "upload-concat" in request.headers:
+        raise bad_field("Upload-Concat", "Leave it out: a video is sent in one upload, its pieces one after the other.")
     if "idempotency-key" in request.headers:
         raise bad_field(
             "Idempotency-Key",

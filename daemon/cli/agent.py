@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from daemon import __version__
-from daemon.cli.common import INTERRUPTED, HomeOption, load_existing
+from daemon.cli.common import INTERRUPTED, HomeOption, err, load_existing, say
 from daemon.errors import DropframeError, MachineError
 from daemon.settings import Settings
 
@@ -33,6 +33,8 @@ def mcp(home: HomeOption = None) -> None:
     """Serve agents over standard input and output (Model Context Protocol). An agent's program starts this."""
     settings = load_existing(home)
     server = server_of(settings)
+    if sys.stdin.isatty():
+        say(err, "This waits for the messages of an agent's program, which is to start it; Ctrl-C ends it.")
     try:
         server.run("stdio")
     except KeyboardInterrupt:

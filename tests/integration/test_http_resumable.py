@@ -35,6 +35,7 @@ from daemon.ipc.partial_uploads import FOLDER, PartialUploads
 from daemon.tokens import Rights, new_token
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
+from tests.system.running import running, wait_for
 
 TUS = {"tus-resumable": "1.0.0"}
 PIECE = {**TUS, "content-type": "application/offset+octet-stream"}
@@ -157,6 +158,8 @@ def test_it_says_what_it_speaks(client: httpx.Client) -> None:
     [
         ({}, 422, "Send upload-length as a whole number"),
         ({"upload-length": "-1"}, 422, "upload-length"),
+        ({"upload-length": "5", "upload-concat": "partial"}, 422, "a video is sent in one upload"),
+        ({"upload-concat": "final;/v1/uploads/a /v1/uploads/b"}, 422, "a video is sent in one upload"),
         ({"upload-length": str(10**18 - 1)}, 413, "Videos of up to"),
         ({"upload-length": str(90 * 10**9)}, 507, "min_free_bytes"),
         ({"upload-length": "5", "upload-metadata": "filename ***"}, 422, "Base64"),
@@ -284,6 +287,23 @@ def test_an_upload_to_which_nothing_comes_any_more_expires(
     assert uploads.sweep(now + 65, keep_seconds=60) == 4
     assert os.listdir(sidecar.spool / FOLDER) == []
     assert client.head(young, headers=TUS).status_code == 404
+
+
+@pytest.mark.slow
+def test_the_daemon_leaves_nothing_of_what_has_expired(tmp_path: Path, video: bytes) -> None:
+    home = tmp_path / "home"
+    with (
+        running_sidecar(home, upload_keep_hours=0.0001) as sidecar,
+        httpx.Client(base_url=sidecar.url, timeout=30) as client,
+    ):
+        begun, untouched = begin(client, len(video)), begin(client, len(video))
+        add(client, begun, 0, video[:5000])
+        with running(home, ready=False, DROPFRAME_UPLOAD_KEEP_HOURS="0.0001", DROPFRAME_DEVICE="cpu") as daemon:
+            wait_for(lambda: os.listdir(sidecar.spool / FOLDER) == [], 60, daemon.log())
+            assert daemon.jobs() == []
+            daemon.wait_ready()
+        assert [client.head(address, headers=TUS).status_code for address in (begun, untouched)] == [404, 404]
+        assert sidecar.left_in_spool() == []
 
 
 def test_a_later_request_takes_over_from_one_whose_line_hangs(
@@ -575,6 +595,7 @@ class Uploading(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_whatever_clients_do_in_any_order_the_bytes_are_right(tmp_path: Path) -> None:
     """About 2,000 steps; UPLOAD_EXAMPLES makes it more or fewer."""
     Uploading.video = make_clip(tmp_path / "clip.mp4", frames=2, size=(64, 48)).read_bytes()
