@@ -65,10 +65,10 @@ FORMS_IN_CHAINS = """
 include-name = ["POST /v1/video/submit", "POST /video/submit"]
 checks.negative_data_rejection.expected-statuses = ["2xx", "4xx", "503", "507"]
 """
-# That a picture has an index or a time, and not both, cannot be said in a schema.
+# A schema cannot say that a picture has an index or a time, and not both, nor that a stretch ends after it begins.
 EITHER = """
 [[operations]]
-include-name = ["GET /v1/jobs/{job_id}/frame"]
+include-name = ["GET /v1/jobs/{job_id}/frame", "GET /v1/jobs/{job_id}/export/{format}"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "4xx", "5xx"]
 """
 
