@@ -8,6 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sidecar.problems import Problem, bad_field
+from sidecar.query import given_twice
 from sidecar.submit_options import FIELDS
 
 FILE_FIELD = "file"
@@ -138,6 +139,8 @@ class FormReader:
             )
             self._in_file = True
         elif name in FIELDS:
+            if name in self.fields:
+                raise bad_field(name, given_twice(name))
             self._name = name
         else:
             self.other_fields.append(name)

@@ -26,6 +26,7 @@ def export_calls(max_wait_seconds: float) -> Calls:
     """Describe what sends results as other programs read them."""
     wait = {"type": "number", "minimum": 0, "maximum": max_wait_seconds}
     seconds = {"type": "number", "minimum": 0, "maximum": MOST_SECONDS}
+    end = {**seconds, "exclusiveMinimum": 0}
     headers = {
         **VALIDATED,
         "Last-Modified": "For If-Modified-Since.",
@@ -44,7 +45,7 @@ def export_calls(max_wait_seconds: float) -> Calls:
         query("classes", TEXT, "Only objects of these classes, with commas between them."),
         query("min_confidence", {"type": "number", "minimum": 0, "maximum": 1}, "Only what has at least this."),
         query("from_s", seconds, "Only what is shown from this time of the video on, in seconds."),
-        query("to_s", seconds, "Only what is shown before this time; greater than from_s."),
+        query("to_s", end, "Only what is shown before this time; greater than from_s."),
         query("conf", {"type": "integer", "enum": [0, 1]}, "1: with yolo, confidences in a sixth column."),
         query("wait", wait, "If it is being made, answer when it is there, after so many seconds at the latest."),
         RANGE,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from daemon.jobs import timestamp
@@ -34,6 +35,21 @@ def unknown_fields(kind: str, names: Iterable[str], known: Collection[str]) -> d
     """Return a sentence on each name that is not known, with the known one that was probably meant."""
     unknown = [name for name in names if name not in known]
     return {name[:NAME_LENGTH]: no_such(kind, name, known) for name in unknown[:MOST_NAMED]}
+
+
+def given_twice(name: str) -> str:
+    """Return the sentence on a field that is given more than once, so that nobody can tell which is meant."""
+    return f"{name} is given more than once."
+
+
+def refuse_repeated(values: QueryParams) -> None:
+    """Refuse a query that names something twice.
+
+    Raises:
+        Problem: 422, naming it.
+    """
+    if repeated := [name[:NAME_LENGTH] for name in values if len(values.getlist(name)) > 1]:
+        raise bad_fields({name: given_twice(name) for name in repeated[:MOST_NAMED]})
 
 
 class Query:
@@ -117,6 +133,6 @@ class Query:
         """
         for name in self._values:
             if name in self._known and len(self._values.getlist(name)) > 1:
-                self._errors[name] = f"{name} is given more than once."
+                self._errors[name] = given_twice(name)
         if errors := self._errors | unknown_fields("parameter", self._values, self._known):
             raise bad_fields(errors)

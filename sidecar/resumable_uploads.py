@@ -30,7 +30,7 @@ from sidecar.problems import Problem, bad_field, busy
 from sidecar.state import State
 from sidecar.submissions import Submissions
 from sidecar.submit_options import source_name
-from sidecar.tus_headers import PIECE_TYPE, is_piece, metadata, number, refuse_unkept
+from sidecar.tus_headers import PIECE_TYPE, announced_bytes, is_piece, metadata, number, refuse_unkept
 from sidecar.upload_body import PieceBody, check_whole, too_large
 from sidecar.upload_file import UploadFile, storage_problem
 
@@ -91,6 +91,7 @@ class ResumableUploads:
         self._metrics = metrics
         self._uploads = PartialUploads(state.spool_dir)
         self._writers: dict[str, _Writer] = {}
+        self._creating = asyncio.Lock()
 
     async def finish_what_is_whole(self) -> None:
         """Submit what a kill left complete; called once at start."""
@@ -148,10 +149,11 @@ class ResumableUploads:
         self._submissions.check_room(length)
         upload = PartialUpload(new_job_id(), length, source_name(name), asked.pipeline_id, asdict(asked.options), given)
         try:
-            with self._submissions.reservations.reserve(length):
-                if len(await self._run(self._uploads.ids)) >= self._settings.max_queue:
-                    raise busy("Too many uploads have been begun; finish some, or give them up.", "queue-full", 60)
-                await self._run(self._uploads.create, upload)
+            async with self._creating:  # counted one after the other, so that many at once are not too many
+                with self._submissions.reservations.reserve(length):
+                    if len(await self._run(self._uploads.ids)) >= self._settings.max_queue:
+                        raise busy("Too many uploads have been begun; finish some, or give them up.", "queue-full", 60)
+                    await self._run(self._uploads.create, upload)
         except OSError as error:
             raise _not_stored(error) from error
         log.info("upload begun", extra={"fields": {"job_id": upload.job_id, "name": upload.source_name}})
@@ -181,7 +183,10 @@ class ResumableUploads:
         upload = await self._find(request)
         if upload is None:
             size = self._state.record(job_id_of(request))["size_bytes"]
-            raise _wrong_offset(size)
+            if offset != size:
+                raise _wrong_offset(size)
+            announced_bytes(request, 0)  # widely used clients ask so whether all has come, after a cut
+            return Response(status_code=204, headers={"upload-offset": str(size), **NO_STORE})
         await self._add(request, upload, offset)
         return await self._answer(upload, 204)
 
@@ -260,9 +265,7 @@ class ResumableUploads:
 
     async def _write(self, request: Request, upload: PartialUpload, offset: int) -> None:
         missing = upload.length - offset
-        announced = int(request.headers.get("content-length", missing))
-        if 0 <= missing < announced:
-            raise Problem(413, f"Only {missing} bytes of this upload are missing.", "too-large")
+        announced = announced_bytes(request, missing)
         submissions = self._submissions
         try:
             with submissions.slots.hold(request.scope), submissions.reservations.reserve(announced) as room:

@@ -28,6 +28,7 @@ from sidecar.idempotency import IdempotencyKeys
 from sidecar.limits import Slots
 from sidecar.metrics import Metrics
 from sidecar.problems import Problem, bad_field, busy
+from sidecar.query import refuse_repeated
 from sidecar.reservations import Reservation, Reservations
 from sidecar.state import State
 from sidecar.submit_options import SubmitOptions, read_submit_options, source_name
@@ -102,6 +103,7 @@ class Submissions:
         return response
 
     async def _receive_once(self, request: Request) -> Response:
+        refuse_repeated(request.query_params)
         self.read_options(request.query_params)  # what is wrong is refused before the body
         body = UploadBody(request, self._settings)
         source_name(body.name)

@@ -135,14 +135,21 @@ class PieceBody:
             OSError: the disk refuses.
         """
         head = file.head(HEAD_BYTES)
+        early: list[memoryview] = []  # what may not be of a video waits: then none of it is kept
+        checked = len(head) == HEAD_BYTES
         async for data in received(self._request, self._settings, self._missing):
             count(len(data))
             self._missing -= len(data)
-            if len(head) < HEAD_BYTES:
+            early.append(memoryview(data))
+            if not checked:
                 head += data[: HEAD_BYTES - len(head)]
-                if len(head) == HEAD_BYTES or not self._missing:
-                    _check_first_bytes([memoryview(head)], self._settings.containers)
-            await file.write([memoryview(data)])
+                if len(head) < HEAD_BYTES and self._missing:
+                    continue
+                _check_first_bytes([memoryview(head)], self._settings.containers)
+                checked = True
+            await file.write(early)
+            early = []
+        await file.write(early)  # too few to tell; the next piece is looked at together with them
 
 
 async def received(request: Request, settings: Settings, most: int) -> AsyncIterator[bytes]:

@@ -47,7 +47,7 @@ def export(
     settings = load_existing(home)
     found = completed_job(settings, job)
     target = _target(output, file_name(found.source_name or found.job_id, request.kind))
-    with _made(settings, ExportPlace.of(settings.data_dir, found.job_id, request), found.source_name) as file:
+    with made(settings, ExportPlace.of(settings.data_dir, found.job_id, request), found.source_name) as file:
         if target is None:
             with writing_output():
                 shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
@@ -74,7 +74,13 @@ def _target(output: Path | None, name: str) -> Path | None:
     return target
 
 
-def _made(settings: Settings, place: ExportPlace, source_name: str) -> BinaryIO:
+def made(settings: Settings, place: ExportPlace, source_name: str) -> BinaryIO:
+    """Open an export, made first if it is missing, together with what it is made from.
+
+    Raises:
+        DropframeError: it cannot be made.
+        OSError: it cannot be read.
+    """
     if not place.path.exists():
         if not has_what_it_needs(settings, place):
             say(err, "The texts and tracks of the video are made first; a long video takes minutes.")

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, demo, derived, doctor, export, frame, import_jobs, jobs, requests, search
+from daemon.cli import admin, agent, demo, derived, doctor, export, frame, import_jobs, jobs, requests, search
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -189,6 +189,7 @@ for part in (
     search,
     frame,
     export,
+    agent,
     doctor,
     admin,
     import_jobs,

@@ -193,6 +193,8 @@ class PartialUploads:
         with contextlib.suppress(FileNotFoundError):
             for name in sorted(os.listdir(self._folder), reverse=True):  # each part before its record
                 path = self._folder / name
+                if name.endswith(".json") and path.with_suffix(".part").exists():
+                    continue  # somebody goes on with it, though nothing has been written for so long
                 with contextlib.suppress(OSError):
                     if now > self._expires(path, keep_seconds):
                         with locked(path):  # whoever goes on with it now waits, and then finds it gone

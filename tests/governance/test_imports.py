@@ -28,6 +28,8 @@ HOMES = {
     "pytesseract": {"daemon/pipeline/engines.py"},
     "polars": {"daemon/export/tables.py"},
     "rapidfuzz": {"daemon/derive/text_keys.py"},
+    "mcp": {"daemon/cli/agent.py"},
+    "mcp_types": {"daemon/cli/agent.py"},
     "sqlite3": {"daemon/search/index.py", "daemon/search/reader.py"},
 }
 FLOORS = (

@@ -79,6 +79,19 @@ def test_an_upload_as_a_form_or_as_a_body_is_a_ticket_and_the_very_bytes(tmp_pat
         assert len(sidecar.left_in_spool()) == 4
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_option_that_a_query_names_twice_is_refused(tmp_path: Path, method: str) -> None:
+    with running_sidecar(tmp_path) as sidecar, httpx.Client(base_url=sidecar.url) as client:
+        address = "/v1/video/submit" + ("/a.mp4" if method == "PUT" else "")
+        body = {"files": {"file": ("a.mp4", VIDEO)}} if method == "POST" else {"content": VIDEO}
+        refused = client.request(method, f"{address}?frame_stride=1&frame_stride=5", **body)
+        assert refused.status_code == 422
+        assert refused.json()["errors"] == [
+            {"field": "frame_stride", "message": "frame_stride is given more than once."}
+        ]
+        assert sidecar.left_in_spool() == []
+
+
 def test_a_file_that_is_no_mp4_is_refused_before_the_rest_is_taken(tmp_path: Path) -> None:
     with running_sidecar(tmp_path) as sidecar, sidecar.connect() as connection:
         body = form(b"PK\x03\x04" + bytes(100_000))

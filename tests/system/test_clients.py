@@ -1,4 +1,4 @@
-"""Clients that others' tools make from our description: they submit, follow and read; and two judges of it."""
+"""Clients of others: two that their tools make from our description, and two that resume uploads; and judges of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ import httpx
 import pytest
 
 from daemon.export_formats import FORMATS
+from daemon.ipc import spool
+from daemon.ipc.partial_uploads import FOLDER as UPLOADS
 from daemon.tokens import Rights, new_token
 from tests import programs
 from tests.clips import make_clip
 from tests.integration.test_http_daemon import running_daemon
 from tests.sidecar_process import Sidecar, running_sidecar
+from tests.system.documents import blocks
+from tests.system.running import ROOT
+from tests.troubled_line import TroubledLine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -158,3 +163,80 @@ def test_redocly_and_spectral_find_no_error_in_the_description(npm: Path, guarde
     assert "warning" not in said
     ruleset = FOLDER / "spectral.yaml"
     run(tools / "spectral", "lint", "--ruleset", ruleset, "--fail-severity", "warn", "openapi.json", cwd=tmp_path)
+
+
+def recipes(language: str, sidecar: Sidecar) -> str:
+    """Return the blocks of a language in the page for programs, one after the other."""
+    found = blocks(ROOT / "docs" / "programs.md", (language,))
+    assert found
+    return "\n".join(block.commands for block in found).replace("http://127.0.0.1:8000", sidecar.url)
+
+
+def test_the_recipes_for_python_do_what_they_say(
+    made_for_python: Path, served: Sidecar, clip: Path, tmp_path: Path
+) -> None:
+    shutil.copy(clip, tmp_path / "street.mp4")
+    (tmp_path / "recipes.py").write_text(recipes("python", served))
+    said = run(made_for_python / "venv" / "bin" / "python", "recipes.py", cwd=tmp_path).splitlines()
+    assert said[0] == "completed None"
+    assert said[1:4] == [f"{seconds} {SENTENCE}" for seconds in (0.0, 0.08, 0.16)]
+    assert said[4] == f"0.0 0.24 {SENTENCE}"
+    assert said[5] in ("pending", "running", "completed")
+    assert SENTENCE in (tmp_path / "street.csv").read_text()
+
+
+def test_the_recipe_for_javascript_submits(npm: Path, served: Sidecar, clip: Path, tmp_path: Path) -> None:
+    shutil.copy(clip, tmp_path / "street.mp4")
+    (tmp_path / "node_modules").symlink_to(npm / "node_modules")
+    (tmp_path / "recipe.mjs").write_text(recipes("js", served))
+    job_id = run("node", "recipe.mjs", cwd=tmp_path).strip()
+    assert httpx.get(f"{served.url}/v1/video/status/{job_id}").json()["source_name"] == "street.mp4"
+
+
+LARGE_BYTES = 300_000_000
+TROUBLES = [(40_000_000, "kill"), (110_000_000, "kill"), (190_000_000, "cut"), (260_000_000, "kill")]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 300 MB, no two parts of which are alike."""
+    folder = tmp_path_factory.mktemp("large")
+    begin = make_clip(folder / "clip.mp4", frames=4).read_bytes()
+    with (folder / "large.mp4").open("wb") as file:
+        file.write(begin + (LARGE_BYTES - len(begin)).to_bytes(4, "big") + b"free")
+        while (left := LARGE_BYTES - file.tell()) > 0:
+            file.write(os.urandom(min(left, 8 << 20)))
+    return folder / "large.mp4"
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_one_job(line: TroubledLine, job_id: str, large: Path) -> None:
+    assert line.happened == [trouble for _, trouble in TROUBLES]
+    [ticket] = spool.pending_submissions(line.sidecar.spool)
+    assert (ticket.job_id, ticket.source_name, ticket.options["frame_stride"]) == (job_id, "large.mp4", 5)
+    stored = line.sidecar.spool / ticket.video_name
+    assert digest(stored) == digest(large)
+    assert os.listdir(line.sidecar.spool / UPLOADS) == []
+    assert httpx.get(f"{line.url}/v1/jobs/{job_id}").json()["status"] == "pending"
+    stored.unlink()  # 300 MB
+
+
+@pytest.mark.parametrize("piece_bytes", [0, 64_000_000], ids=["whole", "in pieces"])
+def test_tus_js_client_uploads_through_three_kills_and_a_cut(
+    npm: Path, large: Path, tmp_path: Path, piece_bytes: int
+) -> None:
+    shutil.copy(FOLDER / "resumable.js", npm)
+    with TroubledLine(tmp_path / "home", TROUBLES) as line:
+        job_id = run("node", "resumable.js", line.url, large, piece_bytes, cwd=npm).strip()
+        is_one_job(line, job_id, large)
+
+
+def test_tuspy_uploads_through_three_kills_and_a_cut(made_for_python: Path, large: Path, tmp_path: Path) -> None:
+    python = made_for_python / "venv" / "bin" / "python"
+    with TroubledLine(tmp_path / "home", TROUBLES) as line:
+        job_id = run(python, FOLDER / "resumable.py", line.url, large, 64_000_000, cwd=tmp_path)
+        is_one_job(line, job_id, large)

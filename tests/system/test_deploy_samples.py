@@ -28,6 +28,7 @@ import yaml
 
 from daemon.ipc import health
 from daemon.ipc.health import Heartbeat, InboxBeat, OutboxBeat
+from daemon.ipc.partial_uploads import FOLDER as UPLOADS
 from daemon.settings import Settings
 from tests import programs
 from tests.browser import browsing
@@ -340,18 +341,26 @@ class Site:
         self.port = port
         self.location = ""
         """Of the last answer that had one."""
+        self.offset = -1
+        """The Upload-Offset of the last answer that had one."""
         self._client = client
         self.sidecar = sidecar
         self._trust = ssl.create_default_context()
         self._trust.check_hostname = False
         self._trust.verify_mode = ssl.CERT_NONE
 
-    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-        """Return status and body of an answer."""
+    @contextmanager
+    def connected(self) -> Iterator[ssl.SSLSocket]:
+        """Connect to the proxy."""
         with (
             socket.create_connection(("127.0.0.1", self.port), 60, (self._client, 0)) as plain,
             self._trust.wrap_socket(plain, server_hostname=SITE) as connection,
         ):
+            yield connection
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+        """Return status and body of an answer."""
+        with self.connected() as connection:
             fields = {"Host": SITE, "Connection": "close", "Content-Length": str(len(body)), **headers}
             head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
             connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
@@ -360,6 +369,8 @@ class Site:
                 answer += data
         if found := re.search(rb"\r\n(?i:location): (\S+)", answer):
             self.location = found[1].decode()
+        if found := re.search(rb"\r\n(?i:upload-offset): (\d+)", answer):
+            self.offset = int(found[1])
         return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
 
 
@@ -395,6 +406,44 @@ def test_the_page_may_submit_on_any_port(site: Site, tmp_path: Path) -> None:
     assert status == 201, body
     status, _ = site.ask("PUT", "/v1/video/submit/clip.mp4", clip, Host=here, Origin="https://elsewhere.example.org")
     assert status == 403
+
+
+def cut_off(site: Site, address: str, at: int, length: int, piece: bytes) -> None:
+    """Announce so many bytes of an upload in pieces, send fewer, and close the line."""
+    with site.connected() as connection:
+        head = f"PATCH {address} HTTP/1.1\r\nHost: {SITE}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {at}\r\n"
+        head += f"Content-Type: application/offset+octet-stream\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode() + piece)
+        part = site.sidecar.spool / UPLOADS / f"{address.rpartition('/')[2]}.part"
+        # What has come goes through at once, not when all has come: the proxy keeps nothing back.
+        wait_for(lambda: part.stat().st_size > at, 30, "nothing came through")
+
+
+def test_an_upload_in_pieces_passes_a_proxy_and_goes_on_after_a_cut(site: Site, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=4).read_bytes()
+    video = clip + (len(padding := os.urandom(12 << 20)) + 8).to_bytes(4, "big") + b"free" + padding
+    tus = {"Tus_Resumable": "1.0.0"}
+    piece = {**tus, "Content_Type": "application/offset+octet-stream"}
+    status, body = site.ask("POST", "/v1/uploads", Upload_Length=str(len(video)), **tus)
+    assert status == 201, body
+    address = site.location
+    status, body = site.ask("PATCH", address, video[:100_000], Upload_Offset="0", **piece)
+    assert (status, site.offset) == (204, 100_000), body
+    cut_off(site, address, 100_000, len(video) - 100_000, video[100_000 : 9 << 20])
+    assert site.ask("HEAD", address, **tus)[0] == 200
+    at = site.offset
+    assert 100_000 < at <= 9 << 20
+    assert site.ask("PATCH", address, video[1:50], Upload_Offset="1", **piece)[0] == 409
+    # Where a proxy of theirs lets no PATCH through.
+    method = {"X_HTTP_Method_Override": "PATCH"}
+    status, body = site.ask("POST", address, video[at:], Upload_Offset=str(at), **method, **piece)
+    assert (status, site.offset) == (204, len(video)), body
+    (stored,) = site.sidecar.spool.glob("*.mp4")
+    assert stored.read_bytes() == video
+    assert site.ask("GET", f"/v1/jobs/{address.rpartition('/')[2]}")[0] == 200
+    assert site.ask("POST", "/v1/uploads", Upload_Length="1000", **tus)[0] == 201
+    assert site.ask("DELETE", site.location, **tus)[0] == 204
+    assert os.listdir(site.sidecar.spool / UPLOADS) == []
 
 
 @contextmanager

@@ -75,6 +75,17 @@ def test_an_upload_that_the_daemon_has_taken_is_not_one_any_more(tmp_path: Path)
     assert os.listdir(tmp_path / FOLDER) == []
 
 
+def test_an_upload_that_somebody_adds_to_is_not_swept_however_long_nothing_has_been_written(tmp_path: Path) -> None:
+    uploads = PartialUploads(tmp_path)
+    upload, idle = begun(uploads, b"vi"), begun(uploads, b"vi")
+    later = time.time() + KEEP_SECONDS + 60
+    with partial_uploads.locked(uploads.part_path(upload.job_id)):  # what has come since waits in memory
+        assert uploads.sweep(later, KEEP_SECONDS) == 2
+    assert (uploads.find(upload.job_id), uploads.find(idle.job_id)) == (upload, None)
+    assert uploads.sweep(later, KEEP_SECONDS) == 2
+    assert os.listdir(tmp_path / FOLDER) == []
+
+
 @pytest.mark.parametrize("at", ["before it is locked", "while it is locked"])
 def test_a_piece_that_comes_while_its_upload_expires_is_kept_or_refused(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch

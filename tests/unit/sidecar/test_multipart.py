@@ -78,6 +78,12 @@ def test_a_form_that_cannot_be_used_is_refused(body: bytes, status: int) -> None
     assert caught.value.status == status
 
 
+def test_a_form_that_gives_an_option_twice_is_refused() -> None:
+    options = part(b'name="frame_stride"', b"1") + part(b'name="frame_stride"', b"5")
+    with pytest.raises(Problem, match="frame_stride is given more than once"):
+        feed(options + part(b'name="file"; filename="a.mp4"', VIDEO) + b"--xyz--\r\n", [])
+
+
 def test_a_form_whose_file_has_another_name_is_told_the_name() -> None:
     body = part(b'name="video"; filename="a.mp4"', VIDEO) + b"--xyz--\r\n"
     with pytest.raises(Problem, match="The form has no field named file; send the video in it"):
