@@ -85,7 +85,7 @@ def error_of(address: S3Address, key: str, status: int | None, text: str) -> Obj
 def _of_status(address: S3Address, where: str, status: int, said: str) -> ObjectStoreError:
     if status == 404:
         return ObjectMissing(f"There is no object {where}.")
-    if status in (409, 412):
+    if status in (409, 412, 416):
         return ObjectChanged(f"{where} has been replaced{said}.")
     if status == 403:
         return ObjectRefused(f"Access to {where} is denied{said}; grant it to the credentials in use.")

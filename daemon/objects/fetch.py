@@ -53,7 +53,6 @@ def fetch(
     with open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE), "r+b", 0) as file:
         have = min(entry.kept_bytes, os.fstat(file.fileno()).st_size)
         file.truncate(have)  # what was written after the last mark need not be what was sent
-        file.seek(have)
         marked = have
         try:
             while have < wanted.size:
@@ -61,7 +60,7 @@ def fetch(
                 for block in bucket.read(wanted, have):
                     if stopping():
                         raise Interrupted("Fetching was ended because Dropframe is stopping.")
-                    have += _write(file, block)
+                    have += _write(file, block, have)
                     failpoint("inbox_store.block")
                     look(file, have, wanted.size)
                     if have - marked >= MARK_BYTES:
@@ -80,11 +79,11 @@ def fetch(
     return part
 
 
-def _write(file: BinaryIO, block: bytes) -> int:
-    """Write all of a block to an unbuffered file; return its length."""
+def _write(file: BinaryIO, block: bytes, start: int) -> int:
+    """Write all of a block at a place, wherever somebody has read meanwhile; return its length."""
     left = memoryview(block)
     while left:
-        left = left[file.write(left) :]
+        left = left[os.pwrite(file.fileno(), left, start + len(block) - len(left)) :]
     return len(block)
 
 
