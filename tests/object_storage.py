@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -92,9 +92,8 @@ class Line:
     """The same of bytes to the service."""
     pause_seconds: float = 0.0
     """Between two pieces of what the service says."""
-    connections: int = 0
-    before: list[str] = field(default_factory=list)
-    """First lines of the requests that came first on a connection."""
+    heard: str = ""
+    """The heads of the first requests of connections."""
 
 
 @contextlib.contextmanager
@@ -113,7 +112,6 @@ def line_to(service: Service) -> Iterator[Line]:
                     if over.is_set():
                         near.close()
                         return
-                    line.connections += 1
                     threads.append(threading.Thread(target=_serve, args=(line, near, target)))
                     threads[-1].start()
 
@@ -136,8 +134,7 @@ def _serve(line: Line, near: socket.socket, target: tuple[str, int]) -> None:
             return
         if line.answer is not None:
             near.settimeout(5)
-            head = near.recv(65_536)
-            line.before.append(head.partition(b"\r\n")[0].decode())
+            near.recv(65_536)
             status, body = ANSWERS[line.answer]
             near.sendall(
                 f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
@@ -163,6 +160,8 @@ def _pass_on(line: Line, source: socket.socket, target: socket.socket, sending: 
             if not piece or (most is not None and passed + len(piece) > most):
                 target.sendall(piece[: max(0, (most or 0) - passed)])
                 break
+            if sending and not passed:
+                line.heard += piece.partition(b"\r\n\r\n")[0].decode("latin-1")
             target.sendall(piece)
             passed += len(piece)
             if not sending and line.pause_seconds:

@@ -214,8 +214,9 @@ def _parse(text: bytes, job_id: str, kind: TicketKind) -> Ticket:
     texts = (values["created_at"], values.get("source_name", ""), values.get("pipeline_id", ""))
     if not all(isinstance(value, str) for value in texts) or not isinstance(values.get("options", {}), dict):
         raise ValueError("a field has the wrong type")
-    if not isinstance(values.get("outbox_name"), str | None):
-        raise ValueError("a field has the wrong type")
+    outbox_name = values.get("outbox_name")
+    if not isinstance(outbox_name, str | None) or {"", ".", ".."} & set((outbox_name or "x").split("/")):
+        raise ValueError("outbox_name is not a name")
     if not isinstance(values.get("sha256"), str | None) or type(values.get("size_bytes", 0)) is not int:
         raise ValueError("a field has the wrong type")
     values["job_ids"] = _job_ids(values.get("job_ids", []))

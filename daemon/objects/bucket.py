@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -213,7 +214,7 @@ class Bucket:
                 if now is not None and now.etag != wanted.etag:
                     raise ObjectChanged(f"{self.address.to(wanted.key)} has been replaced.") from None
                 self.delete(wanted.key)
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 raise error_of(self.address, wanted.key, None, "") from None
 
     def _store(self) -> S3Store:

@@ -19,6 +19,7 @@ from daemon.errors import DropframeError, ObjectRefused, StoredFileMissing, Unkn
 from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import failpoint
+from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc.health import StoreBeat
 from daemon.jobs import Job, JobStatus, output_key
@@ -177,10 +178,14 @@ class ResultStore:
     def _delete_error(self, bucket: Bucket, key: str) -> None:
         """Delete the error that an earlier attempt, or an older job of the same name, left."""
         if JOB_ID in bucket.notes(key):
-            try:
-                bucket.delete(key)
-            except ObjectRefused as error:  # who may only add objects has to do with old errors
-                self._log_once(str(error))
+            self._delete(bucket, key)
+
+    def _delete(self, bucket: Bucket, key: str) -> None:
+        """Delete an object of ours; where Dropframe may only add objects it stays, and the log says so."""
+        try:
+            bucket.delete(key)
+        except ObjectRefused as error:
+            log.warning("%s stays: %s", shown(bucket.address.to(key)), error)
 
     @contextlib.contextmanager
     def _open(self, job: Job, name: str) -> Iterator[BinaryIO]:
@@ -223,7 +228,7 @@ class ResultStore:
                     continue
                 key = self._key(job, name)
                 if key_problem(self.bucket.address, key) is None and self.bucket.notes(key).get(JOB_ID) == job.job_id:
-                    self.bucket.delete(key)
+                    self._delete(self.bucket, key)
 
 
 def owed_by(job: Job) -> list[str]:

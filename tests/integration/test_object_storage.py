@@ -29,12 +29,14 @@ from daemon.objects.result_store import OUTDATED, ResultStore
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.queue import InMemoryQueueService
 from daemon.rejections import Rejections
+from daemon.s3_address import S3Address
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
 from daemon.worker.owed_objects import PENDING, OwedObjects
 from tests.clips import BEGINNING
 from tests.object_storage import KEY_ID, SECRET, SIGNED, Line, Service, line_to, running_service
+from tests.unit.worker.test_outbox_exports import complete, make, publisher
 
 pytestmark = pytest.mark.needs("moto")
 
@@ -198,6 +200,7 @@ def test_the_newest_job_of_a_name_has_it_and_its_result_replaces_an_error(
         assert store.get(old.job_id).stored_objects["result"] == OUTDATED
 
 
+@pytest.mark.slow
 def test_a_copy_that_a_kill_left_unnoted_is_not_made_twice(tmp_path: Path, s3: Service, line: Line) -> None:
     settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
     httpx.put(
@@ -235,6 +238,63 @@ def test_what_a_deleted_job_has_copied_goes_unless_it_is_of_another(tmp_path: Pa
         deletion.remove()
         assert store.deleted.unfinished_ids() == []
         assert s3.keys(BUCKET) == ["replaced.mp4.json"]
+
+
+def test_an_export_follows_once_it_is_in_the_outbox(tmp_path: Path, s3: Service, line: Line) -> None:
+    settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
+    with JobStore.open(settings.data_dir) as store:
+        job = complete(store, settings, "csv")
+        store.note(job.job_id, stored_objects={"result": PENDING})
+        made = copies(settings, store)
+        made.step()
+        assert s3.keys(BUCKET) == ["day/match.mp4.json"]
+        assert made.beat().waiting_count == 1
+        make(settings, job, "csv")
+        made.step()
+        assert s3.keys(BUCKET) == ["day/match.mp4.json"]
+        publisher(settings, store).step()
+        made.step()
+        assert s3.keys(BUCKET) == ["day/match.mp4.csv", "day/match.mp4.json"]
+        assert s3.get(BUCKET, "day/match.mp4.csv") == (settings.outbox_dir / "day/match.mp4.csv").read_bytes()
+        assert made.beat().waiting_count == 0
+
+
+def test_where_nothing_may_be_deleted_a_deletion_ends_all_the_same(
+    tmp_path: Path, s3: Service, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
+    with JobStore.open(settings.data_dir) as store:
+        job = end(store, settings)
+        made = copies(settings, store)
+        made.step()
+        assert made.bucket is not None
+
+        def denied(key: str) -> None:
+            raise ObjectRefused("Access is denied.")
+
+        made.bucket.delete = denied  # type: ignore[method-assign]
+        made.forget(store.get(job.job_id))
+        assert "s3://footage/day/match.mp4.json stays: Access is denied." in caplog.text
+
+
+def test_credentials_of_the_shared_file_are_used_and_looked_for_again_when_they_are_refused(
+    tmp_path: Path, s3: Service, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "credentials"
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    shared.write_text("[default]\naws_access_key_id = FIRSTKEY\naws_secret_access_key = x\n")
+    bucket = buckets.Bucket(S3Address(BUCKET), home(tmp_path, line))
+    bucket.put("a", b"1", "text/plain")
+    assert "Credential=FIRSTKEY/" in line.heard
+    shared.write_text("[default]\naws_access_key_id = SECONDKEY\naws_secret_access_key = y\n")
+    line.answer = "expired"
+    with pytest.raises(ObjectStoreError):
+        bucket.put("a", b"1", "text/plain")
+    line.answer, line.heard = None, ""
+    bucket.put("a", b"1", "text/plain")
+    assert "Credential=SECONDKEY/" in line.heard
 
 
 # The inbox.
@@ -527,6 +587,7 @@ def run_child(settings: Settings, what: str, fault: str | None = None) -> int:
     return subprocess.run(command, env=environment, timeout=120, check=False).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -82,6 +82,7 @@ def test_a_ticket_keeps_the_name_that_its_result_is_to_have(tmp_path: Path) -> N
     path.write_bytes(named.to_bytes())
     assert read_ticket(path) == named
     assert named.to_job().outbox_name == "day/a.mp4"
-    path.write_bytes(named.to_bytes().replace(b'"day/a.mp4"', b"[1]"))
-    with pytest.raises(ValueError, match="wrong type"):
-        read_ticket(path)
+    for wrong in (b"[1]", b'"../a.mp4"', b'"/a.mp4"'):
+        path.write_bytes(named.to_bytes().replace(b'"day/a.mp4"', wrong))
+        with pytest.raises(ValueError, match="outbox_name is not a name"):
+            read_ticket(path)
