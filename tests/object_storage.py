@@ -86,6 +86,8 @@ class Line:
     """Instead of the service: one of ANSWERS."""
     refuses: bool = False
     """Every connection is ended at once."""
+    is_silent: bool = False
+    """Requests are taken and nothing comes back."""
     cut_after: int | None = None
     """A connection is cut when so many bytes have come from the service."""
     cut_sending_after: int | None = None
@@ -155,6 +157,8 @@ def _pass_on(line: Line, source: socket.socket, target: socket.socket, sending: 
             try:
                 piece = source.recv(65_536)
             except TimeoutError:
+                continue
+            if line.is_silent and not sending:
                 continue
             most = line.cut_sending_after if sending else line.cut_after
             if not piece or (most is not None and passed + len(piece) > most):

@@ -450,6 +450,42 @@ def test_a_slow_line_holds_up_nobody_who_ends_dropframe(tmp_path: Path, s3: Serv
         assert len(store.jobs()) == 1
 
 
+def test_a_service_that_falls_silent_is_not_waited_for_without_end(
+    tmp_path: Path, s3: Service, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "STALL_SECONDS", 0.5)
+    settings = home(tmp_path, line, inbox_store=f"s3://{BUCKET}")
+    s3.put(BUCKET, "a.mp4", video())
+    with JobStore.open(settings.data_dir) as store:
+        taking = Taking(settings, store)
+        line.is_silent = True
+        with pytest.raises(ObjectStoreError, match="does not answer"):
+            taking.step()
+        line.is_silent = False
+        assert taking.step() is None
+        assert len(store.jobs()) == 1
+
+
+def test_an_object_that_cannot_be_moved_stays_and_is_known(
+    tmp_path: Path, s3: Service, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = home(tmp_path, line, inbox_store=f"s3://{BUCKET}", inbox_store_after="move")
+    s3.put(BUCKET, "a.mp4", video())
+    with JobStore.open(settings.data_dir) as store:
+        taking = Taking(settings, store)
+        assert taking.inbox._bucket is not None
+
+        def too_large(key: str, to: str) -> None:
+            raise ObjectRefused("s3://footage/a.mp4 is refused with the status 400 (InvalidRequest).")
+
+        taking.inbox._bucket.copy = too_large  # type: ignore[method-assign]
+        for _ in range(2):
+            assert taking.step() is None
+        assert s3.keys(BUCKET) == ["a.mp4"]
+        assert len(store.jobs()) == 1
+        assert caplog.text.count("cannot be moved") == 1
+
+
 def test_an_object_that_is_replaced_while_it_is_fetched_is_taken_anew_and_never_mixed(
     tmp_path: Path, s3: Service, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
