@@ -54,6 +54,8 @@ class Entry:
     reason: str = ""
     """Why it was rejected, in sentences."""
     rejected_at: str = ""
+    options_etag: str = ""
+    """Of the options file that it had when it was rejected."""
     moved_to: str = ""
     """The key that it gets, or has got."""
     moved: bool = False

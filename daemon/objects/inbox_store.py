@@ -88,7 +88,7 @@ class InboxStore:
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="inbox-store", daemon=True)
-        self._log_once, self._log_unmoved = LogOnce(log), LogOnce(log)
+        self._log_once, self._log_refused = LogOnce(log), LogOnce(log)
         self._problem: str | None = None
         self._waiting = 0
 
@@ -138,7 +138,7 @@ class InboxStore:
         """Look once, and take what is there.
 
         Returns:
-            What is in the way of some of it, in sentences.
+            What is in the way of some of it, in sentences; not of single objects that may not be read or moved.
 
         Raises:
             ObjectStoreError: the bucket cannot be used just now; nothing is lost.
@@ -151,18 +151,23 @@ class InboxStore:
         if listing.problem is None:  # what cannot be seen has not gone
             self._forget_gone(listing, self._bucket)
         problems = [listing.problem]
-        new = [found for found in listing.videos if not self._is_settled(found)]
+        new = [found for found in listing.videos if not self._is_settled(found, listing.options.get(found.key))]
+        refused = []
         for number, found in enumerate(new):
             self._waiting = len(new) - number
             try:
                 problems.append(self._take(self._bucket, found, listing.options.get(found.key)))
             except ObjectRefused as error:
-                problems.append(str(error))
+                refused.append(str(error))
             except (ObjectChanged, ObjectMissing):  # the next look sees what is there now
                 self._drop(found)
-        self._waiting = 0
+        self._waiting = len(refused)
         if self._moves:
-            self._move_all(self._bucket, listing)
+            refused += self._move_all(self._bucket, listing)
+        if refused:
+            self._log_refused(" ".join(refused))
+        else:
+            self._log_refused.solved()
         return " ".join(dict.fromkeys(filter(None, problems))) or None
 
     def _list(self, bucket: Bucket) -> Listing:
@@ -188,9 +193,12 @@ class InboxStore:
     def _is_ignored_below(self, folders: Iterable[str]) -> bool:
         return any(is_ignored_folder(folder, self._settings.ignore) for folder in folders)
 
-    def _is_settled(self, found: RemoteObject) -> bool:
+    def _is_settled(self, found: RemoteObject, options: RemoteObject | None) -> bool:
+        """Tell whether nothing is to be done with an object; a rejected one is judged anew with other options."""
         entry = self._entries.find(found)
-        return entry is not None and entry.state is not EntryState.FETCHING
+        if entry is None or entry.state is EntryState.FETCHING:
+            return False
+        return entry.state is EntryState.SUBMITTED or entry.moved_to != "" or entry.options_etag == _etag(options)
 
     def _forget_gone(self, listing: Listing, bucket: Bucket) -> None:
         """Drop the entries of objects that are not there any more, or are other ones."""
@@ -220,16 +228,15 @@ class InboxStore:
             failpoint("inbox_store.entered")
         try:
             if not self._submissions.is_promised(entry.job_id):
-                self._submissions.check_size(entry)
+                ticket = self._submissions.ticket(entry, None if options is None else self._options(bucket, options))
                 if not self._submissions.is_being_promised(entry.job_id):
                     if shortage := self._disk.shortage(found.size - entry.kept_bytes):
                         return f"{bucket.address.to(found.key)} waits. {shortage}"
                     fetch(bucket, self._entries, entry, found, self._stopping.is_set, self._submissions.look)
                     failpoint("inbox_store.fetched")
-                given = None if options is None else self._options(bucket, options)
-                self._submissions.promise(entry, self._entries.part(entry), given)
+                self._submissions.promise(ticket, self._entries.part(entry), found.size)
         except (BadVideo, BadOptions) as error:
-            self._reject(bucket, self._entries.find(found) or entry, str(error))
+            self._reject(bucket, self._entries.find(found) or entry, str(error), _etag(options))
             return None
         self._entries.part(entry).unlink(missing_ok=True)
         self._entries.keep(replace(entry, state=EntryState.SUBMITTED, kept_bytes=0))
@@ -247,17 +254,17 @@ class InboxStore:
                 break
         return text
 
-    def _reject(self, bucket: Bucket, entry: Entry, reason: str) -> None:
+    def _reject(self, bucket: Bucket, entry: Entry, reason: str, options_etag: str) -> None:
         self._entries.part(entry).unlink(missing_ok=True)
         rejected = replace(entry, state=EntryState.REJECTED, kept_bytes=0, reason=reason, rejected_at=utc_now())
-        self._entries.keep(rejected)
+        self._entries.keep(replace(rejected, options_etag=options_etag))
         failpoint("inbox_store.rejected")
         log.info("%s was rejected: %s", shown(bucket.address.to(entry.key)), reason)
 
     # Afterwards.
 
-    def _move_all(self, bucket: Bucket, listing: Listing) -> None:
-        """Move what is settled; what cannot be moved, such as an object above 5 GB, stays and is known."""
+    def _move_all(self, bucket: Bucket, listing: Listing) -> list[str]:
+        """Move what is settled; say of what cannot be moved, such as an object above 5 GB, why it stays."""
         problems = []
         for found in listing.videos:
             entry = self._entries.find(found)
@@ -271,16 +278,17 @@ class InboxStore:
                 continue  # the next look sees what is there now
             except ObjectRefused as error:
                 problems.append(f"It was taken, and cannot be moved: {error}")
-        if problems:
-            self._log_unmoved(" ".join(problems))
-        else:
-            self._log_unmoved.solved()
+        return problems
 
     def _rejected_record(self, entry: Entry) -> RejectedRecord:
         place = f"{entry.address}/{entry.moved_to if entry.moved else entry.key}"
         return RejectedRecord(
             shown(entry.key), shown(place), entry.reason, entry.rejected_at, entry.size, entry.rejected_at
         )
+
+
+def _etag(options: RemoteObject | None) -> str:
+    return "" if options is None else options.etag
 
 
 def _keys(bucket: Bucket, folder: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,14 +50,31 @@ class ObjectSubmissions:
         """Tell whether a kill came after the video was in the spool, and before its ticket was."""
         return (self._spool_dir / video_name(job_id)).exists()
 
-    def check_size(self, entry: Entry) -> None:
-        """Look at an object before it is fetched.
+    def ticket(self, entry: Entry, options: bytes | None) -> Ticket:
+        """Return the ticket of an object, before it is fetched.
+
+        Args:
+            entry: The object's.
+            options: Its options file, if it has one.
 
         Raises:
             BadVideo: it is too large.
+            BadOptions: the options, or the folder, are wrong.
         """
         if problem := size_problem(entry.size, self._settings):
             raise BadVideo(problem)
+        pipeline_id = self._folders.choose(entry.key)
+        asked = Options() if options is None else parse_options(options, ADVICE)
+        return Ticket(
+            TicketKind.SUBMIT,
+            entry.job_id,
+            utc_now(),
+            JobSource.HTTP,
+            entry.key,
+            pipeline_id,
+            asdict(asked),
+            outbox_name=entry.key,
+        )
 
     def look(self, file: BinaryIO, have: int, size: int) -> None:
         """Look at the first bytes as soon as they have come.
@@ -70,36 +87,23 @@ class ObjectSubmissions:
             if any(head) and (problem := first_bytes_problem(head, self._settings.containers)):
                 raise BadVideo(problem)
 
-    def promise(self, entry: Entry, part: Path, options: bytes | None) -> None:
+    def promise(self, ticket: Ticket, part: Path, size: int) -> None:
         """Make a submission of a part that is whole; called again after a kill, it goes on where it was.
 
         Args:
-            entry: The object's.
+            ticket: The object's.
             part: All of it, on the spool's file system.
-            options: Its options file, if it has one.
+            size: Its bytes.
 
         Raises:
             BadVideo: it is not a whole video that is taken.
-            BadOptions: the options, or the folder, are wrong.
             OSError: the spool cannot be written; nothing is lost.
         """
-        pipeline_id = self._folders.choose(entry.key)
-        asked = Options() if options is None else parse_options(options, ADVICE)
         if part.exists():
             with open(part, "rb", buffering=0) as file:
-                problem = last_bytes_problem(file, entry.size, self._settings.containers)
+                problem = last_bytes_problem(file, size, self._settings.containers)
             if problem:
                 raise BadVideo(problem)
         self._spool_dir.mkdir(parents=True, exist_ok=True)
-        ticket = Ticket(
-            TicketKind.SUBMIT,
-            entry.job_id,
-            utc_now(),
-            JobSource.HTTP,
-            entry.key,
-            pipeline_id,
-            asdict(asked),
-            outbox_name=entry.key,
-        )
-        spool.promise(self._spool_dir, ticket, part)
+        spool.promise(self._spool_dir, replace(ticket, created_at=utc_now()), part)
         failpoint("inbox_store.promised")

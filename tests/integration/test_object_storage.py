@@ -526,7 +526,9 @@ def test_an_object_that_is_replaced_before_it_is_moved_stays_and_becomes_a_job_o
         assert {s3.get(BUCKET, key) for key in s3.keys(BUCKET)} == {first, second}
 
 
-def test_one_object_that_may_not_be_read_holds_up_no_other(tmp_path: Path, s3: Service, line: Line) -> None:
+def test_one_object_that_may_not_be_read_holds_up_no_other(
+    tmp_path: Path, s3: Service, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = home(tmp_path, line, inbox_store=f"s3://{BUCKET}")
     s3.put(BUCKET, "a.mp4", video())
     s3.put(BUCKET, "b.mp4", video())
@@ -542,7 +544,9 @@ def test_one_object_that_may_not_be_read_holds_up_no_other(tmp_path: Path, s3: S
             return read(wanted, start)
 
         taking.inbox._bucket.read = refusing  # type: ignore[method-assign]
-        assert taking.step() == str(refusal)
+        assert taking.step() is None
+        assert str(refusal) in caplog.text
+        assert taking.inbox.beat().waiting_count == 1
         assert [job.source_name for job in store.jobs()] == ["b.mp4"]
 
 
@@ -557,6 +561,25 @@ def test_a_key_that_nobody_can_ask_for_is_named_and_other_folders_are_looked_int
         assert problem is not None
         assert "s3://footage/odd holds an object that cannot be read" in problem
         assert [job.source_name for job in store.jobs()] == ["well/a.mp4"]
+
+
+def test_a_rejected_object_that_stays_is_judged_anew_once_its_options_are_corrected(
+    tmp_path: Path, s3: Service, line: Line
+) -> None:
+    settings = home(tmp_path, line, inbox_store=f"s3://{BUCKET}")
+    s3.put(BUCKET, "a.mp4", video())
+    s3.put(BUCKET, "a.options.json", b"{")
+    with JobStore.open(settings.data_dir) as store:
+        taking = Taking(settings, store)
+        for _ in range(2):
+            taking.step()
+        [rejected] = taking.inbox.rejected()
+        assert "Its options file is not JSON" in rejected.reason
+        assert rejected.path == f"s3://{BUCKET}/a.mp4"
+        s3.put(BUCKET, "a.options.json", b'{"max_frames": 7}')
+        taking.step()
+        assert [job.options.max_frames for job in store.jobs()] == [7]
+        assert taking.inbox.rejected() == []
 
 
 def test_a_deleted_job_of_an_object_that_stays_is_not_made_again(tmp_path: Path, s3: Service, line: Line) -> None:
