@@ -90,7 +90,7 @@ class Bucket:
                     raise ObjectStoreError(str(error)) from None
                 yield ObjectRefused(str(error))
                 continue
-            folders += [below for below in reversed(found["common_prefixes"]) if below not in leave_out]
+            folders += [each for each in reversed(found["common_prefixes"]) if each not in leave_out]
             yield from map(_remote, found["objects"])
 
     def find(self, key: str) -> RemoteObject | None:

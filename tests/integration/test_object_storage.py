@@ -333,6 +333,7 @@ def test_each_video_of_a_bucket_becomes_one_job(tmp_path: Path, s3: Service, lin
     for name in ("in/notes.txt", "in/.hidden.mp4", "in/done/old.mp4", "other/x.mp4", "in/half.mp4.part"):
         s3.put(BUCKET, name, b"left alone")
     s3.put(BUCKET, "in/a.options.json", b'{"frame_stride": 5}')
+    s3.put(BUCKET, "in/day/", b"")  # as consoles make folders
     with JobStore.open(settings.data_dir) as store:
         taking = Taking(settings, store)
         assert taking.step() is None
@@ -347,7 +348,7 @@ def test_each_video_of_a_bucket_becomes_one_job(tmp_path: Path, s3: Service, lin
     with JobStore.open(settings.data_dir) as store:  # a new start knows them
         assert Taking(settings, store).step() is None
         assert len(store.jobs()) == 3
-    kept = ["in/.hidden.mp4", "in/done/old.mp4", "in/half.mp4.part", "in/notes.txt", "other/x.mp4"]
+    kept = ["in/day/", "in/.hidden.mp4", "in/done/old.mp4", "in/half.mp4.part", "in/notes.txt", "other/x.mp4"]
     places = [f"in/done/{name}" if after == "move" else f"in/{name}" for name in videos]
     places.append("in/done/a.mp4.options.json" if after == "move" else "in/a.options.json")
     assert s3.keys(BUCKET) == sorted(kept + places)
