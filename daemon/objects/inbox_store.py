@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
 """Until it is tried again after the bucket could not be used."""
-JOIN_SECONDS = 1.0
+JOIN_SECONDS = 0.5
 """Time that a fetch gets to end at shutdown; it can be cut off anywhere."""
 OURS = frozenset({DONE_FOLDER, REJECTED_FOLDER})
 """Folders below the prefix that nothing is taken from."""

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 STEP_SECONDS = 0.5
 RETRY_SECONDS = 10.0
 """Until it is tried again after the bucket could not be used."""
-JOIN_SECONDS = 1.0
+JOIN_SECONDS = 0.2
 """Time that a copy gets to end at shutdown; it can be cut off anywhere."""
 JOB_ID, SHA256 = "dropframe-job-id", "dropframe-sha256"
 """What is noted on each object: whose it is, and the checksum of what it holds."""
