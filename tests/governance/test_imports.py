@@ -33,16 +33,8 @@ HOMES = {
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "s3_address", "settings"}
-    | {
-        "container_checks",
-        "containers",
-        "export_formats",
-        "languages",
-        "setting_groups",
-        "threads",
-        "tokens",
-        "unknown_names",
-    },
+    | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "tokens"}
+    | {"unknown_names"},
     {"fs"},
     {"ipc"},
     {"store"},
