@@ -19,6 +19,12 @@ help: ## List the commands
 .venv/.dev-installed: pyproject.toml constraints.txt
 	@$(PYTHON) tools/install.py --dev $(if $(GPU),--gpu)
 
+# A service that speaks S3, for tests; its libraries do not go with ours.
+.venv-moto/.installed: tests/moto-requirements.txt
+	@$(PYTHON) -m venv .venv-moto
+	@.venv-moto/bin/pip install --quiet --disable-pip-version-check -r tests/moto-requirements.txt
+	@touch $@
+
 install: .venv/.installed ## Make .venv with the dropframe command in it (GPU=1 for CUDA)
 
 dev: .venv/.dev-installed ## The same, with what tests and checks need
@@ -48,7 +54,7 @@ check: governance lint types registry ## All checks that run nothing for long
 test: dev ## Run the tests that take no more than some seconds each (ARGS="-k name" for a part)
 	$(BIN)/pytest -m "not slow" -n $(JOBS) $(ARGS)
 
-test-all: dev ## Run every test; .ci/run packages installs what they need
+test-all: dev .venv-moto/.installed ## Run every test; .ci/run packages installs what they need
 	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 gpu: dev ## Run the tests that need a CUDA GPU, then measure it (clips and weights in ../shared)
@@ -80,7 +86,7 @@ crash-long: dev ## Kill everything 1,000 times, at random and at every failpoint
 stopping: dev ## End Dropframe 20 times with a job running and an upload open
 	STOPPING_TRIES=20 $(BIN)/pytest -s tests/system/test_stopping.py $(ARGS)
 
-coverage: dev ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
+coverage: dev .venv-moto/.installed ## Run the whole test suite; at least 90 % of daemon/ and sidecar/ must be covered
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
@@ -114,4 +120,4 @@ release: dev ## Make a wheel and a source archive in dist/ (docs/releasing.md)
 	$(BIN)/python -m build --no-isolation
 
 clean: ## Remove what the commands above made; inbox, outbox and data stay
-	rm -rf .venv .venv-formats build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf .venv .venv-formats .venv-moto build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

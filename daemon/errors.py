@@ -10,6 +10,10 @@ DropframeError
 │   └── IllegalMove           a job cannot go from its status to that one
 ├── StorageError              a stored file cannot be read, written or named
 │   └── StoredFileMissing     nothing is stored under that key; a FileNotFoundError too
+├── ObjectStoreError          object storage cannot be used just now; tried again without end
+│   ├── ObjectRefused         the service refuses what was asked of this one object
+│   ├── ObjectMissing         there is no such object
+│   └── ObjectChanged         the object is another one by now
 ├── MachineError              the machine cannot run Dropframe as set: a folder, a device, a library
 └── JobError                  a job ended without a result; ``kind`` says whether to try again
     ├── PermanentError        trying again would end the same way
@@ -66,6 +70,22 @@ class StorageError(DropframeError):
 
 class StoredFileMissing(StorageError, FileNotFoundError):
     """Nothing is stored under that key."""
+
+
+class ObjectStoreError(DropframeError):
+    """Object storage cannot be used just now. The text never repeats what the service said, but for its error code."""
+
+
+class ObjectRefused(ObjectStoreError):
+    """The service refuses what was asked of this one object; others may do."""
+
+
+class ObjectMissing(ObjectStoreError):
+    """There is no such object."""
+
+
+class ObjectChanged(ObjectStoreError):
+    """Another object has that key by now."""
 
 
 class MachineError(DropframeError):

@@ -9,6 +9,7 @@ from daemon.derive.files import forget
 from daemon.export.client import Exports
 from daemon.export.files import forget as forget_exports
 from daemon.jobs import Job, JobStatus
+from daemon.objects.result_store import ResultStore
 from daemon.search.updater import SearchUpdater
 from daemon.settings import Settings
 from daemon.stills.client import Stills
@@ -16,19 +17,23 @@ from daemon.stills.files import forget as forget_stills
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
 from daemon.worker.outbox_exports import OutboxExports
+from daemon.worker.owed_objects import OwedObjects
 
 
 class FollowUps:
-    """Derivations, the search index, stills and exports. Jobs do not wait for them; all can be made again.
+    """Derivations, the search index, stills, exports, copies in object storage. Jobs do not wait for them.
 
     Args:
         settings: Of the home.
         store: Knows the jobs.
         outbox: Gets exports.
         completed: Brings the ids of jobs that complete from now on.
+        owed: Brings those that owe the result store something.
     """
 
-    def __init__(self, settings: Settings, store: JobStore, outbox: Outbox, completed: SimpleQueue[str]) -> None:
+    def __init__(
+        self, settings: Settings, store: JobStore, outbox: Outbox, completed: SimpleQueue[str], owed: OwedObjects
+    ) -> None:
         self._data_dir = settings.data_dir
         self._store = store
         self.search = SearchUpdater(settings, store.find, self._completed)
@@ -36,7 +41,15 @@ class FollowUps:
         self.stills = Stills(settings)
         self.exports = Exports(settings, store.find)
         self.outbox_exports = OutboxExports(settings, store, outbox, completed)
-        self._parts = (self.derivations, self.search, self.stills, self.outbox_exports, self.exports)
+        self.result_store = ResultStore(settings, store, outbox, owed)
+        self._parts = (
+            self.derivations,
+            self.search,
+            self.stills,
+            self.outbox_exports,
+            self.exports,
+            self.result_store,
+        )
 
     def start(self) -> None:
         """Begin to keep up with the results."""
@@ -55,9 +68,10 @@ class FollowUps:
         """Remove what was made of a deleted job's result. May be called again.
 
         Raises:
-            OSError: something cannot be removed just now.
+            OSError, ObjectStoreError: something cannot be removed just now.
         """
         forget(self._data_dir, job.job_id)
         forget_stills(self._data_dir, job.job_id)
         forget_exports(self._data_dir, job.job_id)
         self.search.note(job.job_id)
+        self.result_store.forget(job)

@@ -263,6 +263,8 @@ class Job:
     claim: Claim | None = None
     exports: dict[str, str] = field(default_factory=dict)
     """By format what became of the export beside its result: ``pending``, its SHA-256, or why there is none."""
+    stored_objects: dict[str, str] = field(default_factory=dict)
+    """By ``result``, ``error`` or export format the same of its copy in the result store."""
 
     @property
     def ended(self) -> bool:

@@ -21,6 +21,7 @@ from daemon.fs.mounts import is_remote, mount_of
 from daemon.fs.space import FULL, DiskGuard
 from daemon.ipc import health
 from daemon.ipc.health import SILENT_SECONDS
+from daemon.objects.check import check_stores, require_package
 from daemon.pipeline.libraries import LIBRARIES, missing_library, version_of
 from daemon.settings import Settings
 
@@ -192,6 +193,7 @@ def require_machine(settings: Settings) -> list[str]:
     Raises:
         MachineError: which one, and what to do.
     """
+    require_package(settings)
     told = settings.without_effect()
     for check in itertools.chain(check_limits(), check_folders(settings)):
         if check.away:
@@ -326,6 +328,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield check_disk(settings, nearest_existing(settings.data_dir))
     yield check_store(settings)
     yield check_daemon(settings)
+    yield from (Check(*each) for each in check_stores(settings))
     libraries = list(check_libraries())
     yield from libraries
     if all(check.ok for check in libraries):

@@ -47,12 +47,21 @@ class Rejections:
         settings: Where the folders are.
         outbox: Gets the notes.
         clock: Monotonic time in seconds.
+        others: What was rejected elsewhere and is still there.
     """
 
-    def __init__(self, settings: Settings, outbox: Outbox, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        clock: Callable[[], float] = time.monotonic,
+        others: Callable[[], list[RejectedRecord]] = list,
+    ) -> None:
         self._settings = settings
         self._outbox = outbox
         self._clock = clock
+        self._others = others
+        self._seen_elsewhere: list[RejectedRecord] = []
         self._began = timestamp(datetime.now(UTC).replace(microsecond=0))  # reasons are dated to the second
         self._listed: RejectedList | None = None
         self._folders: dict[Path, int] = {}
@@ -98,6 +107,7 @@ class Rejections:
             return
         self._due = now  # should anything fail, it is tried again in the next step
         # Before the files are read: what comes meanwhile is seen by the next look.
+        self._seen_elsewhere = self._others()
         self._folders = {folder: _changed_ns(folder) for folder in _folders_below(inbox / REJECTED_FOLDER)}
         known = self._listed or rejected_list.read(self._settings.data_dir)
         listed = self._look(known)
@@ -111,6 +121,8 @@ class Rejections:
     # The folder.
 
     def _has_changed(self) -> bool:
+        if self._others() != self._seen_elsewhere:
+            return True
         return any(_changed_ns(folder) != changed for folder, changed in self._folders.items())
 
     def _is_fresh(self) -> bool:
@@ -128,6 +140,11 @@ class Rejections:
             if record is None or record.written_at != timestamp(file.since) or record.note is Note.OUTDATED:
                 record = self._read(file)
             records.append(record)
+        for record in self._seen_elsewhere:
+            told = before.pop(record.path, None)
+            if told is not None and told.note is not Note.OUTDATED and replace(told, note=record.note) == record:
+                record = told
+            records.append(record)
         newest = sorted(records, key=lambda record: (record.rejected_at, record.path), reverse=True)[:MOST_FILES]
         if known is None:
             newest = [_published(record) if record.rejected_at < self._began else record for record in newest]
@@ -136,7 +153,7 @@ class Rejections:
             newest = [_published(record) if record.rejected_at < oldest else record for record in newest]
         names = {record.name for record in newest}
         gone = [replace(record, note=Note.OUTDATED) for record in before.values() if record.name not in names]
-        return RejectedList((*newest, *gone), len(found))
+        return RejectedList((*newest, *gone), len(records))
 
     def _read(self, file: RejectedFile) -> RejectedRecord:
         reason = read_reason(self._settings.inbox_dir, file)

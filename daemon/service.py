@@ -26,6 +26,7 @@ from daemon.ipc.spool_sweep import sweep as sweep_spool
 from daemon.ipc.systemd import notify
 from daemon.jobs import JobStatus
 from daemon.logs import LogOnce
+from daemon.objects.inbox_store import InboxStore
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
@@ -135,7 +136,8 @@ class DaemonService:
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
         self.follow_ups.start()
-        stack.enter_context(Rejections(self._settings, self._outbox))
+        stack.enter_context(self.inbox_store)
+        stack.enter_context(Rejections(self._settings, self._outbox, others=self.inbox_store.rejected))
         self._thread.start()
 
     def _make_parts(self, pipelines: frozenset[str]) -> None:
@@ -164,8 +166,9 @@ class DaemonService:
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
         )
         self.retention = Retention(settings, self.store, self._outbox)
-        self.follow_ups = FollowUps(settings, self.store, self._outbox, self.worker.completed)
+        self.follow_ups = FollowUps(settings, self.store, self._outbox, self.worker.completed, self.worker.owed)
         self.deletion = Deletion(settings, self.store, self._storage, self._outbox, self.follow_ups.forget)
+        self.inbox_store = InboxStore(settings, self.store, pipelines)
         self.auto_pull = AutoPull(settings)
         self.status = Status(
             settings,
@@ -177,6 +180,8 @@ class DaemonService:
             self.pipeline,
             self._outbox_monitor,
             self.auto_pull,
+            self.follow_ups.result_store.beat,
+            self.inbox_store.beat,
         )
 
     def _recover(self) -> None:

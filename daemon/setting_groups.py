@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from daemon.export_formats import known_formats
 from daemon.languages import known_codes
+from daemon.s3_address import FORM, known_address, known_endpoint
 
 
 def _unit(name: str, least: int = 0) -> FieldInfo:
@@ -50,6 +52,36 @@ class FolderSettings(BaseModel):
     data_dir: Path = Field(Path("data"), description="Jobs, stored videos, models; must be a local disk.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines to write."
+    )
+
+
+class ObjectStoreSettings(BaseModel):
+    """Results to, and videos from, object storage. Credentials are not settings (docs/object-storage.md)."""
+
+    result_store: Annotated[str, AfterValidator(partial(known_address, name="result_store"))] | None = Field(
+        None,
+        description="Where results are also put once they are in the outbox, such as s3://bucket/prefix; "
+        "docs/object-storage.md.",
+        json_schema_extra={"allowed": FORM},
+    )
+    inbox_store: Annotated[str, AfterValidator(partial(known_address, name="inbox_store"))] | None = Field(
+        None,
+        description="Where videos are also taken from, such as s3://bucket/prefix; docs/object-storage.md.",
+        json_schema_extra={"allowed": FORM},
+    )
+    inbox_store_after: Literal["leave", "move"] = Field(
+        "leave",
+        description="What becomes of the objects of inbox_store: leave remembers what was taken; move puts them below "
+        "done/, and those that are rejected below rejected/, with the reason.",
+    )
+    inbox_store_seconds: Seconds = Field(30.0, gt=0, description="Time between two looks at inbox_store.")
+    s3_endpoint: Annotated[str, AfterValidator(known_endpoint)] | None = Field(
+        None,
+        description="URL of the service that speaks S3; without it AWS_ENDPOINT_URL, else Amazon's.",
+        json_schema_extra={"allowed": "a URL such as https://minio.example:9000, without a password in it"},
+    )
+    s3_region: str | None = Field(
+        None, description="Region of the buckets; without it AWS_REGION or AWS_DEFAULT_REGION, else us-east-1."
     )
 
 

@@ -30,6 +30,7 @@ from daemon.setting_groups import (
     FolderSettings,
     InboxSettings,
     LimitSettings,
+    ObjectStoreSettings,
     PipelineSettings,
     RetentionSettings,
     SidecarSettings,
@@ -44,7 +45,14 @@ FOLDERS = {"home": ".", "inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir"
 
 
 class Settings(
-    SidecarSettings, RetentionSettings, LimitSettings, PipelineSettings, InboxSettings, FolderSettings, BaseSettings
+    SidecarSettings,
+    RetentionSettings,
+    LimitSettings,
+    PipelineSettings,
+    InboxSettings,
+    ObjectStoreSettings,
+    FolderSettings,
+    BaseSettings,
 ):
     """All settings of a Dropframe home. Paths are absolute once loaded."""
 
@@ -166,6 +174,7 @@ def allowed_values(field: FieldInfo) -> str:
         int: "a whole number",
         float: "a number",
         str: "a text",
+        str | None: "a text",
         bool: "a boolean (true or false)",
         list[str]: "a list of texts",
     }

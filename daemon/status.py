@@ -16,7 +16,7 @@ from daemon.fs.space import DiskGuard, free_bytes
 from daemon.ingest.consumer import InboxConsumer
 from daemon.ingest.intake import Intake
 from daemon.ipc import health
-from daemon.ipc.health import SILENT_SECONDS, Heartbeat, OutboxBeat, RunningBeat
+from daemon.ipc.health import SILENT_SECONDS, Heartbeat, OutboxBeat, RunningBeat, StoreBeat
 from daemon.jobs import utc_now
 from daemon.logs import LogOnce
 from daemon.pipeline.auto_pull import AutoPull
@@ -109,6 +109,8 @@ class Status:
         pipeline: Says which models are loaded.
         outbox: Says whether results can be published.
         auto_pull: Says how fetching weights goes.
+        result_store: Says how copying results to object storage goes.
+        inbox_store: Says how taking videos from there goes.
     """
 
     def __init__(
@@ -122,8 +124,12 @@ class Status:
         pipeline: PipelineProcess,
         outbox: OutboxMonitor,
         auto_pull: AutoPull,
+        result_store: Callable[[], StoreBeat] = StoreBeat,
+        inbox_store: Callable[[], StoreBeat] = StoreBeat,
     ) -> None:
         self._auto_pull = auto_pull
+        self._result_store = result_store
+        self._inbox_store = inbox_store
         self._data_dir = settings.data_dir
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._store = store
@@ -162,6 +168,8 @@ class Status:
             weights_percent=self._auto_pull.percent,
             inbox=self._consumer.health(),
             outbox=self._outbox.health(),
+            result_store=self._result_store(),
+            inbox_store=self._inbox_store(),
             paused=self._intake.short_of_space() or self._store.problem,
             queue_length=self._queue.size(),
             running=self._running(),

@@ -65,7 +65,7 @@ class PublicRejectedFile(PublicModel):
     """A file of the inbox that was not taken in."""
 
     name: str = Field(description="As it was dropped, below the inbox.")
-    path: str = Field(description="Where it is now, below the inbox.")
+    path: str = Field(description="Where it is now, below the inbox; or the address of an object.")
     reason: str = Field(description="Why it was rejected and what to do, in sentences.")
     rejected_at: Time
     size_bytes: Count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ MISSING = "needs "
 ADVICE = "`.ci/run packages` installs the Debian packages, and `make test-all` runs every test."
 OTHER_NAMES = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
 FILES = {
+    "moto": str(Path(__file__).parents[1] / ".venv-moto/bin/moto_server"),
     "systemd": "/lib/systemd/systemd",
     "python3-venv": "/usr/lib/python3*/ensurepip",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",

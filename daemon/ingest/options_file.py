@@ -37,7 +37,19 @@ def read_options(inbox: Path, path: str, advice: str = ADVICE) -> Options:
     """
     folder, _, name = path.rpartition("/")
     with Folders(inbox) as folders, open(open_regular(name, folders.get(folder)), "rb") as file:
-        text = file.read(MAX_OPTIONS_BYTES + 1)
+        return parse_options(file.read(MAX_OPTIONS_BYTES + 1), advice)
+
+
+def parse_options(text: bytes, advice: str = ADVICE) -> Options:
+    """Return the options that an options file holds.
+
+    Args:
+        text: Its content; a byte more than MAX_OPTIONS_BYTES is enough of a larger one.
+        advice: What to do if it is wrong, a sentence.
+
+    Raises:
+        BadOptions: as ``read_options``.
+    """
     if len(text) > MAX_OPTIONS_BYTES:
         raise BadOptions(f"Its options file has more than {MAX_OPTIONS_BYTES} bytes. {advice}")
     if not text.strip():

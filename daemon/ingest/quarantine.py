@@ -48,7 +48,7 @@ def quarantine(
     with Folders(inbox) as folders:
         source = folders.get(folder)
         target = folders.get(below, make=True)
-        text = f"{shown(name)} was not taken in.\n\n{reason}\n\nTime: {when:%Y-%m-%d %H:%M:%S} UTC\n"
+        text = reason_text(name, reason, when)
 
         def place(free: str) -> str:
             _write_reason(free + REASON_SUFFIX, target, text)
@@ -67,6 +67,17 @@ def quarantine(
             _move_options(dropped.options_path.rpartition("/")[2], source, free + OPTIONS_SUFFIX, target)
         folders.fsync()
     return f"{below}/{free}"
+
+
+def reason_text(name: str, reason: str, when: datetime) -> str:
+    """Return what is written beside a rejected file.
+
+    Args:
+        name: Its name, without its folder.
+        reason: Sentences.
+        when: In UTC.
+    """
+    return f"{shown(name)} was not taken in.\n\n{reason}\n\nTime: {when:%Y-%m-%d %H:%M:%S} UTC\n"
 
 
 def _move_options(name: str, source: int, target: str, target_folder: int) -> None:

@@ -216,11 +216,8 @@ class TrackedFile:
             return self._wait("It is empty so far.", min(patience, now + 5))
         if is_options_name(self.name):
             return Stability.WHOLE
-        if size > settings.max_video_bytes:
-            return self._reject(
-                f"It has {size} bytes, and at most {settings.max_video_bytes} are taken "
-                "(setting max_video_bytes). Cut it into parts, or raise the limit."
-            )
+        if problem := size_problem(size, settings):
+            return self._reject(problem)
         unwritten = self.structure is not None and self.structure.completeness is Completeness.INCOMPLETE
         if self.structure is None or (unwritten and self.blocks is not None):
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
@@ -314,3 +311,13 @@ class TrackedFile:
 def _rejects_unknown(settings: Settings) -> bool:
     """Tell whether a file that is not named as a video is rejected at last; never where files stay."""
     return settings.unknown_files == "reject" and settings.inbox_mode == "take"
+
+
+def size_problem(size: int, settings: Settings) -> str | None:
+    """Say why a video of so many bytes is not taken; None if it may be."""
+    if size <= settings.max_video_bytes:
+        return None
+    return (
+        f"It has {size} bytes, and at most {settings.max_video_bytes} are taken "
+        "(setting max_video_bytes). Cut it into parts, or raise the limit."
+    )

@@ -206,7 +206,7 @@ class TicketIntake:
 
 
 def named(jobs: list[Job], taken: set[str]) -> list[Job]:
-    """Return jobs whose results are to have the names of their videos in the outbox.
+    """Return jobs whose results are to have the names of their videos in the outbox, unless they have one already.
 
     Args:
         jobs: Of submissions.
@@ -214,6 +214,9 @@ def named(jobs: list[Job], taken: set[str]) -> list[Job]:
     """
     found = []
     for job in jobs:
+        if job.outbox_name is not None:  # as a dropped file is
+            found.append(job)
+            continue
         name = job.source_name.rpartition("/")[2].replace("\0", "")
         if name in ("", ".", ".."):
             name = job.job_id

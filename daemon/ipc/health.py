@@ -27,6 +27,8 @@ ALIVE_SECONDS = 10.0
 """A heartbeat older than this means that no daemon is running."""
 SILENT_SECONDS = 15.0
 """A folder that has not answered for so long hangs, and counts as offline."""
+STORES = ("result_store", "inbox_store")
+"""The settings that name object storage, and what is told of each under the same name."""
 PAUSED = "The daemon has paused intake and running jobs"
 START_IT = "start it with: dropframe daemon."
 
@@ -84,6 +86,16 @@ class OutboxBeat:
 
 
 @dataclass(frozen=True)
+class StoreBeat:
+    """How it goes with object storage."""
+
+    problem: str | None = None
+    """What is wrong, in sentences."""
+    waiting_count: int = 0
+    """Jobs of which something has still to be copied there, or objects that are to be fetched."""
+
+
+@dataclass(frozen=True)
 class RunningBeat:
     """The job that runs."""
 
@@ -113,6 +125,8 @@ class Heartbeat:
     """How much of them has been fetched, while they are."""
     inbox: InboxBeat = InboxBeat()
     outbox: OutboxBeat = OutboxBeat()
+    result_store: StoreBeat = StoreBeat()
+    inbox_store: StoreBeat = StoreBeat()
     paused: str | None = None
     """Why nothing is taken in or run at the moment."""
     queue_length: int = 0
@@ -224,23 +238,28 @@ def judge(
         store_problem: Why the caller cannot read the job store, if it has tried and cannot.
     """
     disk = disk or DiskGuard(settings.data_dir, settings.min_free_bytes)
-    return {
+    parts = {
         "daemon": _judge_daemon(heartbeat, now, disk.free()),
         "store": Part(store_problem is None, store_problem or "The job store is readable."),
         "disk": _judge_disk(disk),
         "inbox": _judge_inbox(heartbeat, settings, now),
         "outbox": _judge_outbox(heartbeat),
     }
+    for name in STORES:
+        if getattr(settings, name) is not None:
+            parts[name] = _judge_object_store(name, heartbeat)
+    return parts
 
 
 def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetime) -> str:
     """Return what is not well with the daemon's own words on it, which may name folders; nothing if all is well."""
     wrong = {name: part.detail for name, part in parts.items() if not part.ok}
     if heartbeat is None or not heartbeat.is_alive(now):  # nobody looks at the folders, which is no news
-        return " ".join(detail for name, detail in wrong.items() if name not in ("inbox", "outbox"))
+        return " ".join(detail for name, detail in wrong.items() if name not in ("inbox", "outbox", *STORES))
     if heartbeat.paused and "daemon" in wrong:
         wrong["daemon"] = f"{PAUSED}."  # why follows
-    reasons = (heartbeat.paused, heartbeat.inbox.problem, heartbeat.outbox.problem) if wrong else ()
+    places = (heartbeat.inbox, heartbeat.outbox, heartbeat.result_store, heartbeat.inbox_store)
+    reasons = (heartbeat.paused, *(place.problem for place in places)) if wrong else ()
     return " ".join((*wrong.values(), *filter(None, reasons)))
 
 
@@ -297,3 +316,10 @@ def _judge_outbox(heartbeat: Heartbeat | None) -> Part:
     if not online:
         return Part(False, "The outbox cannot be reached or written; results wait until it can.")
     return Part(True, "The outbox can be written.")
+
+
+def _judge_object_store(name: str, heartbeat: Heartbeat | None) -> Part:
+    beat: StoreBeat = getattr(heartbeat, name, StoreBeat())
+    if beat.problem:
+        return Part(False, f"{name} cannot be used as it should; the daemon's log and dropframe health say why.")
+    return Part(True, f"{name} has no problem.")

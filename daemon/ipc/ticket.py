@@ -80,6 +80,8 @@ class Ticket:
     """Of the video, if the submitter knows it."""
     job_ids: tuple[str, ...] = ()
     """Of a request about several jobs."""
+    outbox_name: str | None = None
+    """Of a submission: what its result is called in the outbox, without an ending; None: the settings say."""
 
     @property
     def name(self) -> str:
@@ -101,6 +103,8 @@ class Ticket:
         values = asdict(self)
         if not self.job_ids:
             del values["job_ids"]
+        if self.outbox_name is None:
+            del values["outbox_name"]
         return json.dumps(values, sort_keys=True).encode()
 
     def to_job(self) -> Job:
@@ -118,6 +122,7 @@ class Ticket:
             updated_at=accepted,
             source=self.source,
             source_name=self.source_name,
+            outbox_name=self.outbox_name,
             options=Options.as_far_as_valid(self.options),
             size_bytes=self.size_bytes,
             sha256=self.sha256,
@@ -209,6 +214,9 @@ def _parse(text: bytes, job_id: str, kind: TicketKind) -> Ticket:
     texts = (values["created_at"], values.get("source_name", ""), values.get("pipeline_id", ""))
     if not all(isinstance(value, str) for value in texts) or not isinstance(values.get("options", {}), dict):
         raise ValueError("a field has the wrong type")
+    outbox_name = values.get("outbox_name")
+    if not isinstance(outbox_name, str | None) or {"", ".", ".."} & set((outbox_name or "x").split("/")):
+        raise ValueError("outbox_name is not a name")
     if not isinstance(values.get("sha256"), str | None) or type(values.get("size_bytes", 0)) is not int:
         raise ValueError("a field has the wrong type")
     values["job_ids"] = _job_ids(values.get("job_ids", []))

@@ -113,12 +113,12 @@ class Outbox:
             Interrupted: ``stopping`` said so. Nothing of the document is visible then.
         """
         with self._lock:
-            if self._is_outdated(job):
+            if self.is_outdated(job):
                 return None
             path = self.path(job)
             with self._below(path) as place:
                 _copy(document, place / path.name, stopping)
-                if not self._is_outdated(job, ERROR):
+                if not self.is_outdated(job, ERROR):
                     (place / self.path(job, ERROR).name).unlink(missing_ok=True)
                 self._remove_note(job, place)
             self._published(job)
@@ -132,7 +132,7 @@ class Outbox:
             Interrupted: ``stopping`` said so. Nothing of the export is visible then.
         """
         with self._lock:
-            if job.job_id in self._deleted or self._is_outdated(job):
+            if job.job_id in self._deleted or self.is_outdated(job):
                 return False
             path = self.path(job, ending)
             with self._below(path) as place:
@@ -156,19 +156,12 @@ class Outbox:
             OSError: the outbox cannot be written.
         """
         with self._lock:
-            if job.job_id in self._deleted or self._is_outdated(job) or self._is_outdated(job, ERROR):
+            if job.job_id in self._deleted or self.is_outdated(job) or self.is_outdated(job, ERROR):
                 return None
             path = self.path(job, ERROR)
-            content = {
-                "error_kind": job.error_kind,
-                "error_message": job.error_message,
-                "job_id": job.job_id,
-                "pipeline_id": job.pipeline_id,
-                "source_name": job.source_name,
-            }
             with self._below(path) as place:
                 with atomic_write(place / path.name) as file:
-                    file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+                    file.write(error_document(job))
                 self._remove_note(job, place)
             self._published(job, ERROR)
             return path
@@ -224,7 +217,7 @@ class Outbox:
         with self._lock:
             self.check()
             same = partial(_holds, document)
-            return not self._is_outdated(job) and self._remove_if(self.path(job), same)
+            return not self.is_outdated(job) and self._remove_if(self.path(job), same)
 
     def withdraw_all(self, job: Job, document: BinaryIO | None) -> None:
         """Remove what a deleted job has published and is still its own, and publish nothing of it any more.
@@ -245,8 +238,8 @@ class Outbox:
                 named = f'"job_id": "{job.job_id}"'.encode()
                 self._remove_if(self.path(job, ERROR), lambda published: named in published.read(COPY_BYTES))
             for ending in (RESULT, ERROR):  # or it would be in the way of an older job that is tried again
-                if self._newest.get(self._name(job, ending)) == job.sequence:
-                    del self._newest[self._name(job, ending)]
+                if self._newest.get(self.name_of(job, ending)) == job.sequence:
+                    del self._newest[self.name_of(job, ending)]
 
     def _remove_if(self, path: Path, is_ours: Callable[[BinaryIO], bool]) -> bool:
         """Remove a published file if its content is still what was published; tell whether it did."""
@@ -279,16 +272,29 @@ class Outbox:
                 raise OSError(errno.ENOTDIR, why, str(path)) from error
             yield Path(f"/proc/self/fd/{descriptor}")
 
-    def _name(self, job: Job, ending: str) -> str:
+    def name_of(self, job: Job, ending: str) -> str:
+        """Return the path below the outbox at which something of a job is published."""
         return str(self.path(job, ending).relative_to(self._folder))
 
-    def _is_outdated(self, job: Job, ending: str = RESULT) -> bool:
+    def is_outdated(self, job: Job, ending: str = RESULT) -> bool:
         """Tell whether a newer job of the same name has published its result (or with another ending its error)."""
-        return self._newest.get(self._name(job, ending), 0) > job.sequence
+        return self._newest.get(self.name_of(job, ending), 0) > job.sequence
 
     def _published(self, job: Job, ending: str = RESULT) -> None:
-        name = self._name(job, ending)
+        name = self.name_of(job, ending)
         self._newest[name] = max(self._newest.get(name, 0), job.sequence)
+
+
+def error_document(job: Job) -> bytes:
+    """Return what is published of a job that failed."""
+    content = {
+        "error_kind": job.error_kind,
+        "error_message": job.error_message,
+        "job_id": job.job_id,
+        "pipeline_id": job.pipeline_id,
+        "source_name": job.source_name,
+    }
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def place_of(name: str, ending: str, mark: str) -> str:

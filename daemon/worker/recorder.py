@@ -33,6 +33,7 @@ from daemon.worker.outcomes import (
     Retry,
     outcome_of,
 )
+from daemon.worker.owed_objects import RESULT, OwedObjects
 from daemon.worker.unpublished_errors import UnpublishedErrors
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class OutcomeRecorder:
         totals: What was done since the start is added here: ``jobs_completed`` and ``jobs_failed``.
         settings: Attempts that a job has, and the wait after one.
         clock: Monotonic time in seconds.
+        owed: Gets the jobs whose results are to be copied to the result store.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class OutcomeRecorder:
         totals: defaultdict[str, float],
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
+        owed: OwedObjects | None = None,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -77,6 +80,7 @@ class OutcomeRecorder:
         self._totals = totals
         self._settings = settings
         self._clock = clock
+        self._owed = owed or OwedObjects()
         self.completed: SimpleQueue[str] = SimpleQueue()
         """Jobs that have completed, for those who go on with their results."""
         self._unrecorded: dict[str, Outcome] = {}
@@ -162,15 +166,18 @@ class OutcomeRecorder:
         return outcome
 
     def _complete(self, job: Job, outcome: Completed) -> None:
-        self._store.move(
-            job.job_id,
-            JobStatus.COMPLETED,
-            output_path=output_key(job.job_id),
-            finished_at=utc_now(),
-            exports=dict.fromkeys(self._settings.exports, PENDING),
-            **outcome.facts,
-        )
+        with self._owed.lock:
+            self._store.move(
+                job.job_id,
+                JobStatus.COMPLETED,
+                output_path=output_key(job.job_id),
+                finished_at=utc_now(),
+                exports=dict.fromkeys(self._settings.exports, PENDING),
+                **self._owed.note(RESULT),
+                **outcome.facts,
+            )
         self.completed.put(job.job_id)
+        self._owed.tell(job.job_id)
         failpoint("worker.completed")
         self._totals["jobs_completed"] += 1
         log.info("Job %s is completed: %s", job.job_id, shown(self._outbox.path(job).name))

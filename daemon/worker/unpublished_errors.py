@@ -15,6 +15,7 @@ from daemon.logs import LogOnce
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
 from daemon.worker.outcomes import UNAVAILABLE_SECONDS
+from daemon.worker.owed_objects import ERROR, OwedObjects
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,22 @@ class UnpublishedErrors:
         outbox: Gets the errors.
         old_notes: Where earlier versions noted such jobs; what is there is taken over once.
         stopping: Asked between two errors; True ends publishing.
+        owed: Gets the jobs whose errors are to be copied to the result store.
     """
 
-    def __init__(self, store: JobStore, outbox: Outbox, old_notes: Path, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        outbox: Outbox,
+        old_notes: Path,
+        stopping: Callable[[], bool],
+        owed: OwedObjects | None = None,
+    ) -> None:
         self._store = store
         self._outbox = outbox
         self._old_notes: Path | None = old_notes if old_notes.is_dir() else None
         self._stopping = stopping
+        self._owed = owed or OwedObjects()
         self._lock = threading.Lock()
         self._due = 0.0
         self._not_taken_over = LogOnce(log)
@@ -103,7 +113,9 @@ class UnpublishedErrors:
             if latest is not None and latest.unpublished_error:
                 if job is None or latest.finished_at != job.finished_at:
                     return  # it was run again and has failed again while its first error was published
-                self._store.note(job_id, unpublished_error=False)
+                with self._owed.lock:
+                    self._store.note(job_id, unpublished_error=False, **self._owed.note(ERROR))
+                self._owed.tell(job_id)
             self._waiting.pop(job_id, None)
 
     def _take_over_old_notes(self) -> None:

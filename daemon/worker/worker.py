@@ -24,6 +24,7 @@ from daemon.worker.control import RunControl
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
 from daemon.worker.outcomes import UNAVAILABLE_SECONDS, Failed, Outcome, Retry
+from daemon.worker.owed_objects import OwedObjects
 from daemon.worker.progress import Running
 from daemon.worker.recorder import OutcomeRecorder
 from daemon.worker.unpublished_errors import OLD_NOTES, UnpublishedErrors
@@ -74,7 +75,11 @@ class JobWorker:
         self._control = RunControl()
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._files = JobFiles(storage)
-        self._unpublished = UnpublishedErrors(store, outbox, storage.path(OLD_NOTES), self._control.stopping.is_set)
+        self.owed = OwedObjects(settings.result_store is not None)
+        """What ended jobs owe the result store."""
+        self._unpublished = UnpublishedErrors(
+            store, outbox, storage.path(OLD_NOTES), self._control.stopping.is_set, self.owed
+        )
         self._attempt = Attempt(
             store, self._files, sources, pipeline, outbox, self._control, self.totals, settings, clock
         )
@@ -89,6 +94,7 @@ class JobWorker:
             self.totals,
             settings,
             clock,
+            self.owed,
         )
         self._warm_due = 0.0
         self._not_warm = LogOnce(log)

@@ -30,11 +30,13 @@ HOMES = {
     "rapidfuzz": {"daemon/derive/text_keys.py"},
     "mcp": {"daemon/cli/agent.py"},
     "mcp_types": {"daemon/cli/agent.py"},
+    "obstore": {"daemon/objects/bucket.py"},
     "sqlite3": {"daemon/search/index.py", "daemon/search/reader.py"},
 }
 FLOORS = (
-    {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
-    | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "unknown_names"},
+    {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "s3_address", "settings"}
+    | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "tokens"}
+    | {"unknown_names"},
     {"fs"},
     {"ipc"},
     {"store"},
@@ -42,6 +44,7 @@ FLOORS = (
     {"derive"},
     {"search", "stills", "export"},
     {"ingest", "worker"},
+    {"objects"},
     {"deletion", "follow_ups", "preflight", "rejections", "retention", "status"},
     {"service"},
     {"cli"},
