@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo
+from daemon.pipeline.seams import Seam
 
 SCHEMA = "dropframe.results/1"
 MOST_TEXTS = 1000
@@ -131,6 +133,12 @@ class ResultsSerializer:
         ).encode()
         self._fingerprint = hashlib.sha256(head + fingerprint.encode()).hexdigest()
         self.summary = Summary()
+        self.seam: Seam | None = None
+        """The last frame of the document, after opening, if it can be gone on with right there."""
+        self._is_sequential = False
+        """Whether the video has to be decoded from its start, whatever else is possible."""
+        self._origin: Mapping[str, Any] | None = None
+        """The part of the document that a run from the start has made, if ranges were appended to it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("r+b" if self._part.exists() else "w+b")
         if not self._go_on():
@@ -146,6 +154,9 @@ class ResultsSerializer:
             if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
                 return False
             self.summary = Summary.from_record(checkpoint["summary"])
+            self._is_sequential = checkpoint.get("sequential", False)
+            self._origin = checkpoint.get("origin")
+            self.seam = Seam.from_record(checkpoint.get("seam"))
         except (OSError, ValueError, KeyError, TypeError):
             return False
         self._file.truncate(checkpoint["bytes"])
@@ -163,18 +174,44 @@ class ResultsSerializer:
         self._file.write((separator + dumps(frame_record(analysis))).encode())
         self.summary.add(analysis)
 
-    def checkpoint(self) -> None:
-        """Make the frames so far durable. Call it at the end of a segment."""
+    def checkpoint(self, seam: Seam | None = None) -> None:
+        """Make the frames so far durable. Call it at the end of a segment.
+
+        Args:
+            seam: The last frame, if the next run may try to begin right behind it.
+        """
         self._file.flush()
         os.fdatasync(self._file.fileno())
         failpoint("results.saved")
+        more: dict[str, Any] = {"origin": self._origin} if self._origin else {}
+        if self._is_sequential:
+            more["sequential"] = True
+        elif seam is not None:
+            more["seam"] = vars(seam)
+        self._save(self._state() | more)
+
+    def _state(self) -> dict[str, Any]:
+        return {"bytes": self._file.tell(), "summary": self.summary.to_record()}
+
+    def _save(self, state: Mapping[str, Any]) -> None:
         with atomic_write(self._checkpoint) as file:
-            state = {
-                "bytes": self._file.tell(),
-                "fingerprint": self._fingerprint,
-                "summary": self.summary.to_record(),
-            }
-            file.write(dumps(state).encode())
+            file.write(dumps({**state, "fingerprint": self._fingerprint}).encode())
+
+    def note_ranges(self) -> None:
+        """Note that what comes now is not of a run from the video's start. Call it before the first ``write``."""
+        self._origin = self._origin or self._state()
+
+    @contextmanager
+    def in_one_piece_after(self, failure: type[Exception]) -> Iterator[None]:
+        """Go back to what a run from the video's start has made if an error in the block says that ranges fail.
+
+        What is written from then on, in this run and in later ones, has to be of a run from the start.
+        """
+        try:
+            yield
+        except failure:
+            self._save({**(self._origin or self._state()), "sequential": True})
+            raise
 
     def finish(self, source: Mapping[str, Any], summary: Mapping[str, Any], video: VideoInfo) -> dict[str, Any]:
         """Write what is only known at the end and put the document in its place.
