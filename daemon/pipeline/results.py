@@ -153,12 +153,12 @@ class ResultsSerializer:
             size = os.fstat(self._file.fileno()).st_size
             if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
                 return False
-            self.summary = Summary.from_record(checkpoint["summary"])
-            self._is_sequential = checkpoint.get("sequential", False)
-            self._origin = checkpoint.get("origin")
+            summary = Summary.from_record(checkpoint["summary"])
             self.seam = Seam.from_record(checkpoint.get("seam"))
         except (OSError, ValueError, KeyError, TypeError):
             return False
+        self.summary, self._origin = summary, checkpoint.get("origin")
+        self._is_sequential = checkpoint.get("sequential", False)
         self._file.truncate(checkpoint["bytes"])
         self._file.seek(0, os.SEEK_END)
         return True

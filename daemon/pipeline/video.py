@@ -332,6 +332,7 @@ class Video:
         """Count a frame, and remember what is special about it."""
         count = self.count
         count.add_decoded()
+        count.damaged += decoded.is_corrupt
         self._limits.check_held(count.decoded)
         size = decoded.width, decoded.height
         if size != self._stored and count.resized is None:

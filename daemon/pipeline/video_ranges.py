@@ -12,12 +12,15 @@ from contextlib import closing
 from itertools import chain
 
 import av
+import numpy as np
 
 from daemon.pipeline.entry_points import entry_rule
 from daemon.pipeline.frame_index import Entry, FrameIndex, IndexBuilder, NotExact, build_index
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_tracks import Stream, listed_frames
 
+SAME_SECONDS = 2e-6
+"""Times that differ by no more are the same: they are rounded to a millionth."""
 Shown = Iterator[tuple[av.VideoFrame, float | None]]
 
 
@@ -28,7 +31,7 @@ class RangedVideo(Video):
     def is_as_indexed(self) -> bool:
         """Whether nothing has come so far that an index does not know of."""
         count = self.count
-        return not (count.failed or count.interlaced or count.resized)
+        return not (count.failed or count.damaged or count.interlaced or count.resized)
 
     def make_index(self, step: Callable[[], None] = lambda: None) -> FrameIndex:
         """Return the index, by reading the whole file once and decoding nothing.
@@ -52,6 +55,16 @@ class RangedVideo(Video):
             except (av.FFmpegError, ValueError, IndexError) as error:
                 raise NotExact("the file cannot be read to its end") from error
             return builder.finish(listed_frames(stream))
+
+    def time_of(self, index: FrameIndex, frame: int) -> float:
+        """Return the ``timestamp_s`` of a frame."""
+        return round(float(int(index.times[frame]) * self._stream.time_base) - self._start, 6)
+
+    def place_of(self, index: FrameIndex, seconds: float) -> int | None:
+        """Return the frame that is shown at a time; None if it is the last, or there is none."""
+        ticks = int((seconds + self._start + SAME_SECONDS) // self._stream.time_base)
+        frame = int(np.searchsorted(index.times, ticks, side="right")) - 1
+        return frame if 0 <= frame < len(index) - 1 else None
 
     def go_to(self, index: FrameIndex, frame: int) -> None:
         """Have ``frames`` begin with a frame, and count those before it as decoded. Call it before ``frames``.
