@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 
 from daemon.errors import Interrupted
+from daemon.jobs import Options
+from daemon.pipeline import part_service
 from daemon.pipeline import service as service_module
+from daemon.pipeline.frame_index import NotExact
+from daemon.pipeline.parts import join
 from daemon.pipeline.pipelines import Pipeline
+from daemon.pipeline.plans import PartPlan
 from daemon.pipeline.records import Analysis, Detection, ModelInfo, RunReport, TextBlock, VideoInfo
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.video_ranges import RangedVideo
@@ -57,8 +62,9 @@ class Bench:
         self.videos: list[RangedVideo] = []
         """Every one that was opened, in order."""
         pipeline = Pipeline("pictures", "Names pictures.", lambda loaded: [self.stage])
-        monkeypatch.setattr(service_module, "get_pipeline", lambda name: pipeline)
-        monkeypatch.setattr(service_module, "RangedVideo", self._open)
+        for module in (service_module, part_service):
+            monkeypatch.setattr(module, "get_pipeline", lambda name: pipeline)
+            monkeypatch.setattr(module, "RangedVideo", self._open)
         self.settings = Settings.load(home=home, **{"segment_frames": 25, "containers": "all", **settings})
         self.service = VideoFilePipelineService(self.settings)
 
@@ -91,10 +97,37 @@ class Bench:
     def document(self, clip: Path, **options: Any) -> bytes:
         """Return the document of one run; nothing is left of it."""
         output = clip.with_name("whole.json")
-        self.run(clip, output_path=output, **options)
+        self.run(clip, output_path=output, source_name="a.mp4", **options)
         content = output.read_bytes()
         output.unlink()
         return content
+
+    def plan(self, clip: Path, group_seconds: float = 0.01, **options: Any) -> PartPlan | None:
+        """Return the plan of a video, handed over as a file; by default a segment makes a part."""
+        asked = Options(**options)
+        plan = self.service.parts.plan(clip, "pictures", asked, group_seconds=group_seconds, source_name="a.mp4")
+        if plan is None:
+            return None
+        plan.save(clip.with_name("plan"))
+        return PartPlan.load(clip.with_name("plan"))
+
+    def parts_of(self, clip: Path, plan: PartPlan) -> list[Path]:
+        """Run the parts of a plan, the last one first."""
+        paths = [clip.with_name(f"part-{number}") for number in range(len(plan))]
+        for number in reversed(range(len(plan))):
+            self.service.parts.run_part(plan, number, clip, paths[number])
+        return paths
+
+    def joined(self, clip: Path, **options: Any) -> bytes | None:
+        """Return the document of a video that was run in parts; None if it has to be run in one piece."""
+        plan = self.plan(clip, **options)
+        if plan is None:
+            return None
+        try:
+            join(plan, self.parts_of(clip, plan), clip.with_name("joined.json"))
+        except NotExact:
+            return None
+        return clip.with_name("joined.json").read_bytes()
 
 
 @contextmanager

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from daemon.errors import Interrupted
 from daemon.pipeline.records import Frame
 
+PROGRESS_SECONDS = 0.5
+"""Time between two reports of progress."""
 STOPPED = "The run was stopped; its finished segments are kept."
 
 
 class Hashing:
     """Counts the blocks of a checksum that is being made, and ends it with the run."""
 
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, should_stop: Callable[[], bool], on_step: Callable[[], None] = lambda: None) -> None:
         self._should_stop = should_stop
+        self._on_step = on_step
         self._stopped = False
         self.steps = 0
 
@@ -28,6 +31,7 @@ class Hashing:
     def step(self) -> None:
         """Count a block."""
         self.steps += 1
+        self._on_step()
         if self._stopped or self._should_stop():
             raise Interrupted(STOPPED)
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,6 +61,27 @@ def frame_record(analysis: Analysis) -> dict[str, Any]:
     return {"frame_index": analysis.frame.index, "timestamp_s": analysis.frame.timestamp_s, "result": result}
 
 
+def head_of(models: Sequence[ModelInfo], options: Options, pipeline_id: str) -> bytes:
+    """Return what a document begins with, up to its first frame."""
+    return (
+        f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
+        f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
+    ).encode()
+
+
+def frame_line(analysis: Analysis, is_first: bool) -> bytes:
+    """Return a frame's line, with what divides it from what stands before it."""
+    return (("\n" if is_first else ",\n") + dumps(frame_record(analysis))).encode()
+
+
+def tail_of(source: Mapping[str, Any], summary: Mapping[str, Any], video: Mapping[str, Any]) -> bytes:
+    """Return what a document ends with, behind its last frame; the arguments are its JSON forms."""
+    return (
+        f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(dict(source))},\n"summary": {dumps(dict(summary))},\n'
+        f'"video": {dumps(dict(video))}\n}}\n'
+    ).encode()
+
+
 @dataclass
 class Summary:
     """What the document's ``summary`` counts, kept up frame by frame."""
@@ -88,6 +109,17 @@ class Summary:
         for block in analysis.text_blocks:
             if len(self.texts) < MOST_TEXTS:
                 self.texts.setdefault(block.text)
+
+    def merge(self, later: Summary) -> None:
+        """Count what the summary of the frames right behind has counted."""
+        self.frame_count += later.frame_count
+        self.classes.update(later.classes)
+        self.frames_unread += later.frames_unread
+        self.frames_unseen += later.frames_unseen
+        self.frames_letters_unread += later.frames_letters_unread
+        for text in later.texts:
+            if len(self.texts) < MOST_TEXTS:
+                self.texts.setdefault(text)
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form; of frames that were not seen or not read as a whole only where there are any."""
@@ -127,10 +159,7 @@ class ResultsSerializer:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._checkpoint = path.with_name(path.name + ".checkpoint")
-        head = (
-            f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
-            f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
-        ).encode()
+        head = head_of(models, options, pipeline_id)
         self._fingerprint = hashlib.sha256(head + fingerprint.encode()).hexdigest()
         self.summary = Summary()
         self.seam: Seam | None = None
@@ -170,8 +199,7 @@ class ResultsSerializer:
 
     def write(self, analysis: Analysis) -> None:
         """Add a frame."""
-        separator = ",\n" if self.summary.frame_count else "\n"
-        self._file.write((separator + dumps(frame_record(analysis))).encode())
+        self._file.write(frame_line(analysis, is_first=self.summary.frame_count == 0))
         self.summary.add(analysis)
 
     def checkpoint(self, seam: Seam | None = None) -> None:
@@ -225,11 +253,7 @@ class ResultsSerializer:
             The whole ``summary``.
         """
         whole = {**self.summary.to_record(), **summary}
-        tail = (
-            f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(dict(source))},\n"summary": {dumps(whole)},\n'
-            f'"video": {dumps(video.to_record())}\n}}\n'
-        )
-        self._file.write(tail.encode())
+        self._file.write(tail_of(source, whole, video.to_record()))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

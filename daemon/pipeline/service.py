@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from importlib.metadata import version
 from pathlib import Path
 
-from daemon import __version__
 from daemon.errors import Interrupted
-from daemon.fs.identity import identity_of
 from daemon.jobs import Options
 from daemon.pipeline.account import frame_account, summary_warnings
-from daemon.pipeline.clocks import STOPPED, Hashing, StageClock, every
+from daemon.pipeline.clocks import PROGRESS_SECONDS, STOPPED, Hashing, every
 from daemon.pipeline.code_version import code_version
+from daemon.pipeline.fingerprint import fingerprint
 from daemon.pipeline.frame_index import FrameIndex, NotExact
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import file_sha256
-from daemon.pipeline.overlap import overlap
+from daemon.pipeline.part_service import PartService
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
-from daemon.pipeline.records import Analysis, Frame, Progress, RunReport, Stage, VideoInfo
+from daemon.pipeline.records import Frame, Progress, RunReport, Stage
 from daemon.pipeline.results import ResultsSerializer, analysed_total
 from daemon.pipeline.seams import Seam, after_seam
+from daemon.pipeline.stages import StageChain, clocks_of, converters
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_ranges import RangedVideo
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
-
-BATCH_FRAMES = 8
-"""Frames that a stage takes at once, at most."""
-BATCH_BYTES = 64_000_000
-"""Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
-BATCHES_AHEAD = 2
-"""Batches waiting between two stages, at most."""
-MOST_CONVERTERS = 4
-"""Threads that convert decoded frames, at most; one for each four cores, as on few cores the networks want them."""
-RESULT_PACKAGES = ("av", "opencv-python-headless", "openvino", "rapidocr", "torch", "ultralytics-opencv-headless")
-"""Packages whose version may show in a result."""
-PROGRESS_SECONDS = 0.5
-"""Time between two reports of progress."""
-
-Batch = list[Analysis]
 
 
 class VideoFilePipelineService:
@@ -67,6 +49,7 @@ class VideoFilePipelineService:
             seconds=settings.max_video_seconds,
             frames=settings.max_video_frames,
         )
+        self.parts = PartService(settings, self.loaded, self._limits)
 
     def run_on_file(
         self,
@@ -134,13 +117,12 @@ class VideoFilePipelineService:
             models=[model for stage in stages for model in stage.models(video.info)],
             options=options,
             pipeline_id=pipeline.pipeline_id,
-            fingerprint=f"{file_path.name} {identity_of(stat).lasting} {video.info} "
-            f"{_what_frames_depend_on(self._settings)} {code_version(stages)}",
+            fingerprint=fingerprint(self._settings, file_path, video.info, stages),
         )
         if serializer.frames_written:
             log.info("%s: %d frames are kept from an earlier attempt", file_path.name, serializer.frames_written)
         hashed = Hashing(should_stop)
-        clocks = {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
+        clocks = clocks_of(stages)
 
         def report() -> None:
             steps = video.count.read + hashed.steps + sum(clock.steps for clock in clocks.values())
@@ -154,12 +136,8 @@ class VideoFilePipelineService:
             stack.callback(hashed.stop)
             stack.enter_context(serializer.in_one_piece_after(NotExact))
             frames = _frames_to_come(video, serializer, options, hashed.step)
-            decoded = self._batches(clocks["decode"].making(frames), video.info)
-            batches = stack.enter_context(overlap(decoded, BATCHES_AHEAD))
-            for stage in stages:
-                done = self._apply(stage, batches, clocks[stage.name])
-                batches = stack.enter_context(overlap(done, BATCHES_AHEAD))
-            for batch in batches:
+            chain = StageChain(stages, clocks, self._settings.segment_frames)
+            for batch in stack.enter_context(chain.analysed(frames, video.info)):
                 if should_stop():
                     raise Interrupted(STOPPED)
                 with clocks["write"].running():
@@ -183,28 +161,6 @@ class VideoFilePipelineService:
             wall_seconds=round(time.monotonic() - started, 3),
         )
 
-    def _batches(self, frames: Iterable[Frame], info: VideoInfo) -> Iterator[Batch]:
-        """Cut frames into batches, the same way every time: no batch crosses the edge of a segment."""
-        most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
-        frames = iter(frames)
-        while True:
-            for start in range(0, self._settings.segment_frames, most):
-                size = min(most, self._settings.segment_frames - start)
-                batch = [Analysis(frame) for frame in itertools.islice(frames, size)]
-                if not batch:
-                    return
-                yield batch
-
-    def _apply(self, stage: Stage, batches: Iterable[Batch], clock: StageClock) -> Iterator[Batch]:
-        seen = 0
-        for batch in batches:
-            with clock.running():
-                if seen % self._settings.segment_frames == 0:
-                    stage.new_segment()
-                seen += len(batch)
-                done = stage(batch)
-            yield done
-
 
 def _frames_to_come(
     video: RangedVideo, serializer: ResultsSerializer, options: Options, step: Callable[[], None]
@@ -212,7 +168,7 @@ def _frames_to_come(
     """Yield the frames that the document does not hold yet; NotExact if they turn out not to be those."""
     skip, seam = serializer.frames_written, serializer.seam
     index = _index_of(video, seam, step)
-    threads = max(1, min(MOST_CONVERTERS, len(os.sched_getaffinity(0)) // 4))
+    threads = converters()
     if index is None or seam is None:
         yield from video.frames(options.frame_stride, options.max_frames, skip, threads)
         return
@@ -229,20 +185,3 @@ def _index_of(video: RangedVideo, seam: Seam | None, step: Callable[[], None]) -
         log.info("the frames before are decoded again, as %s", why)
         return None
     return index if seam is not None and index is not None and seam.index < len(index) else None
-
-
-def _what_frames_depend_on(settings: Settings) -> str:
-    """Name the settings and the versions of which a frame's line is made; after an upgrade a run begins anew."""
-    names = (
-        "confidence",
-        "iou",
-        "class_agnostic_nms",
-        "image_size",
-        "text_engine",
-        "text_languages",
-        "text_detect_size",
-        "text_confidence",
-        "segment_frames",
-    )
-    versions = [f"{package}={version(package)}" for package in RESULT_PACKAGES]
-    return " ".join([__version__, *(f"{name}={getattr(settings, name)}" for name in names), *versions])

@@ -81,6 +81,27 @@ class RangedVideo(Video):
         self._shown = self._planned(index, frame)  # type: ignore[assignment]  # it began as a chain
         self._next_frame = self.count.decoded = frame
 
+    def count_as_run(self, index: FrameIndex, stride: int, max_frames: int | None) -> None:
+        """Have ``count`` say what it says after a run in one piece, if the video is as the index says.
+
+        Args:
+            index: Of this video.
+            stride: As in ``frames``.
+            max_frames: As in ``frames``.
+        """
+        stopped_after = None if max_frames is None else (max_frames - 1) * stride + 1
+        to_end = stopped_after is None or stopped_after > len(index)
+        self.count.decoded = len(index) - 1 if to_end or stopped_after is None else stopped_after - 1
+        self.count.add_decoded()
+        if to_end:
+            self._settle_by(index)
+            self.count.end()
+
+    def _settle_by(self, index: FrameIndex) -> None:
+        self.count.packets = len(index)
+        if self._is_fragmented:
+            self.count.expected = index.listed
+
     def _planned(self, index: FrameIndex, first: int) -> Shown:
         entry = index.entry_for(first)
         due = index.first_from(entry)
@@ -93,9 +114,7 @@ class RangedVideo(Video):
             due += 1
         if due != len(index):
             raise NotExact(f"there are {due} frames instead of {len(index)}")
-        self.count.packets = len(index)
-        if self._is_fragmented:
-            self.count.expected = index.listed
+        self._settle_by(index)
 
     def _check(self, decoded: av.VideoFrame, index: FrameIndex, due: int, entry: Entry | None) -> None:
         if due >= len(index) or decoded.pts != index.times[due]:

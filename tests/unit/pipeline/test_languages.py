@@ -21,6 +21,7 @@ from daemon.languages import LANGUAGES, TEXT_MODELS
 from daemon.pipeline import recognisers
 from daemon.pipeline.account import summary_warnings
 from daemon.pipeline.engines import WHOLE, RapidOcrReader
+from daemon.pipeline.fingerprint import what_frames_depend_on
 from daemon.pipeline.inference import character_list
 from daemon.pipeline.pull import RECOGNISERS
 from daemon.pipeline.read import TextStage, clean
@@ -30,7 +31,6 @@ from daemon.pipeline.records import Analysis, Frame, Image
 from daemon.pipeline.regions import RapidOcrRegions, rapidocr_models
 from daemon.pipeline.results import Summary
 from daemon.pipeline.scripts import joined, logical_order, settle, skeleton
-from daemon.pipeline.service import _what_frames_depend_on
 from daemon.settings import Settings
 from tests import programs
 
@@ -372,8 +372,8 @@ def test_doctor_says_what_reads_what_and_what_is_missing(tmp_path: Path, monkeyp
 
 
 def test_a_result_of_other_languages_is_not_gone_on_with(tmp_path: Path) -> None:
-    english = _what_frames_depend_on(Settings.load(home=tmp_path))
-    assert english != _what_frames_depend_on(Settings.load(home=tmp_path, text_languages=["en", "de"]))
+    english = what_frames_depend_on(Settings.load(home=tmp_path))
+    assert english != what_frames_depend_on(Settings.load(home=tmp_path, text_languages=["en", "de"]))
 
 
 # Recognisers in data/models/text/.
