@@ -14,6 +14,8 @@ H264_IDR, H264_SLICES = 5, range(1, 6)
 HEVC_IRAP, HEVC_SLICES = range(16, 22), range(32)
 """The same of ITU-T H.265, table 7-1: BLA, IDR and CRA pictures."""
 MPEG4_PICTURE, MPEG2_PICTURE = START_CODE + b"\xb6", START_CODE + b"\0"
+MOST_UNITS = 1000
+"""Units of a coded frame that are looked at, at most: a hostile one can have millions before its first picture."""
 INTRA = 1
 """Type of an intra picture (ITU-T H.262, table 6-12)."""
 AV1_SEQUENCE, AV1_FRAMES = 1, (3, 6)
@@ -47,7 +49,7 @@ def _length_bytes(extradata: bytes, place: int) -> int:
 
 def _nal_types(data: bytes, length_bytes: int, shift: int, mask: int) -> Iterator[int]:
     at = 0
-    while True:
+    for _ in range(MOST_UNITS):
         if length_bytes:
             size, start = int.from_bytes(data[at : at + length_bytes], "big"), at + length_bytes
         else:
@@ -86,7 +88,9 @@ def _vp9(data: bytes) -> bool:
 def _av1(data: bytes) -> bool:
     """Tell whether the first frame is a key frame that is shown, with its sequence header before it."""
     at, is_still = 0, None
-    while at < len(data):
+    for _ in range(MOST_UNITS):
+        if at >= len(data):
+            break
         header = data[at]
         kind, at = header >> 3 & 15, at + 1 + (header >> 2 & 1)
         size = len(data) - at

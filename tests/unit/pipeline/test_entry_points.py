@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,20 @@ def test_headers_are_read(codec: str, extradata: bytes, data: bytes, expected: b
 
 def test_in_a_codec_that_is_not_known_decoding_begins_nowhere() -> None:
     assert entry_rule("wmv2", b"") is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "unit", "picture"),
+    [("h264", annex_b(9), annex_b(0x65)), ("av1", b"\x12\x00", b"\x0a\x02\x00\x00\x32\x02\x10\x00")],
+)
+def test_a_frame_of_millions_of_units_is_not_read_through(codec: str, unit: bytes, picture: bytes) -> None:
+    rule = entry_rule(codec, b"")
+    assert rule is not None
+    assert rule(unit * 900 + picture)
+    assert not rule(unit * 2000 + picture)
+    begun = time.process_time()
+    assert not rule(unit * 5_000_000)
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video"])
