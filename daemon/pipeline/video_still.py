@@ -172,12 +172,12 @@ def _choose(frames: Iterable[_Shown], wanted: WantedFrame, duration_s: float | N
         if wanted.index is not None and wanted.anchor and each.index is None and each.time_s > wanted.anchor[1]:
             return None  # the anchor did not come
         gap = each.time_s - chosen.time_s if chosen else gap
-        if not counted and (each.is_damaged or (chosen is not None and gap <= 0)):
+        if not counted and ((clean and each.is_damaged) or (chosen is not None and gap <= 0)):
             return None
         chosen, is_clean = each, clean
         if wanted.index is not None and each.index == wanted.index:
             break
-        clean |= each.is_key
+        clean |= each.is_key and not each.is_damaged
     else:
         _check_end(chosen, wanted, duration_s, gap)
     if chosen is None or not is_clean or (chosen.index is None and wanted.anchor is not None):
