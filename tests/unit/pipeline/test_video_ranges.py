@@ -124,7 +124,7 @@ def test_damaged_files_give_the_same_in_ranges_or_are_refused(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_many_damaged_files_give_the_same_in_ranges_or_are_refused(tmp_path: Path) -> None:
-    check_mutations(tmp_path, 8, 300)
+    check_mutations(tmp_path, 8, 150)
 
 
 def test_stride_and_most_count_from_the_start_of_the_video(tmp_path: Path) -> None:
