@@ -97,7 +97,7 @@ class Bench:
     def document(self, clip: Path, **options: Any) -> bytes:
         """Return the document of one run; nothing is left of it."""
         output = clip.with_name("whole.json")
-        self.run(clip, output_path=output, source_name="a.mp4", **options)
+        self.run(clip, output_path=output, source_name=clip.name, **options)
         content = output.read_bytes()
         output.unlink()
         return content
@@ -105,7 +105,7 @@ class Bench:
     def plan(self, clip: Path, group_seconds: float = 0.01, **options: Any) -> PartPlan | None:
         """Return the plan of a video, handed over as a file; by default a segment makes a part."""
         asked = Options(**options)
-        plan = self.service.parts.plan(clip, "pictures", asked, group_seconds=group_seconds, source_name="a.mp4")
+        plan = self.service.parts.plan(clip, "pictures", asked, group_seconds=group_seconds, source_name=clip.name)
         if plan is None:
             return None
         plan.save(clip.with_name("plan"))
