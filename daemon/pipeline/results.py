@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import Options
 from daemon.pipeline.records import Analysis, ModelInfo, VideoInfo
+from daemon.pipeline.seams import Seam
 
 SCHEMA = "dropframe.results/1"
 MOST_TEXTS = 1000
@@ -59,6 +61,27 @@ def frame_record(analysis: Analysis) -> dict[str, Any]:
     return {"frame_index": analysis.frame.index, "timestamp_s": analysis.frame.timestamp_s, "result": result}
 
 
+def head_of(models: Sequence[ModelInfo], options: Options, pipeline_id: str) -> bytes:
+    """Return what a document begins with, up to its first frame."""
+    return (
+        f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
+        f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
+    ).encode()
+
+
+def frame_line(analysis: Analysis, is_first: bool) -> bytes:
+    """Return a frame's line, with what divides it from what stands before it."""
+    return (("\n" if is_first else ",\n") + dumps(frame_record(analysis))).encode()
+
+
+def tail_of(source: Mapping[str, Any], summary: Mapping[str, Any], video: Mapping[str, Any]) -> bytes:
+    """Return what a document ends with, behind its last frame; the arguments are its JSON forms."""
+    return (
+        f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(dict(source))},\n"summary": {dumps(dict(summary))},\n'
+        f'"video": {dumps(dict(video))}\n}}\n'
+    ).encode()
+
+
 @dataclass
 class Summary:
     """What the document's ``summary`` counts, kept up frame by frame."""
@@ -86,6 +109,17 @@ class Summary:
         for block in analysis.text_blocks:
             if len(self.texts) < MOST_TEXTS:
                 self.texts.setdefault(block.text)
+
+    def merge(self, later: Summary) -> None:
+        """Count what the summary of the frames right behind has counted."""
+        self.frame_count += later.frame_count
+        self.classes.update(later.classes)
+        self.frames_unread += later.frames_unread
+        self.frames_unseen += later.frames_unseen
+        self.frames_letters_unread += later.frames_letters_unread
+        for text in later.texts:
+            if len(self.texts) < MOST_TEXTS:
+                self.texts.setdefault(text)
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form; of frames that were not seen or not read as a whole only where there are any."""
@@ -125,12 +159,15 @@ class ResultsSerializer:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._checkpoint = path.with_name(path.name + ".checkpoint")
-        head = (
-            f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
-            f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
-        ).encode()
+        head = head_of(models, options, pipeline_id)
         self._fingerprint = hashlib.sha256(head + fingerprint.encode()).hexdigest()
         self.summary = Summary()
+        self.seam: Seam | None = None
+        """The last frame of the document, after opening, if it can be gone on with right there."""
+        self._is_sequential = False
+        """Whether the video has to be decoded from its start, whatever else is possible."""
+        self._origin: Mapping[str, Any] | None = None
+        """The part of the document that a run from the start has made, if ranges were appended to it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("r+b" if self._part.exists() else "w+b")
         if not self._go_on():
@@ -145,9 +182,12 @@ class ResultsSerializer:
             size = os.fstat(self._file.fileno()).st_size
             if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
                 return False
-            self.summary = Summary.from_record(checkpoint["summary"])
+            summary = Summary.from_record(checkpoint["summary"])
+            self.seam = Seam.from_record(checkpoint.get("seam"))
         except (OSError, ValueError, KeyError, TypeError):
             return False
+        self.summary, self._origin = summary, checkpoint.get("origin")
+        self._is_sequential = checkpoint.get("sequential", False)
         self._file.truncate(checkpoint["bytes"])
         self._file.seek(0, os.SEEK_END)
         return True
@@ -159,22 +199,47 @@ class ResultsSerializer:
 
     def write(self, analysis: Analysis) -> None:
         """Add a frame."""
-        separator = ",\n" if self.summary.frame_count else "\n"
-        self._file.write((separator + dumps(frame_record(analysis))).encode())
+        self._file.write(frame_line(analysis, is_first=self.summary.frame_count == 0))
         self.summary.add(analysis)
 
-    def checkpoint(self) -> None:
-        """Make the frames so far durable. Call it at the end of a segment."""
+    def checkpoint(self, seam: Seam | None = None) -> None:
+        """Make the frames so far durable. Call it at the end of a segment.
+
+        Args:
+            seam: The last frame, if the next run may try to begin right behind it.
+        """
         self._file.flush()
         os.fdatasync(self._file.fileno())
         failpoint("results.saved")
+        more: dict[str, Any] = {"origin": self._origin} if self._origin else {}
+        if self._is_sequential:
+            more["sequential"] = True
+        elif seam is not None:
+            more["seam"] = vars(seam)
+        self._save(self._state() | more)
+
+    def _state(self) -> dict[str, Any]:
+        return {"bytes": self._file.tell(), "summary": self.summary.to_record()}
+
+    def _save(self, state: Mapping[str, Any]) -> None:
         with atomic_write(self._checkpoint) as file:
-            state = {
-                "bytes": self._file.tell(),
-                "fingerprint": self._fingerprint,
-                "summary": self.summary.to_record(),
-            }
-            file.write(dumps(state).encode())
+            file.write(dumps({**state, "fingerprint": self._fingerprint}).encode())
+
+    def note_ranges(self) -> None:
+        """Note that what comes now is not of a run from the video's start. Call it before the first ``write``."""
+        self._origin = self._origin or self._state()
+
+    @contextmanager
+    def in_one_piece_after(self, failure: type[Exception]) -> Iterator[None]:
+        """Go back to what a run from the video's start has made if an error in the block says that ranges fail.
+
+        What is written from then on, in this run and in later ones, has to be of a run from the start.
+        """
+        try:
+            yield
+        except failure:
+            self._save({**(self._origin or self._state()), "sequential": True})
+            raise
 
     def finish(self, source: Mapping[str, Any], summary: Mapping[str, Any], video: VideoInfo) -> dict[str, Any]:
         """Write what is only known at the end and put the document in its place.
@@ -188,11 +253,7 @@ class ResultsSerializer:
             The whole ``summary``.
         """
         whole = {**self.summary.to_record(), **summary}
-        tail = (
-            f'\n],\n"schema": {dumps(SCHEMA)},\n"source": {dumps(dict(source))},\n"summary": {dumps(whole)},\n'
-            f'"video": {dumps(video.to_record())}\n}}\n'
-        )
-        self._file.write(tail.encode())
+        self._file.write(tail_of(source, whole, video.to_record()))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

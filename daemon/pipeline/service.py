@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from daemon import __version__
-from daemon.errors import Interrupted, ModelError
-from daemon.fs.identity import identity_of
+from daemon.errors import Interrupted
 from daemon.jobs import Options
+from daemon.pipeline.account import frame_account, summary_warnings
+from daemon.pipeline.clocks import PROGRESS_SECONDS, STOPPED, Hashing, every
 from daemon.pipeline.code_version import code_version
+from daemon.pipeline.fingerprint import fingerprint
+from daemon.pipeline.frame_index import FrameIndex, NotExact
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import file_sha256
-from daemon.pipeline.overlap import overlap
+from daemon.pipeline.part_service import PartService
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
-from daemon.pipeline.records import Analysis, Frame, Progress, RunReport, Stage, VideoInfo
-from daemon.pipeline.results import ResultsSerializer, Summary, analysed_total
-from daemon.pipeline.video import Video
-from daemon.pipeline.video_account import DecodeCount
+from daemon.pipeline.records import Frame, Progress, RunReport, Stage
+from daemon.pipeline.results import ResultsSerializer, analysed_total
+from daemon.pipeline.seams import Seam, after_seam
+from daemon.pipeline.stages import StageChain, clocks_of, converters
 from daemon.pipeline.video_limits import Limits
+from daemon.pipeline.video_ranges import RangedVideo
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
-
-BATCH_FRAMES = 8
-"""Frames that a stage takes at once, at most."""
-BATCH_BYTES = 64_000_000
-"""Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
-BATCHES_AHEAD = 2
-"""Batches waiting between two stages, at most."""
-MOST_CONVERTERS = 4
-"""Threads that convert decoded frames, at most; one for each four cores, as on few cores the networks want them."""
-RESULT_PACKAGES = ("av", "opencv-python-headless", "openvino", "rapidocr", "torch", "ultralytics-opencv-headless")
-"""Packages whose version may show in a result."""
-PROGRESS_SECONDS = 0.5
-"""Time between two reports of progress."""
-STOPPED = "The run was stopped; its finished segments are kept."
-
-Batch = list[Analysis]
 
 
 class VideoFilePipelineService:
@@ -66,6 +49,7 @@ class VideoFilePipelineService:
             seconds=settings.max_video_seconds,
             frames=settings.max_video_frames,
         )
+        self.parts = PartService(settings, self.loaded, self._limits)
 
     def run_on_file(
         self,
@@ -105,25 +89,18 @@ class VideoFilePipelineService:
         pipeline = get_pipeline(pipeline_id)
         stages = pipeline.stages(self.loaded)
         check_fit(stages)
-        video = Video(file_path, self._limits)
+        arguments = (file_path, pipeline, stages, options, output_path, source_name, on_progress, should_stop)
         try:
-            return self._run(
-                video,
-                file_path,
-                pipeline,
-                stages,
-                options,
-                output_path,
-                source_name,
-                on_progress,
-                should_stop,
-            )
-        finally:
-            video.close()
+            with closing(RangedVideo(file_path, self._limits)) as video:
+                return self._run(video, *arguments)
+        except NotExact as why:
+            log.info("%s: it cannot be gone on with in the middle, as %s", file_path.name, why)
+        with closing(RangedVideo(file_path, self._limits)) as video:
+            return self._run(video, *arguments)
 
     def _run(
         self,
-        video: Video,
+        video: RangedVideo,
         file_path: Path,
         pipeline: Pipeline,
         stages: Sequence[Stage],
@@ -140,13 +117,12 @@ class VideoFilePipelineService:
             models=[model for stage in stages for model in stage.models(video.info)],
             options=options,
             pipeline_id=pipeline.pipeline_id,
-            fingerprint=f"{file_path.name} {identity_of(stat).lasting} {video.info} "
-            f"{_what_frames_depend_on(self._settings)} {code_version(stages)}",
+            fingerprint=fingerprint(self._settings, file_path, video.info, stages),
         )
         if serializer.frames_written:
             log.info("%s: %d frames are kept from an earlier attempt", file_path.name, serializer.frames_written)
         hashed = Hashing(should_stop)
-        clocks = {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
+        clocks = clocks_of(stages)
 
         def report() -> None:
             steps = video.count.read + hashed.steps + sum(clock.steps for clock in clocks.values())
@@ -158,29 +134,21 @@ class VideoFilePipelineService:
             stack.enter_context(every(PROGRESS_SECONDS, report))
             hashing = stack.enter_context(ThreadPoolExecutor(1, "hash")).submit(file_sha256, file_path, hashed.step)
             stack.callback(hashed.stop)
-            frames = video.frames(
-                options.frame_stride,
-                options.max_frames,
-                skip=serializer.frames_written,
-                threads=max(1, min(MOST_CONVERTERS, len(os.sched_getaffinity(0)) // 4)),
-            )
-            decoded = self._batches(clocks["decode"].making(frames), video.info)
-            batches = stack.enter_context(overlap(decoded, BATCHES_AHEAD))
-            for stage in stages:
-                done = self._apply(stage, batches, clocks[stage.name])
-                batches = stack.enter_context(overlap(done, BATCHES_AHEAD))
-            for batch in batches:
+            stack.enter_context(serializer.in_one_piece_after(NotExact))
+            frames = _frames_to_come(video, serializer, options, hashed.step)
+            chain = StageChain(stages, clocks, self._settings.segment_frames)
+            for batch in stack.enter_context(chain.analysed(frames, video.info)):
                 if should_stop():
                     raise Interrupted(STOPPED)
                 with clocks["write"].running():
                     for analysis in batch:
                         serializer.write(analysis)
                     if serializer.frames_written % self._settings.segment_frames == 0:
-                        serializer.checkpoint()
+                        serializer.checkpoint(Seam.of(batch[-1].frame) if video.is_as_indexed else None)
             sha256 = hashing.result()
             source = {"name": source_name or file_path.name, "sha256": sha256, "size_bytes": stat.st_size}
-            warnings = [*pipeline.warnings(self.loaded), *_of_summary(serializer.summary)]
-            summary = serializer.finish(source, _frame_account(video.count, warnings), video.info)
+            warnings = [*pipeline.warnings(self.loaded), *summary_warnings(serializer.summary)]
+            summary = serializer.finish(source, frame_account(video.count, warnings), video.info)
         report()
         return RunReport(
             frames_processed=summary["frame_count"],
@@ -193,143 +161,27 @@ class VideoFilePipelineService:
             wall_seconds=round(time.monotonic() - started, 3),
         )
 
-    def _batches(self, frames: Iterable[Frame], info: VideoInfo) -> Iterator[Batch]:
-        """Cut frames into batches, the same way every time: no batch crosses the edge of a segment."""
-        most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
-        frames = iter(frames)
-        while True:
-            for start in range(0, self._settings.segment_frames, most):
-                size = min(most, self._settings.segment_frames - start)
-                batch = [Analysis(frame) for frame in itertools.islice(frames, size)]
-                if not batch:
-                    return
-                yield batch
 
-    def _apply(self, stage: Stage, batches: Iterable[Batch], clock: StageClock) -> Iterator[Batch]:
-        seen = 0
-        for batch in batches:
-            with clock.running():
-                if seen % self._settings.segment_frames == 0:
-                    stage.new_segment()
-                seen += len(batch)
-                done = stage(batch)
-            yield done
+def _frames_to_come(
+    video: RangedVideo, serializer: ResultsSerializer, options: Options, step: Callable[[], None]
+) -> Iterator[Frame]:
+    """Yield the frames that the document does not hold yet; NotExact if they turn out not to be those."""
+    skip, seam = serializer.frames_written, serializer.seam
+    index = _index_of(video, seam, step)
+    threads = converters()
+    if index is None or seam is None:
+        yield from video.frames(options.frame_stride, options.max_frames, skip, threads)
+        return
+    serializer.note_ranges()
+    video.go_to(index, seam.index)
+    yield from after_seam(video.frames(options.frame_stride, options.max_frames, skip - 1, threads), seam)
 
 
-class Hashing:
-    """Counts the blocks of a checksum that is being made, and ends it with the run."""
-
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
-        self._should_stop = should_stop
-        self._stopped = False
-        self.steps = 0
-
-    def stop(self) -> None:
-        """Make the next step the last."""
-        self._stopped = True
-
-    def step(self) -> None:
-        """Count a block."""
-        self.steps += 1
-        if self._stopped or self._should_stop():
-            raise Interrupted(STOPPED)
-
-
-class StageClock:
-    """How long a stage has been busy and how often."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.steps = 0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count the time spent in the block."""
-        begun = time.monotonic()
-        yield
-        self.seconds += time.monotonic() - begun
-        self.steps += 1
-
-    def making(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Pass frames on, counting the time that making them takes."""
-        frames = iter(frames)
-        while True:
-            with self.running():
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
-
-
-@contextmanager
-def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
-    """Call something again and again, from a thread, while the block runs."""
-    over = threading.Event()
-
-    def repeat() -> None:
-        while not over.wait(seconds):
-            call()
-
-    thread = threading.Thread(target=repeat, name="progress", daemon=True)
-    thread.start()
+def _index_of(video: RangedVideo, seam: Seam | None, step: Callable[[], None]) -> FrameIndex | None:
+    """Return an index in which the last frame of the document is, if there is one."""
     try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _what_frames_depend_on(settings: Settings) -> str:
-    """Name the settings and the versions of which a frame's line is made; after an upgrade a run begins anew."""
-    names = (
-        "confidence",
-        "iou",
-        "class_agnostic_nms",
-        "image_size",
-        "text_engine",
-        "text_languages",
-        "text_detect_size",
-        "text_confidence",
-        "segment_frames",
-    )
-    versions = [f"{package}={version(package)}" for package in RESULT_PACKAGES]
-    return " ".join([__version__, *(f"{name}={getattr(settings, name)}" for name in names), *versions])
-
-
-def _of_summary(summary: Summary) -> Iterator[str]:
-    """Say what could not be done in some frames.
-
-    Raises:
-        ModelError: objects could not be seen in any frame. A result without objects would say that there are none,
-            and the video would count as done when better weights are there.
-    """
-    if summary.frames_unseen == summary.frame_count > 0:
-        raise ModelError(
-            "The weights gave numbers that are not finite in every frame, so no object could be seen; put other "
-            "weights in their place, then retry."
-        )
-    if unseen := summary.frames_unseen:
-        frames = "1 frame" if unseen == 1 else f"{unseen} frames"
-        yield f"The weights gave numbers that are not finite in {frames}, so objects may be missing there."
-    if summary.frames_unread:
-        yield (
-            f"Text could not be read in {summary.frames_unread} of the frames, where the text engine did not return in "
-            "time; text_unread says where."
-        )
-    if letters := summary.frames_letters_unread:
-        frames = "1 frame" if letters == 1 else f"{letters} frames"
-        yield (
-            f"Text in letters that are not read was seen in {frames}; set text_languages to the languages of the "
-            "video, unless its text is mirrored (docs/text-languages.md)."
-        )
-
-
-def _frame_account(count: DecodeCount, warnings: Sequence[str]) -> dict[str, object]:
-    """Return what the summary says of frames that were expected, decoded and lost."""
-    return {
-        "frames_decoded": count.decoded,
-        "frames_expected": count.expected,
-        "frames_failed": count.failed,
-        "frames_missing": count.missing,
-        "warnings": [*warnings, *count.warnings()],
-    }
+        index = None if seam is None else video.make_index(step)
+    except NotExact as why:
+        log.info("the frames before are decoded again, as %s", why)
+        return None
+    return index if seam is not None and index is not None and seam.index < len(index) else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -59,13 +58,14 @@ class _Source:
     path: Path
     limits: Limits
     kind: Container
+    ignores_edits: bool = False
+    """Whether what its edit list says is passed over."""
 
-    def open(self, is_again: bool = False, **options: str) -> InputContainer:
+    def open(self, is_again: bool = False) -> InputContainer:
         """Open it.
 
         Args:
             is_again: It is opened to see whether it fails again.
-            options: Of FFmpeg.
 
         Raises:
             BadVideo, OSError, TransientError: as ``Video``.
@@ -81,17 +81,17 @@ class _Source:
                     "codec_whitelist": decoders_for(self.kind),
                     "max_pixels": str(self.limits.frame_pixels),
                     "max_streams": str(MAX_STREAMS),
-                    **options,
+                    **({"ignore_editlist": "1"} if self.ignores_edits else {}),
                 },
             )
         except (av.FFmpegError, ValueError) as error:
-            blame_the_disk(self.path, error, None if is_again else partial(self._fails_again, options))
+            blame_the_disk(self.path, error, None if is_again else self._fails_again)
             raise BadVideo(why_it_cannot_be_opened(self.path, error)) from error
         return container
 
-    def _fails_again(self, options: dict[str, str]) -> bool:
+    def _fails_again(self) -> bool:
         try:
-            self.open(is_again=True, **options).close()
+            self.open(is_again=True).close()
         except (BadVideo, TransientError):
             return True
         return False
@@ -124,7 +124,8 @@ class Video:
             self._choose()
             if self._kind is ISO and self.count.expected == 0 and len(self._stream.index_entries):
                 self._container.close()
-                self._container = self._source.open(ignore_editlist="1")  # it would hide every frame
+                self._source = replace(self._source, ignores_edits=True)  # they would hide every frame
+                self._container = self._source.open()
                 self._choose()
             self.info = self._probe()
         except BaseException:
@@ -226,16 +227,20 @@ class Video:
         return float(rate)
 
     def _first_frame(self) -> av.VideoFrame:
-        context = self._stream.codec_context
-        context.options = {"max_pixels": str(self._limits.frame_pixels), "codec_whitelist": decoders_for(self._kind)}
-        # One thread: with more, frames near damage are lost, and how many depends on the number of cores.
-        context.thread_count = 1
+        self._hold_to_limits()
         shown = progressive(self._decode())
         first = next(shown, None)
         if first is None:
             raise BadVideo("No frame of the video could be decoded.")
         self._shown = chain([first], shown)
+        self._next_frame = 0
         return first[0]
+
+    def _hold_to_limits(self) -> None:
+        context = self._stream.codec_context
+        context.options = {"max_pixels": str(self._limits.frame_pixels), "codec_whitelist": decoders_for(self._kind)}
+        # One thread: with more, frames near damage are lost, and how many depends on the number of cores.
+        context.thread_count = 1
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield every frame that can be decoded; a coded frame that fails is counted and passed over."""
@@ -304,8 +309,8 @@ class Video:
     def _wanted(self, stride: int, max_frames: int | None, skip: int) -> Iterator[tuple[int, float, av.VideoFrame]]:
         interval = 1 / self.info.fps if self.info.fps else 0.0
         timestamp = -interval
-        wanted = 0
-        index = 0
+        index = self._next_frame
+        wanted = -(-index // stride)
         while max_frames is None or wanted < max_frames:
             decoded, time = next(self._shown, (None, None))
             if decoded is None:
@@ -327,6 +332,7 @@ class Video:
         """Count a frame, and remember what is special about it."""
         count = self.count
         count.add_decoded()
+        count.damaged += decoded.is_corrupt
         self._limits.check_held(count.decoded)
         size = decoded.width, decoded.height
         if size != self._stored and count.resized is None:

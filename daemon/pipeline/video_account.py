@@ -24,6 +24,8 @@ class DecodeCount:
     decoded: int = 0
     failed: int = 0
     """Coded frames that could not be decoded."""
+    damaged: int = 0
+    """Decoded frames that the decoder does not vouch for."""
     interlaced: int = 0
     """Decoded frames of two fields."""
     reached_end: bool = False

@@ -1,7 +1,9 @@
-"""One picture of a video, as the pipeline sees it: found by seeking, and by counting from the start where that fails.
+"""One picture of a video, as the pipeline sees it: found by seeking, then by an index of the video, then by counting.
 
-A picture after a seek equals the one that a run from the start gives if a key frame stands before it: what is behind a
-key frame needs nothing of what is before it, and the filter that takes fields apart looks at the neighbours alone.
+A picture after a seek equals the one that a run from the start gives if a key frame stands before it and nothing in
+between is damaged or out of order: what is behind a key frame needs nothing of what is before it, and the filter that
+takes fields apart looks at the neighbours alone. Where that is not so, an index (``frame_index``) says where to begin.
+Where there is none, all pictures are decoded from the start.
 """
 
 from __future__ import annotations
@@ -17,17 +19,16 @@ from pathlib import Path
 import av
 
 from daemon.errors import PermanentError
+from daemon.pipeline.frame_index import FrameIndex, NotExact
 from daemon.pipeline.records import Image
-from daemon.pipeline.video import Video
 from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_limits import Limits
+from daemon.pipeline.video_ranges import SAME_SECONDS, RangedVideo
 
 BACK_SECONDS = (1.0, 5.0, 20.0)
 """How far before a picture its key frame is looked for, one after the other."""
 NEAR_SECONDS = 2.0
 """A picture so near to the start is not sought."""
-SAME_SECONDS = 2e-6
-"""Times that differ by no more are the same: they are rounded to a millionth."""
 THUMBNAIL_PART, THUMBNAIL_SECONDS = 0.1, 10.0
 """Where the picture is that stands for a video: after so much of it, but not later than that."""
 
@@ -62,11 +63,12 @@ class _Shown:
 
     time_s: float
     is_key: bool
+    is_damaged: bool
     image: Callable[[], Image]
     index: int | None = None
 
 
-class _SoughtVideo(Video):
+class _SoughtVideo(RangedVideo):
     """A video in which one can go back and forth."""
 
     def seek(self, seconds: float) -> bool:
@@ -86,7 +88,8 @@ class _SoughtVideo(Video):
         for decoded, time in self._shown:
             before = time - self._start if time is not None else before + interval
             render = partial(self._renderer.render, decoded)
-            yield _Shown(round(float(before), 6), bool(decoded.key_frame), render)
+            damaged = bool(decoded.is_corrupt or self.count.failed)
+            yield _Shown(round(float(before), 6), bool(decoded.key_frame), damaged, render)
 
 
 def find_frame(path: Path, limits: Limits, wanted: WantedFrame) -> FoundFrame:
@@ -113,6 +116,8 @@ def find_frame(path: Path, limits: Limits, wanted: WantedFrame) -> FoundFrame:
                     return FoundFrame(found.image(), found.index, found.time_s)
             if back > start:
                 break
+        if found_by_index := _by_index(path, limits, wanted):
+            return found_by_index
     with closing(_SoughtVideo(path, limits)) as video:
         numbered = (replace(each, index=index) for index, each in enumerate(video.shown()))
         found = _choose(numbered, wanted, video.info.duration_s, clean=True)
@@ -121,8 +126,33 @@ def find_frame(path: Path, limits: Limits, wanted: WantedFrame) -> FoundFrame:
         return FoundFrame(found.image(), found.index, found.time_s)
 
 
+def _by_index(path: Path, limits: Limits, wanted: WantedFrame) -> FoundFrame | None:
+    """Return a picture by an index of the video; None if it has none, or is not where a run from the start saw it."""
+    with closing(RangedVideo(path, limits)) as video:
+        try:
+            index = video.make_index()
+            place = _place(video, index, wanted)
+            if place is None:
+                return None
+            video.go_to(index, place)
+            found = next(video.frames())
+        except NotExact:
+            return None
+    return FoundFrame(found.image, found.index if wanted.anchor else None, found.timestamp_s)
+
+
+def _place(video: RangedVideo, index: FrameIndex, wanted: WantedFrame) -> int | None:
+    if wanted.anchor is not None:
+        known, time_s = wanted.anchor
+        if known >= len(index) or abs(video.time_of(index, known) - time_s) > SAME_SECONDS:
+            return None
+    if wanted.index is not None:
+        return wanted.index if wanted.index < len(index) else None
+    return None if wanted.seconds is None else video.place_of(index, wanted.seconds)
+
+
 def _thumbnail_time(path: Path, limits: Limits) -> float:
-    with closing(Video(path, limits)) as video:
+    with closing(RangedVideo(path, limits)) as video:
         return min((video.info.duration_s or 0.0) * THUMBNAIL_PART, THUMBNAIL_SECONDS)
 
 
@@ -134,18 +164,20 @@ def _choose(frames: Iterable[_Shown], wanted: WantedFrame, duration_s: float | N
     """
     until = math.inf if wanted.seconds is None else wanted.seconds
     chosen: _Shown | None = None
-    is_clean = False
+    is_clean, counted = False, clean
     gap = 0.0
-    for each in frames if clean else _indexed(frames, wanted.anchor):
+    for each in frames if counted else _indexed(frames, wanted.anchor):
         if each.time_s > until + SAME_SECONDS and chosen is not None:
             break
         if wanted.index is not None and wanted.anchor and each.index is None and each.time_s > wanted.anchor[1]:
             return None  # the anchor did not come
         gap = each.time_s - chosen.time_s if chosen else gap
+        if not counted and ((clean and each.is_damaged) or (chosen is not None and gap <= 0)):
+            return None
         chosen, is_clean = each, clean
         if wanted.index is not None and each.index == wanted.index:
             break
-        clean |= each.is_key
+        clean |= each.is_key and not each.is_damaged
     else:
         _check_end(chosen, wanted, duration_s, gap)
     if chosen is None or not is_clean or (chosen.index is None and wanted.anchor is not None):

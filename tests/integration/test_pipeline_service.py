@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from daemon.errors import BadOptions, BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
 from daemon.pipeline import code_version
+from daemon.pipeline.parts import join
 from daemon.pipeline.pipelines import NO_OBJECTS
 from daemon.pipeline.records import Progress
 from daemon.pipeline.results import analysed_total, recorded_facts
@@ -117,6 +119,23 @@ def test_a_run_that_is_stopped_and_gone_on_with_gives_the_same_bytes(
     service.run_on_file(clip, "yolo_ocr", output_path=output, on_progress=told.append)
     assert output.read_bytes() == whole
     assert sorted(path.name for path in clip.parent.iterdir()) == ["a.mp4", "again.json"]
+
+
+@pytest.mark.parametrize("clip_options", [{"b_frames": 2, "text": TEXT}, {"fragmented": True, "gop": 17}])
+@pytest.mark.parametrize("options", [{}, {"frame_stride": 2, "max_frames": 13}])
+def test_a_video_in_parts_gives_the_same_bytes(
+    service: VideoFilePipelineService, tmp_path: Path, clip_options: dict[str, Any], options: dict[str, int]
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=40, **clip_options)
+    plan = service.parts.plan(clip, "yolo_ocr", Options(**options), group_seconds=0.1)
+    assert plan is not None
+    assert len(plan) == (2 if options else 4)
+    parts = [tmp_path / str(number) for number in range(len(plan))]
+    for number in reversed(range(len(plan))):
+        service.parts.run_part(plan, number, clip, parts[number])
+    join(plan, parts, tmp_path / "joined.json")
+    service.run_on_file(clip, "yolo_ocr", **options)
+    assert (tmp_path / "joined.json").read_bytes() == clip.with_name("a.mp4.json").read_bytes()
 
 
 @pytest.mark.slow

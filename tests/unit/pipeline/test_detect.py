@@ -12,9 +12,9 @@ import torch
 
 from daemon.errors import MachineError
 from daemon.pipeline.detect import ObjectStage
+from daemon.pipeline.fingerprint import what_frames_depend_on
 from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
-from daemon.pipeline.service import _what_frames_depend_on
 from daemon.pipeline.video import Video
 from daemon.pipeline.yolo import Yolo, resolve_device
 from daemon.settings import Settings
@@ -215,6 +215,6 @@ def test_a_thing_seen_as_two_classes_is_one_detection_where_that_is_wanted(
 
 def test_a_result_begun_with_other_suppression_is_not_gone_on_with(tmp_path: Path) -> None:
     one, other = (
-        _what_frames_depend_on(Settings(home=tmp_path, class_agnostic_nms=agnostic)) for agnostic in (False, True)
+        what_frames_depend_on(Settings(home=tmp_path, class_agnostic_nms=agnostic)) for agnostic in (False, True)
     )
     assert one != other

@@ -19,7 +19,9 @@ from daemon import preflight
 from daemon.errors import MachineError, ModelError, SettingsError
 from daemon.languages import LANGUAGES, TEXT_MODELS
 from daemon.pipeline import recognisers
+from daemon.pipeline.account import summary_warnings
 from daemon.pipeline.engines import WHOLE, RapidOcrReader
+from daemon.pipeline.fingerprint import what_frames_depend_on
 from daemon.pipeline.inference import character_list
 from daemon.pipeline.pull import RECOGNISERS
 from daemon.pipeline.read import TextStage, clean
@@ -29,7 +31,6 @@ from daemon.pipeline.records import Analysis, Frame, Image
 from daemon.pipeline.regions import RapidOcrRegions, rapidocr_models
 from daemon.pipeline.results import Summary
 from daemon.pipeline.scripts import joined, logical_order, settle, skeleton
-from daemon.pipeline.service import _of_summary, _what_frames_depend_on
 from daemon.settings import Settings
 from tests import programs
 
@@ -167,9 +168,9 @@ def test_that_letters_are_not_read_is_counted_and_told() -> None:
         summary.add(Analysis(Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8)), letters_unread=unread))
     again = Summary.from_record(summary.to_record())
     assert again.frames_letters_unread == 2
-    assert "seen in 2 frames; set text_languages" in " ".join(_of_summary(again))
-    assert "unless its text is mirrored" in " ".join(_of_summary(again))
-    assert list(_of_summary(Summary(frame_count=3))) == []
+    assert "seen in 2 frames; set text_languages" in " ".join(summary_warnings(again))
+    assert "unless its text is mirrored" in " ".join(summary_warnings(again))
+    assert list(summary_warnings(Summary(frame_count=3))) == []
 
 
 # Several readers.
@@ -371,8 +372,8 @@ def test_doctor_says_what_reads_what_and_what_is_missing(tmp_path: Path, monkeyp
 
 
 def test_a_result_of_other_languages_is_not_gone_on_with(tmp_path: Path) -> None:
-    english = _what_frames_depend_on(Settings.load(home=tmp_path))
-    assert english != _what_frames_depend_on(Settings.load(home=tmp_path, text_languages=["en", "de"]))
+    english = what_frames_depend_on(Settings.load(home=tmp_path))
+    assert english != what_frames_depend_on(Settings.load(home=tmp_path, text_languages=["en", "de"]))
 
 
 # Recognisers in data/models/text/.

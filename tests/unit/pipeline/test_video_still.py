@@ -16,6 +16,7 @@ from daemon.pipeline.video_still import NoSuchFrame, WantedFrame, find_frame
 from tests.clips import make_clip
 from tests.container_clips import OTHERS, in_container
 from tests.odd_clips import encode, interlaced, moving, set_edits, set_matrix
+from tests.range_clips import STRUCTURES
 
 ALL = Limits(containers="all")
 OPEN_GOP = {"preset": "ultrafast", "crf": "18", "bf": "3", "x264-params": "open-gop=1:keyint=25:b-adapt=0"}
@@ -58,6 +59,34 @@ def check(path: Path, places: tuple[float, ...] = (0, 0.02, 0.4, 0.55, 0.9, 0.99
 @pytest.mark.parametrize("clip", CLIPS)
 def test_a_picture_is_the_one_that_a_run_sees(tmp_path: Path, clip: str) -> None:
     check(CLIPS[clip](tmp_path / "clip.mp4"))
+
+
+ODD = ("no sync table", "wrong sync table", "sync table of one", "intra refresh", "damaged", "begun in a group")
+
+
+@pytest.mark.parametrize("clip", ODD)
+def test_a_picture_of_an_odd_video_is_the_one_that_a_run_sees(tmp_path: Path, clip: str) -> None:
+    check(STRUCTURES[clip](tmp_path / "clip.mp4"), (0.6, 0.8, 0.95))
+
+
+@pytest.mark.parametrize("clip", ["broken composition times", "no reordering said"])
+def test_a_picture_of_a_video_whose_times_are_broken_is_the_one_that_a_run_sees(tmp_path: Path, clip: str) -> None:
+    path = STRUCTURES[clip](tmp_path / "clip.mp4")
+    frames = list(Video(path, ALL).frames())
+    for frame in frames[60::7]:
+        found = find_frame(path, ALL, WantedFrame(index=frame.index, anchor=(frame.index, frame.timestamp_s)))
+        assert np.array_equal(found.image, frame.image), frame.index
+
+
+def test_where_seeking_fails_a_picture_is_found_by_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_clip(tmp_path / "clip.mp4", frames=300, size=(64, 64), b_frames=2)
+    frames = list(Video(path, ALL).frames())
+    monkeypatch.setattr(video_still._SoughtVideo, "seek", lambda video, seconds: False)
+    monkeypatch.setattr(video_still._SoughtVideo, "shown", None)  # nothing is counted from the start
+    for wanted in (WantedFrame(index=280, anchor=(275, 11.0)), WantedFrame(seconds=11.21), WantedFrame(280, 11.2)):
+        found = find_frame(path, ALL, wanted)
+        assert (found.index in (None, 280), found.time_s) == (True, 11.2)
+        assert np.array_equal(found.image, frames[280].image)
 
 
 @pytest.mark.parametrize("clip", ["open groups", "fields"])

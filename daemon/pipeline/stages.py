@@ -1,0 +1,87 @@
+"""StageChain: the stages of a pipeline side by side, frames going in and analyses coming out."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from daemon.pipeline.clocks import StageClock
+from daemon.pipeline.overlap import overlap
+from daemon.pipeline.records import Analysis, Frame, Stage, VideoInfo
+
+BATCH_FRAMES = 8
+"""Frames that a stage takes at once, at most."""
+BATCH_BYTES = 64_000_000
+"""Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
+BATCHES_AHEAD = 2
+"""Batches waiting between two stages, at most."""
+
+MOST_CONVERTERS = 4
+"""Threads that convert decoded frames, at most; one for each four cores, as on few cores the networks want them."""
+
+Batch = list[Analysis]
+
+
+def converters() -> int:
+    """Return how many threads convert decoded frames."""
+    return max(1, min(MOST_CONVERTERS, len(os.sched_getaffinity(0)) // 4))
+
+
+def clocks_of(stages: Sequence[Stage]) -> dict[str, StageClock]:
+    """Return a clock for decoding, for each stage and for writing."""
+    return {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
+
+
+class StageChain:
+    """Runs stages, each in a thread of its own.
+
+    Args:
+        stages: In order.
+        clocks: Of ``clocks_of``.
+        segment_frames: Frames after which every stage forgets all.
+    """
+
+    def __init__(self, stages: Sequence[Stage], clocks: Mapping[str, StageClock], segment_frames: int) -> None:
+        self._stages = stages
+        self._clocks = clocks
+        self._segment_frames = segment_frames
+
+    @contextmanager
+    def analysed(self, frames: Iterator[Frame], info: VideoInfo) -> Iterator[Iterator[Batch]]:
+        """Give what the last stage gives, in order; all threads have ended when the block is left.
+
+        Args:
+            frames: The first of them begins a segment.
+            info: Of the video.
+        """
+        with ExitStack() as stack:
+            decoded = self._batches(self._clocks["decode"].making(frames), info)
+            batches = stack.enter_context(overlap(decoded, BATCHES_AHEAD))
+            for stage in self._stages:
+                done = self._apply(stage, batches)
+                batches = stack.enter_context(overlap(done, BATCHES_AHEAD))
+            yield batches
+
+    def _batches(self, frames: Iterable[Frame], info: VideoInfo) -> Iterator[Batch]:
+        """Cut frames into batches, the same way every time: no batch crosses the edge of a segment."""
+        most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
+        frames = iter(frames)
+        while True:
+            for start in range(0, self._segment_frames, most):
+                size = min(most, self._segment_frames - start)
+                batch = [Analysis(frame) for frame in itertools.islice(frames, size)]
+                if not batch:
+                    return
+                yield batch
+
+    def _apply(self, stage: Stage, batches: Iterable[Batch]) -> Iterator[Batch]:
+        seen, clock = 0, self._clocks[stage.name]
+        for batch in batches:
+            with clock.running():
+                if seen % self._segment_frames == 0:
+                    stage.new_segment()
+                seen += len(batch)
+                done = stage(batch)
+            yield done

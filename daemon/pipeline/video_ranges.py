@@ -1,0 +1,177 @@
+"""RangedVideo: a video whose frames can be had from any of them on, exactly those of a run from the start.
+
+An index says where decoding may begin. It is never simply believed: what is read after a seek has to be the coded frame
+that was meant, and each picture has to be whole and to have the very time that the index has for it. Where anything is
+otherwise ``NotExact`` is raised, and whoever asked decodes the video from its start, in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import chain
+
+import av
+import numpy as np
+
+from daemon.pipeline.entry_points import entry_rule
+from daemon.pipeline.frame_index import Entry, FrameIndex, IndexBuilder, NotExact, build_index
+from daemon.pipeline.video import Video
+from daemon.pipeline.video_tracks import Stream, listed_frames
+
+SAME_SECONDS = 2e-6
+"""Times that differ by no more are the same: they are rounded to a millionth."""
+Shown = Iterator[tuple[av.VideoFrame, float | None]]
+
+
+class RangedVideo(Video):
+    """A video that can be begun with any frame; otherwise as ``Video``."""
+
+    @property
+    def is_as_indexed(self) -> bool:
+        """Whether nothing has come so far that an index does not know of."""
+        count = self.count
+        return not (count.failed or count.damaged or count.interlaced or count.resized)
+
+    def make_index(self, step: Callable[[], None] = lambda: None) -> FrameIndex:
+        """Return the index, by reading the whole file once and decoding nothing.
+
+        Args:
+            step: Called again and again; may raise to end it.
+
+        Raises:
+            NotExact: there is none for this video.
+            BadVideo, OSError, TransientError: as ``Video``.
+        """
+        context = self._stream.codec_context
+        rule = entry_rule(context.codec.canonical_name, bytes(context.extradata or b""))
+        if rule is None:
+            raise NotExact(f"{context.codec.canonical_name} is not known to have places to begin at")
+        builder = IndexBuilder(rule, self._limits.frames)
+        with closing(self._source.open()) as container:
+            stream = container.streams[self._stream.index]
+            try:
+                build_index(container.demux(stream), builder, step)
+            except (av.FFmpegError, ValueError, IndexError) as error:
+                raise NotExact("the file cannot be read to its end") from error
+            return builder.finish(listed_frames(stream))
+
+    def time_of(self, index: FrameIndex, frame: int) -> float:
+        """Return the ``timestamp_s`` of a frame."""
+        return round(float(int(index.times[frame]) * self._stream.time_base) - self._start, 6)
+
+    def place_of(self, index: FrameIndex, seconds: float) -> int | None:
+        """Return the frame that is shown at a time; None if it is the last, or there is none."""
+        ticks = int((seconds + self._start + SAME_SECONDS) // self._stream.time_base)
+        frame = int(np.searchsorted(index.times, ticks, side="right")) - 1
+        return frame if 0 <= frame < len(index) - 1 else None
+
+    def go_to(self, index: FrameIndex, frame: int) -> None:
+        """Have ``frames`` begin with a frame, and count those before it as decoded. Call it before ``frames``.
+
+        ``frames`` then raises NotExact where the video is not as the index says.
+
+        Args:
+            index: Of this video.
+            frame: Its place in order of presentation; there is such a frame.
+
+        Raises:
+            BadVideo, OSError, TransientError: as ``Video``.
+        """
+        self._shown = self._planned(index, frame)  # type: ignore[assignment]  # it began as a chain
+        self._next_frame = self.count.decoded = frame
+
+    def count_as_run(self, index: FrameIndex, stride: int, max_frames: int | None) -> None:
+        """Have ``count`` say what it says after a run in one piece, if the video is as the index says.
+
+        Args:
+            index: Of this video.
+            stride: As in ``frames``.
+            max_frames: As in ``frames``.
+        """
+        stopped_after = None if max_frames is None else (max_frames - 1) * stride + 1
+        to_end = stopped_after is None or stopped_after > len(index)
+        self.count.decoded = len(index) - 1 if to_end or stopped_after is None else stopped_after - 1
+        self.count.add_decoded()
+        if to_end:
+            self._settle_by(index)
+            self.count.end()
+
+    def _settle_by(self, index: FrameIndex) -> None:
+        self.count.packets = len(index)
+        if self._is_fragmented:
+            self.count.expected = index.listed
+
+    def _planned(self, index: FrameIndex, first: int) -> Shown:
+        entry = index.entry_for(first)
+        due = index.first_from(entry)
+        for decoded in self._decoded(self._packets_from(entry)):
+            if entry is not None and decoded.pts is not None and decoded.pts < entry.pts:
+                continue  # a picture that leads the entry leans on what was before it
+            self._check(decoded, index, due, entry)
+            if due >= first:
+                yield decoded, decoded.time
+            due += 1
+        if due != len(index):
+            raise NotExact(f"there are {due} frames instead of {len(index)}")
+        self._settle_by(index)
+
+    def _check(self, decoded: av.VideoFrame, index: FrameIndex, due: int, entry: Entry | None) -> None:
+        if due >= len(index) or decoded.pts != index.times[due]:
+            raise NotExact(f"frame {due} is not where the index has it")
+        if entry is not None and decoded.pts == entry.pts and not decoded.key_frame:
+            raise NotExact(f"frame {due} does not stand alone")
+        if decoded.is_corrupt or decoded.interlaced_frame or (decoded.width, decoded.height) != self._stored:
+            raise NotExact(f"frame {due} is damaged, of two fields or of another size")
+
+    def _decoded(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+        try:
+            for packet in packets:
+                self.count.read += bool(packet.size)
+                yield from packet.decode()
+        except (av.FFmpegError, ValueError, IndexError) as error:
+            raise NotExact("a coded frame cannot be read or decoded") from error
+
+    def _packets_from(self, entry: Entry | None) -> Iterator[av.Packet]:
+        """Yield packets from an entry on, or all; the decoder is as fresh as it is at the start of a video."""
+        if entry is None:
+            return iter(self._opened_again().demux(self._stream))
+        for target in (entry.pts, entry.dts):
+            packets = self._sought(target)
+            if found := _find(packets, entry):
+                return chain([found], packets)
+        packets = self._opened_again().demux(self._stream)
+        if found := _find(packets, entry):
+            return chain([found], packets)
+        raise NotExact("the place to begin with is not found again")
+
+    def _sought(self, ticks: int | None) -> Iterator[av.Packet]:
+        container = self._opened_again()
+        if ticks is None:
+            return iter(())
+        try:
+            container.seek(ticks, stream=self._stream, backward=True)
+        except (av.FFmpegError, ValueError, OverflowError):
+            return iter(())
+        return iter(container.demux(self._stream))
+
+    def _opened_again(self) -> av.container.InputContainer:
+        place = self._stream.index
+        self._container.close()
+        self._container = self._source.open()
+        self._stream: Stream = self._container.streams[place]
+        self._hold_to_limits()
+        return self._container
+
+
+def _find(packets: Iterator[av.Packet], entry: Entry) -> av.Packet | None:
+    """Read up to an entry; None if what comes is behind it, or the end."""
+    try:
+        for packet in packets:
+            if entry.is_at(packet):
+                return packet
+            if not entry.is_behind(packet):
+                return None
+    except (av.FFmpegError, ValueError, IndexError):
+        return None
+    return None

@@ -1,0 +1,157 @@
+"""A run goes on in the middle of a video without decoding what came before, and gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.pipeline.video_ranges import RangedVideo
+from tests.clips import make_clip
+from tests.picture_stage import Bench, counted
+from tests.range_clips import LONG, SIZE, STRUCTURES, damaged
+
+STOP = 75
+"""Pictures after which runs are stopped: three segments."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path / "home", monkeypatch)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "a.mp4", frames=LONG, size=SIZE, b_frames=2)
+
+
+def saved(clip: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(clip.with_name(clip.name + ".json.checkpoint").read_text())
+    return state
+
+
+def result(clip: Path) -> bytes:
+    assert sorted(path.name for path in clip.parent.glob(f"{clip.name}*")) == [clip.name, f"{clip.name}.json"]
+    return clip.with_name(clip.name + ".json").read_bytes()
+
+
+def test_what_came_before_is_not_decoded_again(bench: Bench, clip: Path) -> None:
+    whole = bench.document(clip)
+    assert bench.run(clip, STOP) is None
+    assert saved(clip)["summary"]["frame_count"] == 75
+    report = bench.run(clip)
+    assert report is not None
+    assert (report.frames_processed, bench.stage.seen) == (LONG, LONG - 75)
+    assert bench.videos[-1].count.read < LONG - 75 + 20
+    assert result(clip) == whole
+
+
+@pytest.mark.parametrize("options", [{"frame_stride": 2}, {"max_frames": 90}, {"frame_stride": 3, "max_frames": 30}])
+def test_options_count_as_in_a_run_from_the_start(bench: Bench, clip: Path, options: dict[str, int]) -> None:
+    whole = bench.document(clip, **options)
+    assert bench.run(clip, 25, **options) is None
+    assert saved(clip)["seam"]["index"] == 24 * options.get("frame_stride", 1)
+    bench.run(clip, **options)
+    assert result(clip) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_every_structure_gives_the_same_bytes(bench: Bench, tmp_path: Path, name: str) -> None:
+    clip = STRUCTURES[name](tmp_path / "a.mp4")
+    whole = bench.document(clip)
+    for stop in (25, 50):
+        bench.run(clip, stop)
+    bench.run(clip)
+    assert result(clip) == whole
+
+
+def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bytes(bench: Bench, clip: Path) -> None:
+    whole = bench.document(clip)
+    for stop in (25, 50, 75):
+        assert bench.run(clip, stop) is None
+    bench.run(clip)
+    assert result(clip) == whole
+
+
+@pytest.mark.parametrize("change", [{"crc": 1}, {"timestamp_s": 3.0}, {"index": 73}, {"index": 10_000}])
+def test_where_the_last_frame_is_another_the_video_is_decoded_from_its_start(
+    bench: Bench, clip: Path, change: dict[str, Any]
+) -> None:
+    whole = bench.document(clip)
+    bench.run(clip, STOP)
+    state = saved(clip)
+    state["seam"] |= change
+    clip.with_name(clip.name + ".json.checkpoint").write_text(json.dumps(state))
+    bench.run(clip)
+    assert bench.stage.seen == LONG - 75  # what a run from the start had made is kept
+    assert bench.videos[-1].count.read == LONG
+    assert result(clip) == whole
+
+
+def broken_later(clip: Path) -> Path:
+    """Return a clip that is damaged near its end, behind the place where runs are stopped."""
+    return damaged(clip, (0.85,), 400)
+
+
+def test_what_came_by_an_index_is_dropped_when_the_video_turns_out_not_to_be_as_it_says(
+    bench: Bench, clip: Path
+) -> None:
+    broken_later(clip)
+    whole = bench.document(clip)
+    bench.run(clip, 25)
+    bench.run(clip, 50)
+    state = saved(clip)
+    assert (state["summary"]["frame_count"], state["origin"]["summary"]["frame_count"]) == (50, 25)
+    bench.run(clip)
+    assert bench.videos[-1].count.read == LONG
+    assert result(clip) == whole
+
+
+def test_a_video_that_is_not_as_its_index_says_is_tried_by_it_once(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_later(clip)
+    whole = bench.document(clip)
+    bench.run(clip, 25)
+    with counted(RangedVideo, "make_index", monkeypatch) as made:
+        bench.stop_in_turn(clip, 2)
+        assert saved(clip)["sequential"] is True
+        bench.run(clip)
+    assert len(made) == 1
+    assert result(clip) == whole
+
+
+@pytest.mark.parametrize("name", ["damaged", "fields", "another size"])
+def test_no_index_is_made_where_it_is_known_to_be_of_no_use(
+    bench: Bench, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = STRUCTURES[name](tmp_path / "a.mp4")
+    whole = bench.document(clip)
+    bench.run(clip, STOP)
+    with counted(RangedVideo, "make_index", monkeypatch) as made:
+        bench.run(clip)
+    assert made == []
+    assert result(clip) == whole
+
+
+def test_a_checkpoint_of_an_older_release_is_gone_on_with(bench: Bench, clip: Path) -> None:
+    whole = bench.document(clip)
+    bench.run(clip, STOP)
+    state = saved(clip)
+    del state["seam"]
+    clip.with_name(clip.name + ".json.checkpoint").write_text(json.dumps(state))
+    bench.run(clip)
+    assert bench.stage.seen == LONG - 75
+    assert result(clip) == whole
+
+
+@pytest.mark.parametrize("seam", [{}, 3, {"index": "a"}, {"index": 1, "timestamp_s": None, "crc": None}])
+def test_a_damaged_seam_costs_a_new_beginning_and_nothing_else(bench: Bench, clip: Path, seam: Any) -> None:
+    whole = bench.document(clip)
+    bench.run(clip, STOP)
+    clip.with_name(clip.name + ".json.checkpoint").write_text(json.dumps(saved(clip) | {"seam": seam}))
+    bench.run(clip)
+    assert result(clip) == whole
