@@ -1,25 +1,28 @@
-"""FollowUps: what is made of results once their jobs have completed, each by a thread of its own."""
+"""FollowUps: what follows once jobs have ended: what is made of results, and who is told; each in its own threads."""
 
 from __future__ import annotations
 
+import contextlib
 from queue import SimpleQueue
 
 from daemon.derive.client import Derivations
 from daemon.derive.files import forget
 from daemon.export.client import Exports
 from daemon.export.files import forget as forget_exports
+from daemon.ingest.owner import home_id
 from daemon.jobs import Job, JobStatus
 from daemon.search.updater import SearchUpdater
 from daemon.settings import Settings
 from daemon.stills.client import Stills
 from daemon.stills.files import forget as forget_stills
 from daemon.store.job_store import JobStore
+from daemon.webhooks.notifications import Notifications, receivers_of
 from daemon.worker.outbox import Outbox
 from daemon.worker.outbox_exports import OutboxExports
 
 
 class FollowUps:
-    """Derivations, the search index, stills and exports. Jobs do not wait for them; all can be made again.
+    """Derivations, the search index, stills, exports and notifications. Jobs do not wait for them.
 
     Args:
         settings: Of the home.
@@ -36,7 +39,16 @@ class FollowUps:
         self.stills = Stills(settings)
         self.exports = Exports(settings, store.find)
         self.outbox_exports = OutboxExports(settings, store, outbox, completed)
-        self._parts = (self.derivations, self.search, self.stills, self.outbox_exports, self.exports)
+        receivers = receivers_of(settings, store, _source(settings), lambda job: str(outbox.path(job)))
+        self.notifications = Notifications(settings, store, receivers)
+        self._parts = (
+            self.derivations,
+            self.search,
+            self.stills,
+            self.outbox_exports,
+            self.exports,
+            self.notifications,
+        )
 
     def start(self) -> None:
         """Begin to keep up with the results."""
@@ -61,3 +73,10 @@ class FollowUps:
         forget_stills(self._data_dir, job.job_id)
         forget_exports(self._data_dir, job.job_id)
         self.search.note(job.job_id)
+
+
+def _source(settings: Settings) -> str:
+    """Return what events are told from: a URI that tells this home from others."""
+    with contextlib.suppress(OSError):  # of a disk that is full just now
+        return f"urn:dropframe:{home_id(settings.data_dir)}" if settings.webhooks else ""
+    return "urn:dropframe"

@@ -135,7 +135,8 @@ class DaemonService:
         self.consumer.start(self.intake, self.worker.wake)
         self._outbox_monitor.start()
         self.follow_ups.start()
-        stack.enter_context(Rejections(self._settings, self._outbox))
+        announce = self.follow_ups.notifications.rejected
+        stack.enter_context(Rejections(self._settings, self._outbox, announce=announce))
         self._thread.start()
 
     def _make_parts(self, pipelines: frozenset[str]) -> None:
@@ -177,6 +178,7 @@ class DaemonService:
             self.pipeline,
             self._outbox_monitor,
             self.auto_pull,
+            self.follow_ups.notifications,
         )
 
     def _recover(self) -> None:

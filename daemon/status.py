@@ -25,6 +25,7 @@ from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.threads import join
+from daemon.webhooks.notifications import Notifications
 from daemon.worker.outbox import Outbox
 from daemon.worker.worker import JobWorker
 
@@ -109,6 +110,7 @@ class Status:
         pipeline: Says which models are loaded.
         outbox: Says whether results can be published.
         auto_pull: Says how fetching weights goes.
+        notifications: Says how telling others of events goes.
     """
 
     def __init__(
@@ -122,7 +124,9 @@ class Status:
         pipeline: PipelineProcess,
         outbox: OutboxMonitor,
         auto_pull: AutoPull,
+        notifications: Notifications,
     ) -> None:
+        self._notifications = notifications
         self._auto_pull = auto_pull
         self._data_dir = settings.data_dir
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
@@ -149,7 +153,7 @@ class Status:
     def heartbeat(self, state: str) -> Heartbeat:
         """Return what is so now; while models load, ``running`` is told as ``starting``."""
         ready = self._pipeline.ready
-        totals = dict(self._worker.totals)
+        totals = {**self._worker.totals, **self._notifications.totals}
         return Heartbeat(
             updated_at=utc_now(),
             state=state if ready or state != "running" else "starting",
@@ -162,6 +166,7 @@ class Status:
             weights_percent=self._auto_pull.percent,
             inbox=self._consumer.health(),
             outbox=self._outbox.health(),
+            receivers=self._notifications.health(),
             paused=self._intake.short_of_space() or self._store.problem,
             queue_length=self._queue.size(),
             running=self._running(),

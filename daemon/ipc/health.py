@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from daemon.fs.space import DiskGuard
+from daemon.ipc.receivers import ReceiverBeat, judgement
 from daemon.settings import Settings
 
 NAME = "daemon.json"
@@ -27,6 +28,8 @@ ALIVE_SECONDS = 10.0
 """A heartbeat older than this means that no daemon is running."""
 SILENT_SECONDS = 15.0
 """A folder that has not answered for so long hangs, and counts as offline."""
+OPTIONAL_PARTS = frozenset({"webhooks"})
+"""Parts whose trouble is shown, and keeps Dropframe from nothing: others would stop sending it videos."""
 PAUSED = "The daemon has paused intake and running jobs"
 START_IT = "start it with: dropframe daemon."
 
@@ -113,6 +116,8 @@ class Heartbeat:
     """How much of them has been fetched, while they are."""
     inbox: InboxBeat = InboxBeat()
     outbox: OutboxBeat = OutboxBeat()
+    receivers: tuple[ReceiverBeat, ...] = ()
+    """Those who are told of events."""
     paused: str | None = None
     """Why nothing is taken in or run at the moment."""
     queue_length: int = 0
@@ -224,13 +229,21 @@ def judge(
         store_problem: Why the caller cannot read the job store, if it has tried and cannot.
     """
     disk = disk or DiskGuard(settings.data_dir, settings.min_free_bytes)
-    return {
+    parts = {
         "daemon": _judge_daemon(heartbeat, now, disk.free()),
         "store": Part(store_problem is None, store_problem or "The job store is readable."),
         "disk": _judge_disk(disk),
         "inbox": _judge_inbox(heartbeat, settings, now),
         "outbox": _judge_outbox(heartbeat),
     }
+    if heartbeat is not None and heartbeat.receivers:
+        parts["webhooks"] = Part(*judgement(heartbeat.receivers, now))
+    return parts
+
+
+def works(parts: Mapping[str, Part]) -> bool:
+    """Tell whether all parts are well that Dropframe cannot do without."""
+    return all(part.ok for name, part in parts.items() if name not in OPTIONAL_PARTS)
 
 
 def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetime) -> str:

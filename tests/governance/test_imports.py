@@ -32,13 +32,14 @@ HOMES = {
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "settings", "tokens"}
-    | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "unknown_names"},
+    | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "unknown_names"}
+    | {"webhook_settings"},
     {"fs"},
     {"ipc"},
     {"store"},
     {"pipeline"},
     {"derive"},
-    {"search", "stills", "export"},
+    {"search", "stills", "export", "webhooks"},
     {"ingest", "worker"},
     {"deletion", "follow_ups", "preflight", "rejections", "retention", "status"},
     {"service"},
