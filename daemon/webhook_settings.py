@@ -25,6 +25,8 @@ from pydantic import (
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that marks a secret
 LEAST_SECRET_BYTES, MOST_SECRET_BYTES = 24, 64
 """As Standard Webhooks asks for."""
+ON_COMPLETED = "on_completed"
+"""The key of the command that is run for each job that completes; that of an endpoint is in hexadecimal."""
 MOST_SECRETS = 5
 """More need not be valid at once to exchange one."""
 

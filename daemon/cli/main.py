@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, demo, derived, doctor, export, frame, import_jobs, jobs, requests, search
+from daemon.cli import admin, demo, derived, doctor, export, frame, import_jobs, jobs, requests, search, webhooks
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -191,6 +191,7 @@ for part in (
     export,
     doctor,
     admin,
+    webhooks,
     import_jobs,
 ):  # in this order in the help, after the ones above
     app.add_typer(part.app)

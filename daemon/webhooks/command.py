@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from daemon.fs.identity import shown
-from daemon.webhook_settings import EventType
+from daemon.webhook_settings import ON_COMPLETED, EventType
 from daemon.webhooks.delivery import Delivery, DeliveryEnd
 from daemon.webhooks.event import Event
 
-KEY = "on_completed"
 TRY_AGAIN = 75
 """The exit code with which a program says that it is worth trying again later: ``EX_TEMPFAIL`` of sysexits.h."""
 LOOK_SECONDS = 0.1
@@ -39,7 +38,7 @@ class CompletedCommand:
         record: Returns what a job's program reads, by the job's id; None for a job that was deleted.
     """
 
-    key = KEY
+    key = ON_COMPLETED
     types = frozenset({EventType.COMPLETED})
 
     def __init__(
@@ -100,7 +99,7 @@ class CompletedCommand:
             if self._aborted:
                 return "Dropframe is stopping."
             if time.monotonic() >= deadline:
-                return f"{self.name} took longer than {self._seconds:.0f} s (on_completed_seconds) and was ended."
+                return f"{self.name} took longer than {self._seconds:g} s (on_completed_seconds) and was ended."
             if os.fstat(said.fileno()).st_size > MOST_ERROR_BYTES:
                 return f"{self.name} wrote more than {MOST_ERROR_BYTES} bytes on its standard error and was ended."
             time.sleep(LOOK_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
+import math
 import random
 import threading
 import time
@@ -70,9 +71,10 @@ class Courier:
         self._waiting: dict[str, tuple[float, str, str]] = {}
         """What is valid of the heap, by id of the event."""
         self._given_up: set[str] = set()
-        self._failures = 0
-        """Attempts that failed since the last one that did not."""
-        self._paused_until = 0.0
+        self._failing: set[str] = set()
+        """Some events whose latest attempts failed, since the last one that did not: the more, the longer the pause. One
+        event that a receiver always refuses so holds up the others for seconds."""
+        self._paused_until = -math.inf
         self._problem: str | None = None
         self.off_since = events.off_since(receiver.key)
         """Since when its receiver is switched off, ISO 8601 UTC; None if it is not."""
@@ -112,7 +114,7 @@ class Courier:
         """Ask the receiver again, though it has just failed or is switched off."""
         self._events.switch_on(self.receiver.key)
         self.off_since = None
-        self._paused_until = 0.0
+        self._paused_until = -math.inf
         self._woken.set()
 
     def health(self) -> ReceiverBeat:
@@ -164,17 +166,21 @@ class Courier:
         event_id = entry[2]
         if self._waiting.get(event_id) != entry:
             return 0.0  # it was to be sent again, or is not owed any more
-        row = self._events.find(event_id)
-        state = row["owed"].get(self.receiver.key) if row is not None else None
-        if row is None or state is None or "given_up" in state:
-            del self._waiting[event_id]
-            return 0.0
         try:
-            self._apply(event_id, row, state, self.receiver.deliver(Event.from_row(event_id, row)))
+            self._handle(event_id)
         except BaseException:
             heapq.heappush(self._due, entry)
             raise
         return 0.0
+
+    def _handle(self, event_id: str) -> None:
+        """Deliver an event, if it is still owed."""
+        row = self._events.find(event_id)
+        state = row["owed"].get(self.receiver.key) if row is not None else None
+        if row is None or state is None or "given_up" in state:
+            del self._waiting[event_id]
+            return
+        self._apply(event_id, row, state, self._deliver(Event.from_row(event_id, row)))
 
     def _take_new(self) -> None:
         with contextlib.suppress(Empty):
@@ -197,6 +203,13 @@ class Courier:
         self._waiting[event_id] = entry = (due, row["time"], event_id)
         heapq.heappush(self._due, entry)
 
+    def _deliver(self, event: Event) -> Delivery:
+        try:
+            return self.receiver.deliver(event)
+        except Exception:  # perhaps of this event alone
+            log.exception("%s could not be told of an event for a reason that nobody expected", self.receiver.name)
+            return Delivery(DeliveryEnd.AGAIN, "Something unexpected went wrong; the daemon's log says what.")
+
     # What follows from an attempt.
 
     def _apply(self, event_id: str, row: Row, state: Mapping[str, Any], delivery: Delivery) -> None:
@@ -215,13 +228,12 @@ class Courier:
             self._switch_off(delivery.problem)
         elif delivery.end is DeliveryEnd.FINAL:
             self._give_up(event_id, state, delivery.problem)
-            self._failures = 0
         else:
             self._wait(event_id, row, state, delivery)
 
     def _is_well(self) -> None:
-        self._failures = 0
-        self._paused_until = 0.0
+        self._failing.clear()
+        self._paused_until = -math.inf
         self._problem = None
         if self._trouble.solved():
             log.info("%s (%s) is told of events again.", self.receiver.name, self.receiver.key)
@@ -230,8 +242,9 @@ class Courier:
         """Have an event delivered again later, and ask the receiver for a while for nothing else either."""
         attempts = state.get("attempts", 0)
         asked = min(delivery.after_seconds or 0.0, MOST_WAIT_SECONDS)
-        pause = min(WAITS[min(self._failures, len(WAITS) - 1)], MOST_PAUSE_SECONDS)
-        self._failures += 1
+        if len(self._failing) < len(WAITS):
+            self._failing.add(event_id)
+        pause = min(WAITS[len(self._failing) - 1], MOST_PAUSE_SECONDS)
         now = self._clock()
         self._paused_until = now + max(asked, self._jittered(pause))
         if attempts >= len(WAITS):

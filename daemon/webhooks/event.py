@@ -86,9 +86,9 @@ class Event:
         return {"type": self.type, "time": self.time, "subject": self.subject, "data": self.data, "owed": owed}
 
     def body(self) -> bytes:
-        """Return what is sent: JSON in ASCII."""
+        """Return what is sent, the same to the byte however often: JSON in ASCII, its keys sorted as in the store."""
         told = {"type": self.type, "timestamp": self.time, "data": self.data}
-        return json.dumps(told, separators=(",", ":")).encode()
+        return json.dumps(told, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _id_of(*parts: str) -> str:

@@ -131,7 +131,7 @@ class Post:
         if self._aborted:
             return "Dropframe is stopping."
         if self._late or isinstance(error, TimeoutError):
-            return f"It did not answer within {self._seconds:.0f} s."
+            return f"It did not answer within {self._seconds:g} s."
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"Its certificate is not valid: {error.verify_message}."
         if isinstance(error, ssl.SSLError):
