@@ -45,8 +45,8 @@ def list_receivers(home: HomeOption = None, as_json: JsonOption = False) -> None
         err.print("No daemon is running here, so nobody is told of anything; these are its last figures.")
 
 
-@webhooks_app.command()
-def test(
+@webhooks_app.command("test")
+def send_test(
     to: ToOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -106,8 +106,8 @@ def resend(
     out.print("The daemon sends them again, now or when it runs.")
 
 
-@webhooks_app.command()
-def secret() -> None:
+@webhooks_app.command("secret")
+def make_secret() -> None:
     """Make a secret for an endpoint; it and the receiver are given the same one."""
     made = base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     out.print(f"{SECRET_PREFIX}{made}", soft_wrap=True)

@@ -25,7 +25,7 @@ from daemon.webhooks.event import Event
 
 log = logging.getLogger(__name__)
 
-WAITS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0)
+WAITS: tuple[float, ...] = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0)
 """Seconds after each failed attempt at an event; after the last it is given up, about two days after the first."""
 MOST_PAUSE_SECONDS = 600.0
 """A receiver that fails is asked again at least so often, with one event or another."""
@@ -72,8 +72,8 @@ class Courier:
         """What is valid of the heap, by id of the event."""
         self._given_up: set[str] = set()
         self._failing: set[str] = set()
-        """Some events whose latest attempts failed, since the last one that did not: the more, the longer the pause. One
-        event that a receiver always refuses so holds up the others for seconds."""
+        """Some events whose attempts failed since the last one that did not: the more, the longer the pause. So one
+        event that a receiver always refuses holds up the others for seconds."""
         self._paused_until = -math.inf
         self._problem: str | None = None
         self.off_since = events.off_since(receiver.key)

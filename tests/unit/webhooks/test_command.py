@@ -75,9 +75,7 @@ def test_it_is_ended_after_its_time_with_all_that_it_started(tmp_path: Path) -> 
     begun = time.monotonic()
     delivery = run(tmp_path, "sh", "-c", STARTS_ANOTHER, seconds=0.3)
     assert time.monotonic() - begun < 10
-    assert delivery == Delivery(
-        DeliveryEnd.FINAL, "sh took longer than 0.3 s (on_completed_seconds) and was ended."
-    )
+    assert delivery == Delivery(DeliveryEnd.FINAL, "sh took longer than 0.3 s (on_completed_seconds) and was ended.")
     other = int((tmp_path / "other").read_text())
     wait_until(lambda: not alive(other))
 

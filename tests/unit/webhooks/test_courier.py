@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from daemon.errors import StoreError
 from daemon.jobs import JobStatus
 from daemon.store.job_store import JobStore
+from daemon.store.outgoing_events import Row
 from daemon.store.tinydb_table import MemoryStorage
 from daemon.webhook_settings import EventType
 from daemon.webhooks.courier import IDLE_SECONDS, MOST_PAUSE_SECONDS, WAITS, Courier
@@ -61,8 +62,12 @@ class Bench:
             now=lambda: NOON + timedelta(seconds=self.seconds),
             jitter=lambda: 0.0,
         )
-        self.store.events.heard = lambda rows: [self.courier.hear(*each) for each in rows.items()]
+        self.store.events.heard = self._hear
         self.courier.load()
+
+    def _hear(self, rows: Mapping[str, Row]) -> None:
+        for event_id, row in rows.items():
+            self.courier.hear(event_id, row)
 
     def ended(self) -> str:
         return Event.of_job(ended_job(self.store)).event_id
@@ -242,9 +247,7 @@ def test_sending_again_what_waits_sends_it_once_and_now(bench: Bench) -> None:
     assert bench.receiver.told == [event_id]
 
 
-def test_a_store_that_cannot_be_written_has_the_event_sent_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_cannot_be_written_has_the_event_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     event_id = bench.ended()
 
     def refuse(*_: object) -> None:
