@@ -329,3 +329,17 @@ def test_a_receiver_that_cannot_be_told_is_shown_and_keeps_dropframe_from_nothin
     assert ("1 of 2 receivers" in parts["webhooks"].detail) is not well
     assert "example.org" not in parts["webhooks"].detail
     assert health.works(parts) is health.works(without)
+
+
+def test_health_shows_such_a_receiver_and_succeeds_and_doctor_has_it_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DROPFRAME_MIN_FREE_BYTES", "0")
+    (tmp_path / "data").mkdir()
+    ill = replace(ILL, oldest=timestamp(datetime.now(UTC) - timedelta(hours=2)))
+    health.write(tmp_path / "data", replace(health.parse(written(WELL)), receivers=(ill,)))
+    sentence = "Events cannot be told to 1 of 1 receivers; dropframe webhooks list says why."
+    said = CliRunner().invoke(cli.app, ["health", "--home", str(tmp_path)])
+    assert (said.exit_code, said.output.strip()) == (0, f"Dropframe works. {sentence}")
+    assert readiness(tmp_path)
+    assert preflight.check_daemon(Settings(home=tmp_path)) == Check("daemon", False, sentence)
