@@ -18,8 +18,12 @@ from daemon.store.tinydb_table import JobStorage, JournalTable
 
 log = logging.getLogger(__name__)
 
-MOST_EVENTS = 100_000
-"""Above this the oldest is dropped for each new one: receivers that never answer must not fill memory and disk."""
+MOST_EVENTS = 50_000
+"""About 100 MB of memory. Above this the oldest is dropped for each new one: receivers that never answer must not fill
+memory and disk."""
+
+AT_ONCE = 200
+"""Events that are stored in one commit."""
 
 Row = dict[str, Any]
 """An event: ``type``, ``time`` (ISO 8601 UTC), ``subject``, ``data``, and ``owed``, by receiver what is known of the
@@ -52,19 +56,22 @@ class OutgoingEvents:
         return self._adding(rows)
 
     def add(self, rows: Mapping[str, Row]) -> None:
-        """Store events that are not about a change of a job; one that is there owes to more receivers.
+        """Store events that are not about a change of a job; one that is there is owed to more receivers.
+
+        Many are stored in several commits, so that nobody waits long for the lock.
 
         Raises:
-            StoreError: the store cannot be written.
+            StoreError: the store cannot be written; some may have been stored.
         """
-        with self._table.lock:
-            there = self._rows()
-            rows = {
-                event_id: {**row, "owed": {**there.get(event_id, row)["owed"], **row["owed"]}}
-                for event_id, row in rows.items()
-            }
-            if changes := self._adding(rows):
-                self._table.commit({}, others=changes)
+        ids = list(rows)
+        for start in range(0, len(ids), AT_ONCE):
+            with self._table.lock:
+                there = self._rows()
+                some = {event_id: rows[event_id] for event_id in ids[start : start + AT_ONCE]}
+                for event_id in some.keys() & there.keys():
+                    row = some[event_id]
+                    some[event_id] = {**row, "owed": {**there[event_id]["owed"], **row["owed"]}}
+                self._table.commit({}, others=self._adding(some))
 
     def _adding(self, rows: Mapping[str, Row]) -> Changes:
         if not rows:
@@ -106,18 +113,14 @@ class OutgoingEvents:
                 # A power cut may undo it, and the receiver is told twice.
                 self._table.commit({}, durable=False, others={EVENTS: {event_id: _noted(row, receiver, state)}})
 
-    def give_up(self, receiver: str, now: str, problem: str) -> None:
-        """Switch a receiver off, and keep what it is owed until somebody asks for it to be sent again.
+    def switch_off(self, receiver: str, now: str) -> None:
+        """Note that a receiver wants no more events; what it is owed stays, in case it is switched on again.
 
         Raises:
             StoreError: the store cannot be written.
         """
         with self._table.lock:
-            rows = {
-                event_id: _noted(row, receiver, {**row["owed"][receiver], "given_up": now, "problem": problem})
-                for event_id, row in self.owed_to(receiver).items()
-            }
-            self._table.commit({}, others={EVENTS: rows, RECEIVERS: {receiver: {"off_since": now}}})
+            self._table.commit({}, others={RECEIVERS: {receiver: {"off_since": now}}})
 
     def off_since(self, receiver: str) -> str | None:
         """Return since when a receiver is switched off; None if it is not."""
@@ -136,11 +139,11 @@ class OutgoingEvents:
                 self._table.commit({}, others={RECEIVERS: {receiver: None}})
 
     def forget(self, before: str, receivers: Iterable[str]) -> int:
-        """Forget what has been given up, or is owed to receivers that there are not any more; return how many events.
+        """Forget what has been given up, or is owed to receivers that are not told any more; return how many events.
 
         Args:
             before: ISO 8601 UTC; only events that are older.
-            receivers: Those that there are.
+            receivers: Those that are told.
 
         Raises:
             StoreError: the store cannot be written.

@@ -93,8 +93,7 @@ class CompletedCommand:
         """Wait for the end of a run; return why it has to be ended, or None."""
         deadline = time.monotonic() + self._seconds
         while True:
-            # It is not waited for yet: as long as it is known, no other group has its number.
-            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if _has_ended(process):
                 return None
             if self._aborted:
                 return "Dropframe is stopping."
@@ -112,3 +111,8 @@ class CompletedCommand:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         end = DeliveryEnd.AGAIN if code == TRY_AGAIN else DeliveryEnd.FINAL
         return Delivery(end, f"{self.name} {how}{f': {words}' if words else '.'}")
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a process has ended, and leave it to be waited for: till then no other group has its number."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

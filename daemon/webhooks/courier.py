@@ -65,7 +65,8 @@ class Courier:
         self._jitter = jitter
         self.delivered = self.failed_attempts = 0
         """Since the start."""
-        self._new: SimpleQueue[tuple[str, Row]] = SimpleQueue()
+        self._new: SimpleQueue[tuple[str, Row] | None] = SimpleQueue()
+        """None stands for: all that waits is due now."""
         self._due: list[tuple[float, str, str]] = []
         """Heap: monotonic seconds, time of the event, its id."""
         self._waiting: dict[str, tuple[float, str, str]] = {}
@@ -111,10 +112,14 @@ class Courier:
             self._woken.set()
 
     def ask_at_once(self) -> None:
-        """Ask the receiver again, though it has just failed or is switched off."""
+        """Tell the receiver of all that waits now, though it has just failed or is switched off; from any thread.
+
+        Raises:
+            StoreError: it cannot be noted that it is switched on.
+        """
         self._events.switch_on(self.receiver.key)
         self.off_since = None
-        self._paused_until = -math.inf
+        self._new.put(None)
         self._woken.set()
 
     def health(self) -> ReceiverBeat:
@@ -158,7 +163,7 @@ class Courier:
             StoreError: the store cannot be written just now; the event is delivered again.
         """
         self._take_new()
-        if not self._due:
+        if not self._due or self.off_since is not None:
             return IDLE_SECONDS
         if (wait := max(self._due[0][0], self._paused_until) - now) > 0:
             return wait
@@ -185,7 +190,18 @@ class Courier:
     def _take_new(self) -> None:
         with contextlib.suppress(Empty):
             while True:
-                self._expect(*self._new.get_nowait())
+                new = self._new.get_nowait()
+                if new is None:
+                    self._make_all_due()
+                else:
+                    self._expect(*new)
+
+    def _make_all_due(self) -> None:
+        self._paused_until = -math.inf
+        now = self._clock()
+        self._due = [(now, time_of, event_id) for _, time_of, event_id in self._waiting.values()]
+        heapq.heapify(self._due)
+        self._waiting = {entry[2]: entry for entry in self._due}
 
     def _expect(self, event_id: str, row: Row) -> None:
         """Take an event up as its row says, whatever was known of it."""
@@ -225,7 +241,7 @@ class Courier:
         self._problem = delivery.problem
         self._trouble(f"{self.receiver.name} ({self.receiver.key}) could not be told of an event: {delivery.problem}")
         if delivery.end is DeliveryEnd.GONE:
-            self._switch_off(delivery.problem)
+            self._switch_off(event_id, row)
         elif delivery.end is DeliveryEnd.FINAL:
             self._give_up(event_id, state, delivery.problem)
         else:
@@ -270,12 +286,11 @@ class Courier:
             "%s (%s) is not told of event %s any more: %s", self.receiver.name, self.receiver.key, event_id, problem
         )
 
-    def _switch_off(self, problem: str) -> None:
-        self.off_since = now = timestamp(self._now())
-        self._events.give_up(self.receiver.key, now, problem)
-        self._given_up |= set(self._waiting)
-        self._waiting.clear()
-        self._due.clear()
+    def _switch_off(self, event_id: str, row: Row) -> None:
+        off_since = timestamp(self._now())
+        self._events.switch_off(self.receiver.key, off_since)
+        self.off_since = off_since
+        self._wait_until(self._clock(), event_id, row)
         log.warning(
             "%s (%s) is switched off; dropframe webhooks resend switches it on again.",
             self.receiver.name,

@@ -154,23 +154,25 @@ class Notifications:
         self._forget_in -= STEP_SECONDS
         if self._forget_in <= 0:
             self._forget_in = FORGET_SECONDS
-            self._store.events.forget(timestamp(now - timedelta(days=KEEP_DAYS)), self._couriers)
+            told = [key for key, courier in self._couriers.items() if courier.off_since is None]
+            self._store.events.forget(timestamp(now - timedelta(days=KEEP_DAYS)), told)
 
     def _resend(self, request: ResendRequest) -> int:
-        """Send events again from the first attempt on, also to receivers that are switched off; return how many."""
+        """Send events again now, and with them what waits, also to receivers that are switched off; return how many."""
         found: set[str] = set()
         for key, courier in self._couriers.items():
             if request.receiver not in (ALL, key):
                 continue
             rows = self._undelivered(key) if request.what == UNDELIVERED else self._ended(request.what, courier)
-            courier.ask_at_once()
             self._store.events.add(rows)
+            courier.ask_at_once()
             found.update(rows)
         return len(found)
 
     def _undelivered(self, key: str) -> dict[str, Row]:
         owed = self._store.events.owed_to(key)
-        return {event_id: {**row, "owed": {key: {}}} for event_id, row in owed.items()}
+        given_up = {event_id: row for event_id, row in owed.items() if "given_up" in row["owed"][key]}
+        return {event_id: {**row, "owed": {key: {}}} for event_id, row in given_up.items()}
 
     def _ended(self, job_id: str, courier: Courier) -> dict[str, Row]:
         job = self._store.find(job_id)

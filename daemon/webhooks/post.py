@@ -24,8 +24,8 @@ class NotSent(Exception):
 class _Connection(http.client.HTTPConnection):
     """A connection that is there already."""
 
-    def __init__(self, host: str, sock: socket.socket) -> None:
-        super().__init__(host)
+    def __init__(self, host: str, port: int, sock: socket.socket) -> None:
+        super().__init__(host, port)
         self.sock = sock
         self.auto_open = 0
 
@@ -89,10 +89,12 @@ class Post:
 
     def _send(self, body: bytes, headers: Mapping[str, str], deadline: float) -> tuple[int, Mapping[str, str]]:
         with contextlib.closing(self._connect(self._targets(), deadline)) as sock:
-            connection = _Connection(self._host, sock)
+            connection = _Connection(self._host, self._port, sock)
             connection.request("POST", self._path, body, {"host": self._netloc, **headers, "connection": "close"})
             answer = connection.getresponse()
             with contextlib.closing(answer):
+                if self._late or self._aborted:  # then its end may be our doing
+                    raise TimeoutError
                 return answer.status, {name.lower(): value for name, value in answer.getheaders()}
 
     def _targets(self) -> list[Target]:

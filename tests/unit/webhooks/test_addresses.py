@@ -131,6 +131,13 @@ def test_of_several_addresses_only_those_that_may_be_told_are_connected_to(recei
     receiver.sent.clear()
 
 
+def test_an_address_in_ipv6_is_told(receiver: EventReceiver) -> None:
+    url = f"http://[::ffff:127.0.0.1]:{receiver.port}/a?b"
+    assert Post(url, allow_private=True).send(b"", {})[0] == 204
+    sent = receiver.sent.pop()
+    assert (sent.path, sent.headers["host"]) == ("/a?b", f"[::ffff:127.0.0.1]:{receiver.port}")
+
+
 def test_a_name_that_leads_nowhere_is_said(receiver: EventReceiver) -> None:
     with pytest.raises(NotSent, match="is nowhere"):
         Post("http://none.example/", allow_private=False, resolve=lambda host, port: []).send(b"", {})

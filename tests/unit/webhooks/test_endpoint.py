@@ -207,6 +207,11 @@ def test_a_receiver_that_answers_byte_by_byte_for_ever_is_let_go_in_time(receive
         assert time.monotonic() - begun < 5
 
 
+def test_a_receiver_whose_headers_never_end_is_let_go_and_not_taken_for_well(receiver: EventReceiver) -> None:
+    with socket_server(b"HTTP/1.1 200 OK\r\n", *[b"x: y\r\n"] * 90, pause=0.05) as port:
+        assert "did not answer" in deliver_to(f"http://127.0.0.1:{port}/", receiver).problem
+
+
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"H" * 70_000, b""])
 def test_an_answer_that_is_not_one_has_it_sent_again(receiver: EventReceiver, said: bytes) -> None:
     with socket_server(said) as port:

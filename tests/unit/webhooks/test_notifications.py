@@ -202,9 +202,9 @@ def test_an_endpoint_that_answered_410_is_told_nothing_until_a_person_asks(
     receiver.answer = lambda sent: (410, {})
     with Telling(tmp_path, store, receiver.settings()) as telling:
         ended_job(store)
-        wait_until(lambda: telling.health()[0].given_up)
+        wait_until(lambda: telling.health()[0].off_since)
         ended_job(store)
-        assert telling.health()[0].given_up == 1
+        assert telling.health()[0].waiting == 1
     assert len(receiver.sent) == 1
     receiver.answer = lambda sent: (200, {})
     with Telling(tmp_path, store, receiver.settings()) as telling:
@@ -275,6 +275,10 @@ def test_what_was_given_up_or_is_nobodys_is_forgotten_after_a_month(tmp_path: Pa
     assert store.events.find("nobody's") is None
     telling.step(NOW + timedelta(days=60))  # not an hour later
     assert store.events.find("young") is not None
+    store.events.switch_off(key, "2027-01-15T12:00:00.000000+00:00")
+    again = Telling(tmp_path, store, settings).notifications
+    again.step(NOW)
+    assert set(store.events.owed_to(key)) == {"young"}
 
 
 def test_there_is_a_bound_above_which_the_oldest_events_are_dropped(
