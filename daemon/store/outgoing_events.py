@@ -138,8 +138,8 @@ class OutgoingEvents:
             if self.off_since(receiver) is not None:
                 self._table.commit({}, others={RECEIVERS: {receiver: None}})
 
-    def forget(self, before: str, receivers: Iterable[str]) -> int:
-        """Forget what has been given up, or is owed to receivers that are not told any more; return how many events.
+    def forget(self, before: str, receivers: Iterable[str]) -> list[str]:
+        """Forget what has been given up, or is owed to receivers that are not told any more; return their ids.
 
         Args:
             before: ISO 8601 UTC; only events that are older.
@@ -158,7 +158,7 @@ class OutgoingEvents:
             ]
             if old:
                 self._table.commit({}, others={EVENTS: dict.fromkeys(old)})
-        return len(old)
+        return old
 
     def _rows(self) -> Mapping[str, Row]:
         rows: Mapping[str, Row] = self._storage.read().get(EVENTS, {})

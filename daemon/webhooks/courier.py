@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
 import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -21,6 +20,7 @@ from daemon.logs import LogOnce
 from daemon.store.outgoing_events import OutgoingEvents, Row
 from daemon.threads import join
 from daemon.webhooks.delivery import Delivery, DeliveryEnd, Receiver
+from daemon.webhooks.due_events import DueEvents
 from daemon.webhooks.event import Event
 
 log = logging.getLogger(__name__)
@@ -67,10 +67,7 @@ class Courier:
         """Since the start."""
         self._new: SimpleQueue[tuple[str, Row] | None] = SimpleQueue()
         """None stands for: all that waits is due now."""
-        self._due: list[tuple[float, str, str]] = []
-        """Heap: monotonic seconds, time of the event, its id."""
-        self._waiting: dict[str, tuple[float, str, str]] = {}
-        """What is valid of the heap, by id of the event."""
+        self._due = DueEvents()
         self._given_up: set[str] = set()
         self._failing: set[str] = set()
         """Some events whose attempts failed since the last one that did not: the more, the longer the pause. So one
@@ -122,9 +119,14 @@ class Courier:
         self._new.put(None)
         self._woken.set()
 
+    def forget(self, event_ids: Iterable[str]) -> None:
+        """Take note that events are forgotten; callable from any thread."""
+        for event_id in event_ids:
+            self._given_up.discard(event_id)
+
     def health(self) -> ReceiverBeat:
         """Return how it goes; callable from any thread."""
-        times = [time_of for _, time_of, _ in list(self._waiting.values())]
+        times = self._due.times()
         return ReceiverBeat(
             key=self.receiver.key,
             name=self.receiver.name,
@@ -163,19 +165,13 @@ class Courier:
             StoreError: the store cannot be written just now; the event is delivered again.
         """
         self._take_new()
-        if not self._due or self.off_since is not None:
+        first = None if self.off_since is not None else self._due.first()
+        if first is None:
             return IDLE_SECONDS
-        if (wait := max(self._due[0][0], self._paused_until) - now) > 0:
+        event_id, due = first
+        if (wait := max(due, self._paused_until) - now) > 0:
             return wait
-        entry = heapq.heappop(self._due)
-        event_id = entry[2]
-        if self._waiting.get(event_id) != entry:
-            return 0.0  # it was to be sent again, or is not owed any more
-        try:
-            self._handle(event_id)
-        except BaseException:
-            heapq.heappush(self._due, entry)
-            raise
+        self._handle(event_id)
         return 0.0
 
     def _handle(self, event_id: str) -> None:
@@ -183,7 +179,7 @@ class Courier:
         row = self._events.find(event_id)
         state = row["owed"].get(self.receiver.key) if row is not None else None
         if row is None or state is None or "given_up" in state:
-            del self._waiting[event_id]
+            self._due.remove(event_id)
             return
         self._apply(event_id, row, state, self._deliver(Event.from_row(event_id, row)))
 
@@ -192,16 +188,10 @@ class Courier:
             while True:
                 new = self._new.get_nowait()
                 if new is None:
-                    self._make_all_due()
+                    self._paused_until = -math.inf
+                    self._due.make_all_due(self._clock())
                 else:
                     self._expect(*new)
-
-    def _make_all_due(self) -> None:
-        self._paused_until = -math.inf
-        now = self._clock()
-        self._due = [(now, time_of, event_id) for _, time_of, event_id in self._waiting.values()]
-        heapq.heapify(self._due)
-        self._waiting = {entry[2]: entry for entry in self._due}
 
     def _expect(self, event_id: str, row: Row) -> None:
         """Take an event up as its row says, whatever was known of it."""
@@ -209,15 +199,13 @@ class Courier:
         self._given_up.discard(event_id)
         if "given_up" in state:
             self._given_up.add(event_id)
+            self._due.remove(event_id)
             return
         wait = 0.0
         if "due" in state:  # by a clock that may have been set back since
             wait = (datetime.fromisoformat(state["due"]) - self._now()).total_seconds()
-        self._wait_until(self._clock() + min(max(0.0, wait), MOST_WAIT_SECONDS * (1 + JITTER)), event_id, row)
-
-    def _wait_until(self, due: float, event_id: str, row: Row) -> None:
-        self._waiting[event_id] = entry = (due, row["time"], event_id)
-        heapq.heappush(self._due, entry)
+        wait = min(max(0.0, wait), MOST_WAIT_SECONDS * (1 + JITTER))
+        self._due.put(event_id, row["time"], self._clock() + wait)
 
     def _deliver(self, event: Event) -> Delivery:
         try:
@@ -231,7 +219,7 @@ class Courier:
     def _apply(self, event_id: str, row: Row, state: Mapping[str, Any], delivery: Delivery) -> None:
         if delivery.end is DeliveryEnd.DONE:
             self._events.note(event_id, self.receiver.key, None)
-            self._waiting.pop(event_id, None)
+            self._due.remove(event_id)
             self.delivered += 1
             self._is_well()
             return
@@ -241,7 +229,7 @@ class Courier:
         self._problem = delivery.problem
         self._trouble(f"{self.receiver.name} ({self.receiver.key}) could not be told of an event: {delivery.problem}")
         if delivery.end is DeliveryEnd.GONE:
-            self._switch_off(event_id, row)
+            self._switch_off()
         elif delivery.end is DeliveryEnd.FINAL:
             self._give_up(event_id, state, delivery.problem)
         else:
@@ -271,7 +259,7 @@ class Courier:
         self._events.note(
             event_id, self.receiver.key, {"attempts": attempts + 1, "due": due, "problem": delivery.problem}
         )
-        self._wait_until(now + wait, event_id, row)
+        self._due.put(event_id, row["time"], now + wait)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1 + JITTER * self._jitter())
@@ -280,17 +268,16 @@ class Courier:
         attempts = state.get("attempts", 0) + 1
         given_up = {"attempts": attempts, "problem": problem, "given_up": timestamp(self._now())}
         self._events.note(event_id, self.receiver.key, given_up)
-        self._waiting.pop(event_id, None)
+        self._due.remove(event_id)
         self._given_up.add(event_id)
         log.warning(
             "%s (%s) is not told of event %s any more: %s", self.receiver.name, self.receiver.key, event_id, problem
         )
 
-    def _switch_off(self, event_id: str, row: Row) -> None:
+    def _switch_off(self) -> None:
         off_since = timestamp(self._now())
         self._events.switch_off(self.receiver.key, off_since)
         self.off_since = off_since
-        self._wait_until(self._clock(), event_id, row)
         log.warning(
             "%s (%s) is switched off; dropframe webhooks resend switches it on again.",
             self.receiver.name,

@@ -155,7 +155,9 @@ class Notifications:
         if self._forget_in <= 0:
             self._forget_in = FORGET_SECONDS
             told = [key for key, courier in self._couriers.items() if courier.off_since is None]
-            self._store.events.forget(timestamp(now - timedelta(days=KEEP_DAYS)), told)
+            forgotten = self._store.events.forget(timestamp(now - timedelta(days=KEEP_DAYS)), told)
+            for courier in self._couriers.values():
+                courier.forget(forgotten)
 
     def _resend(self, request: ResendRequest) -> int:
         """Send events again now, and with them what waits, also to receivers that are switched off; return how many."""

@@ -225,6 +225,8 @@ def test_what_ends_for_good_is_not_repeated_and_holds_up_nothing(bench: Bench) -
     bench.go_on()
     assert bench.receiver.told == ids
     assert bench.courier.health().given_up == 3
+    bench.courier.forget(ids[:2])
+    assert bench.courier.health().given_up == 1
 
 
 def test_sending_again_what_waits_sends_it_once_and_now(bench: Bench) -> None:
