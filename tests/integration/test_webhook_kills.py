@@ -46,10 +46,12 @@ def test_no_kill_between_the_end_of_a_job_and_its_delivery_loses_an_event(tmp_pa
         ended = [job for job in store.jobs() if job.ended]
         assert store.events.find(Event.of_job(ended[0]).event_id) is None
     expected = {Event.of_job(job).event_id: {Event.of_job(job).body()} for job in ended}
+    assert (expected.keys() - accepted.keys(), accepted.keys() - expected.keys()) == (set(), set()), "lost, unknown"
     assert accepted == expected
     assert {job.status for job in ended} == {JobStatus.COMPLETED, JobStatus.FAILED}
     assert len(ended) >= KILLS
     met = sum(owed > 0 for owed in began_with)
     assert met > KILLS / 2, f"only {met} of {KILLS} kills came between the end of a job and its delivery"
     repeated = len(receiver.sent) - len(set(receiver.ids))
-    print(f"{len(ended)} jobs ended, {met} of {KILLS} kills with events on their way, {repeated} sent again")
+    said = f"{len(ended)} jobs ended, {met} of {KILLS} kills with events on their way"
+    print(f"{said}, {repeated} sent again, {receiver.cut} cut off")
