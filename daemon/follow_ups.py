@@ -1,13 +1,15 @@
-"""FollowUps: what is made of results once their jobs have completed, each by a thread of its own."""
+"""FollowUps: what follows once jobs have ended: what is made of results, and who is told; each in its own threads."""
 
 from __future__ import annotations
 
+import contextlib
 from queue import SimpleQueue
 
 from daemon.derive.client import Derivations
 from daemon.derive.files import forget
 from daemon.export.client import Exports
 from daemon.export.files import forget as forget_exports
+from daemon.ingest.owner import home_id
 from daemon.jobs import Job, JobStatus
 from daemon.objects.result_store import ResultStore
 from daemon.search.updater import SearchUpdater
@@ -15,13 +17,14 @@ from daemon.settings import Settings
 from daemon.stills.client import Stills
 from daemon.stills.files import forget as forget_stills
 from daemon.store.job_store import JobStore
+from daemon.webhooks.notifications import Notifications, receivers_of
 from daemon.worker.outbox import Outbox
 from daemon.worker.outbox_exports import OutboxExports
 from daemon.worker.owed_objects import OwedObjects
 
 
 class FollowUps:
-    """Derivations, the search index, stills, exports, copies in object storage. Jobs do not wait for them.
+    """Derivations, search index, stills, exports, copies in object storage, notifications. Jobs do not wait for them.
 
     Args:
         settings: Of the home.
@@ -42,6 +45,8 @@ class FollowUps:
         self.exports = Exports(settings, store.find)
         self.outbox_exports = OutboxExports(settings, store, outbox, completed)
         self.result_store = ResultStore(settings, store, outbox, owed)
+        receivers = receivers_of(settings, store, _source(settings), lambda job: str(outbox.path(job)))
+        self.notifications = Notifications(settings, store, receivers)
         self._parts = (
             self.derivations,
             self.search,
@@ -49,6 +54,7 @@ class FollowUps:
             self.outbox_exports,
             self.exports,
             self.result_store,
+            self.notifications,
         )
 
     def start(self) -> None:
@@ -75,3 +81,10 @@ class FollowUps:
         forget_exports(self._data_dir, job.job_id)
         self.search.note(job.job_id)
         self.result_store.forget(job)
+
+
+def _source(settings: Settings) -> str:
+    """Return what events are told from: a URI that tells this home from others."""
+    with contextlib.suppress(OSError):  # of a disk that is full just now
+        return f"urn:dropframe:{home_id(settings.data_dir)}" if settings.webhooks else ""
+    return "urn:dropframe"

@@ -316,7 +316,7 @@ def check_daemon(settings: Settings) -> Check:
         return Check("daemon", True, "not running")
     now = datetime.now(UTC)
     parts = health.judge(heartbeat, settings, now)
-    problem = health.explain({name: parts[name] for name in ("daemon", "inbox", "outbox")}, heartbeat, now)
+    problem = health.explain({name: parts[name] for name in parts if name not in ("disk", "store")}, heartbeat, now)
     return Check("daemon", not problem, problem or f"running, process {heartbeat.pid}")
 
 

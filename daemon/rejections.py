@@ -7,12 +7,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from daemon.errors import StoreError
+from daemon.failpoints import failpoint
 from daemon.fs import mounts
 from daemon.fs.identity import shown
 from daemon.ingest.model import REJECTED_FOLDER
@@ -48,6 +50,8 @@ class Rejections:
         outbox: Gets the notes.
         clock: Monotonic time in seconds.
         others: What was rejected elsewhere and is still there.
+        announce: Is told of files that have been rejected; must not mind being told twice. When it raises StoreError
+            it is told again.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class Rejections:
         outbox: Outbox,
         clock: Callable[[], float] = time.monotonic,
         others: Callable[[], list[RejectedRecord]] = list,
+        announce: Callable[[Sequence[RejectedRecord]], None] = lambda records: None,
     ) -> None:
         self._settings = settings
         self._outbox = outbox
+        self._announce = announce
         self._clock = clock
         self._others = others
         self._seen_elsewhere: list[RejectedRecord] = []
@@ -85,8 +91,9 @@ class Rejections:
             try:
                 self.step(self._clock())
                 self._log_once.solved()
-            except OSError as error:
-                self._log_once(f"The list of rejected files is not up to date: {error.strerror or error}.")
+            except (OSError, StoreError) as error:
+                why = getattr(error, "strerror", None) or error
+                self._log_once(f"The list of rejected files is not up to date: {why}.")
             except Exception:
                 log.exception("Listing rejected files goes on after an unexpected error")
             self._stopping.wait(STEP_SECONDS)
@@ -99,6 +106,7 @@ class Rejections:
 
         Raises:
             OSError: a folder cannot be used just now; it is tried again.
+            StoreError: the same of the job store.
         """
         inbox = self._settings.inbox_dir
         if not inbox.is_dir() or mounts.away(self._settings.data_dir, inbox):
@@ -114,6 +122,7 @@ class Rejections:
         if listed != known:
             rejected_list.write(self._settings.data_dir, listed)
         self._listed = listed
+        listed = self._tell_receivers(listed)
         self._tell_outbox(listed)
         if not self._is_fresh():
             self._due = now + self._settings.rescan_seconds
@@ -147,10 +156,10 @@ class Rejections:
             records.append(record)
         newest = sorted(records, key=lambda record: (record.rejected_at, record.path), reverse=True)[:MOST_FILES]
         if known is None:
-            newest = [_published(record) if record.rejected_at < self._began else record for record in newest]
+            newest = [_known_before(record) if record.rejected_at < self._began else record for record in newest]
         elif len(known.files) >= MOST_FILES:  # those that were too many to be listed are not new
             oldest = min(record.rejected_at for record in known.files)
-            newest = [_published(record) if record.rejected_at < oldest else record for record in newest]
+            newest = [_known_before(record) if record.rejected_at < oldest else record for record in newest]
         names = {record.name for record in newest}
         gone = [replace(record, note=Note.OUTDATED) for record in before.values() if record.name not in names]
         return RejectedList((*newest, *gone), len(records))
@@ -158,7 +167,20 @@ class Rejections:
     def _read(self, file: RejectedFile) -> RejectedRecord:
         reason = read_reason(self._settings.inbox_dir, file)
         path, rejected_at, written_at = shown(file.path), timestamp(reason.time), timestamp(file.since)
-        return RejectedRecord(reason.name, path, reason.text, rejected_at, file.own_bytes or 0, written_at)
+        size_bytes = file.own_bytes or 0
+        return RejectedRecord(reason.name, path, reason.text, rejected_at, size_bytes, written_at, told=False)
+
+    # Those who are told of events.
+
+    def _tell_receivers(self, listed: RejectedList) -> RejectedList:
+        """Have new records told as events; a kill before that is noted here has the same events told again."""
+        if not (new := [record for record in listed.files if not record.told]):
+            return listed
+        self._announce(new)
+        failpoint("rejections.told")
+        self._listed = replace(listed, files=tuple(replace(record, told=True) for record in listed.files))
+        rejected_list.write(self._settings.data_dir, self._listed)
+        return self._listed
 
     # The outbox.
 
@@ -200,6 +222,10 @@ class Rejections:
             if error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR):
                 raise
             log.warning("The outbox cannot be told why %s was rejected: %s", record.name, error.strerror)
+
+
+def _known_before(record: RejectedRecord) -> RejectedRecord:
+    return replace(record, note=Note.PUBLISHED, told=True)
 
 
 def _published(record: RejectedRecord) -> RejectedRecord:

@@ -137,7 +137,8 @@ class DaemonService:
         self._outbox_monitor.start()
         self.follow_ups.start()
         stack.enter_context(self.inbox_store)
-        stack.enter_context(Rejections(self._settings, self._outbox, others=self.inbox_store.rejected))
+        announce, others = self.follow_ups.notifications.rejected, self.inbox_store.rejected
+        stack.enter_context(Rejections(self._settings, self._outbox, announce=announce, others=others))
         self._thread.start()
 
     def _make_parts(self, pipelines: frozenset[str]) -> None:
@@ -180,6 +181,7 @@ class DaemonService:
             self.pipeline,
             self._outbox_monitor,
             self.auto_pull,
+            self.follow_ups.notifications,
             self.follow_ups.result_store.beat,
             self.inbox_store.beat,
         )

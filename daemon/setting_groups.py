@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from daemon.export_formats import known_formats
 from daemon.languages import known_codes
 from daemon.s3_address import FORM, known_address, known_endpoint
+from daemon.webhook_settings import WebhookSettings, all_different
 
 
 def _unit(name: str, least: int = 0) -> FieldInfo:
@@ -244,6 +245,25 @@ class RetentionSettings(BaseModel):
     )
     keep_deleted_days: Days = Field(
         30.0, description="How long a deleted job's id is answered with 410 Gone, which says when it was deleted."
+    )
+
+
+class NotificationSettings(BaseModel):
+    """Who is told when a job has ended."""
+
+    webhooks: Annotated[list[WebhookSettings], AfterValidator(all_different)] = Field(
+        default_factory=list,
+        description="Endpoints that events are sent to, each a [[webhooks]] with url and secret, and if need be events "
+        "and allow_private; docs/webhooks.md says more.",
+        json_schema_extra={"allowed": "a list of tables with url and secret"},
+    )
+    on_completed: list[str] = Field(
+        default_factory=list,
+        description="A program and its arguments, run for each job that completes, with the job's record as JSON on "
+        "its standard input.",
+    )
+    on_completed_seconds: Seconds = Field(
+        600.0, gt=0, description="Longest time that on_completed may take before it is ended with all it started."
     )
 
 

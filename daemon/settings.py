@@ -30,11 +30,13 @@ from daemon.setting_groups import (
     FolderSettings,
     InboxSettings,
     LimitSettings,
+    NotificationSettings,
     ObjectStoreSettings,
     PipelineSettings,
     RetentionSettings,
     SidecarSettings,
 )
+from daemon.webhook_settings import sentence_on
 
 ENV_PREFIX = "DROPFRAME_"
 CONFIG_FILE = "dropframe.toml"
@@ -46,6 +48,7 @@ FOLDERS = {"home": ".", "inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir"
 
 class Settings(
     SidecarSettings,
+    NotificationSettings,
     RetentionSettings,
     LimitSettings,
     PipelineSettings,
@@ -153,6 +156,8 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
 def _sentence(error: Mapping[str, Any]) -> str:
     """Say which setting is wrong, what it must be and what it is."""
     name = str(error["loc"][0]) if error["loc"] else "settings"
+    if name == "webhooks":
+        return sentence_on(error)
     if error["type"] == "extra_forbidden":
         return f"{name} is not a setting{nearest(name, list(Settings.model_fields))}"
     if error["type"] == "value_error" and name in Settings.model_fields:

@@ -25,6 +25,7 @@ from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.threads import join
+from daemon.webhooks.notifications import Notifications
 from daemon.worker.outbox import Outbox
 from daemon.worker.worker import JobWorker
 
@@ -109,6 +110,7 @@ class Status:
         pipeline: Says which models are loaded.
         outbox: Says whether results can be published.
         auto_pull: Says how fetching weights goes.
+        notifications: Says how telling others of events goes.
         result_store: Says how copying results to object storage goes.
         inbox_store: Says how taking videos from there goes.
     """
@@ -124,9 +126,11 @@ class Status:
         pipeline: PipelineProcess,
         outbox: OutboxMonitor,
         auto_pull: AutoPull,
+        notifications: Notifications,
         result_store: Callable[[], StoreBeat] = StoreBeat,
         inbox_store: Callable[[], StoreBeat] = StoreBeat,
     ) -> None:
+        self._notifications = notifications
         self._auto_pull = auto_pull
         self._result_store = result_store
         self._inbox_store = inbox_store
@@ -155,7 +159,7 @@ class Status:
     def heartbeat(self, state: str) -> Heartbeat:
         """Return what is so now; while models load, ``running`` is told as ``starting``."""
         ready = self._pipeline.ready
-        totals = dict(self._worker.totals)
+        totals = {**self._worker.totals, **self._notifications.totals}
         return Heartbeat(
             updated_at=utc_now(),
             state=state if ready or state != "running" else "starting",
@@ -170,6 +174,7 @@ class Status:
             outbox=self._outbox.health(),
             result_store=self._result_store(),
             inbox_store=self._inbox_store(),
+            receivers=self._notifications.health(),
             paused=self._intake.short_of_space() or self._store.problem,
             queue_length=self._queue.size(),
             running=self._running(),

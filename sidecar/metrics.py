@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from daemon.ipc.health import Heartbeat
 from sidecar.limits import ClientLimits
 from sidecar.state import State
 
@@ -144,6 +145,7 @@ def _daemon(state: State) -> Iterator[Metric]:
     waiting, overflows = heartbeat.inbox.waiting_count, heartbeat.inbox.overflows
     yield _gauge("inbox_waiting_files", "Files in the inbox that are not complete yet.", {(): waiting})
     yield _counter("inbox_overflows_total", "Overflows of file events.", {(): overflows})
+    yield from _receivers(heartbeat, now)
     yield _gauge("daemon_paused", "1 while neither intake nor jobs run.", {(): heartbeat.paused is not None})
     speed = heartbeat.running.frames_per_second if heartbeat.running else 0.0
     yield _gauge("frames_per_second", "Frames per second of the running job.", {(): speed})
@@ -151,3 +153,20 @@ def _daemon(state: State) -> Iterator[Metric]:
     yield _counter("stage_seconds_total", "Busy seconds of each stage.", stages, ["stage"])
     for name, value in sorted(heartbeat.counters.items()):
         yield _counter(f"daemon_{name}", "Counted by the daemon since its start.", {(): value})
+
+
+def _receivers(heartbeat: Heartbeat, now: datetime) -> Iterator[Metric]:
+    """Yield how it goes with those who are told of events, by the key that ``dropframe webhooks list`` shows."""
+    known = {(receiver.key,): receiver for receiver in heartbeat.receivers}
+    for name, text, samples in (
+        ("waiting", "Events that a receiver has not been told of yet.", {k: r.waiting for k, r in known.items()}),
+        (
+            "oldest_wait_seconds",
+            "How long the oldest of them has waited.",
+            {k: r.oldest_wait_seconds(now) for k, r in known.items()},
+        ),
+        ("given_up", "Events that a receiver could not be told of.", {k: r.given_up for k, r in known.items()}),
+    ):
+        yield _gauge(f"events_{name}", text, samples, ["receiver"])
+    off = {key: receiver.off_since is not None for key, receiver in known.items()}
+    yield _gauge("receiver_off", "1 if a receiver has said that it wants no more events.", off, ["receiver"])

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from daemon.ipc.health import works
 from daemon.pipeline.pipelines import Pipeline
 from sidecar.files import NO_STORE, REVALIDATE
 from sidecar.metrics import CONTENT_TYPE, Metrics
@@ -65,7 +66,7 @@ class ServiceEndpoints:
         """Say whether everything works, and what does not."""
         health = self._state.health()
         parts = {name: asdict(part) for name, part in health.items()}
-        if all(part.ok for part in health.values()):
+        if works(health):
             return JSONResponse({"status": "ready", "parts": parts}, headers=NO_STORE)
         problems = " ".join(part.detail for part in health.values() if not part.ok)
         raise Problem(503, problems, "not-ready", {"retry-after": "5"}, parts=parts)

@@ -61,10 +61,12 @@ def show_health(home: HomeOption = None, as_json: JsonOption = False) -> None:
     settings = load(home)
     heartbeat, now = health.read(settings.data_dir), datetime.now(UTC)
     parts = health.judge(heartbeat, settings, now, store_problem=store_problem(settings))
-    problem = health.explain(parts, heartbeat, now)
+    optional = {name: parts[name] for name in parts if name in health.OPTIONAL_PARTS}
+    problem = health.explain({name: parts[name] for name in parts if name not in optional}, heartbeat, now)
     if as_json:
         show_json({"ok": not problem, "parts": {name: asdict(part) for name, part in parts.items()}})
     else:
-        out.print(escape(problem or "Dropframe works."), soft_wrap=True)
+        besides = [part.detail for part in optional.values() if not part.ok]
+        out.print(escape(" ".join((problem or "Dropframe works.", *besides))), soft_wrap=True)
     if problem:
         raise typer.Exit(FAILED)

@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from daemon import __version__
-from daemon.cli import admin, agent, demo, derived, doctor, export, frame, import_jobs, jobs, requests, search
+from daemon.cli import (
+    admin,
+    agent,
+    demo,
+    derived,
+    doctor,
+    export,
+    frame,
+    import_jobs,
+    jobs,
+    requests,
+    search,
+    webhooks,
+)
 from daemon.cli.common import (
     FAILED,
     MACHINE,
@@ -192,6 +205,7 @@ for part in (
     agent,
     doctor,
     admin,
+    webhooks,
     import_jobs,
 ):  # in this order in the help, after the ones above
     app.add_typer(part.app)

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from daemon.fs.space import DiskGuard
+from daemon.ipc.receivers import ReceiverBeat, judgement
 from daemon.settings import Settings
 
 NAME = "daemon.json"
@@ -29,6 +30,8 @@ SILENT_SECONDS = 15.0
 """A folder that has not answered for so long hangs, and counts as offline."""
 STORES = ("result_store", "inbox_store")
 """The settings that name object storage, and what is told of each under the same name."""
+OPTIONAL_PARTS = frozenset({"webhooks"})
+"""Parts whose trouble is shown, and keeps Dropframe from nothing: others would stop sending it videos."""
 PAUSED = "The daemon has paused intake and running jobs"
 START_IT = "start it with: dropframe daemon."
 
@@ -127,6 +130,8 @@ class Heartbeat:
     outbox: OutboxBeat = OutboxBeat()
     result_store: StoreBeat = StoreBeat()
     inbox_store: StoreBeat = StoreBeat()
+    receivers: tuple[ReceiverBeat, ...] = ()
+    """Those who are told of events."""
     paused: str | None = None
     """Why nothing is taken in or run at the moment."""
     queue_length: int = 0
@@ -248,7 +253,14 @@ def judge(
     for name in STORES:
         if getattr(settings, name) is not None:
             parts[name] = _judge_object_store(name, heartbeat)
+    if heartbeat is not None and heartbeat.receivers:
+        parts["webhooks"] = Part(*judgement(heartbeat.receivers, now))
     return parts
+
+
+def works(parts: Mapping[str, Part]) -> bool:
+    """Tell whether all parts are well that Dropframe cannot do without."""
+    return all(part.ok for name, part in parts.items() if name not in OPTIONAL_PARTS)
 
 
 def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetime) -> str:

@@ -45,6 +45,8 @@ class RejectedRecord:
     written_at: str = ""
     """When its reason was written, by the clock of that file system; changes when another file takes its path."""
     note: Note = Note.OWED
+    told: bool = True
+    """Whether those who are told of events will hear of it; True where an earlier version did not say."""
 
 
 @dataclass(frozen=True)

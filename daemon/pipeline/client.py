@@ -242,7 +242,9 @@ class _Child:
             self._process.kill()
             self._process.wait()
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-        self._write({"parent": os.getpid(), "settings": settings.model_dump(mode="json")})
+        # Secrets are no business of the process that reads strangers' videos.
+        told = {**settings.model_dump(mode="json", exclude={"webhooks"}), "webhooks": []}
+        self._write({"parent": os.getpid(), "settings": told})
 
     @property
     def alive(self) -> bool:

@@ -42,7 +42,7 @@ class CodedFrame(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class EntryPoint:
     """A coded frame with which decoding may begin; it serves the frames whose time is not before its own."""
 
     pts: int
@@ -79,15 +79,15 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.times)
 
-    def entry_for(self, frame: int) -> Entry | None:
+    def entry_for(self, frame: int) -> EntryPoint | None:
         """Return the last entry that serves a frame; None means to decode from the start of the file."""
         at = int(np.searchsorted(self.entries[:, 0], self.times[frame], side="right")) - 1
         if at < 0:
             return None
         pts, dts, position, size = map(int, self.entries[at])
-        return Entry(pts, None if dts == NO_DTS else dts, position, size)
+        return EntryPoint(pts, None if dts == NO_DTS else dts, position, size)
 
-    def first_from(self, entry: Entry | None) -> int:
+    def first_from(self, entry: EntryPoint | None) -> int:
         """Return the first frame that an entry serves."""
         return 0 if entry is None else int(np.searchsorted(self.times, entry.pts))
 

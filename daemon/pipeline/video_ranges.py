@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from daemon.pipeline.entry_points import entry_rule
-from daemon.pipeline.frame_index import Entry, FrameIndex, IndexBuilder, NotExact, build_index
+from daemon.pipeline.frame_index import EntryPoint, FrameIndex, IndexBuilder, NotExact, build_index
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_tracks import Stream, listed_frames
 
@@ -116,7 +116,7 @@ class RangedVideo(Video):
             raise NotExact(f"there are {due} frames instead of {len(index)}")
         self._settle_by(index)
 
-    def _check(self, decoded: av.VideoFrame, index: FrameIndex, due: int, entry: Entry | None) -> None:
+    def _check(self, decoded: av.VideoFrame, index: FrameIndex, due: int, entry: EntryPoint | None) -> None:
         if due >= len(index) or decoded.pts != index.times[due]:
             raise NotExact(f"frame {due} is not where the index has it")
         if entry is not None and decoded.pts == entry.pts and not decoded.key_frame:
@@ -132,7 +132,7 @@ class RangedVideo(Video):
         except (av.FFmpegError, ValueError, IndexError) as error:
             raise NotExact("a coded frame cannot be read or decoded") from error
 
-    def _packets_from(self, entry: Entry | None) -> Iterator[av.Packet]:
+    def _packets_from(self, entry: EntryPoint | None) -> Iterator[av.Packet]:
         """Yield packets from an entry on, or all; the decoder is as fresh as it is at the start of a video."""
         if entry is None:
             return iter(self._opened_again().demux(self._stream))
@@ -164,7 +164,7 @@ class RangedVideo(Video):
         return self._container
 
 
-def _find(packets: Iterator[av.Packet], entry: Entry) -> av.Packet | None:
+def _find(packets: Iterator[av.Packet], entry: EntryPoint) -> av.Packet | None:
     """Read up to an entry; None if what comes is behind it, or the end."""
     try:
         for packet in packets:

@@ -26,6 +26,7 @@ from daemon.store.job_reader import read_job, read_jobs
 from daemon.store.journal import Journal
 from daemon.store.journal_files import META, Tables
 from daemon.store.migrations import JOBS, SCHEMA_VERSION, downgrade, migrate, new_tables, schema_version
+from daemon.store.outgoing_events import OutgoingEvents
 from daemon.store.tinydb_table import JobStorage, JournalStorage, JournalTable
 
 COMPACT_ALWAYS_BYTES = 4 << 20
@@ -58,6 +59,7 @@ class JobStore:
         self._table = JournalTable(storage, JOBS, self._check, self._changed)
         self._lock = self._table.lock
         self.deleted = DeletedJobs(storage, self._table)
+        self.events = OutgoingEvents(storage, self._table)
         self._lock_file = -1
         self.recovered_from: str | None = None
         """What was wrong with the files when they were opened, in sentences; the folders need reconciling."""
@@ -123,7 +125,8 @@ class JobStore:
                 new[job.job_id] = replace(made, sequence=sequence)
                 meta["next_sequence"] = sequence + 1
             if new:
-                self._table.commit({job.sequence: job.to_record() for job in new.values()}, others={META: {"1": meta}})
+                others = {META: {"1": meta}, **self.events.of(new.values())}
+                self._table.commit({job.sequence: job.to_record() for job in new.values()}, others=others)
             return [self.get(job.job_id) for job in jobs]
 
     def get(self, job_id: str) -> Job:
@@ -266,8 +269,9 @@ class JobStore:
         now = self._clock()
         with suppress(ValueError):  # never before the last change, even when the clock was put back
             now = max(now, datetime.fromisoformat(job.updated_at) + timedelta(microseconds=1))
-        job = replace(job, **changes, updated_at=timestamp(now))
-        self._table.commit({job.sequence: job.to_record()}, durable)
+        job, before = replace(job, **changes, updated_at=timestamp(now)), job
+        others = self.events.of([job]) if job.status is not before.status else None
+        self._table.commit({job.sequence: job.to_record()}, durable, others)
         return self.get(job.job_id)
 
     def _check(self, doc_id: str, record: Mapping[str, Any]) -> None:

@@ -29,6 +29,12 @@ DELETED = "deleted"
 """The table of deleted jobs, by job id: ``deleted_at``; until nothing is left of the job its ``record`` as well. A
 version that does not know of it leaves it as it is."""
 
+EVENTS = "events"
+"""The table of events that receivers are still to be told of, by event id; the same holds."""
+
+RECEIVERS = "receivers"
+"""The table of receivers that are switched off, by key: ``off_since``; the same holds."""
+
 
 def deleted_at(tables: Tables, job_id: str) -> str | None:
     """Return when a job was deleted, ISO 8601 UTC; None if it was not, or nobody remembers it."""

@@ -37,13 +37,13 @@ HOMES = {
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "s3_address", "settings"}
     | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "tokens"}
-    | {"unknown_names"},
+    | {"unknown_names", "webhook_settings"},
     {"fs"},
     {"ipc"},
     {"store"},
     {"pipeline"},
     {"derive"},
-    {"search", "stills", "export"},
+    {"search", "stills", "export", "webhooks"},
     {"ingest", "worker"},
     {"objects"},
     {"deletion", "follow_ups", "preflight", "rejections", "retention", "status"},

@@ -29,6 +29,7 @@ import yaml
 from daemon.ipc import health
 from daemon.ipc.health import Heartbeat, InboxBeat, OutboxBeat
 from daemon.ipc.partial_uploads import FOLDER as UPLOADS
+from daemon.ipc.receivers import ReceiverBeat
 from daemon.settings import Settings
 from tests import programs
 from tests.browser import browsing
@@ -74,6 +75,16 @@ def test_a_unit_is_exposed_little(unit: str) -> None:
     said = run("systemd-analyze", "security", "--offline=yes", "--threshold=30", DEPLOY / "systemd" / unit)
     exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])  # type: ignore[index]
     assert exposure < 3.0
+
+
+def test_with_the_drop_in_for_webhooks_the_daemon_has_a_network_and_little_else(tmp_path: Path) -> None:
+    unit, drop_in = DEPLOY / "systemd" / "dropframe.service", DEPLOY / "systemd" / "webhooks.conf"
+    (tmp_path / "dropframe.service").write_text(unit.read_text() + drop_in.read_text())
+    said = run("systemd-analyze", "security", "--offline=yes", "--threshold=30", tmp_path / "dropframe.service")
+    assert re.search(r"✗ PrivateNetwork=", said)
+    assert re.search(r"✗ RestrictAddressFamilies=~AF_\(INET\|INET6\)", said)
+    assert re.search(r"✓ RestrictAddressFamilies=~AF_PACKET", said)
+    assert float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1]) < 3.0  # type: ignore[index]
 
 
 def test_units_stop_later_than_dropframe_does_and_name_real_settings() -> None:
@@ -159,6 +170,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
             device="cpu",
             inbox=InboxBeat(mode="events", online=True, last_good_scan_age_s=1.0),
             outbox=OutboxBeat(online=True),
+            receivers=(ReceiverBeat("3f9a2c71", "https://example.org/…"),),
             paused=None,
             queue_length=0,
             running=None,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from daemon import rejections as rejections_module
+from daemon.errors import StoreError
+from daemon.failpoints import FAULT_VARIABLE
 from daemon.fs.identity import identity_of
 from daemon.ingest.model import Dropped
 from daemon.ingest.quarantine import quarantine
@@ -243,3 +249,101 @@ def test_more_files_than_are_listed_are_told_once_each(bench: Bench, monkeypatch
     (bench.settings.inbox_dir / "rejected/4.mp4").unlink()
     bench.step()
     assert bench.notes() == {}
+
+
+class Told:
+    """Those who are told of events."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.records: list[RejectedRecord] = []
+        self.bench = bench
+
+    def start(self) -> None:
+        """As after a restart."""
+        self.bench.rejections = Rejections(self.bench.settings, self.bench.outbox, announce=self.records.extend)
+
+    @property
+    def names(self) -> list[str]:
+        return [record.name for record in self.records]
+
+
+@pytest.fixture
+def told(bench: Bench) -> Told:
+    told = Told(bench)
+    told.start()
+    return told
+
+
+def test_those_who_are_told_of_events_hear_of_each_rejected_file_once(bench: Bench, told: Told) -> None:
+    bench.reject("a.mp4")
+    bench.step()
+    bench.reject("b.mp4")
+    bench.step()
+    told.start()
+    bench.step()
+    assert told.names == ["a.mp4", "b.mp4"]
+    bench.reject("a.mp4", "Again.")
+    bench.step()
+    assert [(record.name, record.reason) for record in told.records[2:]] == [("a.mp4", "Again.")]
+
+
+def test_they_hear_of_it_though_the_outbox_is_away(bench: Bench, told: Told) -> None:
+    shutil.rmtree(bench.settings.outbox_dir)
+    bench.reject("a.mp4")
+    with pytest.raises(OSError, match="outbox"):
+        bench.step()
+    assert told.names == ["a.mp4"]
+
+
+def test_they_hear_of_it_again_if_it_could_not_be_stored(bench: Bench, told: Told) -> None:
+    def refuse(records: object) -> None:
+        raise StoreError("The disk is full.")
+
+    bench.reject("a.mp4")
+    bench.rejections._announce = refuse
+    with pytest.raises(StoreError):
+        bench.step()
+    bench.rejections._announce = told.records.extend
+    bench.step()
+    assert told.names == ["a.mp4"]
+
+
+def test_they_hear_nothing_of_files_that_an_earlier_version_has_listed(bench: Bench, told: Told) -> None:
+    bench.reject("a.mp4")
+    bench.step()
+    told.records.clear()
+    path = bench.settings.data_dir / rejected_list.NAME
+    listed = json.loads(path.read_text())
+    for record in listed["files"]:
+        del record["told"]
+    path.write_text(json.dumps(listed))
+    told.start()
+    bench.step()
+    assert told.names == []
+
+
+def test_a_kill_before_that_is_noted_has_them_told_again_with_the_same_id(bench: Bench, tmp_path: Path) -> None:
+    bench.reject("a.mp4")
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from daemon.rejections import Rejections
+        from daemon.settings import Settings
+        from daemon.webhooks.event import Event
+        from daemon.worker.outbox import Outbox
+
+        settings = Settings(home=Path(sys.argv[1]))
+
+        def announce(records):
+            with (settings.home / "told").open("a") as file:
+                file.writelines(Event.of_rejected(record).event_id + "\\n" for record in records)
+
+        Rejections(settings, Outbox(settings.outbox_dir), announce=announce).step(1000.0)
+    """
+    command = [sys.executable, "-c", code, str(bench.settings.home)]
+    killed = subprocess.run(command, env={**os.environ, FAULT_VARIABLE: "rejections.told"}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    subprocess.run(command, check=True)
+    subprocess.run(command, check=True)
+    ids = (tmp_path / "told").read_text().split()
+    assert (len(ids), len(set(ids))) == (2, 1)

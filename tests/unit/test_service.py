@@ -27,6 +27,8 @@ from daemon.service import DaemonService
 from daemon.settings import Settings
 from daemon.status import Status
 from daemon.store.job_store import JobStore
+from daemon.store.tinydb_table import MemoryStorage
+from daemon.webhooks.notifications import Notifications
 from daemon.worker.outbox import ERROR
 from tests.derived_documents import write_document
 
@@ -63,6 +65,7 @@ def service(tmp_path: Path, told: list[str]) -> DaemonService:
         made.pipeline,
         made._outbox_monitor,
         AutoPull(made._settings),
+        Notifications(made._settings, JobStore(MemoryStorage()), []),
     )
     made._thread = threading.Thread(target=lambda: None)
     made._thread.start()

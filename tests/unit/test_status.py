@@ -16,6 +16,7 @@ from daemon import status
 from daemon.fs import space
 from daemon.ipc import health
 from daemon.ipc.health import InboxBeat, OutboxBeat, RunningBeat, WaitingBeat
+from daemon.ipc.receivers import ReceiverBeat
 from daemon.pipeline.client import Ready
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
@@ -111,6 +112,9 @@ def parts(tmp_path: Path) -> dict[str, Any]:
         "pipeline": SimpleNamespace(ready=Ready("cpu", [{"name": "m", "role": "text"}])),
         "outbox": SimpleNamespace(health=lambda: OutboxBeat(True)),
         "auto_pull": SimpleNamespace(note="yolo11n is being fetched (5 %).", percent=5),
+        "notifications": SimpleNamespace(
+            totals={"events_delivered": 2}, health=lambda: (ReceiverBeat("3f9a2c71", "https://example.org/…", 3),)
+        ),
     }
 
 
@@ -126,7 +130,8 @@ def test_everything_is_told_and_read_again(parts: dict[str, Any], tmp_path: Path
     assert beat.inbox.waiting == (WaitingBeat("a.mp4", 5, 2.0, "It grows."),)
     assert (beat.inbox.last_good_scan_age_s, beat.inbox.overflows) == (1.5, 3)
     assert beat.running == RunningBeat("j", 30, 50, beat.running.frames_per_second if beat.running else 0.0)
-    assert (beat.counters, beat.stage_seconds_total) == ({"frames": 9}, {"text": 1.235})
+    assert (beat.counters, beat.stage_seconds_total) == ({"frames": 9, "events_delivered": 2}, {"text": 1.235})
+    assert beat.receivers == (ReceiverBeat("3f9a2c71", "https://example.org/…", 3),)
 
 
 def test_until_the_models_are_loaded_it_is_starting(parts: dict[str, Any]) -> None:

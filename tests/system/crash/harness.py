@@ -66,9 +66,10 @@ KILLED_ELSEWHERE = {
     "kept.noted": "unit/ingest/test_kept",
     "export.written": "unit/export/test_exports",
     "outbox_exports.published": "unit/worker/test_outbox_exports",
+    "rejections.told": "unit/test_rejections",
 }
 """The module that kills at a failpoint of which nothing is passed here: no job is deleted, no disk is full, no file
-stays in the inbox, and nothing is exported."""
+stays in the inbox, nothing is exported, and nobody is told of events."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
 OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""

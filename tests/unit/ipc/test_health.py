@@ -19,11 +19,13 @@ from daemon.cli import main as cli
 from daemon.fs.space import DiskGuard
 from daemon.ipc import health
 from daemon.ipc.health import NAME, Heartbeat, InboxBeat, OutboxBeat, Part, RunningBeat, WaitingBeat
-from daemon.jobs import utc_now
+from daemon.ipc.receivers import ReceiverBeat
+from daemon.jobs import timestamp, utc_now
 from daemon.preflight import Check
 from daemon.settings import Settings
 from sidecar.app import make_app
 
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 BEAT = Heartbeat(
     updated_at="2026-11-21T09:00:10.000000+00:00",
     state="running",
@@ -82,7 +84,8 @@ def test_the_heartbeat_of_the_version_before_is_read_and_says_nothing_of_the_out
 
 def test_what_an_earlier_version_reads_is_still_there(tmp_path: Path) -> None:
     health.write(tmp_path, BEAT)
-    gone, since = {"oldest_wait_s"}, {"inbox_store", "outbox", "result_store", "weights_note", "weights_percent"}
+    gone = {"oldest_wait_s"}
+    since = {"inbox_store", "outbox", "receivers", "result_store", "weights_note", "weights_percent"}
     before, now = json.loads(WRITTEN_BEFORE), json.loads((tmp_path / NAME).read_text())
     assert {name: value for name, value in before.items() if name not in gone} == {
         name: value for name, value in now.items() if name not in since
@@ -299,3 +302,45 @@ def test_on_a_disk_without_a_byte_free_it_is_the_disk_that_is_to_blame(
     monkeypatch.setattr("daemon.fs.space.free_bytes", lambda _: 0)
     ended = health.judge(replace(old, state="stopping"), Settings(home=tmp_path), now)["daemon"]
     assert "start it with" in ended.detail
+
+
+ILL = ReceiverBeat(
+    "3f9a2c71", "https://example.org/…", 5, timestamp(NOW - timedelta(hours=2)), problem="It answered 500."
+)
+
+
+@pytest.mark.parametrize(
+    ("receiver", "well"),
+    [
+        (ILL, False),
+        (replace(ILL, problem=None), True),
+        (replace(ILL, oldest=timestamp(NOW - timedelta(minutes=50))), True),
+        (replace(ILL, waiting=0, oldest=None), True),
+        (ReceiverBeat("3f9a2c71", "https://example.org/…", off_since=timestamp(NOW)), False),
+    ],
+)
+def test_a_receiver_that_cannot_be_told_is_shown_and_keeps_dropframe_from_nothing(
+    receiver: ReceiverBeat, well: bool, tmp_path: Path
+) -> None:
+    beat = replace(BEAT, updated_at=timestamp(NOW), receivers=(receiver, ReceiverBeat("other", "sync")))
+    without = health.judge(replace(beat, receivers=()), Settings(home=tmp_path), NOW)
+    parts = health.judge(beat, Settings(home=tmp_path), NOW)
+    assert "webhooks" not in without
+    assert parts["webhooks"].ok is well
+    assert ("1 of 2 receivers" in parts["webhooks"].detail) is not well
+    assert "example.org" not in parts["webhooks"].detail
+    assert health.works(parts) is health.works(without)
+
+
+def test_health_shows_such_a_receiver_and_succeeds_and_doctor_has_it_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DROPFRAME_MIN_FREE_BYTES", "0")
+    (tmp_path / "data").mkdir()
+    ill = replace(ILL, oldest=timestamp(datetime.now(UTC) - timedelta(hours=2)))
+    health.write(tmp_path / "data", replace(health.parse(written(WELL)), receivers=(ill,)))
+    sentence = "Events cannot be told to 1 of 1 receivers; dropframe webhooks list says why."
+    said = CliRunner().invoke(cli.app, ["health", "--home", str(tmp_path)])
+    assert (said.exit_code, said.output.strip()) == (0, f"Dropframe works. {sentence}")
+    assert readiness(tmp_path)
+    assert preflight.check_daemon(Settings(home=tmp_path)) == Check("daemon", False, sentence)

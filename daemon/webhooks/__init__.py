@@ -1,0 +1,1 @@
+"""Telling others when a job has ended: webhooks, and a command of the operator's."""
