@@ -50,6 +50,8 @@ class ExportFormat:
     content: Content
     used_by: str
     """Programs that read it."""
+    draws: bool = False
+    """Whether it is drawn on the video, which has to be there still; takes as long as the video, and much room."""
 
     @property
     def derived(self) -> str | None:
@@ -93,6 +95,9 @@ _ALL = (
     ExportFormat("srt", "SubRip subtitles", ".srt", SUBRIP, TEXTS, "players, ffmpeg"),
     ExportFormat("vtt", "WebVTT subtitles", ".vtt", "text/vtt; charset=utf-8", TEXTS, "browsers, players"),
     ExportFormat("ass", "ASS subtitles", ".ass", "text/x-ssa; charset=utf-8", TEXTS, "mpv, VLC, ffmpeg"),
+    ExportFormat(
+        "annotated", "Annotated video", ".annotated.mp4", "video/mp4", Content.FRAMES, "players, browsers", draws=True
+    ),
 )
 FORMATS: Mapping[str, ExportFormat] = {each.name: each for each in _ALL}
 CONF_FORMATS = frozenset({"yolo"})

@@ -18,6 +18,7 @@ HOMES = {
         "daemon/pipeline/demo_clip.py",
         "daemon/pipeline/video.py",
         "daemon/pipeline/video_fields.py",
+        "daemon/pipeline/video_redraw.py",
         "daemon/pipeline/video_still.py",
     },
     "openvino": {"daemon/pipeline/inference.py"},
