@@ -189,13 +189,31 @@ def file_name(source_name: str, kind: ExportFormat) -> str:
     return source_name.rpartition("/")[2] + kind.ending
 
 
-def known_formats(names: list[str]) -> list[str]:
-    """Return names of formats, each once.
+def formats_in(given: Any) -> tuple[str, ...]:
+    """Return the formats that somebody names, each once.
+
+    Args:
+        given: A list of names, or a text with commas between them.
 
     Raises:
-        ValueError: one is not known; the message says which was meant, perhaps.
+        ValueError: it is neither, or one is not known; the message says which was meant, perhaps.
     """
+    names = [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError("Name formats, with commas between them or as a list, such as csv and srt.")
     for name in names:
         if name not in FORMATS:
-            raise ValueError(f"exports: {no_such('format', name, list(FORMATS))}")
-    return list(dict.fromkeys(names))
+            raise ValueError(no_such("format", name, list(FORMATS)))
+    return tuple(dict.fromkeys(names))
+
+
+def known_formats(names: list[str]) -> list[str]:
+    """Return what a setting names, each once.
+
+    Raises:
+        ValueError: as ``formats_in``.
+    """
+    try:
+        return list(formats_in(names))
+    except ValueError as error:
+        raise ValueError(f"exports: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from daemon.containers import MEDIA_TYPES
+from daemon.export_formats import FORMATS
 from daemon.jobs import JobSource, JobStatus
 from daemon.public_job import PublicJob
 from sidecar.openapi_parts import (
@@ -46,6 +47,9 @@ from sidecar.schemas import (
 )
 from sidecar.submit_options import TOLERATED
 
+ANY_FORMAT = f"({'|'.join(FORMATS)})"
+FORMAT_NAMES: Schema = {"type": "string", "pattern": f"^({ANY_FORMAT}(,{ANY_FORMAT})*)?$"}
+
 
 def submit_calls(pipeline_ids: list[str]) -> Calls:
     """Describe submissions."""
@@ -53,6 +57,10 @@ def submit_calls(pipeline_ids: list[str]) -> Calls:
         "pipeline_id": (TEXT, f"One of {', '.join(pipeline_ids)}."),
         "frame_stride": (FRAME_NUMBER, "Analyse every n-th frame."),
         "max_frames": (FRAME_NUMBER, "Stop after this many analysed frames."),
+        "exports": (
+            FORMAT_NAMES,
+            "Formats, with commas between them, that the result is put into the outbox in as well.",
+        ),
     }
     fields: Schema = {"file": {**BINARY["schema"], "description": "The video."}}
     fields |= {name: {**schema, "description": text} for name, (schema, text) in options.items()}
@@ -251,7 +259,7 @@ def upload_calls() -> Calls:
         "header",
         "Upload-Metadata",
         TEXT,
-        "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
+        "filename, pipeline_id, frame_stride, max_frames, exports: each with its value in Base64.",
     )
     here = parameter("header", "Upload-Offset", COUNT, "Where the piece begins: how many bytes have come.")
     override = parameter(

@@ -126,7 +126,7 @@ class ResultsSerializer:
         self._part = path.with_name(path.name + ".part")
         self._checkpoint = path.with_name(path.name + ".checkpoint")
         head = (
-            f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
+            f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(options.sampling)},\n'
             f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
         ).encode()
         self._fingerprint = hashlib.sha256(head + fingerprint.encode()).hexdigest()

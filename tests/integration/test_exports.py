@@ -36,16 +36,26 @@ def makers(job_id: str) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("ffprobe")
 def test_exports_follow_a_result_into_the_outbox_and_over_http(tmp_path: Path) -> None:
     for name in ("inbox", "outbox"):
         (tmp_path / name).mkdir()
     (tmp_path / "dropframe.toml").write_text('exports = ["csv", "srt"]\n')
     make_clip(tmp_path / "clip.mp4", frames=10)
     with running_sidecar(tmp_path) as sidecar, running_daemon(tmp_path):
+        # The settings ask for two formats, and the video's options file for one more.
+        (tmp_path / "inbox" / "clip.mp4.options.json").write_text('{"exports": ["annotated", "csv"]}')
         (tmp_path / "clip.mp4").rename(tmp_path / "inbox" / "clip.mp4")
-        for ending in (".json", ".csv", ".srt"):
+        for ending in (".json", ".csv", ".srt", ".annotated.mp4"):
             wait_for(lambda: (tmp_path / "outbox" / f"clip.mp4{ending}").exists(), 120)  # noqa: B023
         [job] = httpx.get(f"{sidecar.url}/v1/jobs").json()["jobs"]
+        assert job["options"] == {"frame_stride": 1, "max_frames": None, "exports": ["annotated", "csv"]}
+        path = f"{sidecar.url}/v1/jobs/{job['job_id']}"
+        wait_for(lambda: set(httpx.get(path).json()["exports"].values()) == {"published"}, 60)
+        assert set(httpx.get(path).json()["exports"]) == {"annotated", "csv", "srt"}
+        command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames"]
+        command += ["-of", "csv=p=0", str(tmp_path / "outbox" / "clip.mp4.annotated.mp4")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "h264,10"
         answer = httpx.get(f"{sidecar.url}/v1/jobs/{job['job_id']}/export/csv?wait=30", timeout=40)
         assert answer.content == (tmp_path / "outbox" / "clip.mp4.csv").read_bytes()
         document = json.loads((tmp_path / "outbox" / "clip.mp4.json").read_text())
