@@ -8,6 +8,7 @@ from daemon.containers import MEDIA_TYPES
 from daemon.export_formats import FORMATS
 from daemon.jobs import JobSource, JobStatus
 from daemon.public_job import PublicJob
+from sidecar.derived_page import MOST_ENTRIES, PAGED
 from sidecar.openapi_parts import (
     BINARY,
     COUNT,
@@ -222,6 +223,13 @@ def derived_calls(max_wait_seconds: float) -> Calls:
     for kind, (model, summary) in kinds.items():
         good = {200: answer(model, "All of it.", VALIDATED), 202: made_later, 304: UNCHANGED}
         parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
+        if kind in PAGED:
+            parameters += [
+                query(
+                    "limit", {"type": "integer", "minimum": 1, "maximum": MOST_ENTRIES}, "At most this many entries."
+                ),
+                query("cursor", {"type": "string", "format": "cursor"}, "The next_cursor of the page before."),
+            ]
         calls[f"/v1/jobs/{{job_id}}/{kind}"] = {
             "get": call(f"get_{kind}", summary, good, (404, 409, 410, 412, 422), parameters)
         }
