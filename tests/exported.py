@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,14 @@ def exported(home: Path, job_id: str, format_name: str, **filters: Any) -> Path:
     if FORMATS[format_name].draws and not video.exists():
         make_clip(video, frames=FRAMES, size=SIZE)
     return export(home / "data", job_id, ExportRequest.of({"format": format_name, **filters}), "match.mp4")
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no process that is started meanwhile write a longer file: a write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

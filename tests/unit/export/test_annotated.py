@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from daemon.store.job_store import JobStore
 from tests.clips import make_clip
 from tests.container_clips import in_container
 from tests.derived_documents import frame
-from tests.exported import HOSTILE, detection, exported, finished_job, frames, line
+from tests.exported import HOSTILE, detection, exported, files_of_at_most, finished_job, frames, line
 
 BOX = (40.0, 60.0, 140.0, 160.0)
 GREEN = (0x8A, 0xC3, 0x4C)
@@ -215,17 +213,6 @@ def test_a_child_that_is_killed_leaves_nothing_and_the_next_try_works(
     monkeypatch.delenv(FAULT_VARIABLE)
     export_now(settings, place, "match.mp4")
     assert len(pictures(place.path)) == 4
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let no process that is started meanwhile write a longer file: a write fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("part", [0.3, 0.98])

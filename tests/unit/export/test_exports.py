@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from daemon.jobs import output_key
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from sidecar import schemas
-from tests.exported import derived_job, exported, finished_job
+from tests.exported import derived_job, exported, files_of_at_most, finished_job
 from tests.unit.sidecar.test_app import Client, call
 from tests.unit.sidecar.test_app import check_problem as problem_in
 
@@ -219,6 +220,22 @@ def test_a_failure_is_told_once_and_tried_again(tmp_path: Path, job_id: str, mon
 
     call(tmp_path, ask)
     assert not place.problem_path.exists()
+
+
+def test_a_disk_that_fills_meanwhile_is_said_and_the_next_try_works(tmp_path: Path, job_id: str) -> None:
+    settings = Settings.load(home=tmp_path)
+    for name in ("csv", "yolo", "parquet", "cvat"):  # written at once, or by way of files without a name
+        place = place_of(tmp_path, job_id, format=name)
+        with files_of_at_most(500), pytest.raises(NotExported) as full:
+            export_now(settings, place, "match.mp4")
+        assert not full.value.final, name
+        assert re.search("too large", str(full.value), re.IGNORECASE), name
+        assert not place.path.exists()
+        export_now(settings, place, "match.mp4")
+        assert place.path.stat().st_size > 500
+    assert [path for path in place.folder.parent.rglob("*") if path.name.startswith(".")] == []
+    with JobStore.open(tmp_path / "data") as store:
+        assert store.get(job_id).status == "completed"
 
 
 def test_a_full_disk_is_said(tmp_path: Path, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
