@@ -38,7 +38,7 @@ class PublicOptions(PublicModel):
 
     frame_stride: FrameNumber = Field(description="Analyse every n-th frame.")
     max_frames: FrameNumber | None = Field(description="Stop after this many analysed frames; null means all.")
-    exports: list[str] = Field(description="Formats that the result is to be in the outbox in as well.")
+    exports: list[str] = Field([], description="Formats that the result is to be in the outbox in as well, if any.")
 
 
 class PublicJob(PublicModel):
@@ -112,7 +112,8 @@ def to_public(
     """
     public = {name: record.get(name) for name in STORED}
     public["progress"] = PROGRESS[record["status"]]
-    public["options"] = {**record["options"], "exports": record.get("asked_exports", [])}
+    if asked := record.get("asked_exports"):
+        public["options"] = {**record["options"], "exports": asked}
     public["exports"] = {name: _export(state) for name, state in record.get("exports", {}).items()}
     public["queue_position"] = queue_position
     public["frames_per_second"] = public["eta_s"] = None
