@@ -24,11 +24,14 @@ from daemon.export.client import Exports
 from daemon.export.process import export
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.ipc.background import ONE_THREAD
+from daemon.jobs import input_key
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
+from tests.clips import make_clip
 from tests.exported import finished_job
 from tests.sidecar_process import running_sidecar
 
+DRAWN_SIZE, DRAWN_FRAMES = (1920, 1080), 400
 RATE, SECONDS = 200.0, 10.0
 """Status calls a second, and for how long."""
 
@@ -41,6 +44,17 @@ def measure_one(data_dir: Path, job_id: str, name: str) -> None:
     size = path.stat().st_size / 1e6
     print(f"| `{name}` | {seconds:.1f} s | {peak:.0f} MiB | {size:.1f} MB |", flush=True)
     path.unlink()
+
+
+def measure_drawing(home: Path, count: int) -> None:
+    """Print what drawing on videos costs: a short one and one that is longer, in processes of their own."""
+    print(f"drawing on videos of {' by '.join(map(str, DRAWN_SIZE))} pixels, with sound:", flush=True)
+    for length in (count // 4, count):
+        job_id = finished_job(home / str(length), records=frames(length))
+        make_clip(home / str(length) / "data" / input_key(job_id), frames=length, size=DRAWN_SIZE, audio=True)
+        command = [sys.executable, "-m", "benchmarks.exports", str(home / str(length) / "data"), job_id, "annotated"]
+        print(f"{length} frames ", end="", flush=True)
+        subprocess.run(command, check=True)
 
 
 def measure_status(home: Path, job_id: str) -> None:
@@ -80,10 +94,11 @@ def main() -> None:
         derive_now(Settings.load(home=home), job_id)
         assert files.is_current(home / "data", job_id)
         print("| format | processor time | memory | file |\n| --- | --- | --- | --- |", flush=True)
-        for name in FORMATS:
+        for name in (each.name for each in FORMATS.values() if not each.draws):
             # As the daemon runs them: each in a process of its own, with one thread.
             command = [sys.executable, "-m", "benchmarks.exports", str(home / "data"), job_id, name]
             subprocess.run(["env", *(f"{variable}=1" for variable in ONE_THREAD), *command], check=True)
+        measure_drawing(home / "drawn", min(DRAWN_FRAMES, arguments.frames))
         measure_status(home, job_id)
 
 

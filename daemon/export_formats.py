@@ -50,6 +50,8 @@ class ExportFormat:
     content: Content
     used_by: str
     """Programs that read it."""
+    draws: bool = False
+    """Whether it is drawn on the video, which has to be there still; takes as long as the video, and much room."""
 
     @property
     def derived(self) -> str | None:
@@ -93,6 +95,9 @@ _ALL = (
     ExportFormat("srt", "SubRip subtitles", ".srt", SUBRIP, TEXTS, "players, ffmpeg"),
     ExportFormat("vtt", "WebVTT subtitles", ".vtt", "text/vtt; charset=utf-8", TEXTS, "browsers, players"),
     ExportFormat("ass", "ASS subtitles", ".ass", "text/x-ssa; charset=utf-8", TEXTS, "mpv, VLC, ffmpeg"),
+    ExportFormat(
+        "annotated", "Annotated video", ".annotated.mp4", "video/mp4", Content.FRAMES, "players, browsers", draws=True
+    ),
 )
 FORMATS: Mapping[str, ExportFormat] = {each.name: each for each in _ALL}
 CONF_FORMATS = frozenset({"yolo"})
@@ -184,13 +189,31 @@ def file_name(source_name: str, kind: ExportFormat) -> str:
     return source_name.rpartition("/")[2] + kind.ending
 
 
-def known_formats(names: list[str]) -> list[str]:
-    """Return names of formats, each once.
+def formats_in(given: Any) -> tuple[str, ...]:
+    """Return the formats that somebody names, each once.
+
+    Args:
+        given: A list of names, or a text with commas between them.
 
     Raises:
-        ValueError: one is not known; the message says which was meant, perhaps.
+        ValueError: it is neither, or one is not known; the message says which was meant, perhaps.
     """
+    names = [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError("Name formats, with commas between them or as a list, such as csv and srt.")
     for name in names:
         if name not in FORMATS:
-            raise ValueError(f"exports: {no_such('format', name, list(FORMATS))}")
-    return list(dict.fromkeys(names))
+            raise ValueError(no_such("format", name, list(FORMATS)))
+    return tuple(dict.fromkeys(names))
+
+
+def known_formats(names: list[str]) -> list[str]:
+    """Return what a setting names, each once.
+
+    Raises:
+        ValueError: as ``formats_in``.
+    """
+    try:
+        return list(formats_in(names))
+    except ValueError as error:
+        raise ValueError(f"exports: {error}") from error

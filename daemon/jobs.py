@@ -13,9 +13,12 @@ from enum import StrEnum
 from typing import Any, Self
 
 from daemon.errors import BadOptions, IllegalMove
+from daemon.export_formats import formats_in
 from daemon.unknown_names import no_such
 
 DEFAULT_PIPELINE = "yolo_ocr"
+EXPORT_PENDING = "pending"
+"""What a job's ``exports`` says of a format, perhaps with more behind it, that is to be published."""
 MOST_FRAMES = 2**31 - 1
 """Largest value of an option."""
 MOST_NAMED = 10
@@ -77,7 +80,7 @@ class JobSource(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """How a video is sampled."""
+    """How a video is sampled, and what is made of its result."""
 
     frame_stride: int = 1
     """Analyse every n-th frame, 1 or more."""
@@ -85,16 +88,29 @@ class Options:
     max_frames: int | None = None
     """Stop after this many analysed frames, 1 or more; None means all."""
 
+    exports: tuple[str, ...] = ()
+    """Formats that the result is put into the outbox in, beside those of the settings."""
+
+    @property
+    def sampling(self) -> dict[str, int | None]:
+        """What shows in the result."""
+        return {"frame_stride": self.frame_stride, "max_frames": self.max_frames}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what ``from_mapping`` reads; as older releases write it where no exports are asked for."""
+        return self.sampling | ({"exports": list(self.exports)} if self.exports else {})
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """Check values that came from a person.
 
         Raises:
-            BadOptions: a name is unknown, or a value is not a whole number of 1 or more; it says so of each.
+            BadOptions: a name is unknown, or a value is not what the option takes; it says so of each.
         """
         if wrong := cls.errors_in(values):
             raise BadOptions(" ".join(wrong.values()))
-        return cls(**values)
+        formats = formats_in(values["exports"]) if "exports" in values else ()
+        return cls(**{**values, "exports": formats})
 
     @classmethod
     def errors_in(cls, values: Mapping[str, Any]) -> dict[str, str]:
@@ -102,10 +118,16 @@ class Options:
         known = [f.name for f in fields(cls)]
         unknown = [name for name in values if name not in known]
         wrong = {}
-        for name, value in values.items():
+        for name in (*(each for each in known if each in values), *unknown):  # at every door in the same order
+            value = values[name]
             if name not in known:
                 if name in unknown[:MOST_NAMED]:
                     wrong[name] = no_such("option", name, known)
+            elif name == "exports":
+                try:
+                    formats_in(value)
+                except ValueError as error:
+                    wrong[name] = f"Option exports: {error}"
             elif name == "max_frames" and value is None:
                 continue
             elif type(value) is not int or value < 1:
@@ -117,9 +139,9 @@ class Options:
         return wrong
 
     @staticmethod
-    def number_in(text: str) -> int | str:
+    def value_in(name: str, text: str) -> int | str:
         """Return the whole number that a person wrote, as in ``5``, ``+5`` and ``005``; any other text as it is."""
-        return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
+        return int(text) if name != "exports" and _WHOLE_NUMBER.fullmatch(text) else text
 
     @classmethod
     def as_far_as_valid(cls, values: Mapping[str, Any]) -> Self:
@@ -278,7 +300,11 @@ class Job:
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form that the store keeps and programs are shown."""
-        return asdict(self)
+        record = asdict(self)
+        del record["options"]["exports"]  # where an older release does not look for options that it does not know
+        if self.options.exports:
+            record["asked_exports"] = list(self.options.exports)
+        return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -286,7 +312,8 @@ class Job:
         values = {f.name: record[f.name] for f in fields(cls) if f.name in record}
         values["status"] = JobStatus(values["status"])
         values["source"] = JobSource(values.get("source", JobSource.INBOX))
-        values["options"] = Options(**values.get("options") or {})
+        asked = tuple(record.get("asked_exports", ()))
+        values["options"] = Options(**values.get("options") or {}, exports=asked)
         if values.get("error_kind") is not None:
             values["error_kind"] = ErrorKind(values["error_kind"])
         if values.get("claim") is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.jobs import JOB_ID, MOST_FRAMES, ErrorKind, JobSource, JobStatus
+from daemon.jobs import EXPORT_PENDING, JOB_ID, MOST_FRAMES, ErrorKind, JobSource, JobStatus
 
 PROGRESS: Mapping[str, float] = {
     JobStatus.PENDING: 0.0,
@@ -34,10 +34,11 @@ class PublicModel(BaseModel):
 
 
 class PublicOptions(PublicModel):
-    """How a video is sampled."""
+    """How a video is sampled, and what is made of its result."""
 
     frame_stride: FrameNumber = Field(description="Analyse every n-th frame.")
     max_frames: FrameNumber | None = Field(description="Stop after this many analysed frames; null means all.")
+    exports: list[str] = Field([], description="Formats that the result is to be in the outbox in as well, if any.")
 
 
 class PublicJob(PublicModel):
@@ -67,6 +68,9 @@ class PublicJob(PublicModel):
     eta_s: float | None = Field(description="Seconds left, while running.")
     queue_position: Count | None = Field(description="How many jobs come first, while pending; 0 is the next.")
     device: str | None = Field(description="What the models ran on: cpu or cuda:N.")
+    exports: dict[str, str] = Field(
+        description="By format: pending, published, or why there is no export in the outbox beside the result."
+    )
     summary: dict[str, Any] | None = Field(description="Counts of the result, once completed.")
 
 
@@ -89,6 +93,13 @@ class RunningFacts:
     frames_per_second: float | None
 
 
+def _export(state: str) -> str:
+    """Return what is said of an export that a record calls so."""
+    if state.startswith(EXPORT_PENDING):
+        return EXPORT_PENDING
+    return "published" if state.startswith("sha256:") else state
+
+
 def to_public(
     record: Mapping[str, Any], queue_position: int | None = None, running: RunningFacts | None = None
 ) -> dict[str, Any]:
@@ -101,6 +112,9 @@ def to_public(
     """
     public = {name: record.get(name) for name in STORED}
     public["progress"] = PROGRESS[record["status"]]
+    if asked := record.get("asked_exports"):
+        public["options"] = {**record["options"], "exports": asked}
+    public["exports"] = {name: _export(state) for name, state in record.get("exports", {}).items()}
     public["queue_position"] = queue_position
     public["frames_per_second"] = public["eta_s"] = None
     if running is not None:

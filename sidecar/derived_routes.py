@@ -18,11 +18,12 @@ from starlette.routing import Route
 from daemon.derive.files import DerivedKind, NotDerivedYet, NothingDerived, open_derived, request_derivation
 from daemon.errors import StorageError
 from sidecar.client import ClientGone, until_gone
+from sidecar.derived_page import MOST_ENTRIES, PAGED, USUAL_ENTRIES, BadCursor, DerivedList, WantedPage
 from sidecar.document import ByteRange
 from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, not_modified, wants_gzip
 from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
-from sidecar.problems import Problem
+from sidecar.problems import Problem, bad_field
 from sidecar.query import Query
 from sidecar.result_routes import file_gone, require_whole_result
 from sidecar.state import State
@@ -54,6 +55,7 @@ class DerivedEndpoint:
         job_id = job_id_of(request)
         query = Query(request)
         seconds = query.seconds("wait", self._state.settings.max_wait_seconds) or 0.0
+        wanted = _wanted_page(query) if self._kind in PAGED else None
         query.check()
         record = self._state.record(job_id)
         require_whole_result(self._state, record)
@@ -64,7 +66,7 @@ class DerivedEndpoint:
             detail = f"This job has no {self._kind} yet; ask again in {RETRY_AFTER_SECONDS} s."
             headers = {"retry-after": str(RETRY_AFTER_SECONDS), **NO_STORE}
             return JSONResponse({"job_id": job_id, "detail": detail}, 202, headers)
-        return self._send(request, job_id, descriptor)
+        return await asyncio.to_thread(self._send, request, job_id, descriptor, wanted)
 
     async def _open(self, record: Mapping[str, Any]) -> int | None:
         """Open the file, or return None while it has still to be made."""
@@ -102,23 +104,36 @@ class DerivedEndpoint:
             gone.cancel()
         return descriptor
 
-    def _send(self, request: Request, job_id: str, descriptor: int) -> Response:
+    def _send(self, request: Request, job_id: str, descriptor: int, wanted: WantedPage | None) -> Response:
         status = os.fstat(descriptor)
         zipped = wants_gzip(request)
-        validators = Validators(etag(job_id, status.st_size, status.st_mtime_ns, zipped), status.st_mtime)
+        validators = Validators(etag(job_id, status.st_size, status.st_mtime_ns, wanted, zipped), status.st_mtime)
         headers = {"vary": "accept-encoding", **validators.headers()}
+        # Without its own brace and line break.
+        rest: list[bytes | ByteRange] = [ByteRange(2, status.st_size)]
         try:
-            unchanged = validators.unchanged(request)
-        except Problem:
+            if validators.unchanged(request):
+                os.close(descriptor)
+                return not_modified(headers)
+            if wanted is not None:
+                rest = DerivedList(descriptor, self._kind).page(wanted)
+        except BadCursor as error:
             os.close(descriptor)
+            raise bad_field("cursor", str(error)) from error
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
             raise
-        if unchanged:
-            os.close(descriptor)
-            return not_modified(headers)
         headers["content-type"] = "application/json"
-        first = f'{{\n"job_id": {json.dumps(job_id)},\n'.encode()
-        pieces: list[bytes | ByteRange] = [first, ByteRange(2, status.st_size)]  # without its own brace and line break
+        pieces = [f'{{\n"job_id": {json.dumps(job_id)},\n'.encode(), *rest]
         return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
+
+
+def _wanted_page(query: Query) -> WantedPage | None:
+    """Return which entries are wanted, or None for all."""
+    cursor = query.text("cursor")
+    limit = query.whole("limit", 1, MOST_ENTRIES, 0)
+    return None if cursor is None and not limit else WantedPage(cursor or "", limit or USUAL_ENTRIES)
 
 
 def derived_routes(state: State, limits: ClientLimits) -> list[Route]:

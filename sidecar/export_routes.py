@@ -40,7 +40,7 @@ RETRY_AFTER_SECONDS = 2
 """When to ask again for what is being made."""
 LOOK_SECONDS = 0.25
 """Time between two looks whether it has been made."""
-PACKED = frozenset({"application/zip", "application/vnd.apache.parquet"})
+PACKED = frozenset({"application/zip", "application/vnd.apache.parquet", "video/mp4"})
 """What compressing makes no smaller."""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from daemon.containers import MEDIA_TYPES
+from daemon.export_formats import FORMATS
 from daemon.jobs import JobSource, JobStatus
 from daemon.public_job import PublicJob
+from sidecar.derived_page import MOST_ENTRIES, PAGED
 from sidecar.openapi_parts import (
     BINARY,
     COUNT,
@@ -46,6 +48,9 @@ from sidecar.schemas import (
 )
 from sidecar.submit_options import TOLERATED
 
+ANY_FORMAT = f"({'|'.join(FORMATS)})"
+FORMAT_NAMES: Schema = {"type": "string", "pattern": f"^({ANY_FORMAT}(,{ANY_FORMAT})*)?$"}
+
 
 def submit_calls(pipeline_ids: list[str]) -> Calls:
     """Describe submissions."""
@@ -53,6 +58,10 @@ def submit_calls(pipeline_ids: list[str]) -> Calls:
         "pipeline_id": (TEXT, f"One of {', '.join(pipeline_ids)}."),
         "frame_stride": (FRAME_NUMBER, "Analyse every n-th frame."),
         "max_frames": (FRAME_NUMBER, "Stop after this many analysed frames."),
+        "exports": (
+            FORMAT_NAMES,
+            "Formats, with commas between them, that the result is put into the outbox in as well.",
+        ),
     }
     fields: Schema = {"file": {**BINARY["schema"], "description": "The video."}}
     fields |= {name: {**schema, "description": text} for name, (schema, text) in options.items()}
@@ -214,6 +223,13 @@ def derived_calls(max_wait_seconds: float) -> Calls:
     for kind, (model, summary) in kinds.items():
         good = {200: answer(model, "All of it.", VALIDATED), 202: made_later, 304: UNCHANGED}
         parameters = [JOB_ID, waiting, IF_NONE_MATCH, IF_MODIFIED_SINCE]
+        if kind in PAGED:
+            parameters += [
+                query(
+                    "limit", {"type": "integer", "minimum": 1, "maximum": MOST_ENTRIES}, "At most this many entries."
+                ),
+                query("cursor", {"type": "string", "format": "cursor"}, "The next_cursor of the page before."),
+            ]
         calls[f"/v1/jobs/{{job_id}}/{kind}"] = {
             "get": call(f"get_{kind}", summary, good, (404, 409, 410, 412, 422), parameters)
         }
@@ -251,7 +267,7 @@ def upload_calls() -> Calls:
         "header",
         "Upload-Metadata",
         TEXT,
-        "filename, pipeline_id, frame_stride, max_frames: each with its value in Base64.",
+        "filename, pipeline_id, frame_stride, max_frames, exports: each with its value in Base64.",
     )
     here = parameter("header", "Upload-Offset", COUNT, "Where the piece begins: how many bytes have come.")
     override = parameter(

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from daemon.container_checks import HEAD_BYTES
 from daemon.containers import media_type
-from daemon.derive.files import AGAIN, check_whole
+from daemon.derive.files import AGAIN, READ, check_whole
 from daemon.errors import StorageError
 from daemon.ipc.spool import video_name
 from daemon.jobs import JobStatus, output_key
@@ -38,7 +38,8 @@ from sidecar.state import State
 
 log = logging.getLogger(__name__)
 
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+OPENED = READ | os.O_NONBLOCK
+"""Whatever it has become meanwhile, a pipe too, is not waited for."""
 RETENTION = "was removed by retention (the keep settings)"
 
 
@@ -124,12 +125,12 @@ class ResultEndpoints:
         with contextlib.suppress(Problem):
             return self._open(record["input_path"])
         with contextlib.suppress(OSError):
-            return os.open(self._state.spool_dir / video_name(record["job_id"]), READ)
+            return os.open(self._state.spool_dir / video_name(record["job_id"]), OPENED)
         return self._open(record["input_path"], record.get("source_removed_at"))
 
     def _open(self, key: str, removed_at: str | None = None) -> int:
         try:
-            return os.open(self._state.storage.path(key), READ)
+            return os.open(self._state.storage.path(key), OPENED)
         except (OSError, StorageError) as error:
             raise file_gone("video", removed_at) from error
 
@@ -169,7 +170,7 @@ def open_result(state: State, record: Mapping[str, Any]) -> int:
         Problem: 404, it is gone; 500, it is not whole.
     """
     try:
-        descriptor = os.open(state.storage.path(record["output_path"] or output_key(record["job_id"])), READ)
+        descriptor = os.open(state.storage.path(record["output_path"] or output_key(record["job_id"])), OPENED)
     except (OSError, StorageError) as error:
         raise file_gone("result", record.get("result_removed_at")) from error
     try:

@@ -95,11 +95,12 @@ class PublicText(PublicModel):
 
 
 class TextsAnswer(PublicModel):
-    """All texts, by their first frame."""
+    """Texts by their first frame: all, or a page of them."""
 
     job_id: JobId
     derived_from: DerivedFrom
     texts: list[PublicText]
+    next_cursor: str | None = Field(None, description="On a page: of the next one, null on the last one.")
 
 
 class PublicTrack(PublicModel):
@@ -125,12 +126,13 @@ class TrackedFrame(PublicModel):
 
 
 class TracksAnswer(PublicModel):
-    """All tracks, and the frames that have one."""
+    """Tracks: all, with the frames that have one, or a page of them."""
 
     job_id: JobId
     derived_from: DerivedFrom
     tracks: list[PublicTrack]
-    frames: list[TrackedFrame]
+    frames: list[TrackedFrame] = Field(description="With all tracks; empty on a page.")
+    next_cursor: str | None = Field(None, description="On a page: of the next one, null on the last one.")
 
 
 class PublicDensity(PublicModel):

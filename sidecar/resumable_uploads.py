@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial, wraps
 from typing import Any, TypeVar
@@ -147,7 +147,9 @@ class ResumableUploads:
         values = {key: value for key, value in values.items() if key not in {*NAME_KEYS, *IGNORED_KEYS}}
         asked = self._submissions.read_options(values)
         self._submissions.check_room(length)
-        upload = PartialUpload(new_job_id(), length, source_name(name), asked.pipeline_id, asdict(asked.options), given)
+        upload = PartialUpload(
+            new_job_id(), length, source_name(name), asked.pipeline_id, asked.options.to_record(), given
+        )
         try:
             async with self._creating:  # counted one after the other, so that many at once are not too many
                 with self._submissions.reservations.reserve(length):

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -253,7 +252,7 @@ def _ticket(job_id: str, name: str, asked: SubmitOptions, part: UploadFile) -> T
         JobSource.HTTP,
         name,
         asked.pipeline_id,
-        asdict(asked.options),
+        asked.options.to_record(),
         part.size,
         part.sha256,
     )

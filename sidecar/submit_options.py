@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from daemon.fs.moves import NAME_BYTES
@@ -34,7 +34,8 @@ class SubmitOptions:
 
     def asked_for(self, record: Mapping[str, Any]) -> bool:
         """Tell whether a job was submitted with these options."""
-        return (self.pipeline_id, asdict(self.options)) == (record["pipeline_id"], record["options"])
+        recorded = (record["pipeline_id"], record["options"], tuple(record.get("asked_exports", ())))
+        return (self.pipeline_id, self.options.sampling, self.options.exports) == recorded
 
 
 def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipeline], default: str) -> SubmitOptions:
@@ -49,16 +50,16 @@ def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipel
         Problem: 422 naming each field that is wrong or unknown, 404 if nothing is wrong but the pipeline.
     """
     given = {name: values[name].strip() for name in OPTIONS if values.get(name, "").strip()}
-    numbers = {name: Options.number_in(text) for name, text in given.items()}
+    asked = {name: Options.value_in(name, text) for name, text in given.items()}
     wrong = unknown_fields("option", (name for name in values if name not in TOLERATED), FIELDS)
     pipeline_id = values.get("pipeline_id", "").strip() or default
     unknown = "" if pipeline_id in pipelines else no_such("pipeline", pipeline_id, sorted(pipelines))
-    if errors := Options.errors_in(numbers) | wrong:
+    if errors := Options.errors_in(asked) | wrong:
         raise bad_fields({"pipeline_id": unknown} | errors if unknown else errors)
     if unknown:
         raise Problem(404, unknown, "unknown-pipeline")
     warnings = tuple(f"{name} has no effect; pipeline_id chooses the pipeline." for name in TOLERATED if name in values)
-    return SubmitOptions(pipeline_id, Options.from_mapping(numbers), warnings)
+    return SubmitOptions(pipeline_id, Options.from_mapping(asked), warnings)
 
 
 def source_name(given: str) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from daemon.derive import files
 from daemon.derive.derivation import derive
 from daemon.export.process import export
-from daemon.export_formats import ExportRequest
-from daemon.jobs import Job, JobStatus, new_job_id, output_key
+from daemon.export_formats import FORMATS, ExportRequest
+from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.store.job_store import JobStore
+from tests.clips import make_clip
 from tests.derived_documents import frame, write_document
 
 FRAMES, STEP_S = 60, 0.04
+SIZE = (1280, 720)
 HOSTILE = (
     '=1+1"&<b>{\\an8}\\N--></b>',
     "1",
@@ -65,5 +69,19 @@ def derived_job(home: Path, name: str = "match.mp4", records: Iterator[dict[str,
 
 
 def exported(home: Path, job_id: str, format_name: str, **filters: Any) -> Path:
-    """Export in this process; return the file."""
+    """Export in this process; return the file. What is drawn on the video gets one."""
+    video = home / "data" / input_key(job_id)
+    if FORMATS[format_name].draws and not video.exists():
+        make_clip(video, frames=FRAMES, size=SIZE)
     return export(home / "data", job_id, ExportRequest.of({"format": format_name, **filters}), "match.mp4")
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no process that is started meanwhile write a longer file: a write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

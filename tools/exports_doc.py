@@ -22,8 +22,14 @@ TABLE
 * **HTTP**: `curl -OJ 'localhost:8000/v1/jobs/ID/export/csv?wait=20'` ([details](endpoints.md)).
 * **Page**: the list "Export as" of a completed job.
 * **Outbox**: `exports = ["csv", "srt"]` in `dropframe.toml` puts `match.mp4.csv` and `match.mp4.srt` beside
-  `match.mp4.json`, some seconds after it, for every job that completes from then on. They go when the result goes. A
-  format that a result has too little for is left out, and the log says so.
+  `match.mp4.json`, some seconds after it, for every job that completes from then on.
+* **With the video**: the option `exports` asks for formats beside those of the settings: `dropframe submit --exports
+  csv,srt match.mp4`, the field `exports` of an upload (`curl -T match.mp4
+  'localhost:8000/v1/video/submit/match.mp4?exports=csv,srt'`), or `{"exports": ["csv", "srt"]}` in
+  [its options file](drop-folder.md#options-files).
+
+Exports in the outbox go when the result goes. A job's `exports` (`dropframe jobs --json`, `GET /v1/jobs/ID`) say of
+each whether it is `pending` or `published`, or why it is neither, as when the result has too little for the format.
 
 | part of a result | command line | HTTP |
 | --- | --- | --- |
@@ -134,6 +140,17 @@ import motmetrics
 zipfile.ZipFile("match.mp4.mot.zip").extractall("match")
 tracks = motmetrics.io.loadtxt("match/gt/gt.txt", fmt="mot15-2D", min_confidence=1)
 ```
+
+## The video with boxes
+
+`match.mp4.annotated.mp4` is the video with boxes, labels and lines of text drawn on every frame, as the page draws
+them: MP4 with H.264, upright, with the times of the frames as they were, so that a variable frame rate stays one. Sound
+that MP4 can hold (AAC, MP3, AC-3, Opus, FLAC, ALAC) is copied, other sound is left out. On a frame that was not
+analysed stands what was found in the last one before it that was. `--from-s` and `--to-s` make a clip that begins at 0.
+
+It takes about as long as the video lasts, one processor, and on the disk twice the room of the result until it is done;
+one is made at a time. It needs the stored video, so make it before `keep_source_days` removes that. Pictures of more
+than 9.4 megapixels are made smaller, because players show no larger H.264.
 
 ## Players
 

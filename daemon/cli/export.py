@@ -41,7 +41,7 @@ def export(
     conf: Annotated[bool, typer.Option("--conf", help="With yolo: confidences in a sixth column.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Export a completed job's result: tables, labels, subtitles."""
+    """Export a completed job's result: tables, labels, subtitles, or the video with boxes drawn on it."""
     values = {"classes": classes, "min_confidence": min_confidence, "from_s": from_s, "to_s": to_s, "conf": conf}
     request = ExportRequest.of({"format": format_name, **values})
     settings = load_existing(home)
@@ -85,6 +85,8 @@ def made(settings: Settings, place: ExportPlace, source_name: str) -> BinaryIO:
         if not has_what_it_needs(settings, place):
             say(err, "The texts and tracks of the video are made first; a long video takes minutes.")
             derive_now(settings, place.job_id)
+        if place.request.kind.draws:
+            say(err, "Drawing on every frame of the video takes about as long as it lasts.")
         export_now(settings, place, source_name)
     return place.open()
 

@@ -58,6 +58,10 @@ def submit(
     pipeline: Annotated[str | None, typer.Option(help="Pipeline id (default: the setting default_pipeline).")] = None,
     frame_stride: Annotated[str, typer.Option(help="Analyse every Nth frame.", metavar="N")] = "1",
     max_frames: Annotated[str | None, typer.Option(help="Analyse at most this many frames.", metavar="N")] = None,
+    exports: Annotated[
+        str | None,
+        typer.Option(help="Also put the results into the outbox in these formats, such as csv,srt.", metavar="FORMATS"),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress and wait until the jobs have ended.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -69,9 +73,9 @@ def submit(
     """
     settings = load_existing(home)
     pipeline_id = pipeline or settings.default_pipeline
-    given = {"frame_stride": frame_stride, "max_frames": max_frames}
-    numbers = {name: Options.number_in(text.strip()) for name, text in given.items() if text is not None}
-    options = options_for(pipeline_id, numbers)
+    given = {"frame_stride": frame_stride, "max_frames": max_frames, "exports": exports}
+    values = {name: Options.value_in(name, text.strip()) for name, text in given.items() if text is not None}
+    options = options_for(pipeline_id, values)
     good, some_bad = sort_out(files, settings.containers)
     ids = []
     for file in good:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from daemon.derive.files import AGAIN
+from daemon.derive.files import AGAIN, READ
 from daemon.errors import StorageError
 
 LINE_BYTES = 16_000_000
@@ -105,7 +105,7 @@ class FinishedDocument:
             DamagedDocument: it is not a whole result document, or a frame is malformed or has no time.
             OSError: it cannot be read.
         """
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(self._path, READ)
         with os.fdopen(descriptor, "rb") as file:
             self._status = os.fstat(descriptor)
             before = self._head(file)

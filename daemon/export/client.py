@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from daemon.derive.files import (
     DerivedKind,
@@ -30,13 +30,14 @@ from daemon.fs.space import DiskGuard
 from daemon.ipc import background
 from daemon.jobs import Job
 from daemon.logs import LogOnce
+from daemon.pipeline.video_limits import Limits
 from daemon.settings import Settings
 from daemon.threads import join
 
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 2
-"""Most children."""
+"""Most children; of those that draw on videos, which take long, only one."""
 STEP_SECONDS = 0.5
 """Time between two looks at what is asked for."""
 SWEEP_SECONDS = 60.0
@@ -60,11 +61,19 @@ def export_now(
     """
     document = document_of(settings.data_dir, place.job_id)
     name = source_name.rpartition("/")[2] or place.job_id
-    arguments = [str(settings.data_dir), place.job_id, place.request.to_json(), json.dumps(name)]
+    limits = json.dumps(asdict(Limits.of(settings)))
+    arguments = [str(settings.data_dir), place.job_id, place.request.to_json(), json.dumps(name), limits]
+    disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
+
+    def look() -> bool:
+        if problem := disk.shortage():
+            raise NotExported(f"Exporting was given up: {problem}", final=False)
+        return should_stop() or not document.exists()
+
     try:
-        answer = background.run("daemon.export.process", arguments, lambda: should_stop() or not document.exists())
+        answer = background.run("daemon.export.process", arguments, look)
     except background.BackgroundFailed as error:
-        raise NotExported(f"Exporting failed: {error}", final=False) from error
+        raise NotExported(f"Exporting failed: {error}", final=error.crashed) from error
     except Interrupted:
         if document.exists():
             raise
@@ -104,6 +113,19 @@ class Wanted:
     place: ExportPlace
     source_name: str
 
+    @property
+    def draws(self) -> bool:
+        """Whether it is drawn on the video."""
+        return self.place.request.kind.draws
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """An export that is being made."""
+
+    thread: threading.Thread
+    wanted: Wanted
+
 
 class Exports:
     """Makes the exports that the spool asks for.
@@ -118,7 +140,7 @@ class Exports:
         self._find = find
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="exports", daemon=True)
-        self._at_work: dict[str, threading.Thread] = {}
+        self._at_work: dict[str, AtWork] = {}
         """By the name of what asked for it."""
         self._sweep_in = 0.0
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
@@ -131,7 +153,7 @@ class Exports:
     def stop(self) -> None:
         """End the children and the threads; what was not finished is still asked for."""
         self._stopping.set()
-        for thread in (self._thread, *self._at_work.values()):
+        for thread in (self._thread, *(at_work.thread for at_work in self._at_work.values())):
             join(thread, JOIN_SECONDS)
 
     def _loop(self) -> None:
@@ -149,18 +171,22 @@ class Exports:
         if self._sweep_in <= 0:
             self._sweep_in = SWEEP_SECONDS
             self._sweep()
-        self._at_work = {name: thread for name, thread in self._at_work.items() if thread.is_alive()}
+        self._at_work = {name: at_work for name, at_work in self._at_work.items() if at_work.thread.is_alive()}
         for name in files.asked_for(self._settings.spool_dir):
             if len(self._at_work) >= AT_A_TIME:
                 return
-            if name not in self._at_work and (wanted := self._wanted(name)):
+            if name not in self._at_work and (wanted := self._wanted(name)) and not self._must_wait(wanted):
                 if problem := self._disk.shortage():
                     self._log_once(f"Exporting waits: {problem}")
                     return
                 # The thread that starts a child lives until the child has ended, as the child ends with it.
                 thread = threading.Thread(target=self._make, args=(name, wanted), name="export", daemon=True)
-                self._at_work[name] = thread
+                self._at_work[name] = AtWork(thread, wanted)
                 thread.start()
+
+    def _must_wait(self, wanted: Wanted) -> bool:
+        """Tell whether it would keep others waiting for as long as a video."""
+        return wanted.draws and any(at_work.wanted.draws for at_work in self._at_work.values())
 
     def _wanted(self, name: str) -> Wanted | None:
         """Return what a file of the spool asks for, once it can be made; one that asks for nothing is removed."""

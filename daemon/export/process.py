@@ -1,4 +1,4 @@
-"""The child process that exports (``python -m daemon.export.process DATA_DIR JOB_ID REQUEST NAME PARENT``).
+"""The child process that exports (``python -m daemon.export.process DATA_DIR JOB_ID REQUEST NAME LIMITS PARENT``).
 
 It runs at low priority beside whatever the machine does, without a network, and ends with its parent.
 """
@@ -12,29 +12,31 @@ from pathlib import Path
 
 from daemon.derive.document import DamagedDocument
 from daemon.derive.files import document_of, folder_of, forget
-from daemon.errors import DropframeError, ResourceUnavailable
+from daemon.errors import DropframeError, PermanentError, ResourceUnavailable
 from daemon.export.files import ExportPlace
-from daemon.export.source import DerivedDamaged, ExportSource, NothingExported
+from daemon.export.source import USUAL, DerivedDamaged, ExportSource, NothingExported
 from daemon.export.writers import WRITERS
 from daemon.export_formats import ExportRequest
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write
 from daemon.ipc.background import Answer, settle
+from daemon.jobs import input_key
 from daemon.pipeline.isolation import unshare_network
+from daemon.pipeline.video_limits import Limits
 
 
 def main() -> None:
     """Export once, and say how it ended."""
-    data_dir, job_id, request, name, parent = sys.argv[1:]
+    data_dir, job_id, request, name, limits, parent = sys.argv[1:]
     answer = settle(int(parent))
     unshare_network()
-    answer(_work(Path(data_dir), job_id, request, json.loads(name)))
+    answer(_work(Path(data_dir), job_id, request, json.loads(name), Limits(**json.loads(limits))))
 
 
-def _work(data_dir: Path, job_id: str, request: str, name: str) -> Answer:
+def _work(data_dir: Path, job_id: str, request: str, name: str, limits: Limits) -> Answer:
     try:
-        export(data_dir, job_id, ExportRequest.from_json(request), name)
-    except (DamagedDocument, NothingExported) as error:
+        export(data_dir, job_id, ExportRequest.from_json(request), name, limits)
+    except (DamagedDocument, NothingExported, PermanentError) as error:
         return Answer("refused", str(error))
     except DerivedDamaged as error:
         with contextlib.suppress(OSError):
@@ -51,7 +53,7 @@ def _work(data_dir: Path, job_id: str, request: str, name: str) -> Answer:
     return Answer("done")
 
 
-def export(data_dir: Path, job_id: str, request: ExportRequest, name: str) -> Path:
+def export(data_dir: Path, job_id: str, request: ExportRequest, name: str, limits: Limits = USUAL) -> Path:
     """Write an export into its place, whole or not at all; what has to be derived is there already.
 
     Args:
@@ -59,6 +61,7 @@ def export(data_dir: Path, job_id: str, request: ExportRequest, name: str) -> Pa
         job_id: Of the result.
         request: What to write.
         name: Of the video.
+        limits: What a video may be that is decoded.
 
     Returns:
         Where it is.
@@ -66,6 +69,7 @@ def export(data_dir: Path, job_id: str, request: ExportRequest, name: str) -> Pa
     Raises:
         DamagedDocument: the result is not whole.
         NothingExported: it does not have what the format needs.
+        PermanentError: the video cannot be drawn on.
         DerivedDamaged: what was derived cannot be used.
         ResourceUnavailable: the result was exchanged meanwhile.
         OSError: it cannot be read, or the folder cannot be written.
@@ -73,7 +77,8 @@ def export(data_dir: Path, job_id: str, request: ExportRequest, name: str) -> Pa
     place = ExportPlace.of(data_dir, job_id, request)
     derived = folder_of(data_dir, job_id)
     with atomic_write(place.path) as file:
-        source = ExportSource(document_of(data_dir, job_id), derived, request, place.folder.parent, name)
+        document, video = document_of(data_dir, job_id), data_dir / input_key(job_id)
+        source = ExportSource(document, derived, request, place.folder.parent, name, video, limits)
         for block in WRITERS[request.format](source):
             file.write(block)
         failpoint("export.written")

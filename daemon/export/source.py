@@ -14,10 +14,12 @@ from daemon.derive.document import AnalysedFrame, DamagedDocument, FinishedDocum
 from daemon.derive.files import READ
 from daemon.errors import StorageError
 from daemon.export_formats import ExportRequest
+from daemon.pipeline.video_limits import Limits
 
 TAIL_BYTES = 16_000_000
 """More than what stands behind the frames can be."""
 HEAD_LINES = 100
+USUAL = Limits()
 _FRAMES = b'"results": ['
 _END = b"\n],\n"
 _DAMAGED = "The texts and tracks of the result are damaged and are made again; try again."
@@ -50,10 +52,23 @@ class ExportSource:
         request: What goes into the export.
         scratch: A folder for files without a name.
         name: Of the video.
+        video: The video itself, which may have been deleted.
+        limits: What a video may be that is decoded.
     """
 
-    def __init__(self, document: Path, derived: Path, request: ExportRequest, scratch: Path, name: str) -> None:
+    def __init__(
+        self,
+        document: Path,
+        derived: Path,
+        request: ExportRequest,
+        scratch: Path,
+        name: str,
+        video: Path = Path(),
+        limits: Limits = USUAL,
+    ) -> None:
         self.document = document
+        self.video = video
+        self.limits = limits
         self.request = request
         self.scratch = scratch
         self.name = name
@@ -132,6 +147,20 @@ class ExportSource:
         texts = [text for text in frame.texts if text.confidence >= least]
         objects = [found for found in frame.objects if self.wants(found.class_name, found.confidence)]
         return replace(frame, objects=objects, texts=texts)
+
+    def filtered_result(self, frame: AnalysedFrame) -> dict[str, Any]:
+        """Return what the document says of a frame, with the wanted detections and lines of text."""
+        result: dict[str, Any] = json.loads(frame.line.rstrip(b",\n"))["result"]
+        if not self._classes and not self.request.min_confidence:
+            return result
+        least = self.request.min_confidence
+        result["detections"] = [
+            found for found in result["detections"] if self.wants(found["class"], found["confidence"])
+        ]
+        if "text_blocks" in result:
+            texts = [text for text in result["text_blocks"] if text["confidence"] >= least]
+            result["text_blocks"], result["text"] = texts, "\n".join(text["text"] for text in texts)
+        return result
 
     def wants(self, class_name: str, confidence: float) -> bool:
         """Tell whether an object is to be exported."""

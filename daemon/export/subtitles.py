@@ -17,6 +17,8 @@ _BREAK = re.compile(r"\\(?=[Nnh])")
 _TIME = re.compile(r"[0-9]+:[0-9]+")
 _JOINER = "\u2060"
 """Word joiner: not seen, and keeps what precedes it from being read as the beginning of a command."""
+UPRIGHT = 1.5
+"""Heights by widths from which on a text of several letters runs upwards or downwards."""
 LEAST_FONT, MOST_FONT = 8, 400
 """Pixels of a line of ASS."""
 
@@ -70,15 +72,37 @@ def stretches(texts: Iterator[Text]) -> Iterator[tuple[int, int, list[Text]]]:
 
 
 def in_reading_order(texts: Sequence[Text]) -> list[Text]:
-    """Return texts row by row, from left to right; what begins above the middle of a row's first is in that row."""
+    """Return texts row by row, from left to right; what begins above the middle of a row's first is in that row.
+
+    One that runs upwards or downwards is as tall as several rows, and of none: it comes before those that it is beside.
+    """
+    turned = [text for text in _from_the_top(texts) if _runs_up_or_down(text)]
+    rows: list[list[Text]] = []
+    for text in _from_the_top(texts):
+        if _runs_up_or_down(text):
+            continue
+        if not rows or text["bbox"][1] > _middle(rows[-1][0]):
+            rows.append([])
+        rows[-1].append(text)
     ordered: list[Text] = []
-    row: list[Text] = []
-    for text in sorted(texts, key=lambda text: (text["bbox"][1], text["bbox"][0])):
-        if row and text["bbox"][1] > (row[0]["bbox"][1] + row[0]["bbox"][3]) / 2:
-            ordered += sorted(row, key=lambda text: text["bbox"][0])
-            row = []
-        row.append(text)
-    return ordered + sorted(row, key=lambda text: text["bbox"][0])
+    for row in rows:
+        while turned and turned[0]["bbox"][1] <= _middle(row[0]):
+            ordered.append(turned.pop(0))
+        ordered += sorted(row, key=lambda text: text["bbox"][0])
+    return ordered + turned
+
+
+def _from_the_top(texts: Sequence[Text]) -> list[Text]:
+    return sorted(texts, key=lambda text: (text["bbox"][1], text["bbox"][0]))
+
+
+def _middle(text: Text) -> float:
+    return float(text["bbox"][1] + text["bbox"][3]) / 2
+
+
+def _runs_up_or_down(text: Text) -> bool:
+    x1, y1, x2, y2 = text["bbox"]
+    return len(text["text"]) > 1 and y2 - y1 >= UPRIGHT * (x2 - x1)
 
 
 def vtt(source: ExportSource) -> Iterator[bytes]:

@@ -34,13 +34,7 @@ def jsonl(source: ExportSource) -> Iterator[bytes]:
             yield frame.line.rstrip(b",\n") + b"\n"
             continue
         record = json.loads(frame.line.rstrip(b",\n"))
-        result = record["result"]
-        result["detections"] = [
-            found for found in result["detections"] if source.wants(found["class"], found["confidence"])
-        ]
-        if "text_blocks" in result:
-            blocks = [text for text in result["text_blocks"] if text["confidence"] >= request.min_confidence]
-            result["text_blocks"], result["text"] = blocks, "\n".join(text["text"] for text in blocks)
+        record["result"] = source.filtered_result(frame)
         yield json.dumps(record, sort_keys=True, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from daemon.export import archives, coco, cvat, label_studio, subtitles, tables
+from daemon.export import annotated, archives, coco, cvat, label_studio, subtitles, tables
 from daemon.export.source import ExportSource
 
 Writer = Callable[[ExportSource], Iterator[bytes]]
@@ -25,5 +25,6 @@ WRITERS: Mapping[str, Writer] = {
     "srt": subtitles.srt,
     "vtt": subtitles.vtt,
     "ass": subtitles.ass,
+    "annotated": annotated.annotated,
 }
 """By the names of ``export_formats.FORMATS``."""

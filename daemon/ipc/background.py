@@ -30,7 +30,11 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POL
 
 
 class BackgroundFailed(StorageError):
-    """The child did not come to an end; trying again may help."""
+    """The child did not come to an end; trying again may help, unless it ``crashed``."""
+
+    def __init__(self, message: str, crashed: bool = False) -> None:
+        super().__init__(message)
+        self.crashed = crashed
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def run(module: str, arguments: list[str], should_stop: Callable[[], bool]) -> A
     except (ValueError, TypeError):
         code = child.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        raise BackgroundFailed(f"The process at work {how}.") from None
+        crashed = code < 0 and code != -signal.SIGKILL  # that one somebody else sends, perhaps for want of memory
+        raise BackgroundFailed(f"The process at work {how}.", crashed) from None
 
 
 def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,7 +78,7 @@ def submit(
         source: Who submits.
         source_name: Its name for people.
         pipeline_id: Which pipeline.
-        options: How it is sampled.
+        options: How it is sampled, and what is made of its result.
         job_id: The job's id; a new one if not given.
         sha256: Of the video, if known.
         created_at: When another service accepted it, ISO 8601 UTC; the present if not given.
@@ -91,7 +91,7 @@ def submit(
         OSError: it cannot be read, or the spool cannot be written.
     """
     job_id = job_id or new_job_id()
-    asked = asdict(options)
+    asked = options.to_record()
     accepted = created_at or utc_now()
     ticket = Ticket(TicketKind.SUBMIT, job_id, accepted, source, source_name, pipeline_id, asked, sha256=sha256)
     spool_dir.mkdir(parents=True, exist_ok=True)

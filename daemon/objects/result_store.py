@@ -22,7 +22,7 @@ from daemon.failpoints import failpoint
 from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc.health import StoreBeat
-from daemon.jobs import Job, JobStatus, output_key
+from daemon.jobs import EXPORT_PENDING, Job, JobStatus, output_key
 from daemon.logs import LogOnce
 from daemon.objects.answers import key_problem
 from daemon.objects.bucket import Bucket
@@ -32,7 +32,6 @@ from daemon.store.job_store import JobStore
 from daemon.threads import join
 from daemon.worker import outbox as names
 from daemon.worker.outbox import Outbox, error_document, sha256_of
-from daemon.worker.outbox_exports import PENDING as EXPORT_PENDING
 from daemon.worker.owed_objects import ERROR, PENDING, RESULT, OwedObjects
 
 log = logging.getLogger(__name__)

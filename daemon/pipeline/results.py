@@ -64,7 +64,7 @@ def frame_record(analysis: Analysis) -> dict[str, Any]:
 def head_of(models: Sequence[ModelInfo], options: Options, pipeline_id: str) -> bytes:
     """Return what a document begins with, up to its first frame."""
     return (
-        f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(asdict(options))},\n'
+        f'{{\n"models": {dumps([asdict(m) for m in models])},\n"options": {dumps(options.sampling)},\n'
         f'"pipeline_id": {dumps(pipeline_id)},\n"results": ['
     ).encode()
 

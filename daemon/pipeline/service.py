@@ -42,13 +42,7 @@ class VideoFilePipelineService:
         self._settings = settings
         code_version(())  # of the code that runs, should another be installed meanwhile
         self.loaded = LoadedModels(settings)
-        self._limits = Limits(
-            containers=settings.containers,
-            frame_pixels=settings.max_frame_pixels,
-            fps=settings.max_fps,
-            seconds=settings.max_video_seconds,
-            frames=settings.max_video_frames,
-        )
+        self._limits = Limits.of(settings)
         self.parts = PartService(settings, self.loaded, self._limits)
 
     def run_on_file(

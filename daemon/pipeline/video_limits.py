@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from daemon.containers import CONTAINERS, MP4, Container
 from daemon.errors import BadVideo
+from daemon.settings import Settings
 
 CODECS = {
     "h264": "H.264",
@@ -62,6 +63,17 @@ class Limits:
     frames: int = 20_000_000
     containers: str = MP4
     """The setting of that name."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return what the settings allow."""
+        return cls(
+            containers=settings.containers,
+            frame_pixels=settings.max_frame_pixels,
+            fps=settings.max_fps,
+            seconds=settings.max_video_seconds,
+            frames=settings.max_video_frames,
+        )
 
     def check_size(self, width: int, height: int) -> None:
         """Refuse pictures of no size or of too many pixels.

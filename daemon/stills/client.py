@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from daemon.fs.space import DiskGuard
 from daemon.ipc.child import resident_bytes
 from daemon.jobs import is_job_id, output_key
 from daemon.logs import LogOnce
+from daemon.pipeline.video_limits import Limits
 from daemon.settings import Settings
 from daemon.stills import files
 from daemon.stills.files import NoStill, NotMadeYet, StillRequest
@@ -59,13 +61,7 @@ class StillsProcess:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._limits = {
-            "containers": settings.containers,
-            "frame_pixels": settings.max_frame_pixels,
-            "fps": settings.max_fps,
-            "seconds": settings.max_video_seconds,
-            "frames": settings.max_video_frames,
-        }
+        self._limits = asdict(Limits.of(settings))
         self._child: subprocess.Popen[bytes] | None = None
 
     @property

@@ -78,10 +78,11 @@ def make(request: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
         PermanentError: it would fail each time.
         DropframeError, OSError: it may work later.
     """
+    from daemon.pipeline.drawing import draw
     from daemon.pipeline.video_limits import Limits
     from daemon.pipeline.video_still import WantedFrame, find_frame
     from daemon.stills.lookup import analysed_frame
-    from daemon.stills.picture import draw, encode, narrowed
+    from daemon.stills.picture import encode, narrowed
 
     index, seconds, document = request["index"], request["seconds"], Path(request["document"])
     known = analysed_frame(document, index=index, seconds=seconds)

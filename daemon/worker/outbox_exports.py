@@ -16,7 +16,7 @@ from daemon.errors import DropframeError, Interrupted, StoredFileMissing, Unknow
 from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import failpoint
-from daemon.jobs import Job, JobStatus
+from daemon.jobs import EXPORT_PENDING, Job, JobStatus
 from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -25,8 +25,6 @@ from daemon.worker.outbox import Outbox, sha256_of
 
 log = logging.getLogger(__name__)
 
-PENDING = "pending"
-"""What a job's ``exports`` says of a format that is to be published."""
 STEP_SECONDS = 0.5
 RETRY_SECONDS = 10.0
 """Until it is tried again after the outbox could not be written."""
@@ -120,7 +118,7 @@ class OutboxExports:
             with place.open() as file:
                 sha256 = sha256_of(file)
                 # Noted first, so that a file that a kill leaves unnoted is found again when the job is deleted.
-                job = self._note(job_id, name, f"{PENDING} sha256:{sha256}")
+                job = self._note(job_id, name, f"{EXPORT_PENDING} sha256:{sha256}")
                 file.seek(0)
                 published = self._outbox.publish_beside(job, request.kind.ending, file, self._stopping.is_set)
         except NotExportedYet:
@@ -139,7 +137,7 @@ class OutboxExports:
 
 
 def _owed(job: Job) -> list[str]:
-    return [name for name, state in job.exports.items() if state.startswith(PENDING) and name in FORMATS]
+    return [name for name, state in job.exports.items() if state.startswith(EXPORT_PENDING) and name in FORMATS]
 
 
 def withdraw_exports(outbox: Outbox, job: Job) -> None:

@@ -12,7 +12,7 @@ from daemon.errors import SourceChanged, StoreError
 from daemon.failpoints import failpoint
 from daemon.fs.identity import shown
 from daemon.fs.space import FULL
-from daemon.jobs import ErrorKind, Job, JobStatus, output_key, utc_now
+from daemon.jobs import EXPORT_PENDING, ErrorKind, Job, JobStatus, output_key, utc_now
 from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
@@ -21,7 +21,6 @@ from daemon.worker.attempt import Sources
 from daemon.worker.control import RunControl
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
-from daemon.worker.outbox_exports import PENDING
 from daemon.worker.outcomes import (
     CANCELLED,
     UNAVAILABLE_SECONDS,
@@ -172,7 +171,7 @@ class OutcomeRecorder:
                 JobStatus.COMPLETED,
                 output_path=output_key(job.job_id),
                 finished_at=utc_now(),
-                exports=dict.fromkeys(self._settings.exports, PENDING),
+                exports=dict.fromkeys((*self._settings.exports, *job.options.exports), EXPORT_PENDING),
                 **self._owed.note(RESULT),
                 **outcome.facts,
             )

@@ -186,6 +186,17 @@ def subtitle_libraries_read_the_texts(folder: Path, frames: Frames) -> None:
     assert [(line.start, line.end, line.plaintext) for line in lines] == [(0, 2400, TEXTS[0]), (1000, 2400, TEXTS[1])]
 
 
+def opencv_reads_the_annotated_video(folder: Path, frames: Frames) -> None:
+    import cv2
+
+    for name in ("match.mp4", "match.mp4.annotated.mp4"):
+        video = cv2.VideoCapture(str(folder / name))
+        shown = []
+        while (read := video.read())[0]:
+            shown.append((round(video.get(cv2.CAP_PROP_POS_MSEC)), read[1].shape))
+        assert shown == [(40 * n, (720, 1280, 3)) for n in range(len(frames))], name
+
+
 def hostile_texts_stay_texts(folder: Path, frames: Frames) -> None:
     import srt
     import webvtt
@@ -223,6 +234,7 @@ def main() -> int:
         lxml_reads_cvat,
         label_studio_finds_the_tasks_right,
         subtitle_libraries_read_the_texts,
+        opencv_reads_the_annotated_video,
         hostile_texts_stay_texts,
         *of_docs,
     )

@@ -19,6 +19,7 @@ HOMES = {
         "daemon/pipeline/video.py",
         "daemon/pipeline/video_fields.py",
         "daemon/pipeline/video_ranges.py",
+        "daemon/pipeline/video_redraw.py",
         "daemon/pipeline/video_still.py",
     },
     "openvino": {"daemon/pipeline/inference.py"},

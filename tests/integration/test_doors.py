@@ -147,12 +147,15 @@ def test_every_door_judges_a_video_alike(doors: Doors, tmp_path: Path) -> None:
 def test_every_door_judges_options_alike(doors: Doors, tmp_path: Path) -> None:
     video = make_clip(tmp_path / "whole.mp4", frames=3).read_bytes()
     good: list[dict[str, Any]] = [{}, {"frame_stride": 5, "max_frames": 7}, {"pipeline_id": "yolo"}]
+    good += [{"exports": "csv,srt"}, {"exports": "annotated", "frame_stride": 2}]
     bad: list[dict[str, Any]] = [
         {"frame_stride": 0},
         {"frame_stride": -1},
         {"max_frames": 0},
         {"frame_stride": 10**15},
         {"frame_stride": 0, "max_frames": -5},
+        {"exports": "cvs"},
+        {"exports": "csv,docx", "frame_stride": 0},
     ]
     for options in good:
         assert [door(video, options) for door in doors.all()] == [None] * 5, options

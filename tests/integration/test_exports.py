@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -36,16 +37,26 @@ def makers(job_id: str) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("ffprobe")
 def test_exports_follow_a_result_into_the_outbox_and_over_http(tmp_path: Path) -> None:
     for name in ("inbox", "outbox"):
         (tmp_path / name).mkdir()
     (tmp_path / "dropframe.toml").write_text('exports = ["csv", "srt"]\n')
     make_clip(tmp_path / "clip.mp4", frames=10)
     with running_sidecar(tmp_path) as sidecar, running_daemon(tmp_path):
+        # The settings ask for two formats, and the video's options file for one more.
+        (tmp_path / "inbox" / "clip.mp4.options.json").write_text('{"exports": ["annotated", "csv"]}')
         (tmp_path / "clip.mp4").rename(tmp_path / "inbox" / "clip.mp4")
-        for ending in (".json", ".csv", ".srt"):
+        for ending in (".json", ".csv", ".srt", ".annotated.mp4"):
             wait_for(lambda: (tmp_path / "outbox" / f"clip.mp4{ending}").exists(), 120)  # noqa: B023
         [job] = httpx.get(f"{sidecar.url}/v1/jobs").json()["jobs"]
+        assert job["options"] == {"frame_stride": 1, "max_frames": None, "exports": ["annotated", "csv"]}
+        path = f"{sidecar.url}/v1/jobs/{job['job_id']}"
+        wait_for(lambda: set(httpx.get(path).json()["exports"].values()) == {"published"}, 60)
+        assert set(httpx.get(path).json()["exports"]) == {"annotated", "csv", "srt"}
+        command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames"]
+        command += ["-of", "csv=p=0", str(tmp_path / "outbox" / "clip.mp4.annotated.mp4")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "h264,10"
         answer = httpx.get(f"{sidecar.url}/v1/jobs/{job['job_id']}/export/csv?wait=30", timeout=40)
         assert answer.content == (tmp_path / "outbox" / "clip.mp4.csv").read_bytes()
         document = json.loads((tmp_path / "outbox" / "clip.mp4.json").read_text())
@@ -81,8 +92,23 @@ def test_ffmpeg_reads_hostile_texts_as_texts(tmp_path: Path) -> None:
             assert words in read.stdout, (name, words)
 
 
+TRAIN = """
+import sys, types
+import torch
+ours = types.ModuleType("torchvision")  # the CPU build of torch cannot load the real one
+ours.__version__ = "0.28.0"
+sys.modules["torchvision"] = ours
+from ultralytics.cfg import entrypoint
+from ultralytics.utils.nms import TorchNMS
+ours.ops = types.SimpleNamespace(nms=TorchNMS.nms)
+entrypoint()
+"""
+SMALL = ["model=yolo11n.yaml", "epochs=1", "imgsz=32", "batch=8", "workers=0", "plots=False", "amp=False"]
+SMALL += ["device=cpu"]
+
+
 @pytest.mark.slow
-@pytest.mark.needs("ffmpeg")
+@pytest.mark.needs("ffmpeg", "unzip")
 def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "use-the-results.md").read_text()
     blocks = [block.split("```")[0] for block in page.split("```sh\n")[1:]]
@@ -93,12 +119,18 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     for name, ending in (("srt", ".srt"), ("ass", ".ass"), ("yolo", ".yolo.zip")):
         os.link(exported(tmp_path, job_id, name), work / f"match.mp4{ending}")
     ran = 0
-    for block in blocks:
-        for command in block.splitlines():
-            if command.startswith(("ffmpeg", "mkdir")):
-                ran += 1
-                subprocess.run(["bash", "-c", command.replace("ffmpeg", "ffmpeg -v error -y")], cwd=work, check=True)
-    assert ran == 5
+    for command in (line for block in blocks for line in block.splitlines()):
+        ran += 1
+        if command.startswith("yolo "):  # for one epoch of a small network without weights
+            settings = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "true"}
+            arguments = [sys.executable, "-c", TRAIN, *command.split()[1:], *SMALL, f"project={work}/runs"]
+            trained = subprocess.run(arguments, cwd=work, env=settings, capture_output=True, text=True)
+            assert trained.returncode == 0, trained.stdout[-2000:] + trained.stderr[-2000:]
+            assert "60 images, 5 backgrounds, 0 corrupt" in trained.stdout + trained.stderr
+            assert list((work / "runs").rglob("last.pt"))
+        else:
+            subprocess.run(["bash", "-c", command.replace("ffmpeg", "ffmpeg -v error -y")], cwd=work, check=True)
+    assert ran == 7
     pictures = sorted(path.name for path in (work / "images" / "train").iterdir())
     assert pictures == [f"frame_{n:06}.jpg" for n in range(FRAMES)]
 

@@ -58,6 +58,27 @@ def test_options_that_fit_are_taken() -> None:
     assert Options.from_mapping({}) == Options(frame_stride=1, max_frames=None)
     assert Options.from_mapping({"frame_stride": 5, "max_frames": 1}) == Options(5, 1)
     assert Options.from_mapping({"max_frames": None}) == Options()
+    for exports in ("csv, srt,csv", ["csv", "srt"]):
+        assert Options.from_mapping({"exports": exports}) == Options(exports=("csv", "srt"))
+    assert Options.from_mapping({"exports": ""}) == Options.from_mapping({"exports": []}) == Options()
+
+
+@pytest.mark.parametrize(
+    "exports", [None, 5, True, {"csv": 1}, ["csv", 5], "cvs", ["srt", "docx"], "csv;srt", "a" * 5000]
+)
+def test_exports_that_there_are_not_are_refused_in_a_sentence(exports: object) -> None:
+    wrong = Options.errors_in({"exports": exports})["exports"]
+    assert wrong.startswith("Option exports: ")
+    assert len(wrong) < 500
+    assert Options.as_far_as_valid({"exports": exports, "frame_stride": 5}) == Options(5)
+
+
+def test_a_record_of_a_job_with_exports_can_be_read_by_a_release_that_knows_none() -> None:
+    job = Job(new_job_id(), options=Options(5, None, ("csv",)))
+    record = json.loads(json.dumps(job.to_record()))
+    assert record["options"] == {"frame_stride": 5, "max_frames": None}  # that release takes it apart by its names
+    assert Job.from_record(record) == job
+    assert "asked_exports" not in Job(new_job_id()).to_record()
 
 
 @pytest.mark.parametrize("name", ["frame_stride", "max_frames"])

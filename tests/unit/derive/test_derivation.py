@@ -26,6 +26,7 @@ from daemon.jobs import new_job_id, output_key
 from daemon.settings import Settings
 from tests.derived_clips import CLIPS
 from tests.derived_documents import Clip, frame, frames_of, write_document
+from tests.exported import files_of_at_most
 
 CLIP = next(clip for clip in CLIPS if clip.name == "score and clock")
 
@@ -199,6 +200,17 @@ def test_a_child_that_is_killed_or_cannot_write_fails_with_a_sentence(
     files.folder_of(settings.data_dir, job_id).write_text("in the way")
     with pytest.raises(DerivationFailed, match="File exists"):
         derive_now(settings, job_id)
+
+
+@pytest.mark.parametrize("size", [100, 3000])
+def test_a_disk_that_fills_meanwhile_is_said_and_the_next_try_works(settings: Settings, size: int) -> None:
+    job_id = finished_job(settings)
+    with files_of_at_most(size), pytest.raises(DerivationFailed, match="File too large"):
+        derive_now(settings, job_id)
+    assert not is_current(settings.data_dir, job_id)
+    derive_now(settings, job_id)
+    assert is_current(settings.data_dir, job_id)
+    assert not [name for name in contents(files.folder_of(settings.data_dir, job_id)) if name.startswith(".")]
 
 
 def test_a_child_ends_when_it_is_told_to_stop(settings: Settings) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,11 +25,13 @@ from daemon.export.client import Exports, export_now
 from daemon.export.files import ExportPlace, NotExported
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import FAULT_VARIABLE
-from daemon.jobs import output_key
+from daemon.jobs import Job, input_key, output_key
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from sidecar import schemas
-from tests.exported import derived_job, exported, finished_job
+from tests.clips import make_clip
+from tests.derived_documents import frame
+from tests.exported import derived_job, exported, files_of_at_most, finished_job
 from tests.unit.sidecar.test_app import Client, call
 from tests.unit.sidecar.test_app import check_problem as problem_in
 
@@ -221,6 +225,22 @@ def test_a_failure_is_told_once_and_tried_again(tmp_path: Path, job_id: str, mon
     assert not place.problem_path.exists()
 
 
+def test_a_disk_that_fills_meanwhile_is_said_and_the_next_try_works(tmp_path: Path, job_id: str) -> None:
+    settings = Settings.load(home=tmp_path)
+    for name in ("csv", "yolo", "parquet", "cvat"):  # written at once, or by way of files without a name
+        place = place_of(tmp_path, job_id, format=name)
+        with files_of_at_most(500), pytest.raises(NotExported) as full:
+            export_now(settings, place, "match.mp4")
+        assert not full.value.final, name
+        assert re.search("too large", str(full.value), re.IGNORECASE), name
+        assert not place.path.exists()
+        export_now(settings, place, "match.mp4")
+        assert place.path.stat().st_size > 500
+    assert [path for path in place.folder.parent.rglob("*") if path.name.startswith(".")] == []
+    with JobStore.open(tmp_path / "data") as store:
+        assert store.get(job_id).status == "completed"
+
+
 def test_a_full_disk_is_said(tmp_path: Path, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask(client: Client) -> None:
         check_problem(await client.get(f"/v1/jobs/{job_id}/export/csv"), 507, "disk-full")
@@ -269,6 +289,48 @@ def test_too_many_requests_are_not_kept(tmp_path: Path, job_id: str) -> None:
         assert files.ask_for(spool, place_of(tmp_path, job_id, from_s=float(n)))
     assert not files.ask_for(spool, place_of(tmp_path, job_id, from_s=1000.5))
     assert files.ask_for(spool, place_of(tmp_path, job_id, from_s=1.0))  # it is asked for already
+
+
+def test_of_a_result_that_is_deleted_while_its_video_is_drawn_on_nothing_stays(tmp_path: Path) -> None:
+    job_id = finished_job(tmp_path, records=(frame(n, n / 25, [], []) for n in range(1000)))
+    make_clip(tmp_path / "data" / input_key(job_id), frames=1000)
+    place = place_of(tmp_path, job_id, format="annotated")
+    with ThreadPoolExecutor(1) as pool:
+        drawing = pool.submit(export_now, Settings.load(home=tmp_path), place, "match.mp4")
+        until(place.folder.exists)
+        (tmp_path / "data" / output_key(job_id)).unlink()
+        with pytest.raises(StoredFileMissing):
+            drawing.result(WAIT_S)
+    assert not place.folder.exists()
+
+
+def test_a_video_that_is_drawn_on_leaves_a_place_for_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [derived_job(tmp_path / name) for name in ("one", "two", "three")]
+    homes = [tmp_path / name for name in ("one", "two", "three")]
+    spool = tmp_path / "one" / "data" / "spool"
+    for home, job_id in zip(homes[1:], jobs[1:], strict=True):
+        document = home / "data" / output_key(job_id)
+        document.rename(tmp_path / "one" / "data" / output_key(job_id))
+    working, done = [], threading.Event()
+
+    def make(settings: Settings, place: ExportPlace, name: str, should_stop: Callable[[], bool]) -> None:
+        working.append(place.request.format)
+        done.wait(WAIT_S)
+
+    monkeypatch.setattr("daemon.export.client.export_now", make)
+    made = Exports(Settings.load(home=tmp_path / "one"), lambda job_id: Job(job_id, source_name="match.mp4"))
+    for job_id, name in zip(jobs, ("annotated", "annotated", "csv"), strict=True):
+        assert files.ask_for(spool, place_of(tmp_path / "one", job_id, format=name))
+    made.step()
+    until(lambda: len(working) == 2)
+    made.step()
+    done.set()
+    assert sorted(working) == ["annotated", "csv"]
+    until(lambda: len(files.asked_for(spool)) == 1)
+    made.step()
+    until(lambda: not files.asked_for(spool))
+    assert sorted(working) == ["annotated", "annotated", "csv"]
+    made.stop()
 
 
 def test_exports_go_with_their_result_and_when_they_are_old(tmp_path: Path, job_id: str) -> None:

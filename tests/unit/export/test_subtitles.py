@@ -56,3 +56,10 @@ def test_rows_are_read_from_left_to_right() -> None:
     boxes = {"left": [10, 12, 50, 30], "right": [100, 10, 150, 30], "below": [10, 40, 50, 60]}
     texts = [{"text": name, "bbox": box} for name, box in boxes.items()]
     assert [text["text"] for text in in_reading_order(texts[::-1])] == ["left", "right", "below"]
+
+
+def test_a_text_that_runs_upwards_comes_before_the_rows_beside_it_and_leaves_their_order() -> None:
+    boxes = {"above": [200, 0, 260, 20], "side": [10, 30, 30, 130], "one": [90, 32, 200, 50]}
+    boxes |= {"two": [60, 60, 200, 80], "three": [40, 90, 200, 110], "below": [0, 140, 99, 160]}
+    texts = [{"text": name, "bbox": box} for name, box in boxes.items()]
+    assert [text["text"] for text in in_reading_order(texts[::-1])] == list(boxes)

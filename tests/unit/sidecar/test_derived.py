@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 
@@ -54,6 +55,86 @@ def test_what_is_there_is_sent_whole_and_only_once(tmp_path: Path, job_id: str) 
             assert (unchanged.status_code, unchanged.content) == (304, b"")
         texts = (await client.get(f"/v1/jobs/{job_id}/texts")).json()["texts"]
         assert [(text["text"], text["start_s"], text["end_s"]) for text in texts] == [("HOME 1 - 0 AWAY", 0.0, 2.4)]
+
+    call(tmp_path, work)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 4000])
+def test_texts_and_tracks_come_in_pages_that_make_the_whole(tmp_path: Path, job_id: str, count: int) -> None:
+    make(tmp_path, job_id)
+    folder = files.folder_of(tmp_path / "data", job_id)
+    box = [0.0, 1.0, 2.0, 3.0]
+    span = {"start_s": 0.0, "end_s": 1.0, "first_frame": 0, "last_frame": 9, "confidence": 0.5}
+    entries = {
+        "texts": [{**span, "text": f"{n} ]}}\n]," + "x" * 200, "bbox": box, "reads": 1} for n in range(count)],
+        "tracks": [{**span, "track_id": n + 1, "class": "cat", "boxes": 2, "best_bbox": box} for n in range(count)],
+    }
+    for kind, made in entries.items():
+        path = folder / f"{kind}.json"
+        head = path.read_bytes().split(b"\n")[1]
+        more = '"frames": [\n{"frame_index": 1, "track_ids": [1]}\n]\n' if kind == "tracks" else ""
+        lines = ",\n".join(json.dumps(entry) for entry in made)
+        body = f'"{kind}": [\n{lines}' + ("\n" if made else "") + "]" + (",\n" if more else "\n") + more + "}\n"
+        path.write_bytes(b"{\n" + head + b"\n" + body.encode())
+
+    async def work(client: Client) -> None:
+        for kind, made in entries.items():
+            path = f"/v1/jobs/{job_id}/{kind}"
+            whole = (await client.get(path)).json()
+            assert whole[kind] == made
+            for limit in (1, 3, 3999, 4000, 10_000) if count < 10 else (3999, 4000, 700):
+                found, cursor, pages = [], "", 0
+                while cursor is not None:
+                    answer = await client.get(path, params={"limit": limit, "cursor": cursor})
+                    assert answer.status_code == 200, answer.text
+                    page = answer.json()
+                    assert page["derived_from"] == whole["derived_from"]
+                    assert page.get("frames", []) == []
+                    found += page[kind]
+                    cursor, pages = page["next_cursor"], pages + 1
+                    again = await client.get(
+                        path,
+                        params={"limit": 5},
+                        headers={"if-none-match": answer.headers["etag"]},
+                    )
+                    assert again.status_code == 200  # another page is another answer
+                assert found == made
+                assert pages == max(1, -(-count // limit))
+            assert len((await client.get(path, params={"cursor": ""})).json()[kind]) == min(1000, count)
+
+    call(tmp_path, work)
+
+
+@pytest.mark.parametrize("cursor", ["x", "MTAgYWJj", "\u4e2d", "a" * 500, "MTAg" * 20])
+def test_what_is_not_a_cursor_is_refused(tmp_path: Path, job_id: str, cursor: str) -> None:
+    make(tmp_path, job_id)
+
+    async def work(client: Client) -> None:
+        for query in ({"cursor": cursor}, {"limit": "0"}, {"limit": "10001"}):
+            problem = check_problem(await client.get(f"/v1/jobs/{job_id}/texts", params=query))
+            assert problem["errors"][0]["field"] in query
+        assert check_problem(await client.get(f"/v1/jobs/{job_id}/density?limit=5"))["status"] == 422
+
+    call(tmp_path, work)
+
+
+def test_a_cursor_holds_though_the_file_was_made_anew_and_not_for_another_result(tmp_path: Path, job_id: str) -> None:
+    clip = Clip("", 60, [Shown("HOME 1 - 0 AWAY", 0, 20), Shown("GATE B12", 30, 59)], noise=0.0, missed=0.0)
+    document = files.document_of(tmp_path / "data", job_id)
+    write_document(document, frames_of(clip))
+    make(tmp_path, job_id)
+
+    async def work(client: Client) -> None:
+        path = f"/v1/jobs/{job_id}/texts"
+        cursor = (await client.get(f"{path}?limit=1")).json()["next_cursor"]
+        files.forget(tmp_path / "data", job_id)
+        make(tmp_path, job_id)
+        page = (await client.get(path, params={"cursor": cursor})).json()
+        assert [text["text"] for text in page["texts"]] == ["GATE B12"]
+        write_document(document, frames_of(Clip("", 90, clip.shown, noise=0.0, missed=0.0)))
+        make(tmp_path, job_id)
+        problem = check_problem(await client.get(path, params={"cursor": cursor}))
+        assert "begin again without it" in problem["detail"]
 
     call(tmp_path, work)
 

@@ -21,6 +21,7 @@ def read(**values: str) -> SubmitOptions:
 def test_what_is_missing_or_empty_has_its_default() -> None:
     assert read() == read(frame_stride="", max_frames=" ", pipeline_id="") == SubmitOptions("yolo_ocr", Options())
     assert read(frame_stride="5", max_frames=" 7 ", pipeline_id="yolo") == SubmitOptions("yolo", Options(5, 7))
+    assert read(exports="csv, srt").options == Options(exports=("csv", "srt"))
     assert read(frame_stride=str(MOST_FRAMES)).options.frame_stride == MOST_FRAMES
 
 
@@ -51,6 +52,9 @@ def test_a_repetition_is_recognised_by_its_options() -> None:
     assert read(pipeline_id="yolo", frame_stride="5", tool="x").asked_for(record)
     assert not read(pipeline_id="yolo").asked_for(record)
     assert not read(frame_stride="5").asked_for(record)
+    assert not read(pipeline_id="yolo", frame_stride="5", exports="csv").asked_for(record)
+    assert read(pipeline_id="yolo", frame_stride="5", exports="csv").asked_for({**record, "asked_exports": ["csv"]})
+    assert not read(pipeline_id="yolo", frame_stride="5").asked_for({**record, "asked_exports": ["csv"]})
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from daemon.export.files import ExportPlace
 from daemon.export_formats import ExportRequest
 from daemon.failpoints import FAULT_VARIABLE
 from daemon.fs.storage import LocalStorageService
-from daemon.jobs import Job, JobSource, JobStatus, new_job_id, output_key
+from daemon.jobs import EXPORT_PENDING, Job, JobSource, JobStatus, new_job_id, output_key
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
-from daemon.worker.outbox_exports import PENDING, OutboxExports
+from daemon.worker.outbox_exports import OutboxExports
 from tests.derived_documents import write_document
 from tests.exported import exported, frames
 
@@ -42,7 +42,7 @@ def complete(store: JobStore, settings: Settings, *formats: str, name: str = "da
     )
     store.move(job.job_id, JobStatus.RUNNING)
     write_document(settings.data_dir / output_key(job.job_id), frames())
-    owed = dict.fromkeys(formats, PENDING)
+    owed = dict.fromkeys(formats, EXPORT_PENDING)
     return store.move(job.job_id, JobStatus.COMPLETED, output_path=output_key(job.job_id), exports=owed)
 
 
@@ -84,8 +84,8 @@ def test_a_result_that_has_too_little_is_said_in_the_record(settings: Settings) 
         made, exports = publisher(settings, store), Exports(settings, store.find)
         made.step()
         exports.step()
-        for thread in exports._at_work.values():
-            thread.join()
+        for at_work in exports._at_work.values():
+            at_work.thread.join()
         made.step()
         assert "how large the picture is" in store.get(job.job_id).exports["coco"]
         assert store.get(job.job_id).status is JobStatus.COMPLETED
@@ -149,7 +149,7 @@ def test_a_kill_between_publishing_and_noting_it_doubles_nothing(settings: Setti
     found = settings.outbox_dir / "day" / "match.mp4.csv"
     before = found.stat()
     with JobStore.open(settings.data_dir) as store:
-        assert store.get(job.job_id).exports["csv"].startswith(PENDING)
+        assert store.get(job.job_id).exports["csv"].startswith(EXPORT_PENDING)
         publisher(settings, store).step()
         assert store.get(job.job_id).exports["csv"].startswith("sha256:")
     assert sorted(path.name for path in found.parent.iterdir()) == [found.name]
@@ -188,7 +188,7 @@ def test_exports_go_when_their_job_is_deleted_unless_somebody_changed_them(setti
         publisher(settings, store, outbox).step()
         if not noted:  # as a kill just behind publishing leaves it
             job = store.get(job.job_id)
-            store.note(job.job_id, exports={name: f"{PENDING} {state}" for name, state in job.exports.items()})
+            store.note(job.job_id, exports={name: f"{EXPORT_PENDING} {state}" for name, state in job.exports.items()})
         changed, own = (settings.outbox_dir / "day" / f"match.mp4.{ending}" for ending in ("csv", "jsonl"))
         changed.write_text("mine")
         store.delete(store.get(job.job_id))
