@@ -12,6 +12,7 @@ export class FileList {
   constructor(place, title) {
     this.place = place;
     this.title = title;
+    this.place.open = matchMedia("(min-width: 64rem)").matches; // on a small screen it would keep the jobs out of sight
     this.heading = make("summary");
     this.list = make("ul", { class: "files" });
     this.rest = make("p", { class: "small soft" });

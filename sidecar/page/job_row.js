@@ -46,7 +46,8 @@ export class JobRow {
     if (this.pick.ariaLabel !== `Select ${name}`) this.pick.ariaLabel = `Select ${name}`;
     put(this.pill, state);
     this.pill.className = `pill ${state}`;
-    put(this.facts, `${moment(job.created_at)} · ${bytes(job.size_bytes)}`);
+    put(this.facts, `${when(job.created_at)} · ${bytes(job.size_bytes)}`);
+    this.facts.title = moment(job.created_at);
     put(this.what, this.requested ? REQUESTED[this.requested.action] : told(job));
     this.what.className = `what small ${state === "failed" ? "bad" : "soft"}`;
     this.item.classList.toggle("going", this.requested?.action === "delete");
@@ -96,6 +97,17 @@ function told(job) {
   const classes = Object.entries(job.summary?.classes ?? {}).filter(([name]) => name !== "text").sort((a, b) => b[1] - a[1]).map(([name]) => name);
   const more = classes.length > SHOWN_CLASSES ? ` and ${classes.length - SHOWN_CLASSES} more` : "";
   return [job.summary ? count(job.summary.frame_count ?? 0, "frame") : "", classes.slice(0, SHOWN_CLASSES).join(", ") + more].filter(Boolean).join(" · ");
+}
+
+/**
+ * A time, as short as can be: of today `11:06`, of this year `Nov 26, 11:06`.
+ * @param {string} text ISO 8601
+ */
+function when(text) {
+  const [time, now] = [new Date(text), new Date()];
+  if (time.toDateString() === now.toDateString()) return time.toLocaleTimeString([], { timeStyle: "short" });
+  return time.getFullYear() === now.getFullYear()
+    ? time.toLocaleString([], { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" }) : moment(text);
 }
 
 /**
