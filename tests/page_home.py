@@ -9,7 +9,7 @@ from typing import Any
 from daemon.ipc import health, rejected_list
 from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
-from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key
+from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key, utc_now
 from daemon.search.index import SearchIndex
 from daemon.search.reader import FoundKind
 from daemon.store.job_store import JobStore
@@ -62,6 +62,7 @@ def add_completed(
 def add_ended(store: JobStore, name: str, kind: ErrorKind, sentence: str) -> str:
     """Add a job that has failed, or was cancelled; return its id."""
     [job] = store.create([Job(new_job_id(), input_path="x", source_name=name, size_bytes=5_000_000)])
+    store.move(job.job_id, JobStatus.RUNNING, started_at=utc_now())
     store.move(job.job_id, JobStatus.FAILED, error_kind=kind, error_message=sentence)
     return job.job_id
 
@@ -85,13 +86,17 @@ def say_well(home: Path, running: dict[str, Any] | None = None, *, objects: bool
     health.write(home / "data", replace(now, inbox=inbox, models=tuple({"role": role} for role in roles)))
 
 
-def reject(home: Path, files: tuple[tuple[str, str], ...] = REJECTED) -> None:
-    """List files as rejected."""
-    records = tuple(
+def records(files: tuple[tuple[str, str], ...]) -> tuple[RejectedRecord, ...]:
+    """Return rejected files by their names and reasons, newest first."""
+    return tuple(
         RejectedRecord(name, f"rejected/{name}", why, f"2026-01-31T12:00:{59 - n:02}.000000+00:00", 1_200_000)
         for n, (name, why) in enumerate(files)
     )
-    rejected_list.write(home / "data", RejectedList(records, len(records)))
+
+
+def reject(home: Path, files: tuple[tuple[str, str], ...] = REJECTED) -> None:
+    """List files as rejected."""
+    rejected_list.write(home / "data", RejectedList(records(files), len(files)))
 
 
 def index_texts(store: JobStore, home: Path, texts: tuple[str, ...]) -> None:
