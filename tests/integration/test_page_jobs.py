@@ -91,21 +91,70 @@ def test_focus_scrolling_and_rows_stay_while_the_list_changes(
         pending(store, f"new {n}.mp4")
     browser.wait_for("document.querySelectorAll('.job').length === 45")
     browser.wait_for(row("34.mp4", ".pill") + ".textContent === 'failed'")
-    assert browser.ask(f"{FOCUSED}") == "20.mp4"
+    assert browser.ask(FOCUSED) == "20.mp4"
     assert browser.ask("kept.isConnected")
     assert abs(browser.ask("kept.getBoundingClientRect().top") - top) < 2  # what one reads does not move away
     browser.press("ArrowDown")
-    assert browser.ask(FOCUSED) == "19.mp4"
+    browser.wait_for(f"({FOCUSED}) === '19.mp4'")
     browser.press("ArrowUp", "ArrowUp")
-    assert browser.ask(FOCUSED) == "21.mp4"
+    browser.wait_for(f"({FOCUSED}) === '21.mp4'")
     store.delete(store.get(jobs[21].job_id))
     browser.wait_for("document.querySelectorAll('.job').length === 44")
-    assert browser.ask(FOCUSED) == "20.mp4"
+    browser.wait_for(f"({FOCUSED}) === '20.mp4'")
     browser.press("End")
-    assert browser.ask(FOCUSED) == "00.mp4"
+    browser.wait_for(f"({FOCUSED}) === '00.mp4'")
     browser.press("Home", "Enter")
     browser.wait_for("location.hash.startsWith('#/job/') && document.body.dataset.view === 'job'")
     assert browser.ask("document.querySelector('.open[aria-current] .name').textContent") == "new 4.mp4"
+    assert browser.errors == []
+
+
+def test_every_control_is_reached_and_used_by_keyboard(
+    home: Path, store: JobStore, sidecar: Sidecar, browser: Browser
+) -> None:
+    page_home.fill(home, store, completed=1)
+    page_home.reject(home)
+    browser.open(sidecar.url + "/")
+    browser.wait_for("document.querySelectorAll('.job').length > 3 && !document.querySelector('#rejected').hidden")
+    browser.ask("""window.all = new Set([...document.querySelectorAll('a[href], button, input, select, summary')]
+      .filter(one => one.checkVisibility() && !one.disabled)); window.reached = new Set(); document.body.focus()""")
+    for _ in range(browser.ask("all.size") + 5):
+        browser.press("Tab")
+        browser.ask("reached.add(document.activeElement), 0")
+    missed = "[...all].filter(one => one.isConnected && !reached.has(one)).map(one => one.outerHTML.slice(0, 120))"
+    assert browser.ask(missed) == []
+    browser.ask("document.querySelector('#choose').focus()")
+    browser.press("Tab")
+    assert browser.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"  # where one is can be seen
+    browser.call("Page.setInterceptFileChooserDialog", enabled=True)
+    for button, chooser in (("choose", "files"), ("choose-folder", "folder")):
+        browser.ask(
+            f"document.getElementById({chooser!r}).addEventListener('click', () => {{ window.asked = {chooser!r}; }})"
+        )
+        browser.ask(f"document.getElementById({button!r}).focus()")
+        browser.press("Enter")
+        browser.wait_for(f"window.asked === {chooser!r}")
+    browser.ask("document.querySelector('#waiting summary').focus()")
+    browser.press("Enter")
+    browser.wait_for("!document.querySelector('#waiting').open")
+    browser.ask("document.querySelector('#skip').focus()")
+    browser.press("Enter")
+    browser.wait_for("document.activeElement.id === 'jobs-title'")
+    browser.press("?")
+    browser.wait_for("!!document.querySelector('dialog.keys[open]')")
+    browser.press("Escape")
+    browser.ask("document.querySelector('.open').focus()")
+    browser.press("Enter")
+    browser.wait_for("document.body.dataset.view === 'job'")
+    browser.ask("document.querySelector('#fold').focus()")
+    browser.press("Enter")
+    browser.wait_for("!document.querySelector('#pane').checkVisibility()")
+    assert browser.ask("document.querySelector('#fold').ariaExpanded") == "false"
+    browser.show_on(390, 844)
+    browser.ask("document.querySelector('.back').focus()")
+    browser.press("Enter")
+    browser.wait_for("document.body.dataset.view === 'list'")
+    browser.wait_for("document.activeElement.classList.contains('open')")  # where one was before
     assert browser.errors == []
 
 
@@ -134,7 +183,7 @@ def test_many_jobs_are_cancelled_retried_and_deleted_at_once_by_keyboard(
     wanted = sorted(("cancel", ids[name]) for name in ("next.mp4", "after that.mp4"))
     browser.wait_for("document.querySelector('#selected').hidden")
     assert tickets(home) == wanted
-    assert browser.ask(FOCUSED) == "select-all"
+    browser.wait_for(f"({FOCUSED}) === 'select-all'")
     assert browser.ask(row("next.mp4", ".what") + ".textContent") == "being cancelled"
     browser.wait_for("document.querySelector('#said').textContent === '2 jobs are asked to be cancelled.'")
 
@@ -242,7 +291,7 @@ def test_what_is_found_in_any_video_is_opened_at_its_time_by_keyboard(
     browser.open(sidecar.url + "/")
     browser.wait_for("document.querySelectorAll('.job').length === 2")
     browser.press("/")
-    assert browser.ask("document.activeElement.id") == "search"
+    browser.wait_for("document.activeElement.id === 'search'")
     browser.write("gate b1")
     browser.wait_for("document.querySelectorAll('.hit').length === 2")
     assert browser.ask("document.querySelector('.hit').innerText").split("\n") == ["<b>GATE</b> B12", "1.mp4 · 0:01.2"]
@@ -265,7 +314,7 @@ def test_what_is_found_in_any_video_is_opened_at_its_time_by_keyboard(
     browser.ask("document.querySelectorAll('.kinds button')[1].click()")
     browser.wait_for("document.querySelector('#found').innerText.includes('Nothing was found.')")
     browser.press("Escape")
-    assert browser.ask("document.querySelector('#found').hidden && document.activeElement.id === 'search'")
+    browser.wait_for("document.querySelector('#found').hidden && document.activeElement.id === 'search'")
     browser.ask("document.querySelector('#search').select()")
     browser.write("\u202e")
     browser.wait_for("document.querySelector('#found').innerText.includes('that can be seen')")
@@ -340,7 +389,7 @@ def test_a_job_is_deleted_from_its_own_view_after_a_question(
     browser.press("Tab", "Enter")
     browser.wait_for("document.body.dataset.view === 'list'")
     assert tickets(home) == [("delete", job_id)]
-    assert browser.ask(FOCUSED) == "match.mp4"
+    browser.wait_for(f"({FOCUSED}) === 'match.mp4'")
     assert browser.errors == []
 
 
