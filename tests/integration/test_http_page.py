@@ -119,7 +119,7 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
         cut_short = "warning => warning.innerText.startsWith('The video is cut short: ')"
         browser.wait_for(f"[...document.querySelectorAll('#viewer .warning')].some({cut_short})")
         browser.ask(choose(dropped.name))
-        browser.wait_for("document.querySelector('#viewer h2').innerText.includes('fat')")
+        browser.wait_for("document.querySelector('#viewer h2')?.innerText.includes('fat')")
         assert not browser.ask("!!document.querySelector('#viewer .warning')")
         browser.ask(KEEP_LABELS)
         browser.ask(choose("match.mp4"))
