@@ -44,7 +44,7 @@ const jobs = new JobList(jobListElements(), api, thumbnails, say, (page) => {
 const rejected = new Rejected(at("rejected"), api);
 const health = new Health(at("health"), at("wrong"), api);
 const pipelines = new Pipelines(at("pipeline"), at("unfit"), at("lacking"), api);
-const uploads = new Uploads(at("uploads"), api, { say, done: () => jobs.poll.now(), changed: showUploading });
+const uploads = new Uploads(at("uploads"), at("clear"), api, { say, done: () => jobs.poll.now(), changed: showUploading });
 new UploadForm({
   drop: at("drop"), choose: at("choose"), chooseFolder: at("choose-folder"), files: at("files"), folder: at("folder"),
   pipeline: at("pipeline"), stride: at("stride"), leftOut: at("left-out"),

@@ -1,5 +1,6 @@
 // The list of jobs: filters, pages, and rows that are changed in place.
 
+import { NoAnswer } from "./api.js";
 import { count, number, sentence } from "./dom.js";
 import { JobRow } from "./job_row.js";
 import { Poll } from "./poll.js";
@@ -104,7 +105,7 @@ export class JobList {
       this.at.problem.hidden = true;
     } catch (error) {
       this.at.problem.textContent = sentence(error);
-      this.at.problem.hidden = false;
+      this.at.problem.hidden = error instanceof NoAnswer; // which the head of the page says
     }
   }
 

@@ -20,11 +20,13 @@ const TRIES_S = [1, 2, 5, 10, 20, 30, 60, 60, 60];
 export class Uploads {
   /**
    * @param {HTMLElement} list
+   * @param {HTMLButtonElement} clear takes away the lines of uploads that have ended
    * @param {Api} api
    * @param {{say: (sentence: string) => void, done: () => void, changed: (sending: {n: number, sent: number, size: number}) => void}} told
    */
-  constructor(list, api, told) {
+  constructor(list, clear, api, told) {
     this.list = list;
+    this.clear = clear;
     this.api = api;
     this.told = told;
     /** @type {Upload[]} */
@@ -36,6 +38,11 @@ export class Uploads {
     /** @type {number | null} */
     this.most = null;
     this.tabs = new Tabs(() => [...this.sending].map((upload) => upload.url).filter(Boolean));
+    clear.addEventListener("click", () => {
+      for (const item of this.ended) item.remove();
+      this.tell();
+      document.getElementById("choose")?.focus();
+    });
     addEventListener("beforeunload", (event) => { if (this.sending.size || this.waiting.length) event.preventDefault(); });
   }
 
@@ -178,7 +185,7 @@ export class Uploads {
    * @param {string} why
    */
   refuse(upload, why) {
-    upload.line.show("refused", "not sent", why, ["Dismiss"]);
+    upload.line.show("refused", "", why, ["Dismiss"]);
     this.told.say(`${upload.file.name} is not taken: ${why}`);
   }
 
@@ -197,6 +204,7 @@ export class Uploads {
     const focused = line.item.contains(document.activeElement);
     line.item.remove();
     if (focused) /** @type {HTMLElement | null} */ (next?.querySelector("button, a") ?? document.getElementById("choose"))?.focus();
+    this.tell();
   }
 
   /**
@@ -241,7 +249,12 @@ export class Uploads {
     }
   }
 
+  get ended() {
+    return this.list.querySelectorAll(":is([data-state=done], [data-state=refused])");
+  }
+
   tell() {
+    this.clear.hidden = this.ended.length < 2;
     const all = [...this.sending, ...this.waiting];
     this.told.changed({
       n: all.length,
