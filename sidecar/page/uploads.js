@@ -13,6 +13,7 @@ import { UploadLine } from "./upload_line.js";
 /** @import {SubmitOptions} from "./send_whole.js" */
 
 const AT_ONCE = 2;
+const PASSING = new Set([401, 409, 423, 429]);
 const TRIES_S = [1, 2, 5, 10, 20, 30, 60, 60, 60];
 
 /** @typedef {{file: File, options: SubmitOptions, line: UploadLine, stop: AbortController, key: string, url: string, sent: number, size: number}} Upload */
@@ -118,7 +119,7 @@ export class Uploads {
       this.told.done();
     } catch (error) {
       if (upload.stop.signal.aborted) return;
-      if (error instanceof ApiError && error.status !== 429 && error.status < 500) return this.refuse(upload, error.message);
+      if (error instanceof ApiError && error.status < 500 && !PASSING.has(error.status)) return this.refuse(upload, error.message);
       line.show("broken", "stopped", sentence(error), ["Try again", "Dismiss"]);
       this.told.say(`The upload of ${name} has stopped: ${sentence(error)}`);
     }
