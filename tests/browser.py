@@ -100,6 +100,10 @@ class Browser:
         message: dict[str, Any] = json.loads(text)
         return message
 
+    def new_tab(self) -> Browser:
+        """Return another page of the same browser; commands are given to one at a time."""
+        return Browser(self._to, self._from)
+
     def open(self, url: str) -> None:
         """Go to a page and wait until it is there."""
         self.call("Page.navigate", url=url)

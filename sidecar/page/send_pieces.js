@@ -52,22 +52,29 @@ export async function sendInPieces(api, file, options, signal, progress, told) {
       bad(signal.reason);
     });
     upload.findPreviousUploads().then(([before]) => {
-      if (before) upload.resumeFromPreviousUpload(before);
+      if (before) {
+        upload.resumeFromPreviousUpload(before);
+        told.url(before.uploadUrl ?? "");
+      }
       if (!signal.aborted) upload.start();
     }, bad);
   });
 }
 
+/** The uploads that this browser has begun and not ended. */
+export const begunBefore = () => tus.defaultOptions.urlStorage.findAllUploads().catch(() => []);
+
 /**
- * The uploads of this browser that were cut off, such as by loading the page again.
+ * Those of them that were cut off, such as by loading the page again.
  * @param {Api} api
- * @param {Set<string>} sending addresses of those that another tab sends
+ * @param {Awaited<ReturnType<typeof begunBefore>>} begun
+ * @param {(url: string) => boolean} isSent whether this tab or another sends one; to ask for it would end that
  * @returns {Promise<Begun[]>}
  */
-export async function cutOff(api, sending) {
+export async function cutOff(api, begun, isSent) {
   const found = [];
-  for (const { uploadUrl, size, metadata, urlStorageKey } of await tus.defaultOptions.urlStorage.findAllUploads().catch(() => [])) {
-    if (!uploadUrl?.startsWith(api.url("v1/uploads/")) || sending.has(uploadUrl)) continue;
+  for (const { uploadUrl, size, metadata, urlStorageKey } of begun) {
+    if (!uploadUrl?.startsWith(api.url("v1/uploads/")) || isSent(uploadUrl)) continue;
     const response = await api.fetch(uploadUrl, { method: "HEAD", headers: VERSION }).catch(() => null);
     if (!response) continue;
     const sent = Number(response.headers.get("Upload-Offset"));

@@ -3,7 +3,7 @@
 import { ApiError, NoAnswer } from "./api.js";
 import { bytes, sentence } from "./dom.js";
 import { whyNotSent } from "./file_check.js";
-import { cutOff, giveUp, PIECES_FROM_BYTES, sendInPieces } from "./send_pieces.js";
+import { begunBefore, cutOff, giveUp, PIECES_FROM_BYTES, sendInPieces } from "./send_pieces.js";
 import { sendWhole } from "./send_whole.js";
 import { Tabs } from "./other_tabs.js";
 import { UploadLine } from "./upload_line.js";
@@ -49,9 +49,12 @@ export class Uploads {
 
   /** Learn how large a video may be, and list what was cut off. */
   async begin() {
+    const before = await begunBefore(); // later ones are of this tab
     const response = await this.api.fetch("v1/uploads", { method: "OPTIONS" }).catch(() => null);
     this.most = Number(response?.headers.get("Tus-Max-Size")) || null;
-    for (const begun of await cutOff(this.api, await this.tabs.sending())) this.offer(begun);
+    const others = await this.tabs.sending();
+    const isSent = (/** @type {string} */ url) => others.has(url) || [...this.sending].some((upload) => upload.url === url);
+    for (const begun of await cutOff(this.api, before, isSent)) this.offer(begun);
   }
 
   /**

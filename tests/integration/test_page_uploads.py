@@ -246,6 +246,24 @@ def test_nothing_is_left_of_a_large_upload_that_is_cancelled(home: Path, sidecar
     assert browser.errors == []
 
 
+def test_another_tab_leaves_a_large_upload_to_the_one_that_is_at_it(
+    home: Path, sidecar: Sidecar, browser: Browser
+) -> None:
+    browser.call("Network.enable")
+    slow_down(browser, 8_000_000)
+    browser.choose_files("#files", [large(home / "large.mp4")])
+    wait_for_part(home)
+    other = browser.new_tab()
+    other.open(sidecar.url + "/")
+    other.wait_for("document.querySelectorAll('#pipeline option').length === 3")
+    time.sleep(1)  # in which it would have asked for the upload
+    assert other.ask("document.querySelector('#uploads').children.length") == 0
+    slow_down(browser, -1)
+    browser.wait_for(f"{STATES}.join() === 'done'")
+    assert [entry for entry in sidecar.log() if entry.get("status") == 409] == []
+    assert names(home) == ["large.mp4"]
+
+
 def test_a_large_upload_that_was_cut_off_is_given_up(home: Path, sidecar: Sidecar, browser: Browser) -> None:
     clip = large(home / "large.mp4")
     browser.call("Network.enable")
