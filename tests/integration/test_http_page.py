@@ -7,26 +7,16 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from daemon.export.client import Exports
-from daemon.export_formats import FORMATS
-from daemon.ipc import health, spool
-from daemon.ipc.health import Heartbeat
-from daemon.jobs import Job, JobStatus, Options, input_key, new_job_id, output_key, utc_now
-from daemon.pipeline.pipelines import NO_OBJECTS
-from daemon.settings import Settings
-from daemon.store.job_store import JobStore
 from tests.browser import browsing
 from tests.clips import BEGINNING, make_clip
-from tests.container_clips import in_container
 from tests.integration.test_http_daemon import result_of, running_daemon, wait_for_end
 from tests.sidecar_process import running_sidecar
-from tests.unit.sidecar.test_document import write_document
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
@@ -134,110 +124,6 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
         assert browser.errors == []
 
 
-def test_text_is_shown_where_it_was_looked_for_and_as_far_as_it_was_fetched(home: Path) -> None:
-    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
-        cases = [
-            (completed(store, home, frames=3, text="", roles=("objects",)), None, None),
-            (completed(store, home, frames=3, text="", roles=("text",)), "Text", "None was read."),
-            (completed(store, home, frames=300, text=SENTENCE, roles=("text",)), "Text", SENTENCE),
-            (completed(store, home, frames=301, text=SENTENCE, roles=("text",)), "Text of the first 12 s", SENTENCE),
-        ]
-        for job_id, heading, words in cases:
-            browser.open(f"{sidecar.url}/docs")
-            browser.open(f"{sidecar.url}/#{job_id}")
-            # It is painted, and the text listed, once the frames are there.
-            browser.wait_for("document.querySelector('#result video')?.videoWidth > 0 && " + PAINTED)
-            assert browser.ask("document.querySelector('#result h2')?.textContent ?? null") == heading
-            assert browser.ask("document.querySelector('#result td:last-child')?.textContent ?? null") == words
-        assert browser.errors == []
-
-
-def test_a_result_is_exported_from_the_list_of_formats(home: Path) -> None:
-    downloads = home / "downloads"
-    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
-        job_id = completed(store, home, frames=3, text="", roles=("text",))
-        exports = Exports(Settings.load(home=home), store.find)
-        exports.start()
-        browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
-        browser.open(f"{sidecar.url}/#{job_id}")
-        browser.wait_for(f"document.querySelectorAll('#export option').length === {len(FORMATS) + 1}")
-        for name in ("csv", "coco"):
-            browser.ask(
-                f"document.querySelector('#export').value = '{name}';"
-                "document.querySelector('#export').dispatchEvent(new Event('change'))"
-            )
-            if name == "csv":
-                browser.wait_for("!document.querySelector('#export').disabled")
-                until(lambda: (downloads / "match.mp4.csv").exists())
-        browser.wait_for("document.querySelector('#export-note').textContent.includes('how large the picture is')")
-        exports.stop()
-        assert len((downloads / "match.mp4.csv").read_text().splitlines()) == 4
-        assert [error for error in browser.errors if "409" not in error] == []
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path) -> None:
-    def beat(*roles: str) -> None:
-        models = tuple({"role": role} for role in roles)
-        health.write(
-            home / "data", Heartbeat(utc_now(), "running", 1, models=models, weights_note="x is being fetched.")
-        )
-
-    again = "[...document.querySelectorAll('#detail button')].find(b => b.textContent === 'Run again with objects')"
-    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
-        job_id = completed(store, home, frames=3, text="", roles=("text",), warnings=[NO_OBJECTS])
-        beat("text")
-        browser.open(f"{sidecar.url}/#{job_id}")
-        browser.wait_for("document.querySelector('#detail').innerText.includes('No objects were looked for')")
-        browser.wait_for("!!document.querySelector('#lacking').textContent")
-        assert browser.ask("document.querySelector('#lacking').textContent") == (
-            "x is being fetched. There are no object weights, so it finds text alone. Put an Ultralytics .pt into "
-            "data/models/, or run dropframe models pull yolo11n; no restart is needed."
-        )
-        assert not browser.ask(f"!!({again})")
-        beat("objects", "text")
-        browser.wait_for(f"!!({again})")
-        assert browser.ask("document.querySelector('#lacking').textContent") == ""
-        browser.ask(f"({again}).click()")
-        browser.wait_for(f"location.hash.length === 37 && !location.hash.endsWith('{job_id}')")
-        [ticket] = spool.tickets(home / "data" / "spool")
-        job = ticket.to_job()
-        assert (job.source_name, job.options.frame_stride) == ("match.mp4", 4)
-        assert store.get(job_id).status is JobStatus.COMPLETED
-        assert browser.errors == []
-
-
-def completed(
-    store: JobStore,
-    home: Path,
-    *,
-    frames: int,
-    text: str,
-    roles: tuple[str, ...],
-    warnings: Sequence[str] = (),
-) -> str:
-    """Add a job with its video and its result; return its id."""
-    job_id = new_job_id()
-    make_clip(home / "data" / input_key(job_id), frames=frames, size=(160, 120))
-    found = {"bbox": [10.0, 10.0, 60.0, 40.0], "class": "ball", "class_id": 1, "confidence": 0.9}
-    result = {"detections": [found], "text": text, "text_blocks": []}
-    path = home / "data" / output_key(job_id)
-    write_document(path, [{"frame_index": i, "result": result, "timestamp_s": i / 25} for i in range(frames)])
-    models = [{"name": "any", "role": role} for role in roles]
-    path.write_text(path.read_text().replace('"models": []', f'"models": {json.dumps(models)}'))
-    store.create([Job(job_id, input_path=input_key(job_id), source_name="match.mp4", options=Options(4))])
-    store.move(job_id, JobStatus.RUNNING)
-    summary = {"detection_count": frames, "frame_count": frames, "warnings": list(warnings)}
-    store.move(job_id, JobStatus.COMPLETED, output_path=output_key(job_id), summary=summary, frames_processed=frames)
-    return job_id
-
-
 def test_a_page_of_an_allowed_site_submits_with_fetch(home: Path) -> None:
     make_clip(home / "clip.mp4", frames=3, size=(160, 120))
     (home / "page.html").write_text("<!doctype html><title>another site</title>")
@@ -281,26 +167,3 @@ def served(folder: Path) -> Iterator[int]:
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
-
-
-def test_a_video_that_the_browser_cannot_play_says_so_and_can_be_downloaded(home: Path) -> None:
-    with JobStore.open(home / "data") as store, running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
-        job_id = completed(store, home, frames=3, text=SENTENCE, roles=("text",))
-        video = home / "data" / input_key(job_id)
-        in_container(video, "avi")
-        browser.open(f"{sidecar.url}/#{job_id}")
-        browser.wait_for("!!document.querySelector('.unplayed a')")
-        said = browser.ask("document.querySelector('.unplayed').innerText")
-        assert said.startswith("This browser cannot play the video (AVI")
-        assert "ffmpeg -i IN -c copy OUT.mp4" in said
-        assert browser.ask("document.querySelector('.unplayed a').href").endswith(f"/v1/jobs/{job_id}/video")
-        browser.wait_for(f"document.querySelector('#result table')?.innerText.includes({SENTENCE!r})")
-        in_container(video, "webm")
-        browser.open(f"{sidecar.url}/docs")
-        browser.open(f"{sidecar.url}/#{job_id}")
-        browser.wait_for("document.querySelector('#result video')?.videoWidth === 160")
-        video.unlink()
-        browser.open(f"{sidecar.url}/docs")
-        browser.open(f"{sidecar.url}/#{job_id}")
-        browser.wait_for("document.querySelector('.unplayed')?.innerText === 'The video has been deleted.'")
-        assert browser.errors == []
