@@ -96,9 +96,18 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
                 "[...document.querySelectorAll('.job:has(.mark:not([hidden])) .name')].map(n => n.textContent).sort()"
             )
             browser.wait_for(f"({marked}).join() === 'cut.mp4,match.mp4'")
+            assert browser.ask("location.hash") == ""  # nothing is opened by itself
+            browser.ask(KEEP_LABELS)
+            browser.ask(choose("match.mp4"))
+            browser.wait_for(f"document.querySelector('#viewer').innerText.includes({SENTENCE!r})")
+        browser.wait_for("document.querySelector('#viewer video')?.videoWidth === 320")
+        browser.ask("document.querySelector('#viewer video').play()")
+        browser.wait_for("document.querySelector('#viewer video').currentTime > 0.5")
+        browser.wait_for(PAINTED)
+        assert browser.ask("[...window.labels].filter(label => !/^[0-9.:]+$/.test(label))") == [SENTENCE]
+        assert "no object weights" in browser.ask("document.querySelector('#viewer .warning').innerText")
 
-        # Nothing is opened by itself, and a failed job is not asked for without a pause.
-        assert browser.ask("location.hash") == ""
+        # A failed job is not asked for without a pause.
         browser.ask(choose("torn.mp4"))
         browser.wait_for("!!document.querySelector('#viewer .pill.failed')")
         assert browser.ask("document.querySelector('#viewer').innerText").strip()
@@ -111,15 +120,6 @@ def test_a_person_submits_follows_and_watches(home: Path) -> None:
         browser.ask(choose(dropped.name))
         browser.wait_for("document.querySelector('#viewer h2')?.innerText.includes('fat')")
         assert not browser.ask("!!document.querySelector('#viewer .warning')")
-        browser.ask(KEEP_LABELS)
-        browser.ask(choose("match.mp4"))
-        browser.wait_for(f"document.querySelector('#viewer').innerText.includes({SENTENCE!r})")
-        browser.wait_for("document.querySelector('#viewer video')?.videoWidth === 320")
-        browser.ask("document.querySelector('#viewer video').play()")
-        browser.wait_for("document.querySelector('#viewer video').currentTime > 0.5")
-        browser.wait_for(PAINTED)
-        assert browser.ask("[...window.labels].filter(label => !/^[0-9.:]+$/.test(label))") == [SENTENCE]
-        assert "no object weights" in browser.ask("document.querySelector('#viewer .warning').innerText")
         assert browser.ask("document.querySelector('b') === null")  # a name is text, never markup
         assert browser.errors == []
 
