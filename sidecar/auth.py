@@ -70,7 +70,7 @@ class Guard:
             raise Problem(400, "Send Content-Length or Transfer-Encoding, not both.", headers={"connection": "close"})
         self._check_host(headers.get(b"host", b""))
         self._check_origin(method, headers)
-        if not self._tokens or _is_page(method, path):
+        if not self._tokens or _is_page(path):
             return ""
         token = self.token(headers)
         if token is None and method in SAFE_METHODS:
@@ -128,9 +128,9 @@ class Guard:
         return find_token(self._tokens, secret)
 
 
-def _is_page(method: str, path: str) -> bool:
+def _is_page(path: str) -> bool:
     """Tell whether a file of the page is asked for: it asks its user for a token, and says nothing that needs one."""
-    return method in ("GET", "HEAD") and (path in PAGES or path.startswith(PAGE_FOLDER))
+    return path in PAGES or path.startswith(PAGE_FOLDER)
 
 
 def foreign_origin() -> Problem:
