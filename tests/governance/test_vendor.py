@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_each_vendored_file_is_named_with_its_checksum_and_unchanged() -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: str(library["name"]))
-def test_each_vendored_library_says_its_version_and_carries_its_licence(library: dict[str, str]) -> None:
+def test_each_vendored_library_says_its_version_and_carries_its_licence(library: dict[str, Any]) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", library["version"])
     [text] = [(VENDOR / each["file"]).read_text() for each in library["files"] if each["in_package"] == "LICENSE"]
     assert f"{library['licence']} License" in text or "Permission is hereby granted, free of charge" in text

@@ -430,5 +430,11 @@ def test_everybody_can_use_the_list_in_light_and_dark_on_every_screen(
     browser.open(f"{sidecar.url}/docs")
     browser.wait_for("document.querySelectorAll('details').length > 20")
     told["docs"] = findings(browser, axe)
+    for n, (width, height) in enumerate(SIZES):
+        browser.show_on(width, height, dark=n % 2 == 0)
+        browser.open(f"{sidecar.url}/docs")
+        browser.open(f"{sidecar.url}/#/job/{ids['match.mp4']}")
+        browser.wait_for("document.querySelector('#viewer video')?.readyState >= 2")
+        told[f"job {width}"] = findings(browser, axe)
     assert {name: found for name, found in told.items() if found} == {}, json.dumps(told, indent=1)
     assert browser.errors == []
