@@ -43,8 +43,9 @@ lint: dev ## Lint and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: dev ## Types
+types: dev ## Types, of the web page's modules as well
 	$(BIN)/mypy
+	$(BIN)/python -m tools.page_types
 
 registry: dev ## Check that the stages of each registered pipeline fit each other
 	$(BIN)/python -m tools.check_pipelines

@@ -34,6 +34,7 @@ from sidecar.result_routes import ResultEndpoints
 from sidecar.resumable_uploads import ResumableUploads
 from sidecar.search_routes import SearchEndpoint
 from sidecar.service_routes import ServiceEndpoints
+from sidecar.session_routes import SessionEndpoint
 from sidecar.state import State
 from sidecar.still_routes import StillEndpoint
 from sidecar.submissions import Submissions
@@ -74,13 +75,14 @@ def make_app(settings: Settings) -> Starlette:
             Route("/v1/search", SearchEndpoint(state).__call__, methods=["GET"]),
             *export_routes(state, limits),
             Route("/v1/pipelines", service.pipelines),
+            Route("/v1/session", SessionEndpoint(guard).__call__, methods=["GET"]),
             Route("/healthz", service.healthz),
             Route("/readyz", service.readyz),
             Route("/metrics", service.metrics),
             Route("/openapi.json", service.openapi),
             Route("/docs", page, methods=["GET"]),
             Route("/", page, methods=["GET"]),
-            Route("/page/{name}", page, methods=["GET"]),
+            Route("/page/{name:path}", page, methods=["GET"]),
         ],
         middleware=[
             Middleware(ProxyMiddleware, trusted=proxies, base_path=settings.base_path),

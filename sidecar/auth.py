@@ -6,17 +6,21 @@ import base64
 import binascii
 import ipaddress
 import re
+import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from daemon.errors import SettingsError
 from daemon.settings import Settings
 from daemon.tokens import Rights, Token, find_token, parse_token
+from sidecar.pages import PAGES
+from sidecar.passes import find_by_pass
 from sidecar.problems import Problem
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]*\]|[^\s:/?#@,\\\[\]]*)(?::[0-9]{0,5})?")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PAGE_FOLDER = "/page/"
 
 
 def is_loopback(host: str) -> bool:
@@ -54,7 +58,7 @@ class Guard:
         self._any_host = not loopback and not settings.allowed_hosts
         self.origins = frozenset(origin.rstrip("/").casefold() for origin in settings.allowed_origins)
 
-    def check(self, method: str, headers: Mapping[bytes, bytes]) -> str:
+    def check(self, method: str, headers: Mapping[bytes, bytes], path: str = "/v1") -> str:
         """Let a request pass; return the name of its token, or "" where none is needed.
 
         Raises:
@@ -66,9 +70,11 @@ class Guard:
             raise Problem(400, "Send Content-Length or Transfer-Encoding, not both.", headers={"connection": "close"})
         self._check_host(headers.get(b"host", b""))
         self._check_origin(method, headers)
-        if not self._tokens:
+        if not self._tokens or _is_page(path):
             return ""
-        token = self._token(headers.get(b"authorization", b""))
+        token = self.token(headers)
+        if token is None and method in SAFE_METHODS:
+            token = find_by_pass(self._tokens, headers.get(b"cookie", b""), time.time())
         if token is None:
             raise Problem(
                 401,
@@ -103,8 +109,14 @@ class Guard:
         if foreign and (origin or b"").decode("latin-1").casefold() not in self.origins:
             raise foreign_origin()
 
-    def _token(self, authorization: bytes) -> Token | None:
-        scheme, _, credentials = authorization.partition(b" ")
+    @property
+    def needs_token(self) -> bool:
+        """Whether callers need a token."""
+        return bool(self._tokens)
+
+    def token(self, headers: Mapping[bytes, bytes]) -> Token | None:
+        """Return the token that a request itself was sent with, or None."""
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
         secret = credentials.strip()
         if scheme.lower() == b"basic":  # what a browser sends after asking its user
             try:
@@ -114,6 +126,11 @@ class Guard:
         elif scheme.lower() != b"bearer":
             return None
         return find_token(self._tokens, secret)
+
+
+def _is_page(path: str) -> bool:
+    """Tell whether a file of the page is asked for: it asks its user for a token, and says nothing that needs one."""
+    return path in PAGES or path.startswith(PAGE_FOLDER)
 
 
 def foreign_origin() -> Problem:

@@ -181,7 +181,7 @@ class GuardMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            scope["token_name"] = self._guard.check(scope["method"], dict(scope["headers"]))
+            scope["token_name"] = self._guard.check(scope["method"], dict(scope["headers"]), scope["path"])
             if scope["path"] in HEALTH_PATHS:
                 await self._app(scope, receive, send)
                 return

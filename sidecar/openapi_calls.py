@@ -23,6 +23,7 @@ from sidecar.openapi_parts import (
     TEXT,
     TIME,
     UNCHANGED,
+    UNGUARDED,
     VALIDATED,
     Calls,
     Schema,
@@ -44,6 +45,7 @@ from sidecar.schemas import (
     RejectedPage,
     RequestedJob,
     RetryAllAnswer,
+    SessionAnswer,
     SubmittedJob,
 )
 from sidecar.submit_options import TOLERATED
@@ -241,18 +243,20 @@ def service_calls() -> Calls:
     plain, document = {"text/plain": {"schema": TEXT}}, {"application/json": {"schema": {"type": "object"}}}
     page = {200: content({"text/html": {"schema": TEXT}}, "A page."), 304: UNCHANGED}
     pipelines = {200: answer(PipelineList, "All of them.")}
+    session = {200: answer(SessionAnswer, "What the caller may do.")}
     alive = {200: answer(AliveAnswer, "It is.")}
     ready = {200: answer(ReadyAnswer, "Everything works.")}
     metrics = {200: content(plain, "Text format 0.0.4.")}
     described = {200: content(document, "OpenAPI 3.1.")}
     calls = {
         "/v1/pipelines": call("list_pipelines", "List the pipelines", pipelines),
+        "/v1/session": call("get_session", "Ask what one may do, and get a pass for pictures and videos", session),
         "/healthz": call("get_liveness", "Check that this process is alive", alive, tag="health"),
         "/readyz": call("get_readiness", "Check that everything works, part by part", ready, tag="health"),
         "/metrics": call("get_metrics", "Get the metrics for Prometheus", metrics, tag="health"),
         "/openapi.json": call("get_openapi", "Get this description", described, tag="pages"),
-        "/docs": call("get_docs_page", "Read about the calls", page, tag="pages"),
-        "/": call("get_page", "Open the web page", page, tag="pages"),
+        "/docs": call("get_docs_page", "Read about the calls", page, tag="pages") | UNGUARDED,
+        "/": call("get_page", "Open the web page", page, tag="pages") | UNGUARDED,
     }
     return {path: {"get": call} for path, call in calls.items()}
 

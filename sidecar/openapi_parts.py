@@ -51,6 +51,8 @@ KEY = parameter(
     {"type": "string", "pattern": "^[!-~]{1,255}$"},
     "Your own id of this submission: sent again, it gets the same job.",
 )
+UNGUARDED: Schema = {"security": []}
+"""Of a call that needs no token."""
 UNCHANGED = {"description": "Nothing has changed."}
 VALIDATED = {"ETag": "For If-None-Match."}
 FILE_NAME = "The video's name, for those who save the answer."

@@ -79,6 +79,18 @@ class RejectedPage(PublicModel):
     count: Count = Field(description="How many there are on all pages; the newest 10,000 are listed.")
 
 
+class SessionAnswer(PublicModel):
+    """What the caller may do, and a pass for what a browser fetches by itself: pictures, videos and downloads."""
+
+    token: str | None = Field(description="The name of the token; null where none is needed.")
+    rights: Literal["read", "submit"]
+    cookie: str | None = Field(
+        description="A cookie, as name=value, that stands for the token in GET calls; null where none is needed, "
+        "and to a caller that has sent only that cookie."
+    )
+    cookie_seconds: Count | None = Field(description="How long it does so.")
+
+
 class BeingMade(PublicModel):
     """What was asked for is not there yet."""
 
@@ -165,6 +177,7 @@ PUBLISHED: tuple[type[BaseModel], ...] = (
     SubmittedJob,
     RequestedJob,
     RetryAllAnswer,
+    SessionAnswer,
     JobPage,
     RejectedPage,
     PublicResult,

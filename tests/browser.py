@@ -28,6 +28,21 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
+KEYS = {
+    " ": ("Space", 32),
+    "Enter": ("Enter", 13),
+    "Escape": ("Escape", 27),
+    "Tab": ("Tab", 9),
+    "Home": ("Home", 36),
+    "End": ("End", 35),
+    "ArrowLeft": ("ArrowLeft", 37),
+    "ArrowUp": ("ArrowUp", 38),
+    "ArrowRight": ("ArrowRight", 39),
+    "ArrowDown": ("ArrowDown", 40),
+}
+"""Code and number of keys that are not letters."""
+SHIFT = 8
+
 START = """
 import os, sys
 commands, answers = [os.dup(int(text)) for text in sys.argv[1:3]]
@@ -85,6 +100,10 @@ class Browser:
         message: dict[str, Any] = json.loads(text)
         return message
 
+    def new_tab(self) -> Browser:
+        """Return another page of the same browser; commands are given to one at a time."""
+        return Browser(self._to, self._from)
+
     def open(self, url: str) -> None:
         """Go to a page and wait until it is there."""
         self.call("Page.navigate", url=url)
@@ -103,6 +122,27 @@ class Browser:
             assert time.monotonic() < deadline, (expression, self.ask("document.body.innerText"))
             time.sleep(0.05)
         return value
+
+    def press(self, *keys: str, shift: bool = False) -> None:
+        """Press keys one after the other, as ``Tab``, ``Enter`` or a letter."""
+        for key in keys:
+            code, number = KEYS.get(key, (f"Key{key.upper()}", ord(key[0].upper())))
+            text = {"Enter": "\r"}.get(key, key) if len(key) == 1 or key == "Enter" else None
+            about = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": SHIFT if shift else 0}
+            self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
+            self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def write(self, text: str) -> None:
+        """Write into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def show_on(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Be a screen of that size in CSS pixels, whose user likes it light or dark."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def choose_files(self, selector: str, files: Sequence[Path]) -> None:
         """Choose files for an input, as its dialogue does."""

@@ -65,8 +65,12 @@ dropframe token uploader --rights submit
 ```
 
 prints a token once, and the line for `dropframe.toml`, which contains only its hash. Send it as
-`Authorization: Bearer TOKEN`; a browser asks for it (any name, the token as the password). A `read` token may use the
-GET calls, a `submit` token all. Without one every call answers 401, `/healthz` too.
+`Authorization: Bearer TOKEN`. A `read` token may use the GET calls, a `submit` token all. Without one every call
+answers 401, `/healthz` too; only the files of the web page and `/docs` are sent to everybody.
+
+The web page asks for a token and keeps it until its tab is closed. What a browser fetches by itself, such as videos,
+comes without it: for these the page has a cookie, a pass from `/v1/session`. A pass can be used for GET calls alone,
+and for 12 hours. At other addresses that are opened in a browser the token is the password, with any name.
 
 The `Host` header must be the address, `localhost`, or a name in `allowed_hosts`. Pages of other web sites may call
 only if their origin is in `allowed_origins`.
@@ -285,7 +289,17 @@ async def exchange(home: Path, store: JobStore) -> dict[str, tuple[httpx.Respons
         await call("GET /v1/search", "GET", "/v1/search?q=home+away&limit=1")
         export(home / "data", done, ExportRequest.of({"format": "csv", "classes": ["bus"]}), "match 0.mp4")
         await call("GET /v1/jobs/{job_id}/export/{format}", "GET", f"/v1/jobs/{done}/export/csv?classes=bus", "-OJ ")
-        for path in ("/v1/formats", "/v1/pipelines", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"):
+        for path in (
+            "/v1/formats",
+            "/v1/pipelines",
+            "/v1/session",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/openapi.json",
+            "/docs",
+            "/",
+        ):
             await call(f"GET {path}", "GET", path)
     return made
 

@@ -1,18 +1,34 @@
-"use strict";
+// The files of the inbox that were not taken in, with the reasons.
 
-// The files of the inbox that were not taken in. Loaded before app.js, whose functions it calls when it is asked to.
+import { bytes, moment } from "./dom.js";
+import { FileList, files } from "./file_list.js";
+import { Poll } from "./poll.js";
 
-const SHOWN_REJECTED = 20;
+/** @import {Api} from "./types.js" */
 
-async function listRejected() {
-  const page = await ask(`v1/rejected?limit=${SHOWN_REJECTED}`).catch(() => null);
-  if (!page) return; // it does not answer at the moment; the health line says so
-  at("rejected").hidden = !page.count;
-  at("rejected-count").textContent = page.count || "";
-  const more = page.count - page.rejected.length;
-  at("rejected-files").replaceChildren(
-    ...page.rejected.map((file) => make("p", { class: "small", title: file.path },
-      make("strong", {}, file.name), make("br"), file.reason, make("br"),
-      make("span", { class: "soft" }, `${moment(file.rejected_at)} · ${bytes(file.size_bytes)}`))),
-    more > 0 ? make("p", { class: "small soft" }, `${more} more in inbox/rejected.`) : "");
+const SHOWN = 20;
+const POLL_MS = 3000;
+
+/** @typedef {{name: string, path: string, reason: string, rejected_at: string, size_bytes: number}} RejectedFile */
+
+export class Rejected {
+  /**
+   * @param {HTMLDetailsElement} place
+   * @param {Api} api
+   */
+  constructor(place, api) {
+    this.api = api;
+    this.list = new FileList(place, (n) => `${files(n)} rejected`);
+    this.poll = new Poll(POLL_MS, () => this.refresh());
+  }
+
+  async refresh() {
+    const page = await this.api.get(`v1/rejected?limit=${SHOWN}`).catch(() => null);
+    if (!page) return; // nobody answers at the moment, which is said elsewhere
+    const more = page.count - page.rejected.length;
+    this.list.show(page.rejected.map(listed), more > 0 ? `${more} more in inbox/rejected.` : "", page.count);
+  }
 }
+
+/** @param {RejectedFile} file */
+const listed = (file) => ({ key: file.path, name: file.name, why: file.reason, facts: `${moment(file.rejected_at)} · ${bytes(file.size_bytes)}` });

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from daemon.containers import ENDINGS
+from daemon.containers import ENDINGS, NOT_VIDEOS, RIFF
 from daemon.settings import Settings
 from tools import exports_doc, formats_doc, languages_doc, settings_doc
 
@@ -30,6 +30,12 @@ def test_the_page_of_exports_is_up_to_date() -> None:
 def test_the_page_offers_every_kind_of_video_in_its_chooser() -> None:
     page = (ROOT / "sidecar" / "page" / "index.html").read_text()
     assert f'accept="{",".join(("video/*", *ENDINGS))}"' in page
+
+
+def test_the_page_knows_what_is_never_a_video_as_the_daemon_does() -> None:
+    module = (ROOT / "sidecar" / "page" / "file_check.js").read_text()
+    named = [(bytes.fromhex(head), name) for head, name in re.findall(r'\["([0-9a-f]+)", "([^"]+)"\]', module)]
+    assert named == [(head, name) for head, name in NOT_VIDEOS if head != RIFF]  # an AVI file is one, too
 
 
 def test_the_table_of_languages_is_up_to_date() -> None:

@@ -64,7 +64,7 @@ def routes(app: Starlette) -> list[tuple[str, str]]:
     for route in app.routes:
         assert isinstance(route, Route)
         path = re.sub(r"\{job_id\}", new_job_id(), route.path)
-        path = re.sub(r"\{name\}|\{filename:path\}", "index.html", path)
+        path = re.sub(r"\{name:path\}|\{filename:path\}", "index.html", path)
         found += [(method, path) for method in sorted(route.methods or ())]
     return found
 
@@ -214,7 +214,8 @@ def test_a_defect_answers_500_and_tells_nothing(tmp_path: Path, caplog: pytest.L
 def test_every_route_refuses_without_a_token_and_submitting_ones_with_a_reading_one(tmp_path: Path) -> None:
     secret, token = new_token("reader", Rights.READ)
     app = make_app(Settings(home=tmp_path, tokens=[str(token)]))
-    walked = routes(app)
+    pages = [("GET", "/"), ("GET", "/docs"), ("GET", "/page/index.html")]
+    walked = [route for route in routes(app) if route[0] == "OPTIONS" or ("GET", route[1]) not in pages]
     assert len(walked) > 30
 
     async def work(client: Client) -> None:
@@ -227,8 +228,39 @@ def test_every_route_refuses_without_a_token_and_submitting_ones_with_a_reading_
                     check_problem(response)
             response = await client.request(method, path, headers={"authorization": f"Bearer {secret}"})
             assert (response.status_code == 403) == (method in ("POST", "PUT", "PATCH", "DELETE")), path
+        for method, path in pages:  # the same for everybody; they ask for a token themselves
+            assert (await client.request(method, path)).status_code == 200
+            assert (await client.request("POST", path)).status_code == 405
 
     call(tmp_path, work, app)
+
+
+def test_a_page_gets_a_pass_for_what_it_cannot_send_a_token_with(tmp_path: Path) -> None:
+    made = [new_token(name, rights) for name, rights in (("reader", Rights.READ), ("writer", Rights.SUBMIT))]
+    settings = {"tokens": [str(token) for _, token in made]}
+
+    async def work(client: Client) -> None:
+        for secret, token in made:
+            response = await client.get("/v1/session", headers={"authorization": f"Bearer {secret}"})
+            check_public(schemas.SessionAnswer, response)
+            body = response.json()
+            assert (body["token"], body["rights"]) == (token.name, token.rights)
+            sent = {"cookie": f"other=1; {body['cookie']}"}
+            assert (await client.get("/v1/jobs", headers=sent)).status_code == 200
+            assert (await client.post("/v1/jobs/retry-failed", headers=sent)).status_code == 401
+            again = (await client.get("/v1/session", headers=sent)).json()
+            assert again == {"token": token.name, "rights": "read", "cookie": None, "cookie_seconds": None}
+        assert (await client.get("/v1/session")).status_code == 401
+
+    call(tmp_path, work, **settings)
+
+
+def test_a_page_is_told_that_no_token_is_needed(tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        body = (await client.get("/v1/session")).json()
+        assert body == {"token": None, "rights": "submit", "cookie": None, "cookie_seconds": None}
+
+    call(tmp_path, work)
 
 
 def test_a_page_of_an_allowed_site_may_ask_and_call(tmp_path: Path) -> None:
@@ -815,6 +847,7 @@ def test_each_answer_has_the_members_of_its_model(tmp_path: Path) -> None:
                 ("POST", f"/v1/jobs/{failed.job_id}/retry", schemas.RequestedJob),
                 ("POST", "/v1/jobs/retry-failed", schemas.RetryAllAnswer),
                 ("GET", "/v1/pipelines", schemas.PipelineList),
+                ("GET", "/v1/session", schemas.SessionAnswer),
                 ("GET", "/healthz", schemas.AliveAnswer),
                 ("GET", "/readyz", schemas.ReadyAnswer),
                 ("POST", f"/v1/jobs/{done.job_id}/cancel", schemas.PublicProblem),
