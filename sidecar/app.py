@@ -80,7 +80,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/openapi.json", service.openapi),
             Route("/docs", page, methods=["GET"]),
             Route("/", page, methods=["GET"]),
-            Route("/page/{name}", page, methods=["GET"]),
+            Route("/page/{name:path}", page, methods=["GET"]),
         ],
         middleware=[
             Middleware(ProxyMiddleware, trusted=proxies, base_path=settings.base_path),

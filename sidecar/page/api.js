@@ -1,0 +1,160 @@
+// The calls of Dropframe, and the token that they are sent with.
+
+const KEPT_ANSWERS = 64;
+const TOKEN = "dropframe-token"; // of this tab alone, and gone with it
+const RENEW_MS = 3_600_000;
+
+/** @typedef {{token: string | null, rights: "read" | "submit", cookie: string | null, cookie_seconds: number | null}} Session */
+/** @typedef {(check: (token: string) => Promise<string | null>) => Promise<void>} AskForToken asks until the check returns null, not a sentence */
+
+/** What Dropframe has refused; the message is its own sentence. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {{detail?: string, type?: string} | null} problem
+   * @param {string | null} retryAfter seconds, as the header has it
+   */
+  constructor(status, problem, retryAfter = null) {
+    super(problem?.detail || `The answer was ${status}.`);
+    this.status = status;
+    this.kind = (problem?.type || "").split(":").pop() || "";
+    /** @type {number | null} */
+    this.retryAfter = retryAfter && Number.isFinite(Number(retryAfter)) ? Number(retryAfter) : null;
+  }
+}
+
+/** Nobody answered. */
+export class NoAnswer extends Error {
+  constructor() {
+    super("Dropframe does not answer.");
+  }
+}
+
+export class Api {
+  /** @param {AskForToken} askForToken */
+  constructor(askForToken) {
+    this.askForToken = askForToken;
+    /** @type {string | null} */
+    this.token = sessionStorage.getItem(TOKEN);
+    /** @type {Session} */
+    this.session = { token: null, rights: "submit", cookie: null, cookie_seconds: null };
+    /** @type {Promise<void> | null} */
+    this.asking = null;
+    /** @type {Map<string, {tag: string, body: any}>} */
+    this.answers = new Map();
+  }
+
+  /** Learn what the caller may do; ask for a token if one is needed. */
+  async begin() {
+    this.adopt(await this.get("v1/session"));
+    if (this.token !== null) setInterval(() => this.get("v1/session").then((session) => this.adopt(session), () => {}), RENEW_MS);
+  }
+
+  /**
+   * The address of a call, for what a browser fetches by itself.
+   * @param {string} path relative, as `v1/jobs`, since a proxy may show the page below a path
+   */
+  url(path) {
+    return new URL(path, document.baseURI).href;
+  }
+
+  /** @returns {Record<string, string>} */
+  get headers() {
+    return this.token === null ? {} : { Authorization: `Bearer ${this.token}` };
+  }
+
+  /**
+   * Call; where a token is wanted it is asked for, and the call made again.
+   * @param {string} path
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>}
+   * @throws {NoAnswer} nobody answered
+   */
+  async fetch(path, init = {}) {
+    for (;;) {
+      const response = await fetch(this.url(path), { ...init, headers: { ...init.headers, ...this.headers } }).catch((error) => {
+        throw init.signal?.aborted ? error : new NoAnswer();
+      });
+      if (response.status !== 401) return response;
+      await this.logIn();
+    }
+  }
+
+  /**
+   * Call, and return the JSON of the answer: the very same object as before if nothing has changed.
+   * @param {string} path
+   * @param {RequestInit} [init]
+   * @returns {Promise<any>}
+   * @throws {ApiError} it was refused
+   * @throws {NoAnswer} nobody answered
+   */
+  async get(path, init = {}) {
+    const known = this.answers.get(path);
+    const response = await this.fetch(path, known ? { ...init, headers: { ...init.headers, "If-None-Match": known.tag } } : init);
+    if (known && response.status === 304) return known.body;
+    const body = await bodyOf(response);
+    this.answers.delete(path);
+    const tag = response.headers.get("ETag");
+    if (tag) this.answers.set(path, { tag, body });
+    if (this.answers.size > KEPT_ANSWERS) this.answers.delete(/** @type {string} */ (this.answers.keys().next().value));
+    return body;
+  }
+
+  /**
+   * Request something, and return the JSON of the answer.
+   * @param {"POST" | "DELETE"} method
+   * @param {string} path
+   * @returns {Promise<any>}
+   */
+  async request(method, path) {
+    return bodyOf(await this.fetch(path, { method }));
+  }
+
+  /** Ask for a token; once, however many calls want one. */
+  logIn() {
+    this.asking ??= this.askForToken((token) => this.check(token)).finally(() => { this.asking = null; });
+    return this.asking;
+  }
+
+  /** Forget the token. */
+  logOut() {
+    sessionStorage.removeItem(TOKEN);
+    const name = this.session.cookie?.split("=")[0];
+    if (name) document.cookie = `${name}=; max-age=0; ${this.cookiePlace}`;
+    location.reload();
+  }
+
+  /**
+   * Try a token; return null, or a sentence on what is wrong with it.
+   * @param {string} token
+   */
+  async check(token) {
+    const response = await fetch(this.url("v1/session"), { headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
+    if (response === null) return "Dropframe does not answer.";
+    if (response.status === 401) return "Dropframe does not know that token.";
+    if (!response.ok) return (await response.json().catch(() => ({}))).detail || `The answer was ${response.status}.`;
+    this.token = token;
+    sessionStorage.setItem(TOKEN, token);
+    this.adopt(await response.json());
+    return null;
+  }
+
+  /** @param {Session} session */
+  adopt(session) {
+    this.session = session;
+    // Videos, pictures and downloads are fetched by the browser itself, which sends this in place of the token.
+    if (session.cookie) document.cookie = `${session.cookie}; max-age=${session.cookie_seconds}; ${this.cookiePlace}`;
+  }
+
+  get cookiePlace() {
+    return `path=${new URL("v1/", document.baseURI).pathname}; samesite=strict${location.protocol === "https:" ? "; secure" : ""}`;
+  }
+}
+
+/** @param {Response} response */
+async function bodyOf(response) {
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(response.status, body, response.headers.get("Retry-After"));
+  if (body === null) throw new ApiError(response.status, { detail: "The answer was cut off." });
+  return body;
+}
