@@ -36,8 +36,8 @@ export class Bar {
         this.button("One frame back", ",", () => player.step(-1), icon("back")), this.button("One frame on", ".", () => player.step(1), icon("forward")),
         this.button("One second back", "←", () => this.move(-1), "−1 s"), this.button("One second on", "→", () => this.move(1), "+1 s")),
       make("div", { class: "group times" }, this.clock, this.frame),
-      make("div", { class: "group" }, make("label", { class: "confidence", title: "Least confidence (- +)" }, make("span", { class: "small" }, "Confidence"), this.confidence, this.least)),
-      make("div", { class: "group" }, this.boxes, this.text, this.speed, this.mute, this.full));
+      make("div", { class: "group" }, this.boxes, this.text, make("label", { class: "confidence", title: "Least confidence (- +)" }, make("span", { class: "small" }, "Confidence"), this.confidence, this.least)),
+      make("div", { class: "group" }, this.speed, this.mute, this.full));
   }
 
   /**

@@ -122,7 +122,7 @@ export class Lanes {
     swatch.style.background = colour;
     const act = () => (ofText ? this.change({ text: !this.view?.text }) : this.filter(name));
     const title = ofText ? "Boxes of text (T)" : `Show only ${name}`;
-    const button = make("button", { class: "lane-name", title, "aria-pressed": "false", onclick: act }, swatch, make("span", { class: "name" }, name), make("span", { class: "soft" }, number(n)));
+    const button = make("button", { class: ofText ? "lane-name of-text" : "lane-name", title, "aria-pressed": "false", onclick: act }, swatch, make("span", { class: "name" }, name), make("span", { class: "soft" }, number(n)));
     const canvas = make("canvas", { "aria-hidden": "true" });
     return { name, ofText, colour, bars: [], density, canvas, button, row: make("div", { class: "lane" }, button, canvas) };
   }

@@ -1,10 +1,11 @@
 // What was found in one frame, drawn over its picture.
 
-/** @import {Box, Found, View} from "./types.js" */
+/** @import {Box, Found, TextBlock, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */
 
-const LABEL_PX = 17;
-const TEXT_LABELS = 14; // of more lines than these none is written out: they would cover the picture
+/** @param {Place} place */
+const labelHeight = (place) => (place.width < 480 ? 14 : 17);
+const SOUGHT = "#ffd54a";
 
 /**
  * Where the picture is in its canvas, and how many pixels of the canvas one of the document's has.
@@ -34,21 +35,46 @@ export function placeOf(width, height, shown, size) {
  * @param {Place} place
  * @param {View} view
  * @param {Colours} colours
+ * @param {[number, number] | null} pointer under which a text is written out
  */
-export function paint(pen, found, place, view, colours) {
-  pen.font = "600 12px system-ui, sans-serif";
+export function paint(pen, found, place, view, colours, pointer) {
+  const size = place.width < 480 ? 10 : 12;
+  pen.font = `600 ${size}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
   const blocks = (found.text_blocks ?? []).filter((block) => block.confidence >= view.confidence);
-  // A region of text that was read has its text where its own label would be.
-  const read = new Set(blocks.map((block) => String(block.bbox)));
-  if (view.text) {
-    for (const block of blocks) textBox(pen, rectangle(block.bbox, place), blocks.length <= TEXT_LABELS ? block.text : "", matches(block.text, view.words));
+  if (view.boxes) paintObjects(pen, found, blocks, place, view, colours);
+  if (!view.text) return;
+  const sought = blocks.filter((block) => matches(block.text, view.words));
+  for (const block of blocks) textBox(pen, rectangle(block.bbox, place), sought.includes(block));
+  const pointed = pointer && blocks.find((block) => holds(rectangle(block.bbox, place), pointer));
+  for (const block of pointed && !sought.includes(pointed) ? [...sought, pointed] : sought) {
+    const box = rectangle(block.bbox, place);
+    const under = box[1] + box[3] + labelHeight(place) + 1;
+    label(pen, [box[0], under <= place.top + place.height ? under : box[1], 0, 0], place, block.text, sought.includes(block) ? SOUGHT : "#ffffff");
   }
-  if (!view.boxes) return;
-  const shown = found.detections.filter((one) => isShown(one, view) && !(view.text && one.class === "text" && read.has(String(one.bbox))));
+}
+
+/**
+ * @param {CanvasRenderingContext2D} pen
+ * @param {Found} found
+ * @param {TextBlock[]} blocks that are drawn
+ * @param {Place} place
+ * @param {View} view
+ * @param {Colours} colours
+ */
+function paintObjects(pen, found, blocks, place, view, colours) {
+  // A region of text that was read is drawn as a text.
+  const read = new Set(view.text ? blocks.map((block) => String(block.bbox)) : []);
+  const shown = found.detections.filter((one) => isShown(one, view) && !(one.class === "text" && read.has(String(one.bbox))));
   for (const one of shown) outline(pen, rectangle(one.bbox, place), colours.of(one.class));
   for (const one of shown) label(pen, rectangle(one.bbox, place), place, `${one.class} ${Math.round(one.confidence * 100)} %`, colours.of(one.class));
 }
+
+/**
+ * @param {Box} box
+ * @param {[number, number]} point
+ */
+const holds = ([x, y, wide, high], [at, down]) => at >= x && at <= x + wide && down >= y && down <= y + high;
 
 /**
  * @param {{class: string, confidence: number}} found
@@ -92,33 +118,25 @@ function outline(pen, box, colour) {
  * @param {string} colour
  */
 function label(pen, [x, y], place, words, colour) {
-  const wide = Math.ceil(pen.measureText(words).width) + 9;
+  const wide = Math.ceil(pen.measureText(words).width) + 9, high = labelHeight(place);
   const left = Math.max(place.left, Math.min(x - 1, place.left + place.width - wide));
-  const top = y - LABEL_PX >= place.top ? y - LABEL_PX : Math.max(place.top, y);
+  const top = y - high >= place.top ? y - high : Math.max(place.top, y);
   pen.fillStyle = colour;
-  pen.fillRect(left, top, wide, LABEL_PX);
+  pen.fillRect(left, top, wide, high);
   pen.fillStyle = "#08111a";
-  pen.fillText(words, left + 4.5, top + LABEL_PX / 2 + 0.5);
+  pen.fillText(words, left + 4.5, top + high / 2 + 0.5);
 }
 
 /**
  * @param {CanvasRenderingContext2D} pen
  * @param {Box} box
- * @param {string} words
- * @param {boolean} found
+ * @param {boolean} sought
  */
-function textBox(pen, box, words, found) {
+function textBox(pen, box, sought) {
   pen.lineWidth = 3;
   pen.strokeStyle = "rgb(0 0 0 / 55%)";
   pen.strokeRect(...box);
-  pen.lineWidth = found ? 2.5 : 1.2;
-  pen.strokeStyle = found ? "#ffd54a" : "#ffffff";
+  pen.lineWidth = sought ? 2.5 : 1.2;
+  pen.strokeStyle = sought ? SOUGHT : "#ffffff";
   pen.strokeRect(...box);
-  if (!words) return;
-  const [x, y, , high] = box;
-  const wide = Math.ceil(pen.measureText(words).width) + 8;
-  pen.fillStyle = found ? "#ffd54a" : "rgb(8 17 26 / 78%)";
-  pen.fillRect(x - 0.6, y + high + 1, wide, LABEL_PX - 1);
-  pen.fillStyle = found ? "#08111a" : "#ffffff";
-  pen.fillText(words, x + 3.4, y + high + LABEL_PX / 2 + 1);
 }

@@ -40,6 +40,9 @@ export class Player {
     this.wanted = null;
     this.seeking = false;
     this.closed = false;
+    this.presented = false; // whether there is a picture to draw over
+    /** @type {[number, number] | null} where the pointer is in the canvas */
+    this.pointer = null;
     /** @type {View | null} */
     this.view = null;
     /** @type {FrameRecord | null} what the canvas shows */
@@ -63,7 +66,9 @@ export class Player {
       this.listeners.sized();
     });
     video.addEventListener("error", () => this.explain());
-    video.addEventListener("click", () => this.toggle());
+    this.element.addEventListener("click", () => this.toggle());
+    this.element.addEventListener("pointermove", (event) => this.point(event));
+    this.element.addEventListener("pointerleave", () => this.point(null));
     this.onFrame();
     video.src = this.api.url(`v1/jobs/${this.jobId}/video`);
   }
@@ -72,7 +77,7 @@ export class Player {
   onFrame() {
     if (this.closed) return;
     if (!this.video.requestVideoFrameCallback) {
-      this.show(this.video.currentTime);
+      if (this.source === "video" && this.video.readyState >= 2) this.show(this.video.currentTime);
       requestAnimationFrame(() => this.onFrame());
       return;
     }
@@ -85,6 +90,7 @@ export class Player {
   /** @param {number} time of the picture that is shown now */
   show(time) {
     if (this.closed) return;
+    this.presented = true;
     this.time = time;
     if (!this.seeking) this.goal = time;
     this.draw();
@@ -168,6 +174,13 @@ export class Player {
     if (frame) await this.seek(timeOf(frame));
   }
 
+  /** @param {PointerEvent | null} event */
+  point(event) {
+    const box = this.canvas.getBoundingClientRect();
+    this.pointer = event && [event.clientX - box.left, event.clientY - box.top];
+    if (!this.playing) requestAnimationFrame(() => this.draw());
+  }
+
   /** @param {View} view */
   apply(view) {
     this.view = view;
@@ -200,15 +213,14 @@ export class Player {
     const ratio = devicePixelRatio || 1;
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    const ready = this.source !== "video" || this.video.readyState >= 2;
-    const frame = (this.painted = ready ? this.frames.at(this.time) : null);
+    const frame = (this.painted = this.presented ? this.frames.at(this.time) : null);
     this.canvas.dataset.frame = frame ? String(frame.frame_index) : "";
     if (!frame) return;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     // Of a picture between two analysed ones, what was found in the one before it.
     pen.globalAlpha = this.frames.stride > 1 && this.time - timeOf(frame) > this.frames.stepSeconds / this.frames.stride / 2 ? 0.6 : 1;
     const place = placeOf(this.canvas.width / ratio, this.canvas.height / ratio, this.size(), this.frames.about?.video);
-    paint(pen, frame.result, place, this.view, this.colours);
+    paint(pen, frame.result, place, this.view, this.colours, this.pointer);
     pen.globalAlpha = 1;
   }
 
