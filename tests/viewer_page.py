@@ -102,7 +102,9 @@ def add_completed(
 
 def open_viewer(browser: Browser, url: str, job_id: str, query: str = "") -> float:
     """Open a job; return the milliseconds until it is shown."""
+    browser.open(f"{url}/healthz")  # to another hash alone it would be the same page
     browser.open(f"{url}/docs#/job/{job_id}{'?' + query if query else ''}")
+    browser.wait_for("!!document.querySelector('details')")  # it is ready
     browser.ask(f"(document.open(), document.write({json.dumps(PAGE)}), document.close())")
     browser.wait_for("document.readyState === 'complete' && document.styleSheets.length === 3")
     shown: float = browser.ask(OPEN)

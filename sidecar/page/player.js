@@ -9,6 +9,7 @@ import { paint, placeOf } from "./paint.js";
 
 const AHEAD_S = 3;
 const STILL_PX = 1280;
+const SHOWN_MS = 250;
 
 /**
  * @typedef {object} Listeners
@@ -60,6 +61,8 @@ export class Player {
   watchVideo() {
     const video = this.video;
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.listeners.played());
+    // The last picture before a pause may come without its time; after a seek it is known.
+    video.addEventListener("pause", () => { if (!this.seeking && !video.ended) this.seek(video.currentTime); });
     video.addEventListener("loadedmetadata", () => {
       if (!video.videoWidth) return void this.explain(); // its sound alone
       this.fit();
@@ -146,7 +149,8 @@ export class Player {
     video.currentTime = Number.isFinite(last) ? Math.min(time, last) : time;
     await happens(video, "seeked");
     // The picture of the new time comes a moment later; where it is the same picture, none comes.
-    if (shown) await Promise.race([shown, new Promise((wake) => setTimeout(wake, 250))]);
+    const came = await Promise.race([shown, new Promise((wake) => setTimeout(wake, SHOWN_MS))]);
+    if (came === undefined && !this.closed && !video.seeking) this.show(video.currentTime);
   }
 
   /** @param {number} time */

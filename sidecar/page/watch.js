@@ -67,7 +67,7 @@ export class Watch {
   begin() {
     const time = this.address.number("t") ?? 0;
     this.frames.want(time).then(() => this.begun(), (error) => this.notice(sentence(error)));
-    if (time) this.player.seek(time);
+    this.player.seek(time);
     this.loadDerived().catch((error) => this.nothingDerived(error));
   }
 
