@@ -48,11 +48,12 @@ export class Player {
     this.view = null;
     /** @type {FrameRecord | null} what the canvas shows */
     this.painted = null;
+    /** @type {HTMLImageElement | null} where the video cannot be played */
+    this.still = null;
     this.video = make("video", { playsinline: true, preload: "auto", "aria-label": "Video", tabindex: -1 });
-    this.still = make("img", { alt: "", hidden: true });
     this.canvas = make("canvas", { role: "img", "aria-label": "What was found in the picture" });
     this.says = make("p", { class: "stage-says", role: "status", hidden: true });
-    this.element = make("div", { class: "stage" }, this.video, this.still, this.canvas, this.says);
+    this.element = make("div", { class: "stage" }, this.video, this.canvas, this.says);
     this.watchVideo();
     this.resized = new ResizeObserver(() => this.fit());
     this.resized.observe(this.canvas);
@@ -76,7 +77,8 @@ export class Player {
     video.src = this.api.url(`v1/jobs/${this.jobId}/video`);
   }
 
-  // The time that comes with a picture is that picture's; currentTime is only about where the player is.
+  // A browser puts a video's pictures on the screen whenever they are due, and tells the page a moment later. So each
+  // picture is drawn into the canvas together with what was found in it; the video itself lies behind.
   onFrame() {
     if (this.closed) return;
     if (!this.video.requestVideoFrameCallback) {
@@ -85,7 +87,9 @@ export class Player {
       return;
     }
     this.video.requestVideoFrameCallback((_, { mediaTime }) => {
-      this.show(mediaTime);
+      this.show(pictureTime(this.video) ?? mediaTime);
+      const now = pictureTime(this.video);
+      if (now !== null && now !== this.time) this.show(now); // another one came while it was drawn
       this.onFrame();
     });
   }
@@ -96,7 +100,7 @@ export class Player {
     this.presented = true;
     this.time = time;
     if (!this.seeking) this.goal = time;
-    this.draw();
+    this.drawPicture();
     this.listeners.moved(time);
     if (!this.frames.at(time)) this.frames.want(time).then(() => this.draw(), () => {});
     if (this.playing) this.frames.prefetch(time, AHEAD_S * this.video.playbackRate);
@@ -165,8 +169,7 @@ export class Player {
       await image.decode().catch(() => {});
       if (this.wanted !== null || this.closed) return;
       this.element.classList.remove("loading");
-      if (image.naturalWidth) this.still.src = image.src;
-      this.still.hidden = !image.naturalWidth;
+      this.still = image.naturalWidth ? image : null;
     }
     this.show(shown);
   }
@@ -211,7 +214,12 @@ export class Player {
     return { width: video?.width || 1280, height: video?.height || 720 };
   }
 
+  /** Draw again; while the video plays its next picture is awaited, which is another one. */
   draw() {
+    if (!this.playing) this.drawPicture();
+  }
+
+  drawPicture() {
     const pen = this.canvas.getContext("2d");
     if (!pen || !this.view || this.closed) return;
     const ratio = devicePixelRatio || 1;
@@ -219,11 +227,14 @@ export class Player {
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     const frame = (this.painted = this.presented ? this.frames.at(this.time) : null);
     this.canvas.dataset.frame = frame ? String(frame.frame_index) : "";
-    if (!frame) return;
+    const place = placeOf(this.canvas.width / ratio, this.canvas.height / ratio, this.size(), this.frames.about?.video);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.imageSmoothingQuality = this.playing ? "low" : "high";
+    const picture = this.source === "video" ? this.video : this.still;
+    if (picture && this.presented) pen.drawImage(picture, place.left, place.top, place.width, place.height);
+    if (!frame) return;
     // Of a picture between two analysed ones, what was found in the one before it.
     pen.globalAlpha = this.frames.stride > 1 && this.time - timeOf(frame) > this.frames.stepSeconds / this.frames.stride / 2 ? 0.6 : 1;
-    const place = placeOf(this.canvas.width / ratio, this.canvas.height / ratio, this.size(), this.frames.about?.video);
     paint(pen, frame.result, place, this.view, this.colours, this.pointer);
     pen.globalAlpha = 1;
   }
@@ -275,6 +286,22 @@ export class Player {
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load(); // lets go of the connection
+  }
+}
+
+/**
+ * The time of the picture that a video shows just now; null where a browser does not tell it.
+ * @param {HTMLVideoElement} video
+ */
+function pictureTime(video) {
+  if (!("VideoFrame" in window)) return null; // as on a page that did not come by HTTPS
+  try {
+    const picture = new VideoFrame(video);
+    const time = picture.timestamp / 1e6;
+    picture.close();
+    return time;
+  } catch {
+    return null;
   }
 }
 
