@@ -136,7 +136,11 @@ class Browser:
 
     def screenshot(self, path: Path) -> None:
         """Save what is seen as a PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+        path.write_bytes(self.picture())
+
+    def picture(self) -> bytes:
+        """Return what is seen as a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
 
 @contextlib.contextmanager

@@ -41,6 +41,9 @@ export class Player {
     this.wanted = null;
     this.seeking = false;
     this.closed = false;
+    /** Ends waiting for a video that does not play. @type {() => void} */
+    this.giveUp = () => {};
+    this.givenUp = new Promise((done) => { this.giveUp = () => done(undefined); });
     this.presented = false; // whether there is a picture to draw over
     /** @type {[number, number] | null} where the pointer is in the canvas */
     this.pointer = null;
@@ -140,18 +143,19 @@ export class Player {
       else await this.seekStill(goal);
     }
     this.seeking = false;
-    this.goal = this.time;
+    if (this.presented) this.goal = this.time;
   }
 
   /** @param {number} time */
   async seekVideo(time) {
     const video = this.video;
-    if (video.readyState === 0) await happens(video, "loadedmetadata");
+    if (video.readyState === 0) await Promise.race([happens(video, "loadedmetadata"), this.givenUp]);
     if (this.source !== "video" || this.closed) return;
     const last = Math.max(0, video.duration - 0.001); // behind the end some show nothing
     const shown = video.requestVideoFrameCallback ? new Promise((done) => video.requestVideoFrameCallback(done)) : null;
     video.currentTime = Number.isFinite(last) ? Math.min(time, last) : time;
-    await happens(video, "seeked");
+    await Promise.race([happens(video, "seeked"), this.givenUp]);
+    if (this.source !== "video" || this.closed) return;
     // The picture of the new time comes a moment later; where it is the same picture, none comes.
     const came = await Promise.race([shown, new Promise((wake) => setTimeout(wake, SHOWN_MS))]);
     if (came === undefined && !this.closed && !video.seeking) this.show(video.currentTime);
@@ -272,6 +276,7 @@ export class Player {
     this.listeners.sized();
     this.fit();
     this.seek(this.goal);
+    this.giveUp();
   }
 
   /** @param {unknown} error */
@@ -282,6 +287,7 @@ export class Player {
 
   close() {
     this.closed = true;
+    this.giveUp();
     this.resized.disconnect();
     this.video.pause();
     this.video.removeAttribute("src");
@@ -307,15 +313,7 @@ function pictureTime(video) {
 
 /**
  * @param {EventTarget} target
- * @param {string} name of an event; an error ends the waiting too
+ * @param {string} name of an event
  * @returns {Promise<void>}
  */
-const happens = (target, name) => new Promise((done) => {
-  const end = () => {
-    target.removeEventListener(name, end);
-    target.removeEventListener("error", end);
-    done();
-  };
-  target.addEventListener(name, end);
-  target.addEventListener("error", end);
-});
+const happens = (target, name) => new Promise((done) => { target.addEventListener(name, () => done(), { once: true }); });

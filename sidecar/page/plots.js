@@ -103,7 +103,7 @@ export class Plots {
       scales: { x: { time: false, range: () => this.range() }, y: { range: (_, __, most) => [0, Math.max(1, Math.ceil(most))] } },
       series: [{}, ...this.names.map((name) => ({ label: name, stroke: this.colours.of(name), width: 1.5, points: { show: false }, paths: uPlot.paths.stepped?.({ align: 1 }) }))],
       axes: [
-        { ...this.axis(), values: (_, times) => times.map((time) => clock(time, this.digits(times))), size: 26 },
+        { ...this.axis(), values: (_, times) => times.map((time) => (this.isNearEnd(time) ? "" : clock(time, this.digits(times)))), size: 26 },
         { ...this.axis(), size: () => this.labelWidth(), values: (_, all) => all.map((n) => (Number.isInteger(n) ? String(n) : "")) },
       ],
       cursor: { x: true, y: false, points: { size: 6 }, drag: { x: true, y: false, setScale: false, dist: CLICK_PX } },
@@ -123,6 +123,12 @@ export class Plots {
   /** The axis is as wide as the names beside the lanes, so that both have the same time above each other. */
   labelWidth() {
     return parseFloat(getComputedStyle(this.element).getPropertyValue("--names")) || 120;
+  }
+
+  /** Whether there is no room for a time's label. @param {number} time */
+  isNearEnd(time) {
+    const [from, to] = this.range();
+    return (to - time) / (to - from) * (this.place.clientWidth - this.labelWidth()) < 24;
   }
 
   /** @param {number[]} times */

@@ -17,7 +17,7 @@ export class Unfinished {
     this.note = make("p", { class: "soft", role: "status" });
     this.progress = make("progress", { max: 1, "aria-label": "Progress" });
     this.problem = make("p", { class: "notice", role: "alert", hidden: true });
-    this.act = make("button", { class: "primary", onclick: () => this.ask() });
+    this.act = make("button", { onclick: () => this.ask() });
     this.picture = make("img", { class: "waiting-picture", alt: "", hidden: true });
     this.picture.addEventListener("load", () => { this.picture.hidden = false; });
     if (!job.source_removed_at) this.picture.src = api.url(`v1/jobs/${job.job_id}/frame?width=960`);
@@ -37,6 +37,7 @@ export class Unfinished {
     else this.progress.removeAttribute("value");
     const ended = job.status === "failed";
     this.act.textContent = ended ? (state === "cancelled" ? "Run it after all" : "Retry") : "Cancel";
+    this.act.classList.toggle("primary", ended);
     this.act.hidden = ended && job.source_removed_at !== null;
   }
 

@@ -127,8 +127,8 @@ export class Watch {
   nothingDerived(error) {
     if (this.ended.signal.aborted) return;
     this.deriving.hidden = true;
-    this.texts.finish("");
-    this.objects.begin({ bucket_s: 1, frames: [], objects: {}, text_lines: [], classes: {} }, [], "");
+    this.texts.finish("Texts are not known.");
+    this.objects.begin({ bucket_s: 1, frames: [], objects: {}, text_lines: [], classes: {} }, [], "Objects are not known.");
     this.notice(sentence(error), error instanceof NothingDerived ? "warning" : "");
   }
 

@@ -117,6 +117,31 @@ def outlined(screenshot: bytes) -> bool | None:
     return all(is_line[middle, max(0, edge - 5) : edge + 6].any() for edge in edges)
 
 
+def resized(browser: Browser, goals: list[float]) -> Iterator[bool | None]:
+    """Yield whether boxes are where they belong in a smaller window, and then in full screen."""
+    browser.ask("viewer.watch.player.video.pause()")
+    browser.call("Emulation.setDeviceMetricsOverride", width=700, height=820, deviceScaleFactor=1, mobile=False)
+    for goal in goals:
+        browser.ask(f"afterSeeks([{goal}])")
+        yield outlined(browser.picture())
+    press(browser, "Enter")
+    browser.wait_for("document.fullscreenElement?.contains(document.querySelector('.stage canvas'))")
+    for goal in goals:
+        browser.ask(f"afterSeeks([{goal}])")
+        yield outlined(browser.picture())
+    press(browser, "Enter")
+    browser.wait_for("!document.fullscreenElement")
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def press(browser: Browser, key: str, code: int = 0) -> None:
+    """Press a key as a person does."""
+    text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
+    for kind in ("keyDown", "keyUp"):
+        more = text if kind == "keyDown" else {}
+        browser.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
+
+
 def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
     home = home_at(tmp_path / "home")
     numbers, jobs = {}, {}
@@ -124,7 +149,8 @@ def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
         clip, document = make_numbered(tmp_path / f"{name}.mp4", kind.times, **kind.more), tmp_path / f"{name}.json"
         numbers[name] = dict(enumerate(analyse(clip, document)))
         jobs[name] = add_completed(home, document=document, video=clip, name=clip.name, is_derived=False)
-    told = {}
+    told: dict[str, Any] = {}
+    shots: dict[str, list[bool | None]] = {}
     with watching(home) as (url, browser):
         for name, kind in KINDS.items():
             open_viewer(browser, url, jobs[name])
@@ -139,7 +165,10 @@ def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
             browser.ask("viewer.watch.player.video.play().then(() => 1)")
             played = [fits for shot in browser.screencast(1.5) if (fits := outlined(shot)) is not None]
             told[name] = [wrong(found, numbers[name]) for found in (sought, paused)] + [played]
+            if name in ("60", "rotated"):
+                shots[name] = list(resized(browser, goals[:6]))
             assert browser.errors == []
+    assert {name: all(fits) and len(fits) == 12 for name, fits in shots.items()} == {"60": True, "rotated": True}
     print({name: (a, b, len(c), c.count(False)) for name, (a, b, c) in told.items()})
     painted = [fits for _, _, played in told.values() for fits in played]
     for name, (sought, paused, _) in told.items():
