@@ -22,7 +22,7 @@ export class Bar {
     this.frames = 0;
     this.play = this.button("Play", "Space", () => player.toggle(), icon("play"));
     this.clock = make("span", { class: "clock" }, clock(0));
-    this.frame = make("span", { class: "soft frame-number" });
+    this.frame = make("span", { class: "soft small frame-number" });
     this.speed = make("select", { "aria-label": "Speed", title: "Speed (< >)", onchange: () => this.setSpeed(Number(this.speed.value)) },
       ...SPEEDS.map((speed) => make("option", { value: speed, selected: speed === 1 }, `${speed}×`)));
     this.confidence = make("input", { type: "range", min: 0, max: 0.95, step: STEP, value: 0, "aria-label": "Least confidence", oninput: () => change({ confidence: Number(this.confidence.value) }) });

@@ -134,7 +134,7 @@ export class Watch {
 
   /** @param {Partial<View>} part */
   change(part) {
-    Object.assign(this.view, part);
+    this.view = { ...this.view, ...part };
     const { classes, confidence, words, boxes, text, span, tab } = this.view;
     this.address.set({
       class: [...classes].join(","), conf: confidence || null, q: words, boxes: boxes ? null : 0, text: text ? null : 0,

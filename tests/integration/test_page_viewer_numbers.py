@@ -99,7 +99,7 @@ def test_lanes_plots_and_lists_have_the_numbers_of_the_documents(opened: Opened)
     painted = """((time) => viewer.watch.lanes.lanes.map(({canvas}) => canvas.getContext("2d")
       .getImageData(Math.floor(time / viewer.watch.lanes.duration * canvas.width), 4, 1, 1).data[3] > 0))"""
     for time in (1.0, 5.5, 7.5, 8.4):
-        wanted = [any(a <= time < b for a, b in bars) for _, bars in browser.ask("0") or bars]
+        wanted = [any(a <= time < b for a, b in of_lane) for _, of_lane in bars]
         assert browser.ask(f"{painted}({time})") == wanted, time
 
     places = [n for n, count in enumerate(density["frames"]) if count]
