@@ -47,7 +47,8 @@ export class Bar {
    * @param {...(Node | string)} inside
    */
   button(label, key, act, ...inside) {
-    return make("button", { "aria-label": label, title: `${label} (${key})`, onclick: act }, ...inside);
+    const isNamed = typeof inside[0] === "string"; // by what is on it
+    return make("button", { "aria-label": !isNamed && label, title: `${label} (${key})`, onclick: act }, ...inside);
   }
 
   /** @param {number} seconds */

@@ -130,9 +130,9 @@ export class Frames {
   async beside({ block, place }, way) {
     const there = block.frames[place + way];
     if (there) return there;
-    const other = way > 0 ? await this.follow(block) : await this.precede(block);
+    const other = way > 0 ? await this.follow(block) : await this.straddle(block);
     if (!other) return null;
-    return way > 0 ? other.frames[0] : other.frames[other.frames.length - 1];
+    return (way > 0 ? other.frames[0] : other.frames.findLast((frame) => frame.frame_index < block.first)) ?? null;
   }
 
   /**
@@ -168,7 +168,7 @@ export class Frames {
   async load(time) {
     const block = this.keep(await this.fetch(`from_s=${Math.max(0, time).toFixed(6)}`));
     if (block && timeOf(block.frames[0]) <= time + ROUNDING_S) return;
-    if (block) await this.precede(block);
+    if (block) await this.straddle(block);
     else await this.loadLast();
   }
 
@@ -184,13 +184,13 @@ export class Frames {
     return known ?? this.keep(await this.fetch(`from_frame=${block.next}`));
   }
 
-  /** @param {Block} block */
-  async precede(block) {
+  /**
+   * Fetch what lies on both sides of a block's beginning.
+   * @param {Block} block
+   */
+  async straddle(block) {
     if (block.first === 0) return null;
-    const from = Math.max(0, block.first - FRAMES_AT_ONCE * this.stride);
-    const part = await this.fetch(`from_frame=${from}`);
-    const frames = part.results.filter((frame) => frame.frame_index < block.first);
-    return this.keep({ ...part, results: frames, next_frame: block.first });
+    return this.keep(await this.fetch(`from_frame=${Math.max(0, block.first - (FRAMES_AT_ONCE / 2) * this.stride)}`));
   }
 
   /**

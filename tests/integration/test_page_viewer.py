@@ -1,10 +1,10 @@
-"""The page's viewer of one job in a real browser: boxes on the right picture, and numbers as the documents have them."""
+"""The page's viewer of one job in a real browser: boxes on the right picture."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,9 @@ PROBE = """(() => {
     pen.drawImage(video, 0, 0, width, height);
     const row = pen.getImageData(0, height - 18, width, 1).data;
     let number = 0;
-    for (let bit = 0; bit < bits; bit += 1) if (row[4 * Math.floor(((bit + 0.5) * width) / bits)] > 128) number += 1 << bit;
+    for (let bit = 0; bit < bits; bit += 1) {
+      if (row[4 * Math.floor(((bit + 0.5) * width) / bits)] > 128) number += 1 << bit;
+    }
     return number;
   };
   window.settled = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
