@@ -9,7 +9,6 @@ import { paint, placeOf } from "./paint.js";
 
 const AHEAD_S = 3;
 const STILL_PX = 1280;
-const SHOWN_MS = 250;
 
 /**
  * @typedef {object} Listeners
@@ -152,13 +151,10 @@ export class Player {
     if (video.readyState === 0) await Promise.race([happens(video, "loadedmetadata"), this.givenUp]);
     if (this.source !== "video" || this.closed) return;
     const last = Math.max(0, video.duration - 0.001); // behind the end some show nothing
-    const shown = video.requestVideoFrameCallback ? new Promise((done) => video.requestVideoFrameCallback(done)) : null;
     video.currentTime = Number.isFinite(last) ? Math.min(time, last) : time;
     await Promise.race([happens(video, "seeked"), this.givenUp]);
     if (this.source !== "video" || this.closed) return;
-    // The picture of the new time comes a moment later; where it is the same picture, none comes.
-    const came = await Promise.race([shown, new Promise((wake) => setTimeout(wake, SHOWN_MS))]);
-    if (came === undefined && !this.closed && !video.seeking) this.show(video.currentTime);
+    this.show(pictureTime(video) ?? video.currentTime);
   }
 
   /** @param {number} time */

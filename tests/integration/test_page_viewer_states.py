@@ -264,6 +264,5 @@ def test_a_film_of_two_hours_opens_at_once_and_is_never_stuck(home: Path, tmp_pa
             longest.append(max(browser.ask("tasks"), default=0))
         assert browser.ask("viewer.watch.texts.all.length") == LONG // 100
         assert browser.errors == []
-    print(opened, longest)
     assert min(opened) < OPEN_MS
     assert min(longest) < TASK_MS
