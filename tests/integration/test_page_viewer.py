@@ -108,7 +108,9 @@ def wrong(found: list[list[Any]], numbers: dict[int, int]) -> list[list[Any]]:
 
 def outlined(screenshot: bytes) -> bool | None:
     """Tell whether the outline is around the marker in what was painted; None if there is no marker."""
-    picture = cv2.imdecode(np.frombuffer(screenshot, np.uint8), cv2.IMREAD_COLOR).astype(int)
+    decoded = cv2.imdecode(np.frombuffer(screenshot, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    picture = decoded.astype(int)
     blue, green, red = (picture[..., n] for n in range(3))
     rows, columns = np.nonzero((blue > 150) & (red > 150) & (green < 110))
     if len(rows) < 100:

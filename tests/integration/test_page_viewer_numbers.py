@@ -145,10 +145,11 @@ def test_texts_are_listed_with_their_times_and_found(opened: Opened) -> None:
 
 def test_a_link_shows_the_same_picture_and_back_leads_to_it(opened: Opened) -> None:
     browser = opened.browser
-    seen = """JSON.stringify([viewer.job.job_id, viewer.watch.player.canvas.dataset.frame,
-      [...viewer.watch.view.classes], viewer.watch.view.confidence, document.querySelector('input[type=range]').value, viewer.watch.texts.find.value,
-      viewer.watch.view.boxes, viewer.watch.view.text, viewer.watch.view.span, viewer.watch.plots.chart.scales.x.min,
-      document.querySelector('[role=tab][aria-selected=true]').id])"""
+    seen = """(({job, watch}) => JSON.stringify([
+      job.job_id, watch.player.canvas.dataset.frame, [...watch.view.classes], watch.view.confidence,
+      document.querySelector("input[type=range]").value, watch.texts.find.value, watch.view.boxes, watch.view.text,
+      watch.view.span, watch.plots.chart.scales.x.min, document.querySelector("[role=tab][aria-selected=true]").id,
+    ]))(viewer)"""
     query = "t=6.24&class=dog&conf=0.5&q=gate&text=0&from=5&to=8&tab=objects"
     opened.show(query)
     browser.wait_for("viewer.watch.player.canvas.dataset.frame === '41'")
