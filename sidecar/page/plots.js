@@ -68,8 +68,11 @@ export class Plots {
     this.head = make("div", { class: "head" });
     this.legend = make("p", { class: "legend small" });
     this.whole = make("button", { class: "quiet small", hidden: true, title: "The whole video (Z)", onclick: () => change({ span: null }) }, "Whole video");
+    this.zooms = make("span", { class: "zooms" },
+      make("button", { class: "quiet", "aria-label": "Zoom out", title: "Show more time", onclick: () => this.zoom(2) }, "−"),
+      make("button", { class: "quiet", "aria-label": "Zoom in", title: "Show less time, around the play head", onclick: () => this.zoom(0.5) }, "+"));
     this.place = make("div", { class: "plot" });
-    this.element = make("figure", { class: "over-time", hidden: true }, make("figcaption", { class: "small" }, make("strong", {}, "Objects in a frame"), this.legend, this.whole), this.place);
+    this.element = make("figure", { class: "over-time", hidden: true }, make("figcaption", { class: "small" }, make("strong", {}, "Objects in a frame"), this.legend, this.whole, this.zooms), this.place);
     this.histogramPlace = make("div", { class: "plot" });
     this.histogram = make("figure", { class: "histogram", hidden: true }, make("figcaption", { class: "small" }, make("strong", {}, "Confidence of detections")), this.histogramPlace);
     this.resized = new ResizeObserver(() => this.resize());
@@ -159,6 +162,17 @@ export class Plots {
     const [from, to] = [chart.posToVal(left, "x"), chart.posToVal(left + width, "x")];
     chart.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     this.change({ span: [Math.max(0, from), to] });
+  }
+
+  /**
+   * Show more or less of the time around the play head, in lanes and plots.
+   * @param {number} factor by which it is more
+   */
+  zoom(factor) {
+    const [from, to] = this.range();
+    const wide = Math.max(0.2, (to - from) * factor);
+    const begin = Math.max(0, Math.min(this.time - wide / 2, this.duration - wide));
+    this.change({ span: wide < this.duration ? [begin, begin + wide] : null });
   }
 
   /** @param {View} view */

@@ -178,6 +178,28 @@ def test_a_link_shows_the_same_picture_and_back_leads_to_it(opened: Opened) -> N
     assert browser.errors == []
 
 
+def test_lanes_and_plots_show_a_part_of_the_time_and_the_whole_again(opened: Opened) -> None:
+    opened.show("t=5")
+    browser = opened.browser
+    span = "[viewer.watch.plots.chart.scales.x.min, viewer.watch.plots.chart.scales.x.max, ...viewer.watch.lanes.span]"
+    browser.ask("document.querySelector('.zooms [aria-label=\"Zoom in\"]').click()")
+    browser.wait_for(f"({span})[0] > 1")
+    from_s, to_s, *of_lanes = browser.ask(span)
+    assert [from_s, to_s] == of_lanes == pytest.approx([5 - time_of(FRAMES) / 4, 5 + time_of(FRAMES) / 4])
+    heads = browser.ask("[...document.querySelectorAll('.head')].map((one) => one.getBoundingClientRect().x)")
+    assert abs(heads[0] - heads[1]) < 1.5  # one above the other
+    x, y, width = browser.ask(
+        "(({x, y, width}) => [x, y, width])(document.querySelector('.time-slider').getBoundingClientRect())"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x + width / 4, y=y + 10, button="left", clickCount=1)
+    wanted = from_s + (to_s - from_s) / 4
+    browser.wait_for(f"Math.abs(viewer.watch.player.time - {wanted}) < 0.5")
+    press(browser, "z")
+    browser.wait_for(f"({span})[0] === 0")
+    assert browser.errors == []
+
+
 def test_each_key_does_what_the_list_of_keys_says(opened: Opened) -> None:
     opened.show("t=1")
     browser = opened.browser

@@ -114,6 +114,23 @@ def test_a_video_that_is_gone_leaves_its_boxes_lanes_plots_and_texts(home: Path,
         assert browser.errors == []
 
 
+def test_of_every_fifth_frame_boxes_stay_until_the_next_and_steps_lead_to_it(home: Path, tmp_path: Path) -> None:
+    clip = make_numbered(tmp_path / "clip.mp4", even(60, Fraction(25)))
+    box = [{"bbox": [10.0, 10.0, 50.0, 50.0], "class": "box", "confidence": 0.9}]
+    seen = [frame(n, n / 25, [], box) for n in range(0, 60, 5)]
+    write_document(tmp_path / "r.json", seen, stride=5, video={"width": 320, "height": 180})
+    job_id = add_completed(home, document=tmp_path / "r.json", video=clip, is_derived=False)
+    drawn = "document.querySelector('.stage canvas').dataset.frame === '{}'"
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        open_viewer(browser, sidecar.url, job_id, "t=0.48")
+        browser.wait_for(drawn.format(10) + " && Math.abs(viewer.watch.player.time - 0.48) < 0.002")
+        for way, frame_index in ((1, 15), (1, 20), (-1, 15), (-1, 10)):
+            browser.ask(f"viewer.watch.player.step({way})")
+            browser.wait_for(drawn.format(frame_index))
+            assert browser.ask(f"Math.abs(viewer.watch.player.time - {frame_index / 25}) < 0.002")
+        assert browser.errors == []
+
+
 def test_a_video_that_does_not_play_is_shown_frame_by_frame(home: Path, tmp_path: Path) -> None:
     clip = make_numbered(tmp_path / "h.mp4", even(30, Fraction(25)), codec="libx265")
     analyse(clip, tmp_path / "h.json")
