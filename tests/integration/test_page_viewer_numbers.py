@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,49 @@ def test_a_link_shows_the_same_picture_and_back_leads_to_it(opened: Opened) -> N
     browser.ask(f"location.hash = '#{opened.job_id}'")  # as addresses were before
     browser.wait_for(f"viewer.job?.job_id === '{opened.job_id}' && location.hash.startsWith('#/job/')")
     assert browser.errors == []
+
+
+FRAMES_AT = """(async (all, goals, more) => {
+  const { Frames } = await import("/page/frames.js");
+  const get = async (path) => {
+    const query = new URLSearchParams(path.split("?")[1]);
+    const [time, index] = [Number(query.get("from_s") ?? 0), Number(query.get("from_frame") ?? 0)];
+    const first = all.findIndex((one) => one.timestamp_s >= time && one.frame_index >= index);
+    const from = first < 0 ? all.length : first, to = from + Number(query.get("limit"));
+    return { ...more, results: all.slice(from, to), next_frame: all[to]?.frame_index ?? null };
+  };
+  const found = [];
+  for (const goal of goals) {
+    const frames = new Frames({ get }, "x"), other = goals[(found.length * 7) % goals.length];
+    await frames.want(other);
+    await frames.want(goal);
+    const middle = await frames.middle(goal);
+    const [before, after] = [await frames.step(goal, -1), await frames.step(goal, 1)];
+    const index = (frame) => frame && frame.frame_index;
+    found.push([index(frames.at(goal)), index(frames.at(middle)), index(before), index(after)]);
+  }
+  return found;
+})"""
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_the_frame_of_a_time_is_found_across_blocks_at_any_rate(opened: Opened, stride: int) -> None:
+    chance = random.Random(stride)
+    times = [round(time, 6) for time in accumulate(chance.choice((0.01, 0.04, 1.7)) for _ in range(700))]
+    records = [frame(n * stride, time, [], []) for n, time in enumerate(times)]
+    goals = [0.0, *(chance.choice(times) + chance.choice((0.0, 0.005, 1.0)) for _ in range(60)), times[-1] + 5]
+    more = {"options": {"frame_stride": stride}, "summary": {"frame_count": 700}, "video": {"fps": 25}}
+    opened.show()
+    found = opened.browser.ask(f"{FRAMES_AT}({json.dumps(records)}, {json.dumps(goals)}, {json.dumps(more)})")
+    for goal, (at, at_middle, before, after) in zip(goals, found, strict=True):
+        place = bisect_right(times, goal + 0.002) - 1
+        if place < 0:
+            assert (at, before, after) == (None, None, 0)
+            continue
+        assert at == at_middle == place * stride, goal
+        assert after == ((place + 1) * stride if place < 699 else None)
+        between = stride > 1 and goal - times[place] > 0.004  # where a step back leads to the frame of the boxes
+        assert before == (place * stride if between else (place - 1) * stride if place else None)
 
 
 def test_lanes_and_plots_show_a_part_of_the_time_and_the_whole_again(opened: Opened) -> None:
