@@ -20,7 +20,8 @@ export const nameOf = (job) => job.source_name || job.job_id;
 /** @type {Record<Action, (job: Job) => boolean>} */
 export const MAY = {
   cancel: (job) => job.status === "pending" || job.status === "running",
-  retry: (job) => job.status === "failed" && !job.source_removed_at,
+  // One that was refused before it began would be refused again.
+  retry: (job) => job.status === "failed" && !job.source_removed_at && (job.error_kind !== "permanent" || job.started_at !== null),
   delete: (job) => job.status !== "running",
 };
 
