@@ -2,7 +2,6 @@
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { clock, make, number } from "./dom.js";
-import { isShown } from "./paint.js";
 
 /** @import {Change, Density, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */

@@ -1,7 +1,7 @@
 // A job that has no result: it waits, it runs, it failed.
 
 import { about, count, make, number, sentence } from "./dom.js";
-import { stateOf } from "./states.js";
+import { MAY, stateOf } from "./states.js";
 
 /** @import {Api, Job} from "./types.js" */
 
@@ -38,7 +38,7 @@ export class Unfinished {
     const ended = job.status === "failed";
     this.act.textContent = ended ? (state === "cancelled" ? "Run it after all" : "Retry") : "Cancel";
     this.act.classList.toggle("primary", ended);
-    this.act.hidden = ended && job.source_removed_at !== null;
+    this.act.hidden = ended && !MAY.retry(job);
   }
 
   async ask() {
