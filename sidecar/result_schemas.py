@@ -135,6 +135,14 @@ class TracksAnswer(PublicModel):
     next_cursor: str | None = Field(None, description="On a page: of the next one, null on the last one.")
 
 
+class PublicClassCount(PublicModel):
+    """What there is of one class in the whole video."""
+
+    frames: Count = Field(description="Frames with at least one.")
+    most: Count = Field(description="The most in one frame.")
+    confidences: list[Count] = Field(description="Detections by confidence, in 20 equal steps from 0 to 1.")
+
+
 class PublicDensity(PublicModel):
     """Counts by time: an entry for each bucket, from the beginning of the video on."""
 
@@ -142,6 +150,7 @@ class PublicDensity(PublicModel):
     frames: list[Count] = Field(description="Frames analysed.")
     objects: dict[str, list[Count]] = Field(description="Detections by class.")
     text_lines: list[Count] = Field(description="Lines of text.")
+    classes: dict[str, PublicClassCount] = Field(description="What there is of each class in the whole video.")
 
 
 class DensityAnswer(PublicModel):

@@ -160,9 +160,27 @@ class Browser:
         for kind in ("dragEnter", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=box[0], y=box[1], data=data)
 
+    def screencast(self, seconds: float) -> list[bytes]:
+        """Return what is painted during a time, a PNG each."""
+        pictures, deadline = [], time.monotonic() + seconds
+        self.call("Page.startScreencast", format="png")
+        while (left := deadline - time.monotonic()) > 0:
+            if b"\0" not in self._received and not select.select([self._from], [], [], left)[0]:
+                break
+            message = self._next(left)
+            if message.get("method") == "Page.screencastFrame":
+                pictures.append(base64.b64decode(message["params"]["data"]))
+                self.call("Page.screencastFrameAck", sessionId=message["params"]["sessionId"])
+        self.call("Page.stopScreencast")
+        return pictures
+
     def screenshot(self, path: Path) -> None:
         """Save what is seen as a PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+        path.write_bytes(self.picture())
+
+    def picture(self) -> bytes:
+        """Return what is seen as a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
 
 @contextlib.contextmanager

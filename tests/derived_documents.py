@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,15 @@ def frame(index: int, time_s: float, blocks: list[dict[str, Any]], objects: list
     return {"frame_index": index, "result": result, "timestamp_s": time_s}
 
 
-def write_document(path: Path, frames: Iterable[dict[str, Any]], *, stride: int = 1, fps: float | None = 25.0) -> Path:
-    """Write frames as the pipeline does."""
+def write_document(
+    path: Path,
+    frames: Iterable[dict[str, Any]],
+    *,
+    stride: int = 1,
+    fps: float | None = 25.0,
+    video: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write frames as the pipeline does; ``video`` says more of the video than its frame rate."""
 
     def dumps(value: Any) -> str:
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
@@ -108,9 +115,9 @@ def write_document(path: Path, frames: Iterable[dict[str, Any]], *, stride: int 
             count += 1
         source = {"name": "clip.mp4", "sha256": "0" * 64, "size_bytes": 1000}
         summary = {"classes": {}, "detection_count": 0, "frame_count": count, "frames_expected": expected, "texts": []}
-        video = {"codec": "h264", "fps": fps, "height": 720, "width": 1280}
+        told = {"codec": "h264", "fps": fps, "height": 720, "width": 1280, **(video or {})}
         file.write(
             f'\n],\n"schema": "dropframe.results/1",\n"source": {dumps(source)},\n"summary": {dumps(summary)},\n'
-            f'"video": {dumps(video)}\n}}\n'
+            f'"video": {dumps(told)}\n}}\n'
         )
     return path

@@ -12,6 +12,32 @@ MOST_BUCKETS = 1000
 MOST_CLASSES = 500
 """Classes that are counted each by itself."""
 OTHERS = "(others)"
+CONFIDENCE_STEPS = 20
+"""Equal steps from 0 to 1 in which detections are counted by confidence."""
+
+
+class ClassCount:
+    """What there is of one class in the whole video."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        """In which it is."""
+        self.most = 0
+        """In one frame."""
+        self.confidences = [0] * CONFIDENCE_STEPS
+        """Detections by confidence; each step has its lower end, the last one has 1 too."""
+
+    def add(self, confidences: list[float]) -> None:
+        """Count a frame that has some of it."""
+        self.frames += 1
+        self.most = max(self.most, len(confidences))
+        for confidence in confidences:
+            step = int(confidence * CONFIDENCE_STEPS + 1e-9)
+            self.confidences[min(CONFIDENCE_STEPS - 1, max(0, step))] += 1
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"confidences": self.confidences, "frames": self.frames, "most": self.most}
 
 
 class Density:
@@ -22,6 +48,7 @@ class Density:
         self._frames: list[int] = []
         self._lines: list[int] = []
         self._objects: dict[str, list[int]] = {}
+        self._classes: dict[str, ClassCount] = {}
 
     def add(self, frame: AnalysedFrame) -> None:
         """Count a frame."""
@@ -30,9 +57,14 @@ class Density:
             self._double()
         self._count(self._frames, bucket, 1)
         self._count(self._lines, bucket, len(frame.texts))
+        confidences: dict[str, list[float]] = {}
         for found in frame.objects:
             known = found.class_name in self._objects or len(self._objects) < MOST_CLASSES
-            self._count(self._objects.setdefault(found.class_name if known else OTHERS, []), bucket, 1)
+            name = found.class_name if known else OTHERS
+            self._count(self._objects.setdefault(name, []), bucket, 1)
+            confidences.setdefault(name, []).append(found.confidence)
+        for name, of_class in confidences.items():
+            self._classes.setdefault(name, ClassCount()).add(of_class)
 
     @staticmethod
     def _count(column: list[int], bucket: int, count: int) -> None:
@@ -51,6 +83,7 @@ class Density:
         lines = [*self._lines, *[0] * (length - len(self._lines))]
         return {
             "bucket_s": round(self._width_s, 6),
+            "classes": {name: count.to_record() for name, count in sorted(self._classes.items())},
             "frames": self._frames,
             "objects": dict(sorted(filled.items())),
             "text_lines": lines,

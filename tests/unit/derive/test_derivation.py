@@ -68,6 +68,7 @@ def test_the_files_say_what_they_were_made_from_and_have_a_line_for_each_entry(d
     assert made[DerivedKind.TRACKS]["frames"][7] == {"frame_index": 7, "track_ids": [1]}
     density = made[DerivedKind.DENSITY]["density"]
     assert (density["bucket_s"], sum(density["frames"]), sum(density["objects"]["cat"])) == (0.1, 250, 250)
+    assert density["classes"] == {"cat": {"confidences": [0] * 18 + [250, 0], "frames": 250, "most": 1}}
     lines = (tmp_path / "d" / "texts.json").read_text().splitlines()
     assert sum(line.startswith('{"bbox"') for line in lines) == len(made[DerivedKind.TEXTS]["texts"])
 
@@ -93,6 +94,20 @@ def test_killed_at_any_step_it_makes_the_same_bytes_the_next_time(tmp_path: Path
         assert name.endswith(".tmp") or content == contents(tmp_path / "whole")[name]
     derive(document, tmp_path / "d")
     assert {n: c for n, c in contents(tmp_path / "d").items() if not n.endswith(".tmp")} == contents(tmp_path / "whole")
+
+
+def test_each_class_is_counted_by_frames_and_at_once_and_by_confidence(tmp_path: Path) -> None:
+    def found(name: str, *confidences: float) -> list[dict[str, Any]]:
+        return [{"bbox": [0, 0, 9, 9], "class": name, "confidence": confidence} for confidence in confidences]
+
+    objects = [found("bus", 0.3, 0.05), found("bus", 1.0) + found("tie", 0.0), [], found("bus", 0.3, 0.349, 0.35)]
+    path = write_document(tmp_path / "r.json", (frame(n, n / 25, [], seen) for n, seen in enumerate(objects)))
+    derive(path, tmp_path / "d")
+    classes = json.loads((tmp_path / "d" / "density.json").read_text())["density"]["classes"]
+    assert {name: (one["frames"], one["most"]) for name, one in classes.items()} == {"bus": (3, 3), "tie": (1, 1)}
+    steps = {n: count for n, count in enumerate(classes["bus"]["confidences"]) if count}
+    assert steps == {1: 1, 6: 3, 7: 1, 19: 1}
+    assert classes["tie"]["confidences"] == [1] + [0] * 19
 
 
 def test_the_longest_video_has_a_thousand_buckets_at_most(tmp_path: Path) -> None:
