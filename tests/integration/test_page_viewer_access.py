@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.jobs import JobStatus
+from tests import page_audit
 from tests.browser import browsing
 from tests.integration.test_page_viewer_states import add
 from tests.numbered_clips import analyse, even, make_numbered
@@ -15,8 +16,6 @@ from tests.sidecar_process import running_sidecar
 from tests.viewer_page import add_completed, home_at, open_viewer, wait_for_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.needs("chromium")]
-
-page_audit = pytest.importorskip("tests.page_audit")
 
 
 def test_nothing_serious_keeps_somebody_from_using_the_viewer(tmp_path: Path) -> None:
