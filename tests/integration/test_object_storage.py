@@ -653,6 +653,7 @@ def run_child(settings: Settings, what: str, fault: str | None = None) -> int:
     [
         "inbox_store.entered",
         "inbox_store.block:3",
+        "inbox_store.mark",
         "inbox_store.fetched",
         "spool.renamed",
         "inbox_store.promised",

@@ -64,12 +64,28 @@ KILLED_ELSEWHERE = {
     "intake.copied": "unit/ingest/test_kept",
     "kept.forgotten": "unit/ingest/test_kept",
     "kept.noted": "unit/ingest/test_kept",
+    "export.drawn": "unit/export/test_annotated",
     "export.written": "unit/export/test_exports",
     "outbox_exports.published": "unit/worker/test_outbox_exports",
     "rejections.told": "unit/test_rejections",
+    **dict.fromkeys(
+        (
+            "inbox_store.block",
+            "inbox_store.copied",
+            "inbox_store.entered",
+            "inbox_store.fetched",
+            "inbox_store.mark",
+            "inbox_store.moved",
+            "inbox_store.promised",
+            "inbox_store.rejected",
+            "inbox_store.submitted",
+            "result_store.put",
+        ),
+        "integration/test_object_storage",
+    ),
 }
 """The module that kills at a failpoint of which nothing is passed here: no job is deleted, no disk is full, no file
-stays in the inbox, nothing is exported, and nobody is told of events."""
+stays in the inbox, nothing is exported or in object storage, and nobody is told of events."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
 OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""
