@@ -19,7 +19,7 @@ MOST_FRAMES = 8_000_000
 """Coded frames of a video that gets an index, at most: 37 hours at 60 a second. An index takes 8 bytes for each."""
 LEAST_APART = 12
 """Coded frames from one entry to the next, at least: a video of key frames alone has more than anybody needs."""
-STEP_PACKETS = 1000
+STEP_PACKETS = 50
 """Coded frames between two calls of ``step``."""
 
 Numbers = NDArray[np.int64]

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from daemon.errors import Interrupted
 from daemon.failpoints import failpoint
 from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.jobs import Options
@@ -141,6 +142,10 @@ class Summary:
         return cls(record["frame_count"], classes, texts, record["frames_unread"], *rare)
 
 
+MOST_TRIES = 2
+"""Runs that begin with a range and die before anything comes of it, until all are decoded from the video's start."""
+
+
 class ResultsSerializer:
     """Writes one result document to ``path``, by way of ``<path>.part``.
 
@@ -168,6 +173,10 @@ class ResultsSerializer:
         """Whether the video has to be decoded from its start, whatever else is possible."""
         self._origin: Mapping[str, Any] | None = None
         """The part of the document that a run from the start has made, if ranges were appended to it."""
+        self._tries = 0
+        """Runs that began with a range, and died before they came to the end of a segment."""
+        self._noted: dict[str, Any] | None = None
+        """The checkpoint of a run that has begun with a range and has not come so far yet."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("r+b" if self._part.exists() else "w+b")
         if not self._go_on():
@@ -182,6 +191,9 @@ class ResultsSerializer:
             size = os.fstat(self._file.fileno()).st_size
             if checkpoint["fingerprint"] != self._fingerprint or checkpoint["bytes"] > size:
                 return False
+            self._tries = int(checkpoint.get("tries", 0))
+            if self._tries >= MOST_TRIES:  # perhaps seeking is what ends the process
+                checkpoint = {**checkpoint["origin"], "sequential": True}
             summary = Summary.from_record(checkpoint["summary"])
             self.seam = Seam.from_record(checkpoint.get("seam"))
         except (OSError, ValueError, KeyError, TypeError):
@@ -211,6 +223,7 @@ class ResultsSerializer:
         self._file.flush()
         os.fdatasync(self._file.fileno())
         failpoint("results.saved")
+        self._noted = None
         more: dict[str, Any] = {"origin": self._origin} if self._origin else {}
         if self._is_sequential:
             more["sequential"] = True
@@ -225,18 +238,31 @@ class ResultsSerializer:
         with atomic_write(self._checkpoint) as file:
             file.write(dumps({**state, "fingerprint": self._fingerprint}).encode())
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether there are frames in the document that are not of a run from the video's start."""
+        return self._origin is not None
+
     def note_ranges(self) -> None:
-        """Note that what comes now is not of a run from the video's start. Call it before the first ``write``."""
+        """Note that what comes now is not of a run from the video's start. Call it before anything is looked for."""
+        assert self.seam is not None
         self._origin = self._origin or self._state()
+        self._noted = self._state() | {"origin": self._origin, "seam": vars(self.seam)}
+        self._save(self._noted | {"tries": self._tries + 1})
 
     @contextmanager
     def in_one_piece_after(self, failure: type[Exception]) -> Iterator[None]:
         """Go back to what a run from the video's start has made if an error in the block says that ranges fail.
 
-        What is written from then on, in this run and in later ones, has to be of a run from the start.
+        What is written from then on, in this run and in later ones, has to be of a run from the start. A run that is
+        stopped was no try that failed.
         """
         try:
             yield
+        except Interrupted:
+            if self._noted is not None:
+                self._save(self._noted | {"tries": self._tries})
+            raise
         except failure:
             self._save({**(self._origin or self._state()), "sequential": True})
             raise

@@ -28,7 +28,7 @@ class Seam:
     @classmethod
     def from_record(cls, record: Mapping[str, Any] | None) -> Self | None:
         """Return the seam of a JSON form (``vars``), None if there is none."""
-        return None if record is None else cls(record["index"], record["timestamp_s"], record["crc"])
+        return None if record is None else cls(int(record["index"]), float(record["timestamp_s"]), int(record["crc"]))
 
 
 def after_seam(frames: Iterator[Frame], seam: Seam) -> Iterator[Frame]:

@@ -160,13 +160,16 @@ def _frames_to_come(
     video: RangedVideo, serializer: ResultsSerializer, options: Options, step: Callable[[], None]
 ) -> Iterator[Frame]:
     """Yield the frames that the document does not hold yet; NotExact if they turn out not to be those."""
-    skip, seam = serializer.frames_written, serializer.seam
+    skip, seam, has_ranges = serializer.frames_written, serializer.seam, serializer.has_ranges
+    if seam is not None:
+        serializer.note_ranges()
     index = _index_of(video, seam, step)
     threads = converters()
     if index is None or seam is None:
+        if has_ranges:
+            raise NotExact("the index by which frames were found cannot be made again")
         yield from video.frames(options.frame_stride, options.max_frames, skip, threads)
         return
-    serializer.note_ranges()
     video.go_to(index, seam.index)
     yield from after_seam(video.frames(options.frame_stride, options.max_frames, skip - 1, threads), seam)
 

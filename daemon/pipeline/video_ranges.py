@@ -17,6 +17,7 @@ import numpy as np
 from daemon.pipeline.entry_points import entry_rule
 from daemon.pipeline.frame_index import EntryPoint, FrameIndex, IndexBuilder, NotExact, build_index
 from daemon.pipeline.video import Video
+from daemon.pipeline.video_errors import blame_the_disk
 from daemon.pipeline.video_tracks import Stream, listed_frames
 
 SAME_SECONDS = 2e-6
@@ -130,6 +131,7 @@ class RangedVideo(Video):
                 self.count.read += bool(packet.size)
                 yield from packet.decode()
         except (av.FFmpegError, ValueError, IndexError) as error:
+            blame_the_disk(self._path, error)  # the ranges stay: the index has read all of it just now
             raise NotExact("a coded frame cannot be read or decoded") from error
 
     def _packets_from(self, entry: EntryPoint | None) -> Iterator[av.Packet]:
@@ -138,10 +140,10 @@ class RangedVideo(Video):
             return iter(self._opened_again().demux(self._stream))
         for target in (entry.pts, entry.dts):
             packets = self._sought(target)
-            if found := _find(packets, entry):
+            if found := self._find(packets, entry):
                 return chain([found], packets)
         packets = self._opened_again().demux(self._stream)
-        if found := _find(packets, entry):
+        if found := self._find(packets, entry):
             return chain([found], packets)
         raise NotExact("the place to begin with is not found again")
 
@@ -163,15 +165,14 @@ class RangedVideo(Video):
         self._hold_to_limits()
         return self._container
 
-
-def _find(packets: Iterator[av.Packet], entry: EntryPoint) -> av.Packet | None:
-    """Read up to an entry; None if what comes is behind it, or the end."""
-    try:
-        for packet in packets:
-            if entry.is_at(packet):
-                return packet
-            if not entry.is_behind(packet):
-                return None
-    except (av.FFmpegError, ValueError, IndexError):
+    def _find(self, packets: Iterator[av.Packet], entry: EntryPoint) -> av.Packet | None:
+        """Read up to an entry; None if what comes is behind it, or the end."""
+        try:
+            for packet in packets:
+                if entry.is_at(packet):
+                    return packet
+                if not entry.is_behind(packet):
+                    return None
+        except (av.FFmpegError, ValueError, IndexError) as error:
+            blame_the_disk(self._path, error)
         return None
-    return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
+from daemon.errors import Interrupted, TransientError
 from daemon.pipeline.video_ranges import RangedVideo
 from tests.clips import make_clip
 from tests.picture_stage import Bench, counted
@@ -35,6 +39,13 @@ def saved(clip: Path) -> dict[str, Any]:
 def result(clip: Path) -> bytes:
     assert sorted(path.name for path in clip.parent.glob(f"{clip.name}*")) == [clip.name, f"{clip.name}.json"]
     return clip.with_name(clip.name + ".json").read_bytes()
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_what_came_before_is_not_decoded_again(bench: Bench, clip: Path) -> None:
@@ -134,6 +145,63 @@ def test_no_index_is_made_where_it_is_known_to_be_of_no_use(
     with counted(RangedVideo, "make_index", monkeypatch) as made:
         bench.run(clip)
     assert made == []
+    assert result(clip) == whole
+
+
+def test_a_range_that_ends_the_process_is_tried_twice(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench.document(clip)
+    bench.run(clip, 25)
+    bench.run(clip, 50)
+    for tries in (1, 2):
+        with monkeypatch.context() as patched:
+            patched.setattr(RangedVideo, "make_index", raising(RuntimeError("it has died")))
+            with pytest.raises(RuntimeError, match="it has died"):
+                bench.run(clip)
+        assert saved(clip)["tries"] == tries
+    with counted(RangedVideo, "make_index", monkeypatch) as made:
+        bench.run(clip)
+    assert made == []
+    assert bench.stage.seen == LONG - 25  # what a run from the start had made is kept
+    assert result(clip) == whole
+
+
+def test_a_run_that_is_stopped_is_no_try_that_failed(bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(clip, STOP)
+    with monkeypatch.context() as patched:
+        patched.setattr(RangedVideo, "make_index", raising(Interrupted("stopped")))
+        assert bench.run(clip) is None
+    assert saved(clip)["tries"] == 0
+
+
+def test_a_disk_that_cannot_be_read_just_now_leaves_the_ranges(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench.document(clip)
+    bench.run(clip, 25)
+    bench.run(clip, 50)
+    with monkeypatch.context() as patched:
+        sick = raising(av.error.OSError(errno.EIO, "Input/output error"))
+        patched.setattr("daemon.pipeline.video_ranges.EntryPoint.is_at", sick)
+        with pytest.raises(TransientError):
+            bench.run(clip)
+    assert saved(clip)["summary"]["frame_count"] == 50
+    assert "sequential" not in saved(clip)
+    bench.run(clip)
+    assert result(clip) == whole
+
+
+def test_where_no_index_is_made_again_frames_by_an_earlier_one_are_dropped(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench.document(clip)
+    bench.run(clip, 25)
+    bench.run(clip, 50)
+    with monkeypatch.context() as patched:
+        patched.setattr(RangedVideo, "make_index", lambda *_: None)
+        bench.run(clip)
+    assert bench.stage.seen == LONG - 25
     assert result(clip) == whole
 
 
