@@ -86,7 +86,8 @@ class DerivedList:
             raise BadCursor(wrong) from error
         if mark != self._mark:
             raise BadCursor("cursor is of a result that is there no more; begin again without it.")
-        if start <= self._start or os.pread(self._descriptor, 2, start - 1)[:2] != b"\n{":
+        end = os.fstat(self._descriptor).st_size
+        if not self._start < start < end or os.pread(self._descriptor, 2, start - 1)[:2] != b"\n{":
             raise BadCursor(wrong)
         return start
 

@@ -73,7 +73,7 @@ def export_now(
     try:
         answer = background.run("daemon.export.process", arguments, look)
     except background.BackgroundFailed as error:
-        raise NotExported(f"Exporting failed: {error}", final=error.crashed) from error
+        raise NotExported(f"Exporting failed: {error}", final=error.final) from error
     except Interrupted:
         if document.exists():
             raise

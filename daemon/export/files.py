@@ -210,6 +210,8 @@ def sweep_old(data_dir: Path, keep_seconds: float, keep_bytes: int) -> int:
     for job_id in exported_ids(data_dir):
         with contextlib.suppress(OSError):
             for entry in os.scandir(folder_of(data_dir, job_id)):
+                if entry.name.startswith("."):
+                    continue  # it is being written; what kills leave is removed by its age
                 status = entry.stat(follow_symlinks=False)
                 found.append((status.st_mtime, status.st_size, Path(entry.path)))
     total, removed, oldest = sum(size for _, size, _ in found), 0, time.time() - keep_seconds

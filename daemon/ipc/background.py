@@ -26,15 +26,21 @@ MOST_SECONDS = 6 * 3600.0
 """A child that takes longer is ended."""
 NICE = 15
 """How far behind others a child stands in line for a processor, of 19."""
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
 
 
 class BackgroundFailed(StorageError):
-    """The child did not come to an end; trying again may help, unless it ``crashed``."""
+    """The child did not come to an end; trying again may help, unless it is ``final``."""
 
-    def __init__(self, message: str, crashed: bool = False) -> None:
+    def __init__(self, message: str, final: bool = False) -> None:
         super().__init__(message)
-        self.crashed = crashed
+        self.final = final
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ def run(module: str, arguments: list[str], should_stop: Callable[[], bool]) -> A
     except (ValueError, TypeError):
         code = child.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        crashed = code < 0 and code != -signal.SIGKILL  # that one somebody else sends, perhaps for want of memory
-        raise BackgroundFailed(f"The process at work {how}.", crashed) from None
+        final = code < 0 and code != -signal.SIGKILL  # that one somebody else sends, perhaps for want of memory
+        raise BackgroundFailed(f"The process at work {how}.", final) from None
 
 
 def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> None:
@@ -90,9 +96,11 @@ def _watch(child: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> N
             child.wait(LOOK_SECONDS)
             return
         if resident_bytes(child.pid) > MEMORY_BYTES:
-            raise BackgroundFailed(f"It used more than {MEMORY_BYTES / 1e9:.0f} GB of memory and was ended.")
+            raise BackgroundFailed(
+                f"It used more than {MEMORY_BYTES / 1e9:.0f} GB of memory and was ended.", final=True
+            )
         if time.monotonic() > deadline:
-            raise BackgroundFailed(f"It took longer than {MOST_SECONDS / 3600:.0f} hours and was ended.")
+            raise BackgroundFailed(f"It took longer than {MOST_SECONDS / 3600:.0f} hours and was ended.", final=True)
 
 
 def settle(parent: int) -> Callable[[Answer], None]:

@@ -77,7 +77,7 @@ def redraw(path: Path, limits: Limits, file: BinaryIO, draw: Draw, stretch: Stre
     except av.FFmpegError as error:
         if error.errno in FULL | TRANSIENT_DISK_ERRORS:
             raise OSError(error.errno, error.strerror) from error
-        raise
+        raise NotRedrawn(f"The video cannot be written anew: {error}.") from error
 
 
 def _redraw(path: Path, limits: Limits, file: BinaryIO, draw: Draw, stretch: Stretch) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from queue import Empty, SimpleQueue
 
 from daemon.errors import DropframeError, Interrupted, StoredFileMissing, UnknownJob
@@ -29,6 +30,8 @@ STEP_SECONDS = 0.5
 RETRY_SECONDS = 10.0
 """Until it is tried again after the outbox could not be written."""
 JOIN_SECONDS = 2.0
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 3600.0
+"""Between two attempts at an export that could not be made; each time twice as long."""
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -49,6 +52,11 @@ class OutboxExports:
         self._completed = completed
         self._owing: dict[str, None] = {}
         """Ids of jobs."""
+        self._drawn = ""
+        """The name of the last request for a video to be drawn on. One is asked for at a time, as each takes long and
+        few requests have room."""
+        self._failures: dict[tuple[str, str], tuple[float, int]] = {}
+        """Exports that could not be made: when one is asked for again (monotonic seconds), and how often it failed."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="outbox-exports", daemon=True)
         self._log_once = LogOnce(log)
@@ -122,15 +130,30 @@ class OutboxExports:
                 file.seek(0)
                 published = self._outbox.publish_beside(job, request.kind.ending, file, self._stopping.is_set)
         except NotExportedYet:
-            ask_for(self._spool_dir, place)
+            if self._may_ask(job_id, place):
+                ask_for(self._spool_dir, place)
         except StoredFileMissing:
             self._note(job_id, name, "Its result has been deleted.")
         except NotExported as error:
             if error.final:
                 self._note(job_id, name, str(error))
+            elif time.monotonic() >= self._failures.get((job_id, name), (0.0, 0))[0]:
+                failures = self._failures.get((job_id, name), (0.0, 0))[1] + 1
+                wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(failures, 10))
+                self._failures[job_id, name] = (time.monotonic() + wait, failures)
         else:
+            self._failures.pop((job_id, name), None)
             failpoint("outbox_exports.published")
             self._note(job_id, name, f"sha256:{sha256}" if published else "A newer job has its name.")
+
+    def _may_ask(self, job_id: str, place: ExportPlace) -> bool:
+        if time.monotonic() < self._failures.get((job_id, place.request.kind.name), (0.0, 0))[0]:
+            return False
+        if place.request.kind.draws:
+            if self._drawn not in ("", place.request_name) and (self._spool_dir / self._drawn).exists():
+                return False
+            self._drawn = place.request_name
+        return True
 
     def _note(self, job_id: str, name: str, state: str) -> Job:
         return self._store.note(job_id, exports={**self._store.get(job_id).exports, name: state})

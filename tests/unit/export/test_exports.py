@@ -336,10 +336,14 @@ def test_a_video_that_is_drawn_on_leaves_a_place_for_tables(tmp_path: Path, monk
 def test_exports_go_with_their_result_and_when_they_are_old(tmp_path: Path, job_id: str) -> None:
     old, young = exported(tmp_path, job_id, "csv"), exported(tmp_path, job_id, "jsonl")
     os.utime(old, (time.time() - 8 * 86_400,) * 2)
+    being_written = young.with_name(".1-x.tmp")
+    being_written.write_bytes(b"x" * 1000)
+    os.utime(being_written, (time.time() - 600,) * 2)
     made = Exports(Settings.load(home=tmp_path), lambda job_id: None)
     made.step()
     assert [old.exists(), young.exists()] == [False, True]
     assert files.sweep_old(tmp_path / "data", 0.0, young.stat().st_size - 1) == 1
+    assert being_written.exists()
     exported(tmp_path, job_id, "jsonl")
     (tmp_path / "data" / output_key(job_id)).unlink()
     Exports(Settings.load(home=tmp_path), lambda job_id: None).step()

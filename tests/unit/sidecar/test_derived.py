@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from pathlib import Path
@@ -127,6 +128,10 @@ def test_a_cursor_holds_though_the_file_was_made_anew_and_not_for_another_result
     async def work(client: Client) -> None:
         path = f"/v1/jobs/{job_id}/texts"
         cursor = (await client.get(f"{path}?limit=1")).json()["next_cursor"]
+        mark = base64.urlsafe_b64decode(cursor + "==").split(b" ")[1]
+        for place in (b"10000000000000000000000", b"9223372036854775807", b"1", b"-5"):
+            forged = base64.urlsafe_b64encode(place + b" " + mark).decode().rstrip("=")
+            assert (await client.get(path, params={"cursor": forged})).status_code == 422
         files.forget(tmp_path / "data", job_id)
         make(tmp_path, job_id)
         page = (await client.get(path, params={"cursor": cursor})).json()

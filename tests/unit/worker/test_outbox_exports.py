@@ -202,3 +202,17 @@ def test_a_format_that_there_is_not_is_refused_at_the_start(tmp_path: Path) -> N
     (tmp_path / "dropframe.toml").write_text('exports = ["csv", "cocoo"]')
     with pytest.raises(SettingsError, match="did you mean coco"):
         Settings.load(home=tmp_path)
+
+
+def test_one_video_is_asked_to_be_drawn_on_at_a_time(settings: Settings) -> None:
+    with JobStore.open(settings.data_dir) as store:
+        for number in range(3):
+            complete(store, settings, "annotated", "csv", name=f"{number}.mp4")
+        made = publisher(settings, store)
+        made.step()
+        assert len(files.asked_for(settings.spool_dir)) == 3 + 1
+        for name in files.asked_for(settings.spool_dir):
+            if "annotated" in (settings.spool_dir / name).read_text():
+                (settings.spool_dir / name).unlink()
+        made.step()
+        assert len(files.asked_for(settings.spool_dir)) == 3 + 1
