@@ -17,7 +17,8 @@ from daemon.tokens import Token
 
 COOKIE_PREFIX = "dropframe_pass_"
 """Several Dropframes on one host see each other's cookies, so a token's own name follows."""
-PASS_SECONDS = 12 * 3600
+PASS_SECONDS = 15 * 60
+"""A page renews its pass; what a closed one leaves behind soon ends."""
 _PASS = re.compile(r"([0-9]{1,12})\.([0-9a-f]{64})")
 
 

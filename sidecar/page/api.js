@@ -2,7 +2,7 @@
 
 const KEPT_ANSWERS = 64;
 const TOKEN = "dropframe-token"; // of this tab alone, and gone with it
-const RENEW_MS = 3_600_000;
+const RENEW_MS = 240_000; // a pass lasts for 15 minutes
 
 /** @typedef {{token: string | null, rights: "read" | "submit", cookie: string | null, cookie_seconds: number | null}} Session */
 /** @typedef {(check: (token: string) => Promise<string | null>) => Promise<void>} AskForToken asks until the check returns null, not a sentence */
@@ -40,6 +40,7 @@ export class Api {
     this.session = { token: null, rights: "submit", cookie: null, cookie_seconds: null };
     /** @type {Promise<void> | null} */
     this.asking = null;
+    this.unanswered = false; // since nobody answered a call
     /** @type {Map<string, {tag: string, body: any}>} */
     this.answers = new Map();
   }
@@ -47,7 +48,14 @@ export class Api {
   /** Learn what the caller may do; ask for a token if one is needed. */
   async begin() {
     this.adopt(await this.get("v1/session"));
-    if (this.token !== null) setInterval(() => this.get("v1/session").then((session) => this.adopt(session), () => {}), RENEW_MS);
+    if (this.session.cookie === null) return;
+    setInterval(() => this.renew(), RENEW_MS);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.renew(); });
+  }
+
+  /** Get another pass before the last one ends. */
+  async renew() {
+    await this.get("v1/session").then((session) => this.adopt(session), () => {});
   }
 
   /**
@@ -73,8 +81,14 @@ export class Api {
   async fetch(path, init = {}) {
     for (;;) {
       const response = await fetch(this.url(path), { ...init, headers: { ...init.headers, ...this.headers } }).catch((error) => {
-        throw init.signal?.aborted ? error : new NoAnswer();
+        if (init.signal?.aborted) throw error;
+        this.unanswered = true;
+        throw new NoAnswer();
       });
+      if (this.unanswered) {
+        this.unanswered = false;
+        if (this.session.cookie !== null) this.renew(); // passes end when Dropframe is started again
+      }
       if (response.status !== 401) return response;
       await this.logIn();
     }
