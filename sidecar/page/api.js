@@ -2,6 +2,7 @@
 
 const KEPT_ANSWERS = 64;
 const TOKEN = "dropframe-token"; // of this tab alone, and gone with it
+const AGAIN_MS = 2000;
 const RENEW_MS = 240_000; // a pass lasts for 15 minutes
 
 /** @typedef {{token: string | null, rights: "read" | "submit", cookie: string | null, cookie_seconds: number | null}} Session */
@@ -45,17 +46,19 @@ export class Api {
     this.answers = new Map();
   }
 
-  /** Learn what the caller may do; ask for a token if one is needed. */
+  /** Learn what the caller may do, as soon as Dropframe answers; ask for a token if one is needed. */
   async begin() {
-    this.adopt(await this.get("v1/session"));
+    while (!(await this.renew())) await new Promise((wake) => setTimeout(wake, AGAIN_MS));
+    // It was another tab's pass that was answered: what this one may do, its own token says.
+    if (this.token === null && this.session.token !== null && this.session.cookie === null) await this.logIn();
     if (this.session.cookie === null) return;
     setInterval(() => this.renew(), RENEW_MS);
     document.addEventListener("visibilitychange", () => { if (!document.hidden) this.renew(); });
   }
 
-  /** Get another pass before the last one ends. */
+  /** Ask what the caller may do, and get another pass before the last one ends; tell whether that was answered. */
   async renew() {
-    await this.get("v1/session").then((session) => this.adopt(session), () => {});
+    return this.get("v1/session").then((session) => { this.adopt(session); return true; }, () => false);
   }
 
   /**

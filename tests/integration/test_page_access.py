@@ -98,6 +98,32 @@ def test_a_token_is_asked_for_once_and_forgotten_with_the_tab(home: Path) -> Non
         assert browser.errors == []
 
 
+def test_each_tab_asks_for_its_own_token(home: Path) -> None:
+    secret, token = new_token("writer", Rights.SUBMIT)
+    with running_sidecar(home, tokens=[str(token)]) as sidecar, browsing(home / "profile") as browser:
+        browser.open(sidecar.url + "/")
+        log_in(browser, secret)
+        browser.wait_for(f"{LISTED} === 1")
+        other = browser.new_tab()
+        other.open(sidecar.url + "/")
+        log_in(other, secret)
+        other.wait_for(f"{LISTED} === 1 && !document.querySelector('#log-out').hidden")
+        assert other.ask("document.querySelector('#reads').hidden")
+        assert other.ask("Object.values(sessionStorage)") == [secret]
+        assert browser.errors == other.errors == []
+
+
+def test_a_page_that_was_not_answered_at_first_goes_on_by_itself(home: Path) -> None:
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        browser.call("Network.enable")
+        browser.call("Network.setBlockedURLs", urls=["*/v1/*", "*/readyz"])
+        browser.open(sidecar.url + "/")
+        browser.wait_for("document.querySelector('#health').textContent === 'no answer'")
+        browser.call("Network.setBlockedURLs", urls=[])
+        browser.wait_for(f"{LISTED} === 1")
+        assert browser.errors == []
+
+
 @pytest.mark.usefixtures("stills")
 def test_below_a_path_and_without_a_network_all_comes_from_dropframe(home: Path) -> None:
     nothing_else = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
