@@ -72,6 +72,7 @@ export class Watch {
   }
 
   begun() {
+    if (this.ended.signal.aborted) return;
     const { about, stride } = this.frames;
     this.bar.frames = about?.summary?.frames_decoded ?? (about?.summary?.frame_count ?? 0) * stride;
     this.sized();
@@ -158,6 +159,7 @@ export class Watch {
 
   /** @param {number} time */
   moved(time) {
+    if (this.ended.signal.aborted) return; // the address is of another job
     for (const part of [this.bar, this.lanes, this.plots, this.texts]) part.moved(time);
     const now = performance.now();
     if (this.player.playing && now - this.noted < PLAYING_MS) return;

@@ -126,6 +126,16 @@ def test_lanes_plots_and_lists_have_the_numbers_of_the_documents(opened: Opened)
     ]
 
 
+def test_a_job_that_was_left_writes_nothing_into_the_address_of_the_next(opened: Opened) -> None:
+    opened.show("t=5")
+    browser = opened.browser
+    browser.ask(f"window.left = viewer.watch; address.go('{opened.other_id}')")
+    browser.wait_for(f"viewer.job?.job_id === '{opened.other_id}'")
+    wait_for_picture(browser)
+    assert browser.ask("(left.begun(), left.moved(6.5), address.get('t'))") is None
+    assert browser.errors == []
+
+
 def test_texts_are_listed_with_their_times_and_found(opened: Opened) -> None:
     opened.show()
     browser, spans = opened.browser, opened.derived("texts")
