@@ -126,6 +126,20 @@ def test_lanes_plots_and_lists_have_the_numbers_of_the_documents(opened: Opened)
     ]
 
 
+def test_the_first_click_into_a_list_goes_to_the_text(opened: Opened) -> None:
+    opened.show()
+    browser = opened.browser
+    wanted = browser.wait_for("viewer.watch.texts.list.items[2]?.start_s")
+    x, y = browser.ask(
+        "(({x, y}) => [x + 20, y + 10])(document.querySelector('[data-place=\"2\"]').getBoundingClientRect())"
+    )
+    browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1)
+    browser.ask("new Promise(requestAnimationFrame)")
+    browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
+    browser.wait_for(f"Math.abs(viewer.watch.player.time - {wanted}) < 0.05", 10)
+    assert browser.errors == []
+
+
 def test_a_job_that_was_left_writes_nothing_into_the_address_of_the_next(opened: Opened) -> None:
     opened.show("t=5")
     browser = opened.browser
