@@ -211,6 +211,26 @@ def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path
         assert browser.errors == []
 
 
+def test_a_video_without_texts_opens_with_its_objects_and_stays_there(home: Path, tmp_path: Path, clip: Path) -> None:
+    found = [{"bbox": [10.0, 10.0, 60.0, 60.0], "class": "cat", "class_id": 15, "confidence": 0.9}]
+    document = write_document(tmp_path / "objects.json", [frame(n, n / 25, [], found) for n in range(30)])
+    job_id = add_completed(home, document=document, video=clip)
+    selected = "document.querySelector('[role=tab][aria-selected=true]').id"
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        open_viewer(browser, sidecar.url, job_id)
+        browser.wait_for(f"{selected} === 'tab-objects'")
+        browser.press("b")
+        browser.wait_for("viewer.watch.view.boxes === false")
+        assert browser.ask(selected) == "tab-objects"
+        browser.ask("viewer.watch.follow()")
+        assert browser.ask(selected) == "tab-objects"
+        browser.ask("document.querySelector('#tab-text').click()")
+        browser.press("b")
+        browser.wait_for("viewer.watch.view.boxes === true")
+        assert browser.ask(selected) == "tab-text"
+        assert browser.errors == []
+
+
 def test_a_format_is_made_and_downloaded_as_it_is_filtered(home: Path, clip: Path, document: Path) -> None:
     job_id = add_completed(home, document=document, video=clip)
     downloads = home / "downloads"
