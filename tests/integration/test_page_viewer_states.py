@@ -211,6 +211,31 @@ def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path
         assert browser.errors == []
 
 
+def test_who_has_left_a_job_that_is_run_again_is_not_led_away(home: Path, clip: Path, document: Path) -> None:
+    job_id = add_completed(home, document=document, video=clip, warnings=[NO_OBJECTS], is_derived=False)
+    health.write(home / "data", Heartbeat(utc_now(), "running", 1, models=({"role": "objects"}, {"role": "text"})))
+    again = button("Run again with objects")
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        open_viewer(browser, sidecar.url, job_id)
+        browser.wait_for(f"!!({again}) && !({again}).hidden")
+        browser.ask(
+            """(() => {
+              const call = viewer.api.fetch, left = new Promise((done) => { window.leave = done; });
+              viewer.api.fetch = async (path, init) => {
+                const answer = await call(path, init);
+                if (path === "v1/video/submit") await left.then(() => { window.answered = 1; });
+                return answer;
+              };
+            })()"""
+        )
+        browser.ask(f"({again}).click()")
+        browser.ask("(address.go(null), leave())")
+        browser.wait_for("window.answered === 1")
+        browser.ask("new Promise((done) => setTimeout(done, 300))")
+        assert browser.ask("address.job") is None
+        assert browser.errors == []
+
+
 def test_a_video_without_texts_opens_with_its_objects_and_stays_there(home: Path, tmp_path: Path, clip: Path) -> None:
     found = [{"bbox": [10.0, 10.0, 60.0, 60.0], "class": "cat", "class_id": 15, "confidence": 0.9}]
     document = write_document(tmp_path / "objects.json", [frame(n, n / 25, [], found) for n in range(30)])
