@@ -165,7 +165,8 @@ export class Watch {
   /** @param {number} time */
   moved(time) {
     if (this.ended.signal.aborted) return; // the address is of another job
-    for (const part of [this.bar, this.lanes, this.plots, this.texts]) part.moved(time);
+    for (const part of [this.bar, this.lanes, this.texts]) part.moved(time);
+    this.plots.moved(time, this.player.painted);
     const now = performance.now();
     if (this.player.playing && now - this.noted < PLAYING_MS) return;
     this.noted = now;

@@ -126,6 +126,26 @@ def test_lanes_plots_and_lists_have_the_numbers_of_the_documents(opened: Opened)
     ]
 
 
+def test_the_plot_tells_how_many_are_in_the_picture_and_the_mean_under_the_pointer(opened: Opened) -> None:
+    opened.show()
+    browser = opened.browser
+    told = "document.querySelector('.legend').innerText.split(/\\s+/).slice(1)"
+    for number in (3, 6, 39, 40, 59, 60, 69, 70, 79, 80):
+        browser.ask(f"viewer.watch.player.seek({time_of(number) + 0.01})")
+        browser.wait_for(f"viewer.watch.player.canvas.dataset.frame === '{number}'")
+        classes = [one["class"] for one in objects_of(number)]
+        wanted = ["cat", str(classes.count("cat")), "dog", str(classes.count("dog"))]
+        browser.wait_for(f"({told}).join() === {','.join(wanted)!r}", 10)
+    x, y = browser.ask(
+        "(({x, y, width}) => [x + width / 2, y + 20])(document.querySelector('.u-over').getBoundingClientRect())"
+    )
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    browser.wait_for("document.querySelector('.legend').innerText.includes('mean')", 10)
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    browser.wait_for("!document.querySelector('.legend').innerText.includes('mean')", 10)
+    assert browser.errors == []
+
+
 def test_the_first_click_into_a_list_goes_to_the_text(opened: Opened) -> None:
     opened.show()
     browser = opened.browser
