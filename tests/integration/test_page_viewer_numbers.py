@@ -345,3 +345,5 @@ def test_focus_stays_where_it_is_when_news_of_the_job_comes(opened: Opened) -> N
     press(browser, "Enter", 13)
     browser.wait_for("[...viewer.watch.view.classes].join() === 'dog'")
     assert browser.ask("document.activeElement.getAttribute('aria-pressed')") == "true"
+    browser.ask("viewer.render(viewer.job)")  # as when it is completed: what had the focus is not there any more
+    assert browser.ask("document.activeElement.className") == "viewer-name"

@@ -85,6 +85,12 @@ def test_a_job_without_a_result_says_how_far_it_is_and_what_can_be_done(home: Pa
         browser.wait_for("document.querySelector('.waiting')?.innerText.includes('It is the next.')")
         browser.ask(f"{button('Cancel')}.click()")
         browser.wait_for("document.querySelector('.waiting').innerText.includes('It is being cancelled')")
+        status = "document.querySelector('.waiting [role=status]').innerText"
+        browser.ask("viewer.update({...viewer.job, updated_at: '2100-01-01T00:00:00+00:00', queue_position: 3})")
+        assert "3 videos ahead of it" in said(browser)
+        assert browser.ask(status) == "It is being cancelled …"  # numbers are not read out, and do not take it away
+        browser.ask("viewer.update({...viewer.job, updated_at: '2101-01-01T00:00:00+00:00', status: 'running'})")
+        assert browser.ask(status) == "It is being analysed."
         open_viewer(browser, sidecar.url, runs)
         browser.wait_for("document.querySelector('.waiting progress')?.value === 98 / 250")
         assert "98 of 250 frames" in said(browser)
