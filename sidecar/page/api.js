@@ -78,12 +78,14 @@ export class Api {
    * Call; where a token is wanted it is asked for, and the call made again.
    * @param {string} path
    * @param {RequestInit} [init]
+   * @param {number} [within] ms in which it must be answered, apart from the time in which somebody types a token
    * @returns {Promise<Response>}
    * @throws {NoAnswer} nobody answered
    */
-  async fetch(path, init = {}) {
+  async fetch(path, init = {}, within = 0) {
     for (;;) {
-      const response = await fetch(this.url(path), { ...init, headers: { ...init.headers, ...this.headers } }).catch((error) => {
+      const signal = within ? AbortSignal.timeout(within) : init.signal;
+      const response = await fetch(this.url(path), { ...init, signal, headers: { ...init.headers, ...this.headers } }).catch((error) => {
         if (init.signal?.aborted) throw error;
         this.unanswered = true;
         throw new NoAnswer();
