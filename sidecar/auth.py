@@ -6,6 +6,7 @@ import base64
 import binascii
 import ipaddress
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from daemon.errors import SettingsError
 from daemon.settings import Settings
 from daemon.tokens import Rights, Token, find_token, parse_token
 from sidecar.pages import PAGES
-from sidecar.passes import find_by_pass
+from sidecar.passes import find_by_pass, make_pass
 from sidecar.problems import Problem
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -45,6 +46,7 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = [parse_token(line) for line in settings.tokens]
+        self._pass_secret = secrets.token_bytes(32)
         loopback = is_loopback(settings.host)
         if not loopback and not self._tokens:
             raise SettingsError(
@@ -74,7 +76,7 @@ class Guard:
             return ""
         token = self.token(headers)
         if token is None and method in SAFE_METHODS:
-            token = find_by_pass(self._tokens, headers.get(b"cookie", b""), time.time())
+            token = find_by_pass(self._tokens, self._pass_secret, headers.get(b"cookie", b""), time.time())
         if token is None:
             raise Problem(
                 401,
@@ -126,6 +128,10 @@ class Guard:
         elif scheme.lower() != b"bearer":
             return None
         return find_token(self._tokens, secret)
+
+    def make_pass(self, token: Token) -> str:
+        """Make a pass of a token, from now on."""
+        return make_pass(token, self._pass_secret, time.time())
 
 
 def _is_page(path: str) -> bool:

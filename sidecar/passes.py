@@ -1,7 +1,9 @@
 """Passes: what a page's pictures, videos and downloads have in place of a token, which they cannot send.
 
 A browser sends no Authorization header for them. It does send a cookie: that is a pass, which the page gets for its
-token and sets itself. A pass only reads, ends after some hours, and at once with its token; nothing is stored for it.
+token and sets itself. A pass only reads, ends after some minutes, and at once with its token or when the sidecar is
+started again; nothing is stored for it. It is sealed with a secret that the sidecar makes when it starts: with what
+stands in the settings none can be made.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from daemon.tokens import Token
 
 COOKIE_PREFIX = "dropframe_pass_"
 """Several Dropframes on one host see each other's cookies, so a token's own name follows."""
-PASS_SECONDS = 12 * 3600
+PASS_SECONDS = 15 * 60
+"""A page renews its pass; what a closed one leaves behind soon ends."""
 _PASS = re.compile(r"([0-9]{1,12})\.([0-9a-f]{64})")
 
 
@@ -24,29 +27,33 @@ def cookie_name(token: Token) -> str:
     return COOKIE_PREFIX + token.sha256[:8]
 
 
-def make_pass(token: Token, now: float) -> str:
+def make_pass(token: Token, secret: bytes, now: float) -> str:
     """Make a pass.
 
     Args:
         token: Whose it is.
+        secret: Of this run of the sidecar.
         now: Seconds since the epoch.
     """
     expires = int(now) + PASS_SECONDS
-    return f"{expires}.{_seal(token, expires)}"
+    return f"{expires}.{_seal(token, secret, expires)}"
 
 
-def find_by_pass(tokens: Iterable[Token], cookies: bytes, now: float) -> Token | None:
+def find_by_pass(tokens: Iterable[Token], secret: bytes, cookies: bytes, now: float) -> Token | None:
     """Return the token of a pass among cookies, or None if there is none, or it has ended.
 
     Args:
         tokens: All.
+        secret: Of this run of the sidecar.
         cookies: The Cookie header.
         now: Seconds since the epoch.
     """
     sent = dict(_cookies(cookies))
     for token in tokens:
         found = _PASS.fullmatch(sent.get(cookie_name(token), ""))
-        if found and int(found[1]) > now and hmac.compare_digest(found[2], _seal(token, int(found[1]))):
+        if found is None or int(found[1]) <= now:
+            continue
+        if hmac.compare_digest(found[2], _seal(token, secret, int(found[1]))):
             return token
     return None
 
@@ -58,5 +65,5 @@ def _cookies(header: bytes) -> Iterable[tuple[str, str]]:
             yield name, value
 
 
-def _seal(token: Token, expires: int) -> str:
-    return hmac.new(bytes.fromhex(token.sha256), f"pass:{token}:{expires}".encode(), hashlib.sha256).hexdigest()
+def _seal(token: Token, secret: bytes, expires: int) -> str:
+    return hmac.new(secret, f"pass:{token}:{expires}".encode(), hashlib.sha256).hexdigest()

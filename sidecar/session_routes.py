@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from daemon.tokens import Rights
 from sidecar.auth import Guard
 from sidecar.files import NO_STORE
-from sidecar.passes import PASS_SECONDS, cookie_name, make_pass
+from sidecar.passes import PASS_SECONDS, cookie_name
 
 
 class SessionEndpoint:
@@ -32,7 +30,7 @@ class SessionEndpoint:
             "cookie_seconds": None,
         }
         if token := self._guard.token(dict(request.scope["headers"])):
-            cookie = f"{cookie_name(token)}={make_pass(token, time.time())}"
+            cookie = f"{cookie_name(token)}={self._guard.make_pass(token)}"
             body = {"token": token.name, "rights": token.rights, "cookie": cookie, "cookie_seconds": PASS_SECONDS}
         elif self._guard.needs_token:
             body |= {"token": request.scope["token_name"], "rights": Rights.READ}

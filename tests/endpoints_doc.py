@@ -70,7 +70,8 @@ answers 401, `/healthz` too; only the files of the web page and `/docs` are sent
 
 The web page asks for a token and keeps it until its tab is closed. What a browser fetches by itself, such as videos,
 comes without it: for these the page has a cookie, a pass from `/v1/session`. A pass can be used for GET calls alone,
-and for 12 hours. At other addresses that are opened in a browser the token is the password, with any name.
+for 15 minutes, and until the sidecar is started again. At other addresses that are opened in a browser the token is the
+password, with any name.
 
 The `Host` header must be the address, `localhost`, or a name in `allowed_hosts`. Pages of other web sites may call
 only if their origin is in `allowed_origins`.

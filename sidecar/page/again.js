@@ -20,7 +20,7 @@ export class RunAgain {
     this.address = address;
     this.job = job;
     this.note = make("span", { class: "small soft", role: "status" });
-    this.button = make("button", { class: "primary", hidden: true, onclick: () => this.run() }, "Run again with objects");
+    this.button = make("button", { class: "primary", hidden: true, onclick: () => this.run(signal) }, "Run again with objects");
     this.element = make("div", { class: "again" }, this.button, this.note);
     const lacks = job.status === "completed" && (job.summary?.warnings ?? []).includes(NO_OBJECTS) && !job.source_removed_at;
     this.element.hidden = !lacks;
@@ -38,8 +38,11 @@ export class RunAgain {
     }
   }
 
-  // A result is never changed, so a video that is run again is a job of its own.
-  async run() {
+  /**
+   * A result is never changed, so a video that is run again is a job of its own.
+   * @param {AbortSignal} signal of the view: whoever has left it is not led away from where they went
+   */
+  async run(signal) {
     this.button.disabled = true;
     this.note.textContent = "being submitted …";
     try {
@@ -52,7 +55,7 @@ export class RunAgain {
       const answer = await this.api.fetch("v1/video/submit", { method: "POST", body: form });
       const body = await answer.json();
       if (!answer.ok) throw new Error(body.detail);
-      this.address.go(body.job_id);
+      if (!signal.aborted) this.address.go(body.job_id);
     } catch (error) {
       this.note.textContent = sentence(error);
       this.button.disabled = false;

@@ -2,7 +2,8 @@
 
 const KEPT_ANSWERS = 64;
 const TOKEN = "dropframe-token"; // of this tab alone, and gone with it
-const RENEW_MS = 3_600_000;
+const AGAIN_MS = 2000;
+const RENEW_MS = 240_000; // a pass lasts for 15 minutes
 
 /** @typedef {{token: string | null, rights: "read" | "submit", cookie: string | null, cookie_seconds: number | null}} Session */
 /** @typedef {(check: (token: string) => Promise<string | null>) => Promise<void>} AskForToken asks until the check returns null, not a sentence */
@@ -40,14 +41,24 @@ export class Api {
     this.session = { token: null, rights: "submit", cookie: null, cookie_seconds: null };
     /** @type {Promise<void> | null} */
     this.asking = null;
+    this.unanswered = false; // since nobody answered a call
     /** @type {Map<string, {tag: string, body: any}>} */
     this.answers = new Map();
   }
 
-  /** Learn what the caller may do; ask for a token if one is needed. */
+  /** Learn what the caller may do, as soon as Dropframe answers; ask for a token if one is needed. */
   async begin() {
-    this.adopt(await this.get("v1/session"));
-    if (this.token !== null) setInterval(() => this.get("v1/session").then((session) => this.adopt(session), () => {}), RENEW_MS);
+    while (!(await this.renew())) await new Promise((wake) => setTimeout(wake, AGAIN_MS));
+    // It was another tab's pass that was answered: what this one may do, its own token says.
+    if (this.token === null && this.session.token !== null && this.session.cookie === null) await this.logIn();
+    if (this.session.cookie === null) return;
+    setInterval(() => this.renew(), RENEW_MS);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.renew(); });
+  }
+
+  /** Ask what the caller may do, and get another pass before the last one ends; tell whether that was answered. */
+  async renew() {
+    return this.get("v1/session").then((session) => { this.adopt(session); return true; }, () => false);
   }
 
   /**
@@ -67,14 +78,22 @@ export class Api {
    * Call; where a token is wanted it is asked for, and the call made again.
    * @param {string} path
    * @param {RequestInit} [init]
+   * @param {number} [within] ms in which it must be answered, apart from the time in which somebody types a token
    * @returns {Promise<Response>}
    * @throws {NoAnswer} nobody answered
    */
-  async fetch(path, init = {}) {
+  async fetch(path, init = {}, within = 0) {
     for (;;) {
-      const response = await fetch(this.url(path), { ...init, headers: { ...init.headers, ...this.headers } }).catch((error) => {
-        throw init.signal?.aborted ? error : new NoAnswer();
+      const signal = within ? AbortSignal.timeout(within) : init.signal;
+      const response = await fetch(this.url(path), { ...init, signal, headers: { ...init.headers, ...this.headers } }).catch((error) => {
+        if (init.signal?.aborted) throw error;
+        this.unanswered = true;
+        throw new NoAnswer();
       });
+      if (this.unanswered) {
+        this.unanswered = false;
+        if (this.session.cookie !== null) this.renew(); // passes end when Dropframe is started again
+      }
       if (response.status !== 401) return response;
       await this.logIn();
     }

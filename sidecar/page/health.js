@@ -6,6 +6,7 @@ import { Poll } from "./poll.js";
 /** @import {Api} from "./api.js" */
 
 const POLL_MS = 2000;
+const ANSWER_MS = 10_000;
 /** @type {Record<string, string>} */
 const NAMES = { daemon: "Daemon", store: "Job store", disk: "Disk", inbox: "Inbox", outbox: "Outbox" };
 const DOWN = { name: "Dropframe does not answer", detail: "What is shown is what was known last. The page goes on by itself once it answers." };
@@ -31,7 +32,7 @@ export class Health {
     let problems = [];
     let word = "ready";
     try {
-      const response = await this.api.fetch("readyz");
+      const response = await this.api.fetch("readyz", {}, ANSWER_MS);
       const body = await response.json().catch(() => null);
       const parts = Object.entries(/** @type {Record<string, {ok: boolean, detail: string}>} */ (body?.parts ?? {}));
       problems = parts.filter(([, part]) => !part.ok).map(([name, { detail }]) => ({ name: NAMES[name] ?? name, detail }));

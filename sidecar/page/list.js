@@ -27,7 +27,7 @@ export class LongList {
     this.element = make("div", {
       class: "long-list", role: "listbox", tabindex: 0, "aria-label": label,
       onscroll: () => this.drawSoon(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.pressed(event),
-      onfocus: () => { if (this.active < 0 && this.items.length) this.activate(Math.max(0, this.items.findIndex(this.current))); },
+      onfocus: () => { if (this.active < 0 && this.items.length && this.element.matches(":focus-visible")) this.activate(Math.max(0, this.items.findIndex(this.current))); },
     }, this.rows);
     this.resized = new ResizeObserver(() => this.drawSoon());
     this.resized.observe(this.element);

@@ -12,7 +12,7 @@ export class Login {
       make("p", { class: "soft" }, "Whoever runs it makes one with ", make("code", {}, "dropframe token NAME"), "."),
       make("input", { type: "text", autocomplete: "username", value: "Dropframe", hidden: true }),
       make("label", { for: "token" }, "Token"), this.token, this.problem,
-      make("p", { class: "soft small" }, "It is kept in this tab, and forgotten when the tab is closed."),
+      make("p", { class: "soft small" }, "It is kept in this tab, and forgotten when the tab is closed. Videos and pictures can be fetched for up to 15 minutes more."),
       this.button);
     this.dialog = make("dialog", { class: "login", "aria-labelledby": "login-title" }, this.form);
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());

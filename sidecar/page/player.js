@@ -104,8 +104,15 @@ export class Player {
     if (!this.seeking) this.goal = time;
     this.drawPicture();
     this.listeners.moved(time);
-    if (!this.frames.at(time)) this.frames.want(time).then(() => this.draw(), () => {});
+    if (!this.frames.at(time)) this.frames.want(time).then(() => this.known(time), () => {});
     if (this.playing) this.frames.prefetch(time, AHEAD_S * this.video.playbackRate);
+  }
+
+  /** What was found in a picture has come after it. @param {number} time */
+  known(time) {
+    if (time !== this.time || this.closed) return;
+    this.draw();
+    this.listeners.moved(time);
   }
 
   get playing() {

@@ -3,7 +3,7 @@
 import uPlot from "./vendor/uPlot.esm.js";
 import { clock, make, number } from "./dom.js";
 
-/** @import {Change, Density, View} from "./types.js" */
+/** @import {Change, Density, FrameRecord, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */
 
 const MOST_LINES = 6;
@@ -63,6 +63,8 @@ export class Plots {
     this.names = [];
     this.duration = 0;
     this.time = 0;
+    /** @type {FrameRecord | null} */
+    this.frame = null;
     this.hovered = false;
     this.head = make("div", { class: "head" });
     this.legend = make("p", { class: "legend small" });
@@ -196,9 +198,13 @@ export class Plots {
     if (this.view) this.apply(this.view);
   }
 
-  /** @param {number} time */
-  moved(time) {
+  /**
+   * @param {number} time
+   * @param {FrameRecord | null} [frame] what was found in the picture that is shown
+   */
+  moved(time, frame = this.frame) {
     this.time = time;
+    this.frame = frame;
     if (!this.chart) return;
     const [from, to] = this.range();
     this.head.hidden = time < from || time > to;
@@ -207,35 +213,26 @@ export class Plots {
   }
 
   /**
-   * Say how many there are where the pointer is, or else where the play head is.
+   * Say how many there are: in the mean where the pointer is, or else in the picture that is shown.
    * @param {number | null} place
    */
   say(place) {
     if (!this.chart) return;
     const [times, ...columns] = /** @type {number[][]} */ (this.chart.data);
-    const at = place ?? this.placeOf(times, this.time);
-    const entries = this.names.map((name, n) => [name, columns[n][at]]).filter(([name]) => !this.view?.classes.size || this.view.classes.has(String(name)));
+    const names = this.names.filter((name) => !this.view?.classes.size || this.view.classes.has(name));
+    const entries = names.map((name) => /** @type {const} */ ([name, place === null ? this.shown(name) : columns[this.names.indexOf(name)][place]]));
     this.legend.replaceChildren(
-      make("span", { class: "soft" }, clock(place === null ? this.time : times[at] ?? 0)),
+      make("span", { class: "soft" }, place === null ? clock(this.time) : `${clock(times[place] ?? 0)}, mean`),
       ...entries.map(([name, n]) => {
         const swatch = make("span", { class: "swatch" });
-        swatch.style.background = this.colours.of(String(name));
-        return make("span", {}, swatch, ` ${name} `, make("strong", {}, n === undefined || n === null ? "–" : String(Math.round(Number(n) * 10) / 10)));
+        swatch.style.background = this.colours.of(name);
+        return make("span", {}, swatch, ` ${name} `, make("strong", {}, n === undefined || n === null ? "–" : String(Math.round(n * 10) / 10)));
       }));
   }
 
-  /**
-   * @param {number[]} times
-   * @param {number} time
-   */
-  placeOf(times, time) {
-    let low = 0, high = times.length;
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (times[middle] <= time + 1e-6) low = middle;
-      else high = middle;
-    }
-    return low;
+  /** How many of a class are in the picture that is shown; null where nothing is known of it. @param {string} name */
+  shown(name) {
+    return this.frame && this.frame.result.detections.filter((one) => one.class === name).length;
   }
 
   drawHistogram() {

@@ -13,8 +13,9 @@ export class Unfinished {
   constructor(api, job) {
     this.api = api;
     this.job = job;
-    this.title = make("p", { class: "waiting-title" });
-    this.note = make("p", { class: "soft", role: "status" });
+    this.title = make("p", { class: "waiting-title", role: "status" });
+    this.note = make("p", { class: "soft" });
+    this.asked = ""; // what was asked for, until the state is another one
     this.progress = make("progress", { max: 1, "aria-label": "Progress" });
     this.problem = make("p", { class: "notice", role: "alert", hidden: true });
     this.act = make("button", { onclick: () => this.ask() });
@@ -29,8 +30,9 @@ export class Unfinished {
   update(job) {
     this.job = job;
     const state = stateOf(job);
+    if (this.element.dataset.state !== state) this.asked = "";
     this.element.dataset.state = state;
-    this.title.textContent = { pending: "It waits for its turn.", running: "It is being analysed.", cancelled: "It was cancelled.", failed: job.error_message || "It failed.", completed: "" }[state];
+    this.say(this.asked || { pending: "It waits for its turn.", running: "It is being analysed.", cancelled: "It was cancelled.", failed: job.error_message || "It failed.", completed: "" }[state]);
     this.note.textContent = { pending: ahead(job), running: running(job), cancelled: doneBefore(job), failed: doneBefore(job), completed: "" }[state];
     this.progress.hidden = state !== "running";
     if (job.frames_total) this.progress.value = Math.min(1, job.frames_processed / job.frames_total);
@@ -41,13 +43,20 @@ export class Unfinished {
     this.act.hidden = ended && !MAY.retry(job);
   }
 
+  /** Written anew only when it is other words: it is read out each time. @param {string} words */
+  say(words) {
+    if (this.title.textContent !== words) this.title.textContent = words;
+  }
+
   async ask() {
     this.act.disabled = true;
     this.problem.hidden = true;
+    const { state } = this.element.dataset;
+    const ended = this.job.status === "failed";
     try {
-      const answer = await this.api.fetch(`v1/jobs/${this.job.job_id}/${this.job.status === "failed" ? "retry" : "cancel"}`, { method: "POST" });
+      const answer = await this.api.fetch(`v1/jobs/${this.job.job_id}/${ended ? "retry" : "cancel"}`, { method: "POST" });
       if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || answer.statusText);
-      this.note.textContent = this.job.status === "failed" ? "It will be tried again." : "It is being cancelled …";
+      if (this.element.dataset.state === state) this.say((this.asked = ended ? "It will be tried again." : "It is being cancelled …"));
     } catch (error) {
       this.problem.textContent = sentence(error);
       this.problem.hidden = false;

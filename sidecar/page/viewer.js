@@ -109,7 +109,9 @@ export class Viewer {
     const tools = make("div", { class: "tools" });
     const body = job.status === "completed" ? this.renderResult(job, tools) : (this.unfinished = new Unfinished(this.api, job)).element;
     tools.append(make("button", { "aria-label": "Keys", title: "Keys (?)", onclick: () => keys.help() }, "?"));
+    const focused = this.root.contains(document.activeElement);
     this.root.replaceChildren(make("article", { class: "viewer", "aria-label": name }, make("header", { class: "viewer-head" }, title, this.pill, tools), ...this.warnings(job), body));
+    if (focused) title.focus();
     this.sayState(job);
     this.watch?.begin();
   }

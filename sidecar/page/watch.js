@@ -30,7 +30,8 @@ export class Watch {
     this.address = address;
     this.job = job;
     this.ended = new AbortController();
-    this.view = readView(address);
+    this.usualTab = "text"; // where the address names none
+    this.view = readView(address, this.usualTab);
     this.classes = Object.entries(job.summary?.classes ?? {}).sort((a, b) => b[1] - a[1]);
     this.noted = 0;
     const colours = new Colours(this.classes.map(([name]) => name));
@@ -72,6 +73,7 @@ export class Watch {
   }
 
   begun() {
+    if (this.ended.signal.aborted) return;
     const { about, stride } = this.frames;
     this.bar.frames = about?.summary?.frames_decoded ?? (about?.summary?.frame_count ?? 0) * stride;
     this.sized();
@@ -107,7 +109,11 @@ export class Watch {
     this.plots.begin(density, this.classes.map(([name]) => name).filter((name) => name in density.objects));
     this.objects.begin(density, this.classes, this.lackOf("objects", "No objects were detected.", "Objects were not looked for."));
     this.tabs.count("objects", this.classes.length);
-    if (!this.address.get("tab") && !sum(density.text_lines) && this.classes.length) this.tabs.show("objects");
+    if (!sum(density.text_lines) && this.classes.length) {
+      this.usualTab = "objects";
+      this.view = readView(this.address, this.usualTab);
+      this.tabs.show(this.view.tab);
+    }
     if (!this.classes.length && !sum(density.text_lines)) this.notice("Nothing was found in this video.", "note");
     this.sized();
     this.moved(this.player.time);
@@ -146,7 +152,7 @@ export class Watch {
   /** Somebody went back or on, or opened a link to the same job. */
   follow() {
     const time = this.address.number("t") ?? 0;
-    this.view = readView(this.address);
+    this.view = readView(this.address, this.usualTab);
     this.apply();
     if (Math.abs(time - this.player.time) > 0.005) this.player.seek(time);
   }
@@ -158,7 +164,9 @@ export class Watch {
 
   /** @param {number} time */
   moved(time) {
-    for (const part of [this.bar, this.lanes, this.plots, this.texts]) part.moved(time);
+    if (this.ended.signal.aborted) return; // the address is of another job
+    for (const part of [this.bar, this.lanes, this.texts]) part.moved(time);
+    this.plots.moved(time, this.player.painted);
     const now = performance.now();
     if (this.player.playing && now - this.noted < PLAYING_MS) return;
     this.noted = now;
@@ -237,9 +245,10 @@ const sum = (column) => column.reduce((a, b) => a + b, 0);
 
 /**
  * @param {Address} address
+ * @param {string} usualTab
  * @returns {View}
  */
-function readView(address) {
+function readView(address, usualTab) {
   const [from, to] = [address.number("from"), address.number("to")];
   return {
     classes: new Set((address.get("class") ?? "").split(",").filter(Boolean)),
@@ -248,6 +257,6 @@ function readView(address) {
     boxes: address.get("boxes") !== "0",
     text: address.get("text") !== "0",
     span: from !== null && to !== null && to > from ? [from, to] : null,
-    tab: address.get("tab") ?? "text",
+    tab: address.get("tab") ?? usualTab,
   };
 }

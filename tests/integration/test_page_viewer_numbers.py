@@ -126,6 +126,50 @@ def test_lanes_plots_and_lists_have_the_numbers_of_the_documents(opened: Opened)
     ]
 
 
+def test_the_plot_tells_how_many_are_in_the_picture_and_the_mean_under_the_pointer(opened: Opened) -> None:
+    opened.show()
+    browser = opened.browser
+    told = "document.querySelector('.legend').innerText.split(/\\s+/).slice(1)"
+    for number in (3, 6, 39, 40, 59, 60, 69, 70, 79, 80):
+        browser.ask(f"viewer.watch.player.seek({time_of(number) + 0.01})")
+        browser.wait_for(f"viewer.watch.player.canvas.dataset.frame === '{number}'")
+        classes = [one["class"] for one in objects_of(number)]
+        wanted = ["cat", str(classes.count("cat")), "dog", str(classes.count("dog"))]
+        browser.wait_for(f"({told}).join() === {','.join(wanted)!r}", 10)
+    x, y = browser.ask(
+        "(({x, y, width}) => [x + width / 2, y + 20])(document.querySelector('.u-over').getBoundingClientRect())"
+    )
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    browser.wait_for("document.querySelector('.legend').innerText.includes('mean')", 10)
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    browser.wait_for("!document.querySelector('.legend').innerText.includes('mean')", 10)
+    assert browser.errors == []
+
+
+def test_the_first_click_into_a_list_goes_to_the_text(opened: Opened) -> None:
+    opened.show()
+    browser = opened.browser
+    wanted = browser.wait_for("viewer.watch.texts.list.items[2]?.start_s")
+    x, y = browser.ask(
+        "(({x, y}) => [x + 20, y + 10])(document.querySelector('[data-place=\"2\"]').getBoundingClientRect())"
+    )
+    browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1)
+    browser.ask("new Promise(requestAnimationFrame)")
+    browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
+    browser.wait_for(f"Math.abs(viewer.watch.player.time - {wanted}) < 0.05", 10)
+    assert browser.errors == []
+
+
+def test_a_job_that_was_left_writes_nothing_into_the_address_of_the_next(opened: Opened) -> None:
+    opened.show("t=5")
+    browser = opened.browser
+    browser.ask(f"window.left = viewer.watch; address.go('{opened.other_id}')")
+    browser.wait_for(f"viewer.job?.job_id === '{opened.other_id}'")
+    wait_for_picture(browser)
+    assert browser.ask("(left.begun(), left.moved(6.5), address.get('t'))") is None
+    assert browser.errors == []
+
+
 def test_texts_are_listed_with_their_times_and_found(opened: Opened) -> None:
     opened.show()
     browser, spans = opened.browser, opened.derived("texts")
@@ -301,3 +345,5 @@ def test_focus_stays_where_it_is_when_news_of_the_job_comes(opened: Opened) -> N
     press(browser, "Enter", 13)
     browser.wait_for("[...viewer.watch.view.classes].join() === 'dog'")
     assert browser.ask("document.activeElement.getAttribute('aria-pressed')") == "true"
+    browser.ask("viewer.render(viewer.job)")  # as when it is completed: what had the focus is not there any more
+    assert browser.ask("document.activeElement.className") == "viewer-name"

@@ -85,6 +85,12 @@ def test_a_job_without_a_result_says_how_far_it_is_and_what_can_be_done(home: Pa
         browser.wait_for("document.querySelector('.waiting')?.innerText.includes('It is the next.')")
         browser.ask(f"{button('Cancel')}.click()")
         browser.wait_for("document.querySelector('.waiting').innerText.includes('It is being cancelled')")
+        status = "document.querySelector('.waiting [role=status]').innerText"
+        browser.ask("viewer.update({...viewer.job, updated_at: '2100-01-01T00:00:00+00:00', queue_position: 3})")
+        assert "3 videos ahead of it" in said(browser)
+        assert browser.ask(status) == "It is being cancelled …"  # numbers are not read out, and do not take it away
+        browser.ask("viewer.update({...viewer.job, updated_at: '2101-01-01T00:00:00+00:00', status: 'running'})")
+        assert browser.ask(status) == "It is being analysed."
         open_viewer(browser, sidecar.url, runs)
         browser.wait_for("document.querySelector('.waiting progress')?.value === 98 / 250")
         assert "98 of 250 frames" in said(browser)
@@ -208,6 +214,51 @@ def test_a_job_that_lacks_objects_is_run_again_once_there_are_weights(home: Path
         browser.wait_for(f"address.job && address.job !== '{job_id}'")
         [ticket] = spool.tickets(home / "data" / "spool")
         assert ticket.to_job().source_name == "clip.mp4"
+        assert browser.errors == []
+
+
+def test_who_has_left_a_job_that_is_run_again_is_not_led_away(home: Path, clip: Path, document: Path) -> None:
+    job_id = add_completed(home, document=document, video=clip, warnings=[NO_OBJECTS], is_derived=False)
+    health.write(home / "data", Heartbeat(utc_now(), "running", 1, models=({"role": "objects"}, {"role": "text"})))
+    again = button("Run again with objects")
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        open_viewer(browser, sidecar.url, job_id)
+        browser.wait_for(f"!!({again}) && !({again}).hidden")
+        browser.ask(
+            """(() => {
+              const call = viewer.api.fetch, left = new Promise((done) => { window.leave = done; });
+              viewer.api.fetch = async (path, init) => {
+                const answer = await call(path, init);
+                if (path === "v1/video/submit") await left.then(() => { window.answered = 1; });
+                return answer;
+              };
+            })()"""
+        )
+        browser.ask(f"({again}).click()")
+        browser.ask("(address.go(null), leave())")
+        browser.wait_for("window.answered === 1")
+        browser.ask("new Promise((done) => setTimeout(done, 300))")
+        assert browser.ask("address.job") is None
+        assert browser.errors == []
+
+
+def test_a_video_without_texts_opens_with_its_objects_and_stays_there(home: Path, tmp_path: Path, clip: Path) -> None:
+    found = [{"bbox": [10.0, 10.0, 60.0, 60.0], "class": "cat", "class_id": 15, "confidence": 0.9}]
+    document = write_document(tmp_path / "objects.json", [frame(n, n / 25, [], found) for n in range(30)])
+    job_id = add_completed(home, document=document, video=clip)
+    selected = "document.querySelector('[role=tab][aria-selected=true]').id"
+    with running_sidecar(home) as sidecar, browsing(home / "profile") as browser:
+        open_viewer(browser, sidecar.url, job_id)
+        browser.wait_for(f"{selected} === 'tab-objects'")
+        browser.press("b")
+        browser.wait_for("viewer.watch.view.boxes === false")
+        assert browser.ask(selected) == "tab-objects"
+        browser.ask("viewer.watch.follow()")
+        assert browser.ask(selected) == "tab-objects"
+        browser.ask("document.querySelector('#tab-text').click()")
+        browser.press("b")
+        browser.wait_for("viewer.watch.view.boxes === true")
+        assert browser.ask(selected) == "tab-text"
         assert browser.errors == []
 
 

@@ -575,10 +575,17 @@ def test_below_a_path_of_the_nginx_sample_a_person_submits_follows_and_watches(f
         assert browser.ask("document.querySelector('#curl').textContent").endswith(f"{base}/v1/video/submit")
         browser.ask("document.querySelector('#pipeline').value = 'ocr_only'")
         browser.choose_files("#files", [clip])
-        browser.wait_for("!!document.querySelector('#detail .pill.completed')", 120)
-        browser.wait_for("document.querySelector('#result table')?.innerText.includes('HOME 2 - 1 AWAY')")
-        browser.wait_for("document.querySelector('#result video')?.videoWidth === 320")
-        result = browser.ask("document.querySelector('#detail a.button').href")
+        browser.wait_for("document.querySelector('.job .pill.completed') !== null", 120)
+        browser.ask("document.querySelector('.upload[data-state=done] a').click()")
+        browser.wait_for("document.querySelector('#viewer')?.innerText.includes('HOME 2 - 1 AWAY')")
+        browser.wait_for("document.querySelector('#viewer video')?.videoWidth === 320")
+        browser.ask(
+            "window.fetched = [];"
+            "HTMLAnchorElement.prototype.click = function () { window.fetched.push(this.href); };"
+            "document.querySelector('#viewer .downloads > button').click();"
+            "document.querySelector('#downloads .download-list button').click()"
+        )
+        [result] = browser.wait_for("window.fetched.length && window.fetched")
         assert result.startswith(f"{base}/v1/video/results/")
         said = browser.ask(f"fetch('{result}').then(answer => answer.headers.get('content-disposition'))")
         assert said == 'inline; filename="match.mp4.json"'
