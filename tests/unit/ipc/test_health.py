@@ -316,6 +316,8 @@ ILL = ReceiverBeat(
         (replace(ILL, problem=None), True),
         (replace(ILL, oldest=timestamp(NOW - timedelta(minutes=50))), True),
         (replace(ILL, waiting=0, oldest=None), True),
+        (replace(ILL, waiting=0, oldest=None, given_up=1), False),
+        (replace(ILL, problem=None, given_up=1), True),
         (ReceiverBeat("3f9a2c71", "https://example.org/…", off_since=timestamp(NOW)), False),
     ],
 )
