@@ -142,6 +142,7 @@ class Rejections:
     def _look(self, known: RejectedList | None) -> RejectedList:
         """Return the list as it should be now."""
         before = {record.path: record for record in known.files} if known else {}
+        told = {(record.name, record.rejected_at) for record in before.values() if record.told}
         found = [file for file in rejected_files(self._settings.inbox_dir) if file.own_bytes is not None]
         records = []
         for file in found:
@@ -150,9 +151,10 @@ class Rejections:
                 record = self._read(file)
             records.append(record)
         for record in self._seen_elsewhere:
-            told = before.pop(record.path, None)
-            if told is not None and told.note is not Note.OUTDATED and replace(told, note=record.note) == record:
-                record = told
+            record = replace(record, told=(record.name, record.rejected_at) in told)  # also if it was moved since
+            earlier = before.pop(record.path, None)
+            if earlier is not None and earlier.note is not Note.OUTDATED and _is_same(earlier, record):
+                record = earlier
             records.append(record)
         newest = sorted(records, key=lambda record: (record.rejected_at, record.path), reverse=True)[:MOST_FILES]
         if known is None:
@@ -226,6 +228,10 @@ class Rejections:
 
 def _known_before(record: RejectedRecord) -> RejectedRecord:
     return replace(record, note=Note.PUBLISHED, told=True)
+
+
+def _is_same(earlier: RejectedRecord, record: RejectedRecord) -> bool:
+    return replace(earlier, note=record.note, told=record.told) == record
 
 
 def _published(record: RejectedRecord) -> RejectedRecord:

@@ -25,6 +25,7 @@ from daemon.ingest.rejected import members, regular_bytes
 from daemon.ingest.rejected import rejected_files as rejected_on_disk
 from daemon.jobs import Job, JobStatus, input_key, is_job_id, output_key, utc_now
 from daemon.logs import LogOnce
+from daemon.objects.result_store import owed_by
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.threads import join
@@ -115,13 +116,18 @@ def stored_files(settings: Settings, kind: Kind, find: Callable[[str], Job | Non
             if not is_job_id(job_id) or entry.name != Path(key).name:
                 continue
             job = find(job_id)
-            if job is None or not job.ended or (kind is Kind.RESULT and job.status is not JobStatus.COMPLETED):
+            if job is None or not job.ended or (kind is Kind.RESULT and not _may_go(settings, job)):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     ended = datetime.fromisoformat(job.finished_at or job.updated_at)
                     yield Expired(kind, key, ended, status.st_size, job_id)
+
+
+def _may_go(settings: Settings, job: Job) -> bool:
+    """Tell whether there is a result, and no copy of it is owed to a bucket that is away: it may be the only one."""
+    return job.status is JobStatus.COMPLETED and not (settings.result_store and owed_by(job))
 
 
 def rejected_files(settings: Settings) -> Iterator[Expired]:

@@ -34,8 +34,7 @@ from daemon.derive.client import derive_now
 from daemon.derive.files import DerivedKind, NotDerivedYet, open_derived, request_derivation
 from daemon.errors import SettingsError
 from daemon.export.files import ExportPlace
-from daemon.export_formats import FORMATS, MOST_CLASSES, ExportRequest
-from daemon.fs.atomic import atomic_write
+from daemon.export_formats import FORMATS, MOST_CLASSES, ExportFormat, ExportRequest
 from daemon.fs.identity import shown
 from daemon.ipc import spool
 from daemon.jobs import MOST_FRAMES, JobSource
@@ -47,6 +46,8 @@ MOST_ROWS = 200
 """Texts, tracks or hits in one answer."""
 MOST_WAIT_SECONDS = 50.0
 """Clients give a call up after a minute, as a rule."""
+WRITTEN = [each.name for each in FORMATS.values() if not each.draws]
+"""Formats that a call can wait for."""
 DERIVE_SECONDS = 20.0
 """How long a call waits for what the daemon derives."""
 
@@ -88,11 +89,19 @@ class AgentTools:
         max_frames: Annotated[
             int | None, Field(ge=1, le=MOST_FRAMES, description="Analyse at most so many frames.")
         ] = None,
+        exports: Annotated[
+            list[str] | None,
+            Field(
+                max_length=len(FORMATS),
+                description="Formats that the result is put into the outbox in, such as srt or annotated.",
+            ),
+        ] = None,
     ) -> AgentSubmitted:
         """Submit a video to be analysed. It is copied; the original stays. Returns at once: follow it with status."""
         settings, file = self._settings, _path(path)
         pipeline_id = pipeline or settings.default_pipeline
-        options = options_for(pipeline_id, {"frame_stride": frame_stride, "max_frames": max_frames})
+        values = {"frame_stride": frame_stride, "max_frames": max_frames, "exports": exports or []}
+        options = options_for(pipeline_id, values)
         if problem := problem_with(file, settings.containers):
             raise problem
         job_id = spool.submit(
@@ -205,8 +214,11 @@ class AgentTools:
     def export(
         self,
         job: WhichJob,
-        format: Annotated[str, Field(description="What for.", json_schema_extra={"enum": list(FORMATS)})],  # noqa: A002 - as over HTTP
-        path: Annotated[str, Field(description="Absolute path of the file to write; it must not exist yet.")],
+        format: Annotated[str, Field(description="What for.", json_schema_extra={"enum": WRITTEN})],  # noqa: A002 - as over HTTP
+        path: Annotated[
+            str,
+            Field(description="Absolute path of the file to write, with the format's suffix; it must not exist yet."),
+        ],
         classes: Annotated[
             list[str] | None, Field(max_length=100, description="Only objects of these classes.")
         ] = None,
@@ -217,11 +229,7 @@ class AgentTools:
         """Write a completed job's result to a file as other programs read it: tables, labels or subtitles."""
         values = {"classes": classes, "min_confidence": min_confidence, "from_s": from_s, "to_s": to_s}
         request = ExportRequest.of({"format": format, **values})
-        target = _path(path)
-        if target.exists() or target.is_symlink():
-            raise SettingsError(f"{shown(path)} is there already; name a file that is not.")
-        if not target.parent.is_dir():
-            raise SettingsError(f"The folder {shown(str(target.parent))} does not exist; name a file in one that does.")
+        target = _target(self._settings, path, request.kind)
         found = completed_job(self._settings, job)
         if (kind := request.kind.derived) is not None:
             self._derived(found.job_id, DerivedKind(kind)).close()
@@ -229,8 +237,8 @@ class AgentTools:
             source = made(
                 self._settings, ExportPlace.of(self._settings.data_dir, found.job_id, request), found.source_name
             )
-        with source, atomic_write(target) as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
+        with source:
+            _write_new(target, source)
         return AgentExport(path=str(target), size_bytes=target.stat().st_size, format=format)
 
     def _wait(self, job_id: str, seconds: float) -> None:
@@ -276,6 +284,50 @@ def _path(text: str) -> Path:
     if "\0" in text or not Path(text).is_absolute():
         raise SettingsError(f"{shown(text)} is not an absolute path; name the file from / on.")
     return Path(text)
+
+
+def _target(settings: Settings, text: str, kind: ExportFormat) -> Path:
+    """Return where an export goes: an agent may be led to ask for anything, so it can neither replace nor plant a file.
+
+    Raises:
+        SettingsError: it cannot go there.
+    """
+    target, suffix = _path(text), "." + kind.ending.rpartition(".")[2]
+    if kind.draws:
+        raise SettingsError(f"{kind.name} takes as long as the video; submit the video with it in exports instead.")
+    if target.exists() or target.is_symlink():
+        raise _taken(target)
+    if target.suffix.lower() != suffix:
+        raise SettingsError(f"{shown(text)} does not end in {suffix}, as a file of the format {kind.name} must.")
+    if not target.parent.is_dir():
+        raise SettingsError(f"The folder {shown(str(target.parent))} does not exist; name a file in one that does.")
+    folder = target.parent.resolve()
+    for ours in (settings.data_dir, settings.inbox_dir):
+        if folder.is_relative_to(ours.resolve()):
+            raise SettingsError(f"{shown(text)} is in a folder that is Dropframe's own; name a file in another one.")
+    return target
+
+
+def _write_new(target: Path, source: BinaryIO) -> None:
+    """Write a file that is not there, all of it or nothing.
+
+    Raises:
+        SettingsError: it has come meanwhile.
+    """
+    try:
+        copy = target.open("xb")
+    except FileExistsError:
+        raise _taken(target) from None
+    try:
+        with copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _taken(target: Path) -> SettingsError:
+    return SettingsError(f"{shown(str(target))} is there already; name a file that is not.")
 
 
 def _is_shown(row: Mapping[str, Any], from_s: float, to_s: float | None) -> bool:

@@ -66,7 +66,7 @@ def show_health(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         show_json({"ok": not problem, "parts": {name: asdict(part) for name, part in parts.items()}})
     else:
-        besides = [part.detail for part in optional.values() if not part.ok]
-        out.print(escape(" ".join((problem or "Dropframe works.", *besides))), soft_wrap=True)
+        besides = health.explain(optional, heartbeat, now)
+        out.print(escape(f"{problem or 'Dropframe works.'} {besides}".strip()), soft_wrap=True)
     if problem:
         raise typer.Exit(FAILED)

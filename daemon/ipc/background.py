@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from daemon.errors import Interrupted, StorageError
-from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout, resident_bytes
+from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout, resident_bytes, without_credentials
 
 LOOK_SECONDS = 0.25
 """Time between two looks at a child: its memory, and whether it should stop."""
@@ -67,6 +67,7 @@ def run(module: str, arguments: list[str], should_stop: Callable[[], bool]) -> A
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env=without_credentials(),
         )
     except OSError as error:
         raise BackgroundFailed(f"A process cannot be started: {error.strerror}.") from error

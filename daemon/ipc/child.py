@@ -20,6 +20,11 @@ def private_stdout() -> BinaryIO:
     return pipe
 
 
+def without_credentials() -> dict[str, str]:
+    """Return the environment for a child that reads strangers' videos or results: without credentials for AWS."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
 def end_with_parent(parent: int) -> None:
     """Have the kernel end this process when the thread that started it ends; end now if it has ended already.
 

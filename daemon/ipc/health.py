@@ -30,8 +30,8 @@ SILENT_SECONDS = 15.0
 """A folder that has not answered for so long hangs, and counts as offline."""
 STORES = ("result_store", "inbox_store")
 """The settings that name object storage, and what is told of each under the same name."""
-OPTIONAL_PARTS = frozenset({"webhooks"})
-"""Parts whose trouble is shown, and keeps Dropframe from nothing: others would stop sending it videos."""
+OPTIONAL_PARTS = frozenset({"webhooks", *STORES})
+"""Parts whose trouble is shown, and keeps Dropframe from no video that it is sent: else nobody would send it any."""
 PAUSED = "The daemon has paused intake and running jobs"
 START_IT = "start it with: dropframe daemon."
 
@@ -270,8 +270,8 @@ def explain(parts: Mapping[str, Part], heartbeat: Heartbeat | None, now: datetim
         return " ".join(detail for name, detail in wrong.items() if name not in ("inbox", "outbox", *STORES))
     if heartbeat.paused and "daemon" in wrong:
         wrong["daemon"] = f"{PAUSED}."  # why follows
-    places = (heartbeat.inbox, heartbeat.outbox, heartbeat.result_store, heartbeat.inbox_store)
-    reasons = (heartbeat.paused, *(place.problem for place in places)) if wrong else ()
+    places = [getattr(heartbeat, name).problem for name in ("inbox", "outbox", *STORES) if name in parts]
+    reasons = (heartbeat.paused if "daemon" in parts else None, *places) if wrong else ()
     return " ".join((*wrong.values(), *filter(None, reasons)))
 
 

@@ -36,7 +36,8 @@ class ReceiverBeat:
     def is_well(self, now: datetime) -> bool:
         """Tell whether it hears of events."""
         late = self.problem is not None and self.oldest_wait_seconds(now) > LATE_SECONDS
-        return self.off_since is None and not late
+        failing = self.problem is not None and self.given_up > 0
+        return self.off_since is None and not late and not failing
 
 
 def judgement(receivers: Sequence[ReceiverBeat], now: datetime) -> tuple[bool, str]:

@@ -207,10 +207,20 @@ class InboxStore:
         moved = [entry for entry in gone if entry.state is EntryState.REJECTED and entry.moved_to]
         rejected = _keys(bucket, REJECTED_FOLDER) if moved else set()
         for entry in gone:
+            if entry not in moved and self._is_still_there(bucket, entry):
+                continue
             if entry not in moved or entry.moved_to not in rejected:
                 self._entries.drop(entry)
             elif not entry.moved:  # a kill came after it was deleted where it was
                 self._entries.keep(replace(entry, moved=True))
+
+    def _is_still_there(self, bucket: Bucket, entry: Entry) -> bool:
+        """Tell whether a listing only left an object out, as one does that is not consistent: it is not taken twice."""
+        try:
+            found = bucket.find(entry.key)
+        except ObjectRefused:  # it may not be asked for, so it cannot be told
+            return True
+        return found is not None and (found.etag, found.size) == (entry.etag, entry.size)
 
     def _drop(self, found: RemoteObject) -> None:
         if entry := self._entries.find(found):
@@ -282,8 +292,9 @@ class InboxStore:
 
     def _rejected_record(self, entry: Entry) -> RejectedRecord:
         place = f"{entry.address}/{entry.moved_to if entry.moved else entry.key}"
+        rejected_at = entry.rejected_at
         return RejectedRecord(
-            shown(entry.key), shown(place), entry.reason, entry.rejected_at, entry.size, entry.rejected_at
+            shown(entry.key), shown(place), entry.reason, rejected_at, entry.size, rejected_at, told=False
         )
 
 

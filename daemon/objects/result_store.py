@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterator
 from queue import Empty
 from typing import BinaryIO
 
-from daemon.errors import DropframeError, ObjectRefused, StoredFileMissing, UnknownJob
+from daemon.errors import DropframeError, ObjectRefused, ObjectStoreError, StoredFileMissing, UnknownJob
 from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import failpoint
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 STEP_SECONDS = 0.5
 RETRY_SECONDS = 10.0
 """Until it is tried again after the bucket could not be used."""
+LOCK_SECONDS = 1.0
+"""How long a deletion waits for a copy that is going on, which may be long."""
 JOIN_SECONDS = 0.2
 """Time that a copy gets to end at shutdown; it can be cut off anywhere."""
 JOB_ID, SHA256 = "dropframe-job-id", "dropframe-sha256"
@@ -70,6 +74,8 @@ class ResultStore:
         self._owing: dict[str, None] = {}
         """Ids of jobs."""
         self._paying = threading.Lock()
+        self._down_until, self._down_reason = -math.inf, ""
+        """Until when deletions are refused at once, so that many of them do not each wait for a bucket that is away."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="result-store", daemon=True)
         self._log_once = LogOnce(log)
@@ -219,15 +225,31 @@ class ResultStore:
         Raises:
             ObjectStoreError: the bucket cannot be used just now.
         """
-        if self.bucket is None:
+        if self.bucket is None or not job.stored_objects:
             return
-        with self._paying:
-            for name in job.stored_objects:
+        if time.monotonic() < self._down_until:
+            raise ObjectStoreError(self._down_reason)
+        try:
+            self._forget(self.bucket, job)
+        except ObjectRefused:  # perhaps only this one
+            raise
+        except ObjectStoreError as error:
+            self._down_until, self._down_reason = time.monotonic() + RETRY_SECONDS / 2, str(error)
+            raise
+
+    def _forget(self, bucket: Bucket, job: Job) -> None:
+        if not self._paying.acquire(timeout=LOCK_SECONDS):
+            raise ObjectStoreError("Something is being copied to the result store just now; it is tried again.")
+        try:
+            # Not only what is noted: a kill may have come before, and an attempt before this one has left its error.
+            for name in dict.fromkeys((RESULT, ERROR, *job.exports, *job.stored_objects)):
                 if name not in (RESULT, ERROR, *FORMATS):
                     continue
                 key = self._key(job, name)
-                if key_problem(self.bucket.address, key) is None and self.bucket.notes(key).get(JOB_ID) == job.job_id:
-                    self._delete(self.bucket, key)
+                if key_problem(bucket.address, key) is None and bucket.notes(key).get(JOB_ID) == job.job_id:
+                    self._delete(bucket, key)
+        finally:
+            self._paying.release()
 
 
 def owed_by(job: Job) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +10,7 @@ from daemon.container_checks import HEAD_BYTES
 from daemon.containers import first_bytes_problem, last_bytes_problem
 from daemon.errors import BadVideo
 from daemon.failpoints import failpoint
+from daemon.fs.moves import NAME_BYTES
 from daemon.ingest.folder_pipelines import FolderPipelines
 from daemon.ingest.options_file import parse_options
 from daemon.ingest.stability import size_problem
@@ -58,11 +59,15 @@ class ObjectSubmissions:
             options: Its options file, if it has one.
 
         Raises:
-            BadVideo: it is too large.
+            BadVideo: it is too large, or its result could not be put into the outbox.
             BadOptions: the options, or the folder, are wrong.
         """
         if problem := size_problem(entry.size, self._settings):
             raise BadVideo(problem)
+        if any(len(folder.encode()) >= NAME_BYTES for folder in entry.key.split("/")[:-1]):  # one byte may be added
+            raise BadVideo(
+                f"A folder in its key has {NAME_BYTES} bytes or more, which no folder of the outbox can have."
+            )
         pipeline_id = self._folders.choose(entry.key)
         asked = Options() if options is None else parse_options(options, ADVICE)
         return Ticket(
@@ -72,7 +77,7 @@ class ObjectSubmissions:
             JobSource.HTTP,
             entry.key,
             pipeline_id,
-            asdict(asked),
+            asked.to_record(),
             outbox_name=entry.key,
         )
 

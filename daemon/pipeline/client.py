@@ -29,7 +29,7 @@ from daemon.errors import (
     ResourceUnavailable,
 )
 from daemon.fs.identity import shown
-from daemon.ipc.child import resident_bytes
+from daemon.ipc.child import resident_bytes, without_credentials
 from daemon.pipeline.patience import Patience
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.weights_watch import Seen, WeightsWatch
@@ -231,6 +231,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env=without_credentials(),
         )
         self._answers: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
         self.answered_last = True

@@ -20,7 +20,7 @@ from typing import Any
 from daemon.errors import DropframeError, Interrupted, StoredFileMissing
 from daemon.fs.atomic import sweep
 from daemon.fs.space import DiskGuard
-from daemon.ipc.child import resident_bytes
+from daemon.ipc.child import resident_bytes, without_credentials
 from daemon.jobs import is_job_id, output_key
 from daemon.logs import LogOnce
 from daemon.pipeline.video_limits import Limits
@@ -133,6 +133,7 @@ class StillsProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env=without_credentials(),
         )
         assert child.stdin is not None
         child.stdin.write(json.dumps({"parent": os.getpid(), "limits": self._limits}).encode() + b"\n")

@@ -25,11 +25,17 @@ NEVER = tuple(
             "fe80::/10",
             "fec0::/10",
             "ff00::/8",
+            # What a translator in between may make an IPv4 address of: the local prefix, and the "translated" form.
+            "64:ff9b:1::/48",
+            "::ffff:0:0:0/96",
+            # Documentation and segment routing, which this Python may take for public.
+            "3fff::/20",
+            "5f00::/16",
             # Metadata at addresses of other kinds: Alibaba, Oracle, Azure, AWS and Google over IPv6.
             "100.100.100.200/32",
             "192.0.0.192/32",
             "168.63.129.16/32",
-            "fd00:ec2::254/128",
+            "fd00:ec2::/32",
             "fd20:ce::254/128",
         ),
     )

@@ -68,6 +68,8 @@ class Courier:
         self._new: SimpleQueue[tuple[str, Row] | None] = SimpleQueue()
         """None stands for: all that waits is due now."""
         self._due = DueEvents()
+        self._unnoted: dict[str, Delivery] = {}
+        """Deliveries that ended and that the store could not be told of: they are not repeated until it can."""
         self._given_up: set[str] = set()
         self._failing: set[str] = set()
         """Some events whose attempts failed since the last one that did not: the more, the longer the pause. So one
@@ -162,7 +164,7 @@ class Courier:
             The seconds until the next one is due.
 
         Raises:
-            StoreError: the store cannot be written just now; the event is delivered again.
+            StoreError: the store cannot be written just now; it is noted later how the delivery ended.
         """
         self._take_new()
         first = None if self.off_since is not None else self._due.first()
@@ -180,8 +182,12 @@ class Courier:
         state = row["owed"].get(self.receiver.key) if row is not None else None
         if row is None or state is None or "given_up" in state:
             self._due.remove(event_id)
+            self._unnoted.pop(event_id, None)
             return
-        self._apply(event_id, row, state, self._deliver(Event.from_row(event_id, row)))
+        if (delivery := self._unnoted.get(event_id)) is None:
+            delivery = self._unnoted[event_id] = self._deliver(Event.from_row(event_id, row))
+        self._apply(event_id, row, state, delivery)
+        self._unnoted.pop(event_id, None)
 
     def _take_new(self) -> None:
         with contextlib.suppress(Empty):
@@ -197,6 +203,7 @@ class Courier:
         """Take an event up as its row says, whatever was known of it."""
         state = row["owed"][self.receiver.key]
         self._given_up.discard(event_id)
+        self._unnoted.pop(event_id, None)
         if "given_up" in state:
             self._given_up.add(event_id)
             self._due.remove(event_id)
@@ -225,7 +232,6 @@ class Courier:
             return
         if self._stopping.is_set() and delivery.end is DeliveryEnd.AGAIN:
             return  # we have ended it ourselves; it is as it was
-        self.failed_attempts += 1
         self._problem = delivery.problem
         self._trouble(f"{self.receiver.name} ({self.receiver.key}) could not be told of an event: {delivery.problem}")
         if delivery.end is DeliveryEnd.GONE:
@@ -234,6 +240,7 @@ class Courier:
             self._give_up(event_id, state, delivery.problem)
         else:
             self._wait(event_id, row, state, delivery)
+        self.failed_attempts += 1
 
     def _is_well(self) -> None:
         self._failing.clear()
@@ -278,8 +285,5 @@ class Courier:
         off_since = timestamp(self._now())
         self._events.switch_off(self.receiver.key, off_since)
         self.off_since = off_since
-        log.warning(
-            "%s (%s) is switched off; dropframe webhooks resend switches it on again.",
-            self.receiver.name,
-            self.receiver.key,
-        )
+        name, key = self.receiver.name, self.receiver.key
+        log.warning("%s (%s) is switched off; dropframe webhooks resend switches it on again.", name, key)

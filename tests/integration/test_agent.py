@@ -16,6 +16,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 from typer.testing import CliRunner
 
+from daemon.cli import agent_tools
 from daemon.cli.agent import server_of
 from daemon.cli.agent_answers import MOST_LETTERS
 from daemon.cli.main import app
@@ -201,10 +202,59 @@ def test_an_agent_exports_to_a_file_and_overwrites_none(home: Path, tmp_path: Pa
         assert "does not exist" in await refusal(client, "export", job=job_id, format="csv", path=nowhere)
         other = str(tmp_path / "other")
         assert "did you mean" in await refusal(client, "export", job=job_id, format="csvv", path=other)
-        assert (
-            "has no classes" in await refusal(client, "export", job=job_id, format="srt", path=other, classes=["cat"])
-            or not Path(other).exists()
-        )
+        unsuited = await refusal(client, "export", job=job_id, format="srt", path=other, classes=["cat"])
+        assert "no classes" in unsuited
+        assert not Path(other).exists()
+
+    with_client(home, work)
+
+
+def test_an_agent_plants_no_file_where_one_has_a_meaning(home: Path, tmp_path: Path) -> None:
+    job_id = finished_job(home)
+    (tmp_path / "link").symlink_to(home / "inbox")
+
+    async def work(client: Client) -> None:
+        for path, words in (
+            (tmp_path / ".bashrc", "does not end in .csv"),
+            (tmp_path / "video.mp4", "does not end in .csv"),
+            (home / "data" / "out.csv", "Dropframe's own"),
+            (home / "inbox" / "out.csv", "Dropframe's own"),
+            (tmp_path / "link" / "out.csv", "Dropframe's own"),
+        ):
+            assert words in await refusal(client, "export", job=job_id, format="csv", path=str(path))
+            assert not path.exists()
+        drawn = str(tmp_path / "out.mp4")
+        assert "in exports instead" in await refusal(client, "export", job=job_id, format="annotated", path=drawn)
+        assert "annotated" not in (await client.list_tools()).tools[-1].input_schema["properties"]["format"]["enum"]
+
+    with_client(home, work)
+
+
+def test_an_export_never_goes_over_what_has_come_meanwhile(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id, target = finished_job(home), home / "out.csv"
+    made = agent_tools.made
+
+    def made_slowly(*arguments: Any) -> Any:
+        target.write_text("mine")
+        return made(*arguments)
+
+    monkeypatch.setattr(agent_tools, "made", made_slowly)
+
+    async def work(client: Client) -> None:
+        assert "is there already" in await refusal(client, "export", job=job_id, format="csv", path=str(target))
+
+    with_client(home, work)
+    assert target.read_text() == "mine"
+
+
+def test_an_agent_asks_for_exports_as_it_submits(home: Path) -> None:
+    clip = make_clip(home / "clip.mp4", frames=4)
+
+    async def work(client: Client) -> None:
+        await call(client, "submit", path=str(clip), exports=["srt", "annotated"])
+        [ticket] = spool.pending_submissions(home / "data" / "spool")
+        assert ticket.options["exports"] == ["srt", "annotated"]
+        assert "did you mean srt?" in await refusal(client, "submit", path=str(clip), exports=["srtt"])
 
     with_client(home, work)
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -21,8 +21,10 @@ from daemon.failpoints import FAULT_VARIABLE
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.intake import Intake
 from daemon.ipc import rejected_list
+from daemon.ipc.rejected_list import RejectedRecord
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, new_job_id, output_key
 from daemon.objects import bucket as buckets
+from daemon.objects import result_store
 from daemon.objects.check import check_stores
 from daemon.objects.inbox_store import InboxStore
 from daemon.objects.result_store import OUTDATED, ResultStore
@@ -220,7 +222,10 @@ def test_a_copy_that_a_kill_left_unnoted_is_not_made_twice(tmp_path: Path, s3: S
     assert versions.count("<Version>") == 1
 
 
-def test_what_a_deleted_job_has_copied_goes_unless_it_is_of_another(tmp_path: Path, s3: Service, line: Line) -> None:
+def test_what_a_deleted_job_has_copied_goes_unless_it_is_of_another(
+    tmp_path: Path, s3: Service, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_store, "RETRY_SECONDS", 0.0)
     settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
     with JobStore.open(settings.data_dir) as store:
         own, replaced = end(store, settings, "own.mp4"), end(store, settings, "replaced.mp4")
@@ -238,6 +243,51 @@ def test_what_a_deleted_job_has_copied_goes_unless_it_is_of_another(tmp_path: Pa
         deletion.remove()
         assert store.deleted.unfinished_ids() == []
         assert s3.keys(BUCKET) == ["replaced.mp4.json"]
+
+
+def test_what_a_deleted_job_has_copied_and_not_noted_goes_too(tmp_path: Path, s3: Service, line: Line) -> None:
+    settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
+    with JobStore.open(settings.data_dir) as store:
+        job = complete(store, settings, "csv")
+        made = copies(settings, store)
+        job = store.note(job.job_id, stored_objects={"result": PENDING})
+        make(settings, job, "csv")
+        publisher(settings, store).step()
+        failed = end(store, settings, "failed.mp4", fails=True)
+        copies(settings, store).step()
+        assert s3.keys(BUCKET) == ["day/match.mp4.csv", "day/match.mp4.json", "failed.mp4.error.json"]
+        noted = store.get(job.job_id).stored_objects
+        killed = store.note(job.job_id, stored_objects={"result": noted["result"]})
+        retried = store.note(failed.job_id, stored_objects={"result": PENDING})  # its error is of an earlier attempt
+        for each in (killed, retried):
+            made.forget(each)
+        assert s3.keys(BUCKET) == []
+
+
+def test_deletions_do_not_each_wait_for_a_bucket_that_is_away(tmp_path: Path, s3: Service, line: Line) -> None:
+    settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
+    with JobStore.open(settings.data_dir) as store:
+        jobs = [end(store, settings, f"{number}.mp4") for number in range(2)]
+        made = copies(settings, store)
+        made.step()
+        line.refuses, line.heard = True, ""
+        with pytest.raises(ObjectStoreError) as first:
+            made.forget(store.get(jobs[0].job_id))
+        line.refuses = False
+        with pytest.raises(ObjectStoreError) as second:
+            made.forget(store.get(jobs[1].job_id))
+        assert (str(second.value), line.heard) == (str(first.value), ""), "it is not asked again at once"
+
+
+def test_a_deletion_does_not_wait_for_a_long_copy(
+    tmp_path: Path, s3: Service, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_store, "LOCK_SECONDS", 0.05)
+    settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
+    with JobStore.open(settings.data_dir) as store:
+        made = copies(settings, store)
+        with made._paying, pytest.raises(ObjectStoreError, match="tried again"):
+            made.forget(end(store, settings))
 
 
 def test_an_export_follows_once_it_is_in_the_outbox(tmp_path: Path, s3: Service, line: Line) -> None:
@@ -465,6 +515,59 @@ def test_a_service_that_falls_silent_is_not_waited_for_without_end(
         line.is_silent = False
         assert taking.step() is None
         assert len(store.jobs()) == 1
+
+
+def test_an_object_that_one_listing_leaves_out_is_not_taken_twice(tmp_path: Path, s3: Service, line: Line) -> None:
+    settings = home(tmp_path, line, inbox_store=f"s3://{BUCKET}")
+    s3.put(BUCKET, "a.mp4", video())
+    s3.put(BUCKET, "b.mp4", video())
+    with JobStore.open(settings.data_dir) as store:
+        taking = Taking(settings, store)
+        bucket = taking.inbox._bucket
+        assert bucket is not None
+        taking.step()
+        objects = bucket.objects
+        bucket.objects = lambda *a, **k: (each for each in objects(*a, **k) if each.key != "a.mp4")  # type: ignore
+        taking.step()
+        bucket.objects = objects  # type: ignore[method-assign]
+        taking.step()
+        assert sorted(job.source_name for job in store.jobs()) == ["a.mp4", "b.mp4"]
+        s3.delete(BUCKET, "a.mp4")
+        taking.step()
+        assert [entry.key for entry in taking.inbox._entries.all()] == ["b.mp4"]
+
+
+@pytest.mark.parametrize("after", ["leave", "move"])
+def test_that_an_object_was_rejected_is_announced_once(tmp_path: Path, s3: Service, line: Line, after: str) -> None:
+    settings = home(tmp_path, line, inbox_store=f"s3://{BUCKET}", inbox_store_after=after)
+    told: list[str] = []
+
+    def announce(records: Sequence[RejectedRecord]) -> None:
+        told.extend(record.name for record in records)
+
+    with JobStore.open(settings.data_dir) as store:
+        taking = Taking(settings, store)
+        outbox = Outbox(settings.outbox_dir)
+
+        def look(now: float) -> None:
+            Rejections(settings, outbox, others=taking.inbox.rejected, announce=announce).step(now)  # as after a start
+
+        look(0.0)
+        s3.put(BUCKET, "page.mp4", b"<html>" * 1000)
+        move_all = taking.inbox._move_all
+        taking.inbox._move_all = lambda *_: []  # type: ignore[method-assign]  # before it is moved
+        taking.step()
+        look(100.0)
+        assert told == ["page.mp4"]
+        taking.inbox._move_all = move_all  # type: ignore[method-assign]
+        taking.step()
+        look(200.0)
+        look(300.0)
+        assert told == ["page.mp4"]
+        listed = rejected_list.read(settings.data_dir)
+        assert listed is not None
+        place = "rejected/page.mp4" if after == "move" else "page.mp4"
+        assert [record.path for record in listed.present] == [f"s3://{BUCKET}/{place}"]
 
 
 def test_an_object_that_cannot_be_moved_stays_and_is_known(

@@ -29,6 +29,7 @@ NOT_RUN: dict[str, dict[str, int]] = {
         "it needs root": 7,
         "it needs the internet": 1,
     },
+    "docs/object-storage.md": {"it needs the internet": 1},
     "docs/programs.md": {"it needs the internet": 1},
     "docs/rollback.md": {"it needs an older release": 1, "it needs root": 2},
 }

@@ -23,6 +23,7 @@ from daemon.retention import Kind, Retention, clean_without_daemon, plan
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.outbox import Outbox
+from daemon.worker.owed_objects import PENDING
 from tests.unit.cli.test_main import run
 from tests.unit.sidecar.test_app import call, check_problem
 
@@ -105,6 +106,23 @@ def test_each_kind_has_its_own_days(bench: Bench) -> None:
     assert bench.clean(keep_source_days=7) == 1
     assert (bench.has(old, Kind.SOURCE), bench.has(young, Kind.SOURCE)) == (False, True)
     assert bench.has(old, Kind.RESULT)
+
+
+def test_a_result_stays_while_the_result_store_is_owed_it(bench: Bench) -> None:
+    owed, paid = bench.job(8), bench.job(8)
+    bench.store.note(owed.job_id, stored_objects={"result": PENDING})
+    bench.store.note(paid.job_id, stored_objects={"result": "sha256:00"})
+    limits = {"keep_result_days": 7, "result_store": "s3://footage/results"}
+    assert bench.clean(**limits) == 1
+    assert (bench.has(owed, Kind.RESULT), bench.has(paid, Kind.RESULT)) == (True, False)
+    bench.store.note(owed.job_id, stored_objects={"result": "sha256:00"})
+    assert bench.clean(**limits) == 1
+
+
+def test_what_a_result_store_that_is_not_set_any_more_was_owed_keeps_nothing(bench: Bench) -> None:
+    owed = bench.job(8)
+    bench.store.note(owed.job_id, stored_objects={"result": PENDING})
+    assert bench.plan(keep_result_days=7) == [(Kind.RESULT, output_key(owed.job_id))]
 
 
 def test_the_oldest_go_until_the_rest_fits(bench: Bench) -> None:

@@ -316,6 +316,8 @@ ILL = ReceiverBeat(
         (replace(ILL, problem=None), True),
         (replace(ILL, oldest=timestamp(NOW - timedelta(minutes=50))), True),
         (replace(ILL, waiting=0, oldest=None), True),
+        (replace(ILL, waiting=0, oldest=None, given_up=1), False),
+        (replace(ILL, problem=None, given_up=1), True),
         (ReceiverBeat("3f9a2c71", "https://example.org/…", off_since=timestamp(NOW)), False),
     ],
 )
@@ -330,6 +332,29 @@ def test_a_receiver_that_cannot_be_told_is_shown_and_keeps_dropframe_from_nothin
     assert ("1 of 2 receivers" in parts["webhooks"].detail) is not well
     assert "example.org" not in parts["webhooks"].detail
     assert health.works(parts) is health.works(without)
+
+
+@pytest.mark.parametrize("store", health.STORES)
+def test_a_bucket_that_cannot_be_used_is_shown_and_keeps_dropframe_from_nothing(store: str, tmp_path: Path) -> None:
+    beat = replace(BEAT, updated_at=timestamp(NOW))
+    without = health.judge(beat, Settings(home=tmp_path), NOW)
+    away = replace(beat, **{store: health.StoreBeat("s3://footage answers 503.")})
+    parts = health.judge(away, Settings(home=tmp_path, **{store: "s3://footage"}), NOW)
+    assert not parts[store].ok
+    assert health.works(parts) is health.works(without)
+    assert "s3://footage answers 503." in health.explain(parts, away, NOW)
+
+
+def test_health_says_why_a_bucket_cannot_be_used_and_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DROPFRAME_MIN_FREE_BYTES", "0")
+    monkeypatch.setenv("DROPFRAME_RESULT_STORE", "s3://footage")
+    (tmp_path / "data").mkdir()
+    away = health.StoreBeat("s3://footage answers 503.")
+    health.write(tmp_path / "data", replace(health.parse(written(WELL)), result_store=away))
+    said = CliRunner().invoke(cli.app, ["health", "--home", str(tmp_path)])
+    assert said.exit_code == 0
+    assert said.output.startswith("Dropframe works. result_store cannot be used as it should")
+    assert said.output.count("s3://footage answers 503.") == 1
 
 
 def test_health_shows_such_a_receiver_and_succeeds_and_doctor_has_it_mended(

@@ -245,7 +245,11 @@ def test_sending_again_what_waits_sends_it_once_and_now(bench: Bench) -> None:
     assert bench.receiver.told == [event_id]
 
 
-def test_a_store_that_cannot_be_written_has_the_event_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answer", [DONE, AGAIN, Delivery(DeliveryEnd.FINAL, "It answered 400.")])
+def test_a_store_that_cannot_be_written_has_no_event_sent_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answer: Delivery
+) -> None:
+    bench.receiver.answer = lambda event: answer
     event_id = bench.ended()
 
     def refuse(*_: object) -> None:
@@ -253,11 +257,33 @@ def test_a_store_that_cannot_be_written_has_the_event_sent_again(bench: Bench, m
 
     with monkeypatch.context() as patched:
         patched.setattr(bench.store.events, "note", refuse)
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                bench.step(60.0)
+    bench.step(60.0)
+    assert bench.receiver.told == [event_id]
+    assert (bench.courier.delivered, bench.courier.failed_attempts) == ((1, 0) if answer is DONE else (0, 1))
+    owed = bench.store.events.owed_to("hook")
+    assert owed == {} if answer is DONE else owed[event_id]["owed"]["hook"]["attempts"] == 1
+
+
+def test_what_is_to_be_sent_again_is_although_the_last_delivery_was_not_noted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event_id = bench.ended()
+
+    def refuse(*_: object) -> None:
+        raise StoreError("The disk is full.")
+
+    row = bench.store.events.find(event_id)
+    assert row is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store.events, "note", refuse)
         with pytest.raises(StoreError):
             bench.step()
+    bench.courier.hear(event_id, row)  # as ``dropframe webhooks resend`` does
     bench.go_on()
     assert bench.receiver.told == [event_id, event_id]
-    assert bench.store.events.owed_to("hook") == {}
 
 
 def test_an_error_that_nobody_expected_costs_the_event_an_attempt(
