@@ -172,10 +172,11 @@ def test_a_video_that_always_kills_the_pipeline_fails_after_three_attempts(
 ) -> None:
     with running(tmp_path) as daemon:
         daemon.drop(long_clip)
+        killed: list[int] = []
         for attempt in (1, 2, 3):
             daemon.wait_job("long.mp4", RUNNING, when=lambda job: job.attempts == attempt)  # noqa: B023
-            [pipeline] = wait_for(daemon.pipelines)
-            os.kill(pipeline, signal.SIGKILL)
+            killed += wait_for(lambda: [pid for pid in daemon.pipelines() if pid not in killed])  # noqa: B023
+            os.kill(killed[-1], signal.SIGKILL)
         job = daemon.wait_job("long.mp4")
         assert (job.status, job.attempts, job.error_kind) == (FAILED, 3, ErrorKind.TRANSIENT)
         assert "was ended by SIGKILL" in (job.error_message or "")
