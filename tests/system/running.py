@@ -195,7 +195,7 @@ class Daemon:
         self.check_nothing_left()
 
     def check_nothing_left(self) -> None:
-        wait_for(lambda: not any(alive(pid) for pid in self._seen), 2.0, "a pipeline process was left")
+        wait_for(lambda: not any(alive(pid) for pid in self._seen), 15.0, "a pipeline process was left")
         self._seen.clear()  # their numbers may be given to others
 
     def log(self) -> str:
