@@ -250,8 +250,9 @@ class ResumableUploads:
     async def _take_over(self, job_id: str) -> None:
         """End the request that adds to an upload, if there is one: its client has most likely lost the line."""
         while (older := self._writers.get(job_id)) is not None:
-            older.superseded = True
-            older.task.cancel()
+            if not older.superseded:  # a second cancellation would cut off what the first one has it put in order
+                older.superseded = True
+                older.task.cancel()
             await asyncio.wait([older.task], timeout=TAKE_OVER_SECONDS)
             if not older.task.done():
                 raise _locked()
