@@ -19,7 +19,7 @@ from daemon.derive.files import DerivedKind, NotDerivedYet, NothingDerived, open
 from daemon.errors import StorageError
 from sidecar.client import ClientGone, until_gone
 from sidecar.document import ByteRange
-from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, not_modified, wants_gzip
+from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, is_unchanged, not_modified, wants_gzip
 from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem
@@ -107,13 +107,7 @@ class DerivedEndpoint:
         zipped = wants_gzip(request)
         validators = Validators(etag(job_id, status.st_size, status.st_mtime_ns, zipped), status.st_mtime)
         headers = {"vary": "accept-encoding", **validators.headers()}
-        try:
-            unchanged = validators.unchanged(request)
-        except Problem:
-            os.close(descriptor)
-            raise
-        if unchanged:
-            os.close(descriptor)
+        if is_unchanged(validators, request, descriptor):
             return not_modified(headers)
         headers["content-type"] = "application/json"
         first = f'{{\n"job_id": {json.dumps(job_id)},\n'.encode()
