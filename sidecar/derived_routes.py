@@ -20,7 +20,7 @@ from daemon.errors import StorageError
 from sidecar.client import ClientGone, until_gone
 from sidecar.derived_page import MOST_ENTRIES, PAGED, USUAL_ENTRIES, BadCursor, DerivedList, WantedPage
 from sidecar.document import ByteRange
-from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, not_modified, wants_gzip
+from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, is_unchanged, not_modified, wants_gzip
 from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, bad_field
@@ -109,20 +109,18 @@ class DerivedEndpoint:
         zipped = wants_gzip(request)
         validators = Validators(etag(job_id, status.st_size, status.st_mtime_ns, wanted, zipped), status.st_mtime)
         headers = {"vary": "accept-encoding", **validators.headers()}
+        if is_unchanged(validators, request, descriptor):
+            return not_modified(headers)
         # Without its own brace and line break.
         rest: list[bytes | ByteRange] = [ByteRange(2, status.st_size)]
         try:
-            if validators.unchanged(request):
-                os.close(descriptor)
-                return not_modified(headers)
             if wanted is not None:
                 rest = DerivedList(descriptor, self._kind).page(wanted)
         except BadCursor as error:
             os.close(descriptor)
             raise bad_field("cursor", str(error)) from error
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            os.close(descriptor)
             raise
         headers["content-type"] = "application/json"
         pieces = [f'{{\n"job_id": {json.dumps(job_id)},\n'.encode(), *rest]

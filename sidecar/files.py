@@ -144,6 +144,22 @@ def content_disposition(source_name: str, ending: str = "") -> str:
     return header if plain == name else f"{header}; filename*=UTF-8''{quote(name, safe=_ATTRIBUTE)}"
 
 
+def is_unchanged(validators: Validators, request: Request, descriptor: int) -> bool:
+    """Tell whether a client has an open file already; the file is closed unless it is to be sent.
+
+    Raises:
+        Problem: 412, as ``Validators.unchanged``.
+    """
+    try:
+        unchanged = validators.unchanged(request)
+    except Problem:
+        os.close(descriptor)
+        raise
+    if unchanged:
+        os.close(descriptor)
+    return unchanged
+
+
 def not_modified(headers: Mapping[str, str]) -> Response:
     """Return a 304 with the headers that the 200 would have."""
     return Response(status_code=304, headers={**REVALIDATE, **headers})

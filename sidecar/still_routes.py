@@ -26,7 +26,15 @@ from daemon.stills.files import (
 )
 from sidecar.client import ClientGone, until_gone
 from sidecar.document import ByteRange
-from sidecar.files import NO_STORE, SplicedFileResponse, Validators, content_disposition, etag, not_modified
+from sidecar.files import (
+    NO_STORE,
+    SplicedFileResponse,
+    Validators,
+    content_disposition,
+    etag,
+    is_unchanged,
+    not_modified,
+)
 from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, busy
@@ -142,13 +150,7 @@ class StillEndpoint:
     def _send(self, request: Request, record: Mapping[str, Any], wanted: StillRequest, descriptor: int) -> Response:
         status = os.fstat(descriptor)
         validators = Validators(etag(wanted.name, status.st_size, status.st_mtime_ns), status.st_mtime)
-        try:
-            unchanged = validators.unchanged(request)
-        except Problem:
-            os.close(descriptor)
-            raise
-        if unchanged:
-            os.close(descriptor)
+        if is_unchanged(validators, request, descriptor):
             return not_modified(validators.headers())
         headers = {
             **validators.headers(),

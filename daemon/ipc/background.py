@@ -24,7 +24,7 @@ MEMORY_BYTES = 2_000_000_000
 """A child that holds more is ended."""
 MOST_SECONDS = 6 * 3600.0
 """A child that takes longer is ended."""
-NICE = 15
+NICE = 10
 """How far behind others a child stands in line for a processor, of 19."""
 ONE_THREAD = (
     "OMP_NUM_THREADS",

@@ -32,7 +32,7 @@ RETRY_SECONDS = 30.0
 """Wait after an error."""
 JOIN_SECONDS = 2.0
 """Time that the thread gets to end at shutdown."""
-NICE = 15
+NICE = 10
 """How far behind others the thread stands in line for a processor, of 19."""
 
 

@@ -23,7 +23,7 @@ from daemon.fs.atomic import atomic_write
 from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout
 from daemon.pipeline.isolation import unshare_network
 
-NICE = 15
+NICE = 10
 """How far behind others it stands in line for a processor, of 19."""
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 

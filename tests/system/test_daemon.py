@@ -178,7 +178,7 @@ def test_a_drop_is_pending_within_half_a_second_of_being_closed(daemon: Daemon, 
 def test_it_costs_next_to_nothing_when_idle(daemon: Daemon) -> None:
     wait_for(lambda: all(job.ended for job in daemon.jobs()), 90)
     done = [job.job_id for job in daemon.jobs() if job.status is JobStatus.COMPLETED]
-    wait_for(lambda: all(is_current(daemon.home / "data", job_id) for job_id in done), 90)
+    wait_for(lambda: all(is_current(daemon.home / "data", job_id) for job_id in done), 240)
     time.sleep(1.5)
     pids = [daemon.pid, *daemon.pipelines()]
     assert len(pids) == 2
