@@ -42,7 +42,7 @@ def test_workflow_hooks_and_our_ci_run_the_same_targets_governance_first() -> No
     in_hooks = [target for repo in hooks for hook in repo["hooks"] for target in made(hook["entry"])]
     in_ours = made((ROOT / ".ci" / "run").read_text())
     assert in_hooks == ORDER
-    assert in_workflow == in_ours == [*ORDER, "audit", "formats"]
+    assert in_workflow == in_ours == [*ORDER, "audit"]
     assert set(in_ours) <= set(targets())
 
 
