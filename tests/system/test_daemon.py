@@ -175,6 +175,7 @@ def test_a_drop_is_pending_within_half_a_second_of_being_closed(daemon: Daemon, 
     assert sorted(took)[1] < 0.5, took
 
 
+@pytest.mark.slow
 def test_it_costs_next_to_nothing_when_idle(daemon: Daemon) -> None:
     wait_for(lambda: all(job.ended for job in daemon.jobs()), 90)
     done = [job.job_id for job in daemon.jobs() if job.status is JobStatus.COMPLETED]
