@@ -134,10 +134,10 @@ def _serve(line: Line, near: socket.socket, target: tuple[str, int]) -> None:
         near.settimeout(0.2)
         if line.refuses:
             return
-        if line.answer is not None:
+        if (answer := line.answer) is not None:  # it may be another one by the time it is sent
             near.settimeout(5)
             near.recv(65_536)
-            status, body = ANSWERS[line.answer]
+            status, body = ANSWERS[answer]
             near.sendall(
                 f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
             )

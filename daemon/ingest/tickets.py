@@ -114,9 +114,12 @@ class TicketIntake:
         unwanted = {job_id for ticket in requests if ticket.kind in kinds for job_id in ticket.jobs}
         waiting = []
         for ticket in submissions:
-            video = self._spool_dir / ticket.video_name
+            video, known = self._spool_dir / ticket.video_name, self._store.find(ticket.job_id)
+            if known is not None and known.ended:  # a kill came before its video was removed
+                self._remove(ticket)
+                continue
             goes = ticket.job_id in unwanted and (paused or not video.exists())
-            if not goes or self._store.find(ticket.job_id) is not None:
+            if not goes or known is not None:
                 waiting.append(ticket)
                 continue
             try:
@@ -128,9 +131,12 @@ class TicketIntake:
                 failpoint("tickets.freed")
                 self._end(ticket)
             failpoint("tickets.ended")
-            video.unlink(missing_ok=True)
-            spool.done(self._spool_dir, ticket)
+            self._remove(ticket)
         return waiting
+
+    def _remove(self, ticket: Ticket) -> None:
+        (self._spool_dir / ticket.video_name).unlink(missing_ok=True)
+        spool.done(self._spool_dir, ticket)
 
     def _end(self, ticket: Ticket) -> None:
         now = utc_now()
@@ -153,11 +159,10 @@ class TicketIntake:
         for ticket in submissions:
             known = self._store.find(ticket.job_id)
             if known is not None:
-                if known.ended or self._storage.path(known.input_path).exists():
+                if self._storage.path(known.input_path).exists():
                     spool.done(self._spool_dir, ticket)
             elif self._store.deleted.at(ticket.job_id):  # before it had come
-                (self._spool_dir / ticket.video_name).unlink(missing_ok=True)
-                spool.done(self._spool_dir, ticket)
+                self._remove(ticket)
             elif job := self._job_of(ticket):
                 new[job.job_id] = ticket
                 jobs.append(job)

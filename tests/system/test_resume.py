@@ -40,4 +40,4 @@ def test_an_interrupted_job_repeats_at_most_one_segment_and_gives_the_same_bytes
     assert len(gone_on) == INTERRUPTIONS
     for before, after in zip(done_before, gone_on, strict=True):
         assert after % SEGMENT == 0
-        assert before - after < SEGMENT
+        assert before - after <= SEGMENT  # the last one may have been under way to the disk
