@@ -175,10 +175,7 @@ class Courier:
         """Deliver an event, if it is still owed."""
         row = self._events.find(event_id)
         state = row["owed"].get(self.receiver.key) if row is not None else None
-        if row is None or state is None:
-            self._forget(event_id)
-            return
-        if "given_up" in state:
+        if row is None or state is None or "given_up" in state:
             self._expect(event_id, row)
             return
         if (delivery := self._unnoted.get(event_id)) is None:
@@ -193,20 +190,17 @@ class Courier:
                 if new is None:
                     self._paused_until = -math.inf
                     self._due.make_all_due(self._clock())
-                elif (row := new[1]) is not None:
-                    self._expect(new[0], row)
-                elif self._events.find(new[0]) is None:
-                    self._forget(new[0])
+                elif new[1] is not None or self._events.find(new[0]) is None:
+                    self._expect(*new)
 
-    def _forget(self, event_id: str) -> None:
+    def _expect(self, event_id: str, row: Row | None) -> None:
+        """Take an event up as its row says, whatever was known of it; without a row it is gone."""
         self._due.remove(event_id)
         self._given_up.discard(event_id)
         self._unnoted.pop(event_id, None)
-
-    def _expect(self, event_id: str, row: Row) -> None:
-        """Take an event up as its row says, whatever was known of it."""
-        state = row["owed"][self.receiver.key]
-        self._forget(event_id)
+        state = row["owed"].get(self.receiver.key) if row is not None else None
+        if row is None or state is None:
+            return
         if "given_up" in state:
             self._given_up.add(event_id)
             return
