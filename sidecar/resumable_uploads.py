@@ -167,7 +167,11 @@ class ResumableUploads:
             raise _not_stored(error) from error
         log.info("upload begun", extra={"fields": {"job_id": upload.job_id, "name": upload.source_name}})
         if is_piece(request):
-            await self._add(request, upload, 0)
+            try:
+                await self._add(request, upload, 0)
+            except BaseException:  # its client does not know where it is, and begins another
+                await to_the_end(self._run(self._uploads.discard, upload.job_id))
+                raise
         return await self._answer(upload, 201, {"location": f"/v1/uploads/{upload.job_id}"})
 
     @_versioned
