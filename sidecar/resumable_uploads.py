@@ -303,8 +303,8 @@ class ResumableUploads:
             if await self._run(self._uploads.offset, upload) < upload.length:
                 return False
             await self._submit(upload)
-        except FileNotFoundError:  # it was finished or given up meanwhile
-            return False
+        except FileNotFoundError:  # it is finished by now, or was given up
+            self._state.record(upload.job_id)
         except OSError as error:
             raise _not_stored(error) from error
         except Problem as problem:
