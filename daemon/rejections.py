@@ -143,6 +143,7 @@ class Rejections:
         """Return the list as it should be now."""
         before = {record.path: record for record in known.files} if known else {}
         told = {(record.name, record.rejected_at) for record in before.values() if record.told}
+        untold = {(record.name, record.rejected_at): record for record in before.values() if not record.told}
         found = [file for file in rejected_files(self._settings.inbox_dir) if file.own_bytes is not None]
         records = []
         for file in found:
@@ -151,7 +152,9 @@ class Rejections:
                 record = self._read(file)
             records.append(record)
         for record in self._seen_elsewhere:
-            record = replace(record, told=(record.name, record.rejected_at) in told)  # also if it was moved since
+            # Also if it was moved since; what may have been told before a kill is told to the byte as it was then.
+            record = replace(record, told=(record.name, record.rejected_at) in told)
+            record = untold.get((record.name, record.rejected_at), record)
             earlier = before.pop(record.path, None)
             if earlier is not None and earlier.note is not Note.OUTDATED and _is_same(earlier, record):
                 record = earlier

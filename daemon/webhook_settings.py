@@ -41,7 +41,7 @@ class EventType(StrEnum):
     """A job has ended without one, or was cancelled."""
 
     REJECTED = "job.rejected"
-    """A dropped file was not taken in and is now in the folder of rejected files."""
+    """A dropped file, or an object of a bucket, was not taken in."""
 
 
 def secret_bytes(secret: str) -> bytes:

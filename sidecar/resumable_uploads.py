@@ -32,7 +32,7 @@ from sidecar.submissions import Submissions
 from sidecar.submit_options import source_name
 from sidecar.tus_headers import PIECE_TYPE, announced_bytes, is_piece, metadata, number, refuse_unkept
 from sidecar.upload_body import PieceBody, check_whole, too_large
-from sidecar.upload_file import UploadFile, storage_problem
+from sidecar.upload_file import UploadFile, storage_problem, to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,14 @@ class _Writer:
     """A request that adds to an upload."""
 
     task: asyncio.Task[None]
+    is_ended: bool = False
     superseded: bool = False
+
+    def end(self) -> None:
+        """Cancel it, once: a second time would cut off what the first one has it put in order."""
+        if not self.is_ended:
+            self.is_ended = True
+            self.task.cancel()
 
 
 class ResumableUploads:
@@ -160,7 +167,11 @@ class ResumableUploads:
             raise _not_stored(error) from error
         log.info("upload begun", extra={"fields": {"job_id": upload.job_id, "name": upload.source_name}})
         if is_piece(request):
-            await self._add(request, upload, 0)
+            try:
+                await self._add(request, upload, 0)
+            except BaseException:  # its client does not know where it is, and begins another
+                await to_the_end(self._run(self._uploads.discard, upload.job_id))
+                raise
         return await self._answer(upload, 201, {"location": f"/v1/uploads/{upload.job_id}"})
 
     @_versioned
@@ -195,25 +206,16 @@ class ResumableUploads:
     @_versioned
     async def remove(self, request: Request) -> Response:
         """Give up an upload."""
-        if await self._is_ended(request):
-            self._state.record(job_id_of(request))
-            raise Problem(409, "The upload is complete and has become a job; delete that.", "upload-ended")
         job_id = job_id_of(request)
         await self._take_over(job_id)
         try:
-            await self._run(self._uploads.discard, job_id)
+            is_given_up = await self._run(self._uploads.discard, job_id)
         except OSError as error:
             raise _not_stored(error) from error
+        if not is_given_up:
+            self._state.record(job_id)
+            raise Problem(409, "The upload is complete and has become a job; delete that.", "upload-ended")
         return Response(status_code=204)
-
-    async def _is_ended(self, request: Request) -> bool:
-        """Tell whether nothing is left of an upload; a damaged record is, and the daemon would keep it for long."""
-        try:
-            return await self._run(self._uploads.find, job_id_of(request)) is None
-        except StorageError:
-            return False
-        except OSError as error:
-            raise _not_stored(error) from error
 
     async def _find(self, request: Request) -> PartialUpload | None:
         """Return an upload, or None if it is not one, or not any more."""
@@ -225,8 +227,8 @@ class ResumableUploads:
 
     async def _answer(self, upload: PartialUpload, status: int, headers: dict[str, str] | None = None) -> Response:
         """Answer with the offset, which is durable by then."""
-        if not await self._run(self._uploads.is_known, upload.job_id):  # it is a job
-            offset, more = upload.length, {}
+        if not await self._run(self._uploads.is_known, upload.job_id):  # it is a job, unless it was given up just now
+            offset, more = self._state.record(upload.job_id)["size_bytes"], {}
         else:
             offset = await self._run(self._uploads.offset, upload)
             expires = await self._run(self._uploads.expires_at, upload.job_id, self._settings.upload_keep_hours * 3600)
@@ -244,27 +246,29 @@ class ResumableUploads:
             return
         writer = _Writer(asyncio.ensure_future(self._write(request, upload, offset)))
         self._writers[upload.job_id] = writer
+        writer.task.add_done_callback(lambda _: self._forget(upload.job_id, writer))
         try:
-            await writer.task
+            await asyncio.shield(writer.task)
         except asyncio.CancelledError:
             if writer.superseded:
                 raise Problem(409, "A later request goes on with this upload.", "upload-superseded") from None
+            writer.end()
+            await asyncio.wait([writer.task])
             raise
-        finally:
-            if self._writers.get(upload.job_id) is writer:
-                del self._writers[upload.job_id]
+
+    def _forget(self, job_id: str, writer: _Writer) -> None:
+        if self._writers.get(job_id) is writer:
+            del self._writers[job_id]
 
     async def _take_over(self, job_id: str) -> None:
         """End the request that adds to an upload, if there is one: its client has most likely lost the line."""
         while (older := self._writers.get(job_id)) is not None:
-            if not older.superseded:  # a second cancellation would cut off what the first one has it put in order
-                older.superseded = True
-                older.task.cancel()
+            older.superseded = True
+            older.end()
             await asyncio.wait([older.task], timeout=TAKE_OVER_SECONDS)
             if not older.task.done():
                 raise _locked()
-            if self._writers.get(job_id) is older:
-                del self._writers[job_id]
+            self._forget(job_id, older)
 
     async def _write(self, request: Request, upload: PartialUpload, offset: int) -> None:
         missing = upload.length - offset
@@ -299,8 +303,8 @@ class ResumableUploads:
             if await self._run(self._uploads.offset, upload) < upload.length:
                 return False
             await self._submit(upload)
-        except FileNotFoundError:  # it was finished or given up meanwhile
-            return False
+        except FileNotFoundError:  # it is finished by now, or was given up
+            self._state.record(upload.job_id)
         except OSError as error:
             raise _not_stored(error) from error
         except Problem as problem:
@@ -318,7 +322,10 @@ class ResumableUploads:
         part = self._uploads.part_path(upload.job_id)
         with contextlib.suppress(FileNotFoundError):  # it was looked at before a kill came
             await self._run(check_whole, part, self._settings.containers)
-        self._submissions.announce(await asyncio.shield(self._run(self._uploads.submit, upload)))
+        await to_the_end(self._promise(upload))
+
+    async def _promise(self, upload: PartialUpload) -> None:
+        self._submissions.announce(await self._run(self._uploads.submit, upload))
         self._metrics.uploads["accepted"] += 1
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:

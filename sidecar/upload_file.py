@@ -8,10 +8,11 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from daemon.fs.moves import begin_writing
 from daemon.fs.space import FULL
@@ -32,6 +33,19 @@ def storage_problem(error: OSError) -> Problem:
     if error.errno in FULL:
         return disk_full()
     return busy("The upload cannot be stored at the moment; try again later.", "storage", 30)
+
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await what must not be cut off: whoever is cancelled meanwhile ends once it is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class UploadFile:
@@ -126,12 +140,15 @@ class UploadFile:
         await self._written()
 
     async def keep(self) -> None:
-        """Write what has come, make it durable and let go of the file: another request goes on with it.
+        """Write what has come, make it durable and let go of the file, though it is cancelled: others go on with it.
 
         Raises:
             OSError: the disk refuses.
             Problem: 507, the disk is nearly full.
         """
+        await to_the_end(self._keep())
+
+    async def _keep(self) -> None:
         try:
             await self.finish()
         finally:

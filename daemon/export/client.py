@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -153,8 +154,9 @@ class Exports:
     def stop(self) -> None:
         """End the children and the threads; what was not finished is still asked for."""
         self._stopping.set()
+        deadline = time.monotonic() + JOIN_SECONDS
         for thread in (self._thread, *(at_work.thread for at_work in self._at_work.values())):
-            join(thread, JOIN_SECONDS)
+            join(thread, deadline - time.monotonic())
 
     def _loop(self) -> None:
         while not self._stopping.wait(STEP_SECONDS):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from daemon.fs.atomic import atomic_write, fsync_folder
 from daemon.fs.locks import fcntl
 from daemon.ipc import spool
 from daemon.ipc.spool import FILE_MODE
-from daemon.ipc.ticket import Ticket, TicketKind, video_name
+from daemon.ipc.ticket import Ticket, TicketKind, ticket_name, video_name
 from daemon.jobs import JobSource, is_job_id, utc_now
 
 FOLDER = "uploads"
@@ -66,6 +67,8 @@ class PartialUploads:
     def __init__(self, spool_dir: Path) -> None:
         self._spool_dir = spool_dir
         self._folder = spool_dir / FOLDER
+        self._ending = threading.Lock()
+        """Held while an upload is made a submission, or is given up: it is one or the other."""
 
     def part_path(self, job_id: str) -> Path:
         """Return where an upload's bytes are."""
@@ -150,23 +153,35 @@ class PartialUploads:
             The ticket. From here on the job survives anything.
 
         Raises:
+            FileNotFoundError: it is one already, or was given up.
             OSError: the spool cannot be written; what has come stays.
         """
-        ticket = upload.to_ticket()
-        ticket = spool.promise(self._spool_dir, ticket, self.part_path(upload.job_id))
-        self._record_path(upload.job_id).unlink(missing_ok=True)
+        record = self._record_path(upload.job_id)
+        with self._ending:
+            record.stat()
+            ticket = spool.promise(self._spool_dir, upload.to_ticket(), self.part_path(upload.job_id))
+            record.unlink(missing_ok=True)
         return ticket
 
-    def discard(self, job_id: str) -> None:
-        """Remove an upload; one that is gone is not an error.
+    def discard(self, job_id: str) -> bool:
+        """Remove an upload, also one whose record is damaged.
+
+        Returns:
+            False if there is none, or none any more: a submission stays.
 
         Raises:
             OSError: it cannot be removed.
         """
-        self.part_path(job_id).unlink(missing_ok=True)
-        self._record_path(job_id).unlink(missing_ok=True)
+        part, record = self.part_path(job_id), self._record_path(job_id)
+        with self._ending:
+            is_promised = (self._spool_dir / ticket_name(job_id, TicketKind.SUBMIT)).exists()
+            is_there = part.exists() or (self._spool_dir / video_name(job_id)).exists()
+            is_given_up = record.exists() and is_there and not is_promised
+            part.unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             fsync_folder(self._folder)
+        return is_given_up
 
     def expires_at(self, job_id: str, keep_seconds: float) -> float:
         """Return when an upload is removed unless more of it comes, in seconds since 1970.

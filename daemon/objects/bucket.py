@@ -218,39 +218,41 @@ class Bucket:
                 raise error_of(self.address, wanted.key, None, "") from None
 
     def _store(self) -> S3Store:
-        if self._made is None:
-            from obstore.store import S3Store
+        made = self._made  # once: another thread may have it made anew
+        if made is None:
+            made = self._made = self._make()
+        return made
 
-            endpoint = (
-                self._endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-            )
-            region = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-            config: Any = {"region": region or "us-east-1"}
-            if endpoint:
-                config["endpoint"] = endpoint
-            provider: Any = shared_credentials()
-            self._made = S3Store(
-                self.address.bucket,
-                prefix=self.address.prefix or None,
-                config=config,
-                client_options={
-                    "allow_http": endpoint.startswith("http://"),
-                    "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-                    "read_timeout": timedelta(seconds=STALL_SECONDS),
-                    "timeout": timedelta(seconds=REQUEST_SECONDS),
+    def _make(self) -> S3Store:
+        from obstore.store import S3Store
+
+        endpoint = self._endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        region = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        config: Any = {"region": region or "us-east-1"}
+        if endpoint:
+            config["endpoint"] = endpoint
+        provider: Any = shared_credentials()
+        return S3Store(
+            self.address.bucket,
+            prefix=self.address.prefix or None,
+            config=config,
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+                "read_timeout": timedelta(seconds=STALL_SECONDS),
+                "timeout": timedelta(seconds=REQUEST_SECONDS),
+            },
+            retry_config={
+                "max_retries": RETRIES,
+                "retry_timeout": timedelta(seconds=STALL_SECONDS),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=200),
+                    "max_backoff": timedelta(seconds=2),
+                    "base": 2,
                 },
-                retry_config={
-                    "max_retries": RETRIES,
-                    "retry_timeout": timedelta(seconds=STALL_SECONDS),
-                    "backoff": {
-                        "init_backoff": timedelta(milliseconds=200),
-                        "max_backoff": timedelta(seconds=2),
-                        "base": 2,
-                    },
-                },
-                credential_provider=provider,
-            )
-        return self._made
+            },
+            credential_provider=provider,
+        )
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:

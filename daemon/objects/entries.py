@@ -16,7 +16,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from daemon.fs.atomic import atomic_write, fsync_folder
+from daemon.fs.atomic import atomic_write, fsync_folder, sweep
 from daemon.jobs import new_job_id, utc_now
 from daemon.objects.bucket import RemoteObject
 
@@ -95,7 +95,7 @@ class Entries:
         self._is_open = False
 
     def open(self) -> None:
-        """Read what was written, once, and remove the parts that belong to nothing.
+        """Read what was written, once, and remove the parts that belong to nothing, and what a kill left half-written.
 
         Raises:
             OSError: the folder cannot be used.
@@ -108,6 +108,7 @@ class Entries:
                 entry = _FORMAT.validate_json(path.read_bytes())
                 if entry.address == self._address:
                     self._entries[entry.name] = entry
+        sweep(self._folder, 0.0)
         for part in self._folder.glob(f"*{PART}"):
             if not part.with_suffix(ENDING).exists():
                 part.unlink(missing_ok=True)

@@ -43,8 +43,9 @@ class OutgoingEvents:
         self._table = table
         self.make: Callable[[Job], Mapping[str, Row]] = lambda job: {}
         """Returns the events, by id, of a job that has just ended; without it there are none."""
-        self.heard: Callable[[Mapping[str, Row]], None] = lambda rows: None
-        """Is told of new events, with the lock held: whoever looks for them then finds them once they are stored."""
+        self.heard: Callable[[Mapping[str, Row | None]], None] = lambda rows: None
+        """Is told of new events, and with None of those that are dropped, with the lock held: whoever looks for them
+        then finds them once they are stored."""
         self._too_many = LogOnce(log)
 
     def of(self, jobs: Iterable[Job]) -> Changes:
@@ -76,15 +77,14 @@ class OutgoingEvents:
     def _adding(self, rows: Mapping[str, Row]) -> Changes:
         if not rows:
             return {}
-        self.heard(rows)
         there = self._rows()
-        surplus = len(there) + len(rows) - MOST_EVENTS
-        if surplus <= 0:
-            return {EVENTS: rows}
-        self._too_many(f"More than {MOST_EVENTS} events wait for their receivers; the oldest are dropped.")
-        oldest = sorted(there, key=lambda event_id: str(there[event_id]["time"]))[:surplus]
-        dropped: dict[str, Row | None] = dict.fromkeys(oldest)
-        return {EVENTS: {**dropped, **rows}}
+        changes: dict[str, Row | None] = dict(rows)
+        if (surplus := len(there.keys() | rows.keys()) - MOST_EVENTS) > 0:
+            self._too_many(f"More than {MOST_EVENTS} events wait for their receivers; the oldest are dropped.")
+            oldest = sorted(there.keys() - rows.keys(), key=lambda event_id: str(there[event_id]["time"]))
+            changes |= dict.fromkeys(oldest[:surplus])
+        self.heard(changes)
+        return {EVENTS: changes}
 
     def find(self, event_id: str) -> Row | None:
         """Return an event; None once every receiver has it."""

@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -65,8 +65,8 @@ class Courier:
         self._jitter = jitter
         self.delivered = self.failed_attempts = 0
         """Since the start."""
-        self._new: SimpleQueue[tuple[str, Row] | None] = SimpleQueue()
-        """None stands for: all that waits is due now."""
+        self._new: SimpleQueue[tuple[str, Row | None] | None] = SimpleQueue()
+        """With no row an event is gone. None stands for: all that waits is due now."""
         self._due = DueEvents()
         self._unnoted: dict[str, Delivery] = {}
         """Deliveries that ended and that the store could not be told of: they are not repeated until it can."""
@@ -104,9 +104,9 @@ class Courier:
         for event_id, row in self._events.owed_to(self.receiver.key).items():
             self._expect(event_id, row)
 
-    def hear(self, event_id: str, row: Row) -> None:
-        """Know of an event that is new, or to be sent again; callable from any thread, and never waits."""
-        if self.receiver.key in row["owed"]:
+    def hear(self, event_id: str, row: Row | None) -> None:
+        """Know of an event that is new, or to be sent again, or gone (None); from any thread, and never waits."""
+        if row is None or self.receiver.key in row["owed"]:
             self._new.put((event_id, row))
             self._woken.set()
 
@@ -120,11 +120,6 @@ class Courier:
         self.off_since = None
         self._new.put(None)
         self._woken.set()
-
-    def forget(self, event_ids: Iterable[str]) -> None:
-        """Take note that events are forgotten; callable from any thread."""
-        for event_id in event_ids:
-            self._given_up.discard(event_id)
 
     def health(self) -> ReceiverBeat:
         """Return how it goes; callable from any thread."""
@@ -181,8 +176,7 @@ class Courier:
         row = self._events.find(event_id)
         state = row["owed"].get(self.receiver.key) if row is not None else None
         if row is None or state is None or "given_up" in state:
-            self._due.remove(event_id)
-            self._unnoted.pop(event_id, None)
+            self._expect(event_id, row)
             return
         if (delivery := self._unnoted.get(event_id)) is None:
             delivery = self._unnoted[event_id] = self._deliver(Event.from_row(event_id, row))
@@ -196,17 +190,19 @@ class Courier:
                 if new is None:
                     self._paused_until = -math.inf
                     self._due.make_all_due(self._clock())
-                else:
+                elif new[1] is not None or self._events.find(new[0]) is None:
                     self._expect(*new)
 
-    def _expect(self, event_id: str, row: Row) -> None:
-        """Take an event up as its row says, whatever was known of it."""
-        state = row["owed"][self.receiver.key]
+    def _expect(self, event_id: str, row: Row | None) -> None:
+        """Take an event up as its row says, whatever was known of it; without a row it is gone."""
+        self._due.remove(event_id)
         self._given_up.discard(event_id)
         self._unnoted.pop(event_id, None)
+        state = row["owed"].get(self.receiver.key) if row is not None else None
+        if row is None or state is None:
+            return
         if "given_up" in state:
             self._given_up.add(event_id)
-            self._due.remove(event_id)
             return
         wait = 0.0
         if "due" in state:  # by a clock that may have been set back since

@@ -103,7 +103,7 @@ class Notifications:
         ]
         return {event.event_id: event.to_row(keys)} if keys else {}
 
-    def _hear(self, rows: Mapping[str, Row]) -> None:
+    def _hear(self, rows: Mapping[str, Row | None]) -> None:
         for event_id, row in rows.items():
             for courier in self._couriers.values():
                 courier.hear(event_id, row)
@@ -155,9 +155,7 @@ class Notifications:
         if self._forget_in <= 0:
             self._forget_in = FORGET_SECONDS
             told = [key for key, courier in self._couriers.items() if courier.off_since is None]
-            forgotten = self._store.events.forget(timestamp(now - timedelta(days=KEEP_DAYS)), told)
-            for courier in self._couriers.values():
-                courier.forget(forgotten)
+            self._hear(dict.fromkeys(self._store.events.forget(timestamp(now - timedelta(days=KEEP_DAYS)), told)))
 
     def _resend(self, request: ResendRequest) -> int:
         """Send events again now, and with them what waits, also to receivers that are switched off; return how many."""

@@ -129,6 +129,8 @@ class OutcomeRecorder:
                     self.apply(job, outcome, now)
                 elif job is not None and job.status is JobStatus.PENDING:
                     self._queue.enqueue(job_id, job.sequence, now + UNAVAILABLE_SECONDS)
+                elif job is not None:  # it was recorded after all, though the disk failed
+                    self._follow_up(job)
             except Exception as error:
                 self.keep(job_id, outcome, error)
                 return False
@@ -175,6 +177,13 @@ class OutcomeRecorder:
                 **self._owed.note(RESULT),
                 **outcome.facts,
             )
+        self._follow_up(self._store.get(job.job_id))
+
+    def _follow_up(self, job: Job) -> None:
+        """Have those go on who wait for the end of a job that has ended."""
+        if job.status is JobStatus.FAILED:
+            self._unpublished.expect(job.job_id)
+            return
         self.completed.put(job.job_id)
         self._owed.tell(job.job_id)
         failpoint("worker.completed")

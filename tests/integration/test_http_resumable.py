@@ -318,6 +318,27 @@ def test_a_later_request_takes_over_from_one_whose_line_hangs(
     assert (sidecar.spool / ticket.video_name).read_bytes() == video
 
 
+def test_a_creation_that_is_not_answered_with_an_address_leaves_nothing(tmp_path: Path, video: bytes) -> None:
+    headers = {**PIECE, "upload-length": str(len(video))}
+    with (
+        running_sidecar(tmp_path / "home", max_uploads_per_client=1) as sidecar,
+        httpx.Client(base_url=sidecar.url, timeout=30) as client,
+    ):
+        hangs = begin(client, len(video))
+        with hanging_piece(sidecar, client, hangs, 0, len(video), video[:1000]):
+            assert client.post("/v1/uploads", headers=headers, content=video[:1000]).status_code == 429
+            assert len(PartialUploads(sidecar.spool).ids()) == 1
+        assert client.delete(hangs, headers=TUS).status_code == 204
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with sidecar.connect() as connection:
+            sent = (
+                f"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(video)}\r\n{head}\r\n".encode()
+            )
+            connection.sendall(sent + video[:5000])
+            wait_for(lambda: PartialUploads(sidecar.spool).ids(), 10)
+        wait_for(lambda: not os.listdir(sidecar.spool / FOLDER), 10)
+
+
 def test_only_so_many_may_be_begun_and_not_finished(tmp_path: Path, video: bytes) -> None:
     with (
         running_sidecar(tmp_path / "home", max_queue=2) as sidecar,

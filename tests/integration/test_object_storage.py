@@ -31,6 +31,7 @@ from daemon.objects.result_store import OUTDATED, ResultStore
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.queue import InMemoryQueueService
 from daemon.rejections import Rejections
+from daemon.retention import Retention
 from daemon.s3_address import S3Address
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -243,6 +244,20 @@ def test_what_a_deleted_job_has_copied_goes_unless_it_is_of_another(
         deletion.remove()
         assert store.deleted.unfinished_ids() == []
         assert s3.keys(BUCKET) == ["replaced.mp4.json"]
+
+
+def test_retention_leaves_what_was_copied_until_the_job_is_deleted(tmp_path: Path, s3: Service, line: Line) -> None:
+    settings = home(tmp_path, line, result_store=f"s3://{BUCKET}", keep_result_bytes=1)
+    with JobStore.open(settings.data_dir) as store:
+        job, outbox = end(store, settings, "a.mp4"), Outbox(settings.outbox_dir)
+        retention, made = Retention(settings, store, outbox), copies(settings, store)
+        assert retention.clean() == [], "it was the only one"
+        made.step()
+        assert [expired.job_id for expired in retention.clean()] == [job.job_id]
+        assert s3.keys(BUCKET) == ["a.mp4.json"]
+        store.delete(store.get(job.job_id))
+        Deletion(settings, store, LocalStorageService(settings.data_dir), outbox, made.forget).remove()
+        assert s3.keys(BUCKET) == []
 
 
 def test_what_a_deleted_job_has_copied_and_not_noted_goes_too(tmp_path: Path, s3: Service, line: Line) -> None:

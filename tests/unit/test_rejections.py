@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from daemon.ipc.rejected_list import Note, RejectedRecord
 from daemon.jobs import Job, JobSource, new_job_id, timestamp
 from daemon.rejections import Rejections
 from daemon.settings import Settings
+from daemon.webhooks.event import Event
 from daemon.worker.outbox import Outbox
 
 NOON = datetime(2027, 1, 15, 12, 0, 0, tzinfo=UTC)
@@ -347,3 +350,28 @@ def test_a_kill_before_that_is_noted_has_them_told_again_with_the_same_id(bench:
     subprocess.run(command, check=True)
     ids = (tmp_path / "told").read_text().split()
     assert (len(ids), len(set(ids))) == (2, 1)
+
+
+def test_an_object_that_moves_after_a_kill_is_told_again_to_the_byte_as_before(bench: Bench, told: Told) -> None:
+    at = timestamp(NOON)
+    lies = RejectedRecord("a.mp4", "s3://b/in/a.mp4", "It is text.", at, 4, at, told=False)
+    moved = replace(lies, path="s3://b/in/rejected/a.mp4")
+
+    def killed(records: Sequence[RejectedRecord]) -> None:
+        told.records.extend(records)
+        raise StoreError("The process was killed.")
+
+    bench.rejections._others = lambda: [lies]
+    bench.rejections._announce = killed
+    with pytest.raises(StoreError):
+        bench.step()
+    told.start()
+    bench.rejections._others = lambda: [moved]
+    bench.step()
+    first, again = map(Event.of_rejected, told.records)
+    assert first == again
+    told.start()
+    bench.rejections._others = lambda: [moved]
+    assert [record.path for record in bench.step()] == [moved.path]
+    assert len(told.records) == 2
+    assert list(bench.notes()) == ["a.mp4.rejected.txt"]

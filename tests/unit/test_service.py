@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,9 @@ from daemon import service as service_module
 from daemon.derive.derivation import derive
 from daemon.derive.files import folder_of
 from daemon.errors import MachineError, StoreError
+from daemon.export import client as export_client
+from daemon.export.client import AtWork, Exports
+from daemon.follow_ups import FollowUps
 from daemon.jobs import Job, JobStatus, input_key, new_job_id, output_key
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.service import DaemonService
@@ -29,7 +33,8 @@ from daemon.status import Status
 from daemon.store.job_store import JobStore
 from daemon.store.tinydb_table import MemoryStorage
 from daemon.webhooks.notifications import Notifications
-from daemon.worker.outbox import ERROR
+from daemon.worker.outbox import ERROR, Outbox
+from daemon.worker.owed_objects import OwedObjects
 from tests.derived_documents import write_document
 
 
@@ -114,6 +119,29 @@ def test_the_worker_is_not_waited_for_beyond_the_promised_time_however_long_the_
     service.shutdown()
     service._force_exit.cancel()
     assert waits[0] == service_module.STOP_SECONDS - 6.0
+
+
+def test_what_follows_up_jobs_ends_side_by_side(tmp_path: Path) -> None:
+    together = threading.Barrier(7, timeout=10)
+    follow_ups = FollowUps(
+        Settings(home=tmp_path), JobStore(MemoryStorage()), Outbox(tmp_path), SimpleQueue(), OwedObjects()
+    )
+    follow_ups._parts = [SimpleNamespace(stop=together.wait) for _ in follow_ups._parts]  # type: ignore[assignment]
+    follow_ups.stop()
+    assert not together.broken
+
+
+def test_exports_that_hang_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_client, "JOIN_SECONDS", 0.3)
+    exports, hangs = Exports(Settings(home=tmp_path), lambda job_id: None), threading.Event()
+    for name in "abcdef":
+        thread = threading.Thread(target=hangs.wait, daemon=True)
+        thread.start()
+        exports._at_work[name] = AtWork(thread, Any)  # type: ignore[arg-type]
+    begun = time.monotonic()
+    exports.stop()
+    hangs.set()
+    assert time.monotonic() - begun < 1.2
 
 
 @pytest.mark.parametrize(
@@ -232,6 +260,7 @@ def test_a_deleted_job_goes_with_what_was_derived_from_its_result(tmp_path: Path
 HANGS = """
 import contextlib, sys, threading
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from daemon import service as module
 from daemon.settings import Settings

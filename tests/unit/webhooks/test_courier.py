@@ -65,7 +65,7 @@ class Bench:
         self.store.events.heard = self._hear
         self.courier.load()
 
-    def _hear(self, rows: Mapping[str, Row]) -> None:
+    def _hear(self, rows: Mapping[str, Row | None]) -> None:
         for event_id, row in rows.items():
             self.courier.hear(event_id, row)
 
@@ -225,8 +225,35 @@ def test_what_ends_for_good_is_not_repeated_and_holds_up_nothing(bench: Bench) -
     bench.go_on()
     assert bench.receiver.told == ids
     assert bench.courier.health().given_up == 3
-    bench.courier.forget(ids[:2])
-    assert bench.courier.health().given_up == 1
+    bench.courier.hear(ids[0], None)  # of which the store could not be told
+    bench.go_on()
+    assert bench.courier.health().given_up == 3
+    for event_id in bench.store.events.forget("9999", ["hook"]):
+        bench.courier.hear(event_id, None)
+    bench.go_on()
+    assert bench.courier.health().given_up == 0
+
+
+def test_what_is_dropped_for_want_of_room_is_not_counted_any_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.store.outgoing_events.MOST_EVENTS", 4)
+    bench.receiver.answer = lambda event: Delivery(DeliveryEnd.FINAL, "sync ended with code 1.")
+    first = [bench.ended() for _ in range(2)]
+    bench.go_on()
+    bench.receiver.answer = lambda event: AGAIN
+    waiting = [bench.ended() for _ in range(4)]
+    bench.step()
+    beat = bench.courier.health()
+    assert (beat.given_up, beat.waiting) == (0, 4)
+    assert list(bench.store.events.owed_to("hook")) == waiting
+    bench.store.events.add({event_id: bench.store.events.find(event_id) or {} for event_id in waiting})
+    assert list(bench.store.events.owed_to("hook")) == waiting, "what is there already takes no room of another"
+    later = bench.ended()
+    bench.step()
+    assert bench.courier.health().waiting == 4
+    assert list(bench.store.events.owed_to("hook")) == [*waiting[1:], later]
+    assert set(first) <= set(bench.receiver.told)
 
 
 def test_sending_again_what_waits_sends_it_once_and_now(bench: Bench) -> None:

@@ -54,8 +54,8 @@ def receiver() -> Iterator[EventReceiver]:
         yield running
 
 
-def deliver(receiver: EventReceiver, event: Event | None = None, **values: object) -> Delivery:
-    return Endpoint(receiver.settings(**values), SOURCE, seconds=0.5).deliver(event or Event.of_job(JOB))
+def deliver(receiver: EventReceiver, event: Event | None = None, seconds: float = 15.0, **values: object) -> Delivery:
+    return Endpoint(receiver.settings(**values), SOURCE, seconds).deliver(event or Event.of_job(JOB))
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -158,7 +158,7 @@ def test_a_receiver_that_hangs_is_let_go_in_time(receiver: EventReceiver) -> Non
 
     receiver.answer = hang
     begun = time.monotonic()
-    delivery = deliver(receiver)
+    delivery = deliver(receiver, seconds=0.5)
     assert time.monotonic() - begun < 5
     assert delivery == Delivery(DeliveryEnd.AGAIN, "It did not answer within 0.5 s.")
     release.set()
@@ -196,20 +196,20 @@ def socket_server(*sends: bytes, pause: float = 0.0, times: int = 1) -> Iterator
         thread.join()
 
 
-def deliver_to(url: str, receiver: EventReceiver) -> Delivery:
-    return deliver(receiver, url=url)
+def deliver_to(url: str, receiver: EventReceiver, seconds: float = 15.0) -> Delivery:
+    return deliver(receiver, seconds=seconds, url=url)
 
 
 def test_a_receiver_that_answers_byte_by_byte_for_ever_is_let_go_in_time(receiver: EventReceiver) -> None:
     with socket_server(b"H", pause=0.05, times=200) as port:
         begun = time.monotonic()
-        assert "did not answer" in deliver_to(f"http://127.0.0.1:{port}/", receiver).problem
+        assert "did not answer" in deliver_to(f"http://127.0.0.1:{port}/", receiver, 0.5).problem
         assert time.monotonic() - begun < 5
 
 
 def test_a_receiver_whose_headers_never_end_is_let_go_and_not_taken_for_well(receiver: EventReceiver) -> None:
     with socket_server(b"HTTP/1.1 200 OK\r\n", *[b"x: y\r\n"] * 90, pause=0.05) as port:
-        assert "did not answer" in deliver_to(f"http://127.0.0.1:{port}/", receiver).problem
+        assert "did not answer" in deliver_to(f"http://127.0.0.1:{port}/", receiver, 0.5).problem
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"H" * 70_000, b""])

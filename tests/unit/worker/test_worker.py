@@ -567,6 +567,33 @@ def test_a_store_that_fails_when_the_job_is_done_does_not_run_it_again(
     assert bench.runs() == 1
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_what_follows_an_end_follows_it_though_the_disk_denied_that_it_was_stored(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """As where neither fsync nor taking the line back works, and the line is there all the same."""
+    bench.worker.owed._wanted = True
+    job_id = bench.add()
+    move = bench.store.move
+
+    def store_and_deny(*arguments: Any, **changes: Any) -> Any:
+        moved = move(*arguments, **changes)
+        if moved.ended:
+            monkeypatch.setattr(bench.store, "move", move)
+            raise StoreError("The disk refuses.") from OSError(errno.EIO, os.strerror(errno.EIO))
+        return moved
+
+    monkeypatch.setattr(bench.store, "move", store_and_deny)
+    bench.pipeline.next = [] if works else [BadVideo("It is text.")]
+    for _ in range(3):
+        bench.step(UNAVAILABLE_SECONDS)
+    if works:
+        assert [queue.get_nowait() for queue in (bench.worker.completed, bench.worker.owed.job_ids)] == [job_id] * 2
+        assert bench.worker.completed.empty()
+    assert list(bench.published()) == [f"a.mp4{'' if works else '.error'}.json"]
+    assert bench.runs() == 1
+
+
 def test_a_partial_result_makes_room_for_the_record_and_a_whole_one_never(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
