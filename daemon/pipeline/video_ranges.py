@@ -22,6 +22,8 @@ from daemon.pipeline.video_tracks import Stream, listed_frames
 
 SAME_SECONDS = 2e-6
 """Times that differ by no more are the same: they are rounded to a millionth."""
+WORTH_SECONDS = 60.0
+"""For a frame up to there no index is made: all before it is decoded about as soon as a large file is read."""
 SEARCHED = frozenset({"matroska", "flv"})
 """Demuxers that may know of no places in the file but those that they have come past, and then read up to one."""
 Shown = Iterator[tuple[av.VideoFrame, float | None]]
