@@ -75,6 +75,13 @@ def has_box(picture: Any, box: tuple[float, ...] = BOX) -> bool:
     return bool(np.abs(picture[y, max(0, x - 1) : x + 2].astype(int) - GREEN).sum(axis=1).min() < 90)
 
 
+def check_alike(some: list[tuple[float, Any]], others: list[tuple[float, Any]]) -> None:
+    """Compare pictures, with their times and with boxes; an encoder may give some bytes otherwise."""
+    assert [time for time, _ in some] == [time for time, _ in others]
+    assert [has_box(picture) for _, picture in some] == [has_box(picture) for _, picture in others]
+    assert all(np.abs(one.astype(int) - other).mean() < 1 for (_, one), (_, other) in zip(some, others, strict=True))
+
+
 def test_boxes_are_on_the_frames_that_they_were_found_on(tmp_path: Path) -> None:
     job_id = job_of(tmp_path, (f for f in one_box(10) if f["frame_index"] not in (3, 4)), frames=10)
     shown = pictures(annotate(tmp_path, job_id))
@@ -109,10 +116,10 @@ def test_a_stretch_far_in_is_found_by_an_index_and_is_the_one_that_decoding_all_
 ) -> None:
     boxes = (f for f in one_box(150) if f["frame_index"] % 7 < 3)
     job_id = job_of(tmp_path, boxes, frames=150, b_frames=2, audio=True, size=(160, 120))
-    whole = annotate(tmp_path, job_id, from_s=4.01, to_s=5.0).read_bytes()
+    whole = pictures(annotate(tmp_path, job_id, from_s=4.01, to_s=5.0))
     monkeypatch.setattr(video_redraw, "WORTH_SECONDS", 4.0)
     with counted(video_redraw._Source, "_check", monkeypatch) as decoded:
-        assert annotate(tmp_path, job_id, from_s=4.01, to_s=5.0).read_bytes() == whole
+        check_alike(pictures(annotate(tmp_path, job_id, from_s=4.01, to_s=5.0)), whole)
     assert 0 < len(decoded) < 60  # pictures, of 150
 
 
@@ -122,10 +129,10 @@ def test_a_stretch_that_turns_out_not_to_be_as_its_index_says_is_decoded_from_th
     boxes = (f for f in one_box(150) if f["frame_index"] % 7 < 3)
     job_id = job_of(tmp_path, boxes, frames=150, size=(160, 120))
     damaged(video_of(tmp_path, job_id), (0.9,), 400)
-    whole = annotate(tmp_path, job_id, from_s=4.01).read_bytes()
+    whole = pictures(annotate(tmp_path, job_id, from_s=4.01))
     monkeypatch.setattr(video_redraw, "WORTH_SECONDS", 4.0)
     with counted(video_redraw._Target, "add", monkeypatch) as drawn:
-        assert annotate(tmp_path, job_id, from_s=4.01).read_bytes() == whole
+        check_alike(pictures(annotate(tmp_path, job_id, from_s=4.01)), whole)
     assert len(drawn) > 50  # some were drawn twice
 
 
