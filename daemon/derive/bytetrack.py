@@ -213,7 +213,8 @@ class ByteTracker:
 
 def _sorted_out(found: Sequence[FoundObject]) -> tuple[list[_Detection], list[_Detection]]:
     """Return the sure and the unsure ones of those that may be of an object."""
-    sure, unsure = [], []
+    sure: list[_Detection] = []
+    unsure: list[_Detection] = []
     for place, each in enumerate(found):
         x1, y1, x2, y2 = each.box
         has_size = x2 - x1 >= LEAST_PIXELS and y2 - y1 >= LEAST_PIXELS
@@ -231,4 +232,5 @@ def _overlaps(some: Iterable[Box], others: Iterable[Box]) -> NDArray[np.float64]
     height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
     both = np.maximum(width, 0.0) * np.maximum(height, 0.0)
     areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return both / np.maximum(areas - both, 1e-7)  # type: ignore[no-any-return]
+    alike: NDArray[np.float64] = both / np.maximum(areas - both, 1e-7)
+    return alike
