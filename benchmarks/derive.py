@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.one_export import peak_mebibytes
 from daemon.derive.derivation import derive
 from tests.derived_documents import frame, write_document
 
@@ -47,7 +47,7 @@ def measure(document: Path, folder: Path) -> None:
     """Derive once in this process, and print what it cost."""
     begun = time.process_time()
     count = derive(document, folder)
-    seconds, peak = time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, peak = time.process_time() - begun, peak_mebibytes()
     print(f"{count:8} frames: {seconds:6.1f} s of processor time, {count / seconds:6.0f} frames/s, {peak:4.0f} MiB")
 
 

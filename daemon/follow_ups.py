@@ -10,9 +10,11 @@ from daemon.derive.client import Derivations
 from daemon.derive.files import forget
 from daemon.export.client import Exports
 from daemon.export.files import forget as forget_exports
+from daemon.export.files import owed_exports
+from daemon.export_formats import FORMATS
 from daemon.ingest.owner import home_id
 from daemon.jobs import Job, JobStatus
-from daemon.objects.result_store import ResultStore
+from daemon.objects.result_store import ResultStore, owed_by
 from daemon.search.updater import SearchUpdater
 from daemon.settings import Settings
 from daemon.stills.client import Stills
@@ -39,12 +41,12 @@ class FollowUps:
     def __init__(
         self, settings: Settings, store: JobStore, outbox: Outbox, completed: SimpleQueue[str], owed: OwedObjects
     ) -> None:
-        self._data_dir = settings.data_dir
+        self._data_dir, self._copies = settings.data_dir, bool(settings.result_store)
         self._store = store
         self.search = SearchUpdater(settings, store.find, self._completed)
         self.derivations = Derivations(settings, self._completed, derived=self.search.note)
         self.stills = Stills(settings)
-        self.exports = Exports(settings, store.find)
+        self.exports = Exports(settings, store.find, self._owed_exports)
         self.outbox_exports = OutboxExports(settings, store, outbox, completed)
         self.result_store = ResultStore(settings, store, outbox, owed)
         receivers = receivers_of(settings, store, _source(settings), lambda job: str(outbox.path(job)))
@@ -74,6 +76,9 @@ class FollowUps:
 
     def _completed(self) -> int:
         return self._store.counts()[JobStatus.COMPLETED]
+
+    def _owed_exports(self, job: Job) -> set[str]:
+        return {*owed_exports(job), *(owed_by(job) if self._copies else ())} & FORMATS.keys()
 
     def forget(self, job: Job) -> None:
         """Remove what was made of a deleted job's result. May be called again.

@@ -20,7 +20,16 @@ from daemon.errors import StorageError
 from sidecar.client import ClientGone, until_gone
 from sidecar.derived_page import MOST_ENTRIES, PAGED, USUAL_ENTRIES, BadCursor, DerivedList, WantedPage
 from sidecar.document import ByteRange
-from sidecar.files import NO_STORE, SplicedFileResponse, Validators, etag, is_unchanged, not_modified, wants_gzip
+from sidecar.files import (
+    NO_STORE,
+    SplicedFileResponse,
+    Validators,
+    closed_on_error,
+    etag,
+    is_unchanged,
+    not_modified,
+    wants_gzip,
+)
 from sidecar.job_routes import job_id_of
 from sidecar.limits import ClientLimits
 from sidecar.problems import Problem, bad_field
@@ -114,14 +123,11 @@ class DerivedEndpoint:
         # Without its own brace and line break.
         rest: list[bytes | ByteRange] = [ByteRange(2, status.st_size)]
         try:
-            if wanted is not None:
-                rest = DerivedList(descriptor, self._kind).page(wanted)
+            with closed_on_error(descriptor):
+                if wanted is not None:
+                    rest = DerivedList(descriptor, self._kind).page(wanted)
         except BadCursor as error:
-            os.close(descriptor)
             raise bad_field("cursor", str(error)) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
         headers["content-type"] = "application/json"
         pieces = [f'{{\n"job_id": {json.dumps(job_id)},\n'.encode(), *rest]
         return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -22,8 +21,10 @@ from sidecar.files import (
     NO_STORE,
     SplicedFileResponse,
     Validators,
+    closed_on_error,
     content_disposition,
     etag,
+    is_unchanged,
     not_modified,
     one_range,
     wants_gzip,
@@ -154,15 +155,10 @@ class ExportEndpoints:
         zipped = kind.media_type not in PACKED and not wants_range(request) and wants_gzip(request)
         validators = Validators(etag(place.key, status.st_size, status.st_mtime_ns, zipped), status.st_mtime)
         headers = {"vary": "accept-encoding", **validators.headers(), "accept-ranges": "bytes"}
-        try:
-            if validators.unchanged(request):
-                os.close(descriptor)
-                return not_modified(headers)
+        if is_unchanged(validators, request, descriptor):
+            return not_modified(headers)
+        with closed_on_error(descriptor):
             span = one_range(request, status.st_size, validators)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-            raise
         headers["content-type"] = kind.media_type
         shown = content_disposition(record["source_name"] or record["job_id"], kind.ending)
         headers["content-disposition"] = shown.replace("inline", "attachment", 1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import quote
@@ -144,17 +145,24 @@ def content_disposition(source_name: str, ending: str = "") -> str:
     return header if plain == name else f"{header}; filename*=UTF-8''{quote(name, safe=_ATTRIBUTE)}"
 
 
+@contextlib.contextmanager
+def closed_on_error(descriptor: int) -> Iterator[None]:
+    """Close an open file if the block fails; otherwise it stays open for the response."""
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def is_unchanged(validators: Validators, request: Request, descriptor: int) -> bool:
     """Tell whether a client has an open file already; the file is closed unless it is to be sent.
 
     Raises:
         Problem: 412, as ``Validators.unchanged``.
     """
-    try:
+    with closed_on_error(descriptor):
         unchanged = validators.unchanged(request)
-    except Problem:
-        os.close(descriptor)
-        raise
     if unchanged:
         os.close(descriptor)
     return unchanged

@@ -25,8 +25,10 @@ from sidecar.document import ByteRange, ResultDocument
 from sidecar.files import (
     SplicedFileResponse,
     Validators,
+    closed_on_error,
     content_disposition,
     etag,
+    is_unchanged,
     not_modified,
     one_range,
     wants_gzip,
@@ -71,21 +73,18 @@ class ResultEndpoints:
         wanted = _wanted_part(request)
         require_result(record)
         descriptor = open_result(self._state, record)
-        try:
-            zipped = wants_gzip(request)
+        zipped = wants_gzip(request)
+        with closed_on_error(descriptor):
             validators = _of_result(record, os.fstat(descriptor), wanted, zipped)
-            headers = {"vary": "accept-encoding", **validators.headers()}
-            if validators.unchanged(request):
-                os.close(descriptor)
-                return not_modified(headers)
-            first = {name: record[name] for name in ("job_id", "created_at", "updated_at")}
-            pieces = await asyncio.to_thread(_result_pieces, descriptor, first, wanted)
+        headers = {"vary": "accept-encoding", **validators.headers()}
+        if is_unchanged(validators, request, descriptor):
+            return not_modified(headers)
+        first = {name: record[name] for name in ("job_id", "created_at", "updated_at")}
+        try:
+            with closed_on_error(descriptor):
+                pieces = await asyncio.to_thread(_result_pieces, descriptor, first, wanted)
         except StorageError as error:
-            os.close(descriptor)
             raise damaged_result(record, error) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
         headers["content-type"] = "application/json"
         headers["content-disposition"] = content_disposition(record["source_name"], ".json")
         return SplicedFileResponse(descriptor, pieces, self._state.settings.upload_stall_seconds, 200, headers, zipped)
@@ -94,18 +93,13 @@ class ResultEndpoints:
         """Send a job's video, or a range of it."""
         record = self._state.record(job_id_of(request))
         descriptor = self._open_video(record)
-        try:
-            status = os.fstat(descriptor)
-            tag = etag(record["job_id"], status.st_size, status.st_mtime_ns)
-            validators = Validators(tag, status.st_mtime)
-            if validators.unchanged(request):
-                os.close(descriptor)
-                return not_modified(validators.headers())
+        status = os.fstat(descriptor)
+        validators = Validators(etag(record["job_id"], status.st_size, status.st_mtime_ns), status.st_mtime)
+        if is_unchanged(validators, request, descriptor):
+            return not_modified(validators.headers())
+        with closed_on_error(descriptor):
             span = one_range(request, status.st_size, validators)
             content_type = media_type(os.pread(descriptor, HEAD_BYTES, 0))
-        except BaseException:
-            os.close(descriptor)
-            raise
         headers = {
             **validators.headers(),
             "accept-ranges": "bytes",
@@ -174,12 +168,10 @@ def open_result(state: State, record: Mapping[str, Any]) -> int:
     except (OSError, StorageError) as error:
         raise file_gone("result", record.get("result_removed_at")) from error
     try:
-        check_whole(descriptor)
-    except BaseException as error:
-        os.close(descriptor)
-        if isinstance(error, StorageError):
-            raise damaged_result(record, error) from error
-        raise
+        with closed_on_error(descriptor):
+            check_whole(descriptor)
+    except StorageError as error:
+        raise damaged_result(record, error) from error
     return descriptor
 
 

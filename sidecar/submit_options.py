@@ -33,9 +33,9 @@ class SubmitOptions:
     """A sentence on each field that was accepted and has no effect."""
 
     def asked_for(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether a job was submitted with these options."""
-        recorded = (record["pipeline_id"], record["options"], tuple(record.get("asked_exports", ())))
-        return (self.pipeline_id, self.options.sampling, self.options.exports) == recorded
+        """Tell whether a job was submitted with these options; the order of exports means nothing."""
+        recorded = (record["pipeline_id"], record["options"], set(record.get("asked_exports", ())))
+        return (self.pipeline_id, self.options.sampling, set(self.options.exports)) == recorded
 
 
 def read_submit_options(values: Mapping[str, str], pipelines: Mapping[str, Pipeline], default: str) -> SubmitOptions:

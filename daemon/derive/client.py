@@ -63,13 +63,9 @@ def derive_now(settings: Settings, job_id: str, should_stop: Callable[[], bool] 
 
 def _run_child(settings: Settings, job_id: str, should_stop: Callable[[], bool]) -> None:
     data_dir = settings.data_dir
-    scratch = data_dir / files.FOLDER / ".libraries"
-    paths = files.document_of(data_dir, job_id), files.folder_of(data_dir, job_id), scratch
+    paths = files.document_of(data_dir, job_id), files.folder_of(data_dir, job_id)
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
         answer = background.run("daemon.derive.process", [str(path) for path in paths], should_stop)
-    except OSError as error:
-        raise DerivationFailed(f"Nothing can be derived: {error.strerror}.") from error
     except background.BackgroundFailed as error:
         raise DerivationFailed(str(error)) from error
     if answer.kind == "refused":

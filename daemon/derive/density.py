@@ -64,7 +64,9 @@ class Density:
             self._count(self._objects.setdefault(name, []), bucket, 1)
             confidences.setdefault(name, []).append(found.confidence)
         for name, of_class in confidences.items():
-            self._classes.setdefault(name, ClassCount()).add(of_class)
+            if name not in self._classes:
+                self._classes[name] = ClassCount()
+            self._classes[name].add(of_class)
 
     @staticmethod
     def _count(column: list[int], bucket: int, count: int) -> None:

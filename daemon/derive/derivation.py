@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from daemon.derive.bytetrack import ByteTracker
 from daemon.derive.density import Density
-from daemon.derive.document import FinishedDocument, FoundObject
+from daemon.derive.document import FinishedDocument
 from daemon.derive.files import PROBLEM, DerivedKind, Fingerprint
 from daemon.derive.segments import Segment
 from daemon.derive.texts import ScreenTexts
@@ -47,7 +48,7 @@ def derive(document_path: Path, folder: Path, progress: Progress = lambda frames
     document, density, screen = FinishedDocument(document_path), Density(), ScreenTexts()
     # Both files have no name, so that nothing is left of them when this process is killed.
     with tempfile.TemporaryFile(dir=folder) as scratch, tempfile.TemporaryFile(dir=folder) as unsorted:
-        book, texts = TrackBook(scratch, _LateTracker().update), _SortedTexts(unsorted)
+        book, texts = TrackBook(scratch, ByteTracker().update), _SortedTexts(unsorted)
         count = 0
         for count, frame in enumerate(document.frames(), 1):
             texts.add(screen.add(frame))
@@ -75,22 +76,6 @@ def derive(document_path: Path, folder: Path, progress: Progress = lambda frames
         file.write(made_from.head(DerivedKind.DENSITY) + counted.encode("utf-8", "backslashreplace"))
     (folder / PROBLEM).unlink(missing_ok=True)
     return count
-
-
-class _LateTracker:
-    """Loads the tracker, and torch with it, at the first object: many videos have none."""
-
-    def __init__(self) -> None:
-        self._update: Callable[[list[FoundObject], float], list[int | None]] | None = None
-
-    def update(self, found: list[FoundObject], time_s: float) -> list[int | None]:
-        if self._update is None:
-            if not found:
-                return []
-            from daemon.derive.bytetrack import ByteTracker
-
-            self._update = ByteTracker().update
-        return self._update(found, time_s)
 
 
 def _dumps(value: Any) -> str:

@@ -13,7 +13,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+
+from pydantic_core import from_json
 
 from daemon.derive.files import AGAIN, READ
 from daemon.errors import StorageError
@@ -30,8 +32,7 @@ class DamagedDocument(StorageError):
     """The result document is not one, or not whole, or has no times; what can be derived from it is nothing."""
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """One analysed frame."""
 
     position: int
@@ -46,8 +47,7 @@ Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels."""
 
 
-@dataclass(frozen=True)
-class FoundObject:
+class FoundObject(NamedTuple):
     """One detection."""
 
     box: Box
@@ -55,8 +55,7 @@ class FoundObject:
     confidence: float
 
 
-@dataclass(frozen=True)
-class FoundText:
+class FoundText(NamedTuple):
     """One line of text."""
 
     box: Box
@@ -175,9 +174,22 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
+def parsed(line: bytes) -> Any:
+    """Return what a line of a document says, without the comma behind it.
+
+    Raises:
+        ValueError, RecursionError: it is not JSON.
+    """
+    content = line.rstrip(b",\n")
+    try:
+        return from_json(content, allow_inf_nan=False)  # three times as fast
+    except ValueError:  # it is not, or half a character is in it
+        return json.loads(content, parse_constant=_no_constant)
+
+
 def _frame(line: bytes, position: int) -> AnalysedFrame:
     try:
-        record = json.loads(line.rstrip(b",\n"), parse_constant=_no_constant)
+        record = parsed(line)
         if "timestamp_s" not in record:
             raise DamagedDocument(
                 "The frames of this result have no times, because the service that it was imported from recorded none; "
@@ -205,6 +217,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
     number = float(value)
     if isinstance(value, str | bool) or not math.isfinite(number):
         raise ValueError("not a number")
@@ -212,5 +226,7 @@ def _number(value: Any) -> float:
 
 
 def _box(value: Any) -> Box:
-    x1, y1, x2, y2 = (_number(edge) for edge in value)
-    return x1, y1, x2, y2
+    x1, y1, x2, y2 = value
+    if type(x1) is type(y1) is type(x2) is type(y2) is float and math.isfinite(x1 + y1 + x2 + y2):
+        return x1, y1, x2, y2
+    return _number(x1), _number(y1), _number(x2), _number(y2)

@@ -1,4 +1,4 @@
-"""The child process that derives (``python -m daemon.derive.process DOCUMENT FOLDER SCRATCH PARENT``).
+"""The child process that derives (``python -m daemon.derive.process DOCUMENT FOLDER PARENT``).
 
 It runs at low priority beside whatever the machine does, without a network, and ends with its parent. It answers with
 one JSON object on what was its standard output (the parent's end is ``daemon.derive.client``).
@@ -7,7 +7,6 @@ one JSON object on what was its standard output (the parent's end is ``daemon.de
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -21,10 +20,9 @@ from daemon.pipeline.isolation import unshare_network
 
 def main() -> None:
     """Derive once, and say how it ended."""
-    document, folder, scratch, parent = sys.argv[1:]
+    document, folder, parent = sys.argv[1:]
     answer = settle(int(parent))
     unshare_network()
-    os.environ.update(YOLO_CONFIG_DIR=scratch, MPLCONFIGDIR=scratch)
     answer(_work(Path(document), Path(folder)))
 
 

@@ -45,20 +45,26 @@ def annotated(source: ExportSource) -> Iterator[bytes]:
 
 
 class _Found:
-    """What was found, gone through once beside the frames of the video.
+    """What was found, gone through beside the frames of the video.
 
     Args:
         source: The result.
     """
 
     def __init__(self, source: ExportSource) -> None:
+        self._source = source
         self._stride = source.stride
-        self._frames = source.all_frames()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._frames = self._source.all_frames()
         self._shown: AnalysedFrame | None = None
         self._next = next(self._frames, None)
 
     def at(self, index: int) -> AnalysedFrame | None:
         """Return the analysed frame that says what is to be seen on a frame; None if none does."""
+        if self._shown is not None and index < self._shown.moment.frame_index:
+            self._begin()
         while self._next is not None and self._next.moment.frame_index <= index:
             self._shown, self._next = self._next, next(self._frames, None)
         if self._shown is None or index - self._shown.moment.frame_index >= self._stride:

@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 
 from daemon.derive.files import (
@@ -134,11 +134,18 @@ class Exports:
     Args:
         settings: Of the home.
         find: Returns a job by its id.
+        owed: Returns the formats of a job that are to be copied from where they are made.
     """
 
-    def __init__(self, settings: Settings, find: Callable[[str], Job | None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        find: Callable[[str], Job | None],
+        owed: Callable[[Job], Collection[str]] = files.owed_exports,
+    ) -> None:
         self._settings = settings
         self._find = find
+        self._owed = owed
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="exports", daemon=True)
         self._at_work: dict[str, AtWork] = {}
@@ -238,4 +245,9 @@ class Exports:
             if not document_of(data_dir, job_id).exists():
                 files.forget(data_dir, job_id)
         sweep(data_dir / files.FOLDER, LEFTOVER_SECONDS, LEFTOVER, deep=True)
-        files.sweep_old(data_dir, self._settings.keep_export_days * 86_400, self._settings.keep_export_bytes)
+        days, most_bytes = self._settings.keep_export_days, self._settings.keep_export_bytes
+        files.sweep_old(data_dir, days * 86_400, most_bytes, self._owed_by)
+
+    def _owed_by(self, job_id: str) -> Collection[str]:
+        job = self._find(job_id)
+        return () if job is None else self._owed(job)

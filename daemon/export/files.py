@@ -15,16 +15,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from daemon.derive.files import READ, document_of
 from daemon.errors import StorageError, StoredFileMissing
-from daemon.export_formats import BadExport, ExportRequest
+from daemon.export_formats import FORMATS, BadExport, ExportRequest
 from daemon.fs.atomic import atomic_write
-from daemon.jobs import JOB_ID, is_job_id
+from daemon.jobs import EXPORT_PENDING, JOB_ID, Job, is_job_id
 
 FOLDER = "exports"
 PROBLEM = ".problem.json"
@@ -189,26 +189,40 @@ def forget(data_dir: Path, job_id: str) -> None:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder))
 
 
+def owed_exports(job: Job) -> list[str]:
+    """Return the formats in which a job's result has still to be put into the outbox."""
+    return [name for name, state in job.exports.items() if state.startswith(EXPORT_PENDING) and name in FORMATS]
+
+
 def exported_ids(data_dir: Path) -> Iterator[str]:
     """Yield the jobs that have exports."""
     with contextlib.suppress(FileNotFoundError):
         yield from (name for name in os.listdir(data_dir / FOLDER) if is_job_id(name))
 
 
-def sweep_old(data_dir: Path, keep_seconds: float, keep_bytes: int) -> int:
+def sweep_old(
+    data_dir: Path,
+    keep_seconds: float,
+    keep_bytes: int,
+    owed: Callable[[str], Collection[str]] = lambda job_id: (),
+) -> int:
     """Remove exports that were made longer ago, or are together larger; the oldest first.
 
     Args:
         data_dir: The data folder.
         keep_seconds: 0 means no limit.
         keep_bytes: 0 means no limit.
+        owed: Returns the formats of a job that are to be copied from here; they stay, and count as any other.
 
     Returns:
         How many were removed.
     """
     found: list[tuple[float, int, Path]] = []
+    kept: set[Path] = set()
     for job_id in exported_ids(data_dir):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoredFileMissing):
+            wanted = (ExportRequest.of({"format": name}) for name in owed(job_id))
+            kept.update(ExportPlace.of(data_dir, job_id, request).path for request in wanted)
             for entry in os.scandir(folder_of(data_dir, job_id)):
                 if entry.name.startswith("."):
                     continue  # it is being written; what kills leave is removed by its age
@@ -218,6 +232,8 @@ def sweep_old(data_dir: Path, keep_seconds: float, keep_bytes: int) -> int:
     for modified, size, path in sorted(found):
         if not (keep_seconds and modified < oldest) and not (keep_bytes and total > keep_bytes):
             break
+        if path in kept:
+            continue
         with contextlib.suppress(OSError):
             path.unlink()
             removed, total = removed + 1, total - size

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from daemon.derive.document import AnalysedFrame, DamagedDocument, FinishedDocument, FoundObject
+from daemon.derive.document import AnalysedFrame, DamagedDocument, FinishedDocument, FoundObject, parsed
 from daemon.derive.files import READ
 from daemon.errors import StorageError
 from daemon.export_formats import ExportRequest
@@ -150,7 +150,7 @@ class ExportSource:
 
     def filtered_result(self, frame: AnalysedFrame) -> dict[str, Any]:
         """Return what the document says of a frame, with the wanted detections and lines of text."""
-        result: dict[str, Any] = json.loads(frame.line.rstrip(b",\n"))["result"]
+        result: dict[str, Any] = parsed(frame.line)["result"]
         if not self._classes and not self.request.min_confidence:
             return result
         least = self.request.min_confidence

@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from daemon.errors import Interrupted
-from daemon.pipeline.records import Frame
+from daemon.pipeline.records import Frame, Progress
 
 PROGRESS_SECONDS = 0.5
 """Time between two reports of progress."""
@@ -16,7 +17,7 @@ STOPPED = "The run was stopped; its finished segments are kept."
 
 
 class Hashing:
-    """Counts the blocks of a checksum that is being made, and ends it with the run."""
+    """Counts the steps of a checksum, or of a search in the video, and ends it with the run."""
 
     def __init__(self, should_stop: Callable[[], bool], on_step: Callable[[], None] = lambda: None) -> None:
         self._should_stop = should_stop
@@ -29,7 +30,7 @@ class Hashing:
         self._stopped = True
 
     def step(self) -> None:
-        """Count a block."""
+        """Count a step."""
         self.steps += 1
         self._on_step()
         if self._stopped or self._should_stop():
@@ -60,6 +61,18 @@ class StageClock:
             if frame is None:
                 return
             yield frame
+
+
+def never_down(on_progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return what tells of progress the most frames that there have been, and how far the work is now."""
+    most = 0
+
+    def report(progress: Progress) -> None:
+        nonlocal most
+        most = max(most, progress.frames_processed)
+        on_progress(replace(progress, frames_processed=most))
+
+    return report
 
 
 @contextmanager

@@ -16,14 +16,22 @@ RESULT_PACKAGES = ("av", "opencv-python-headless", "openvino", "rapidocr", "torc
 """Packages whose version may show in a result."""
 
 
-def fingerprint(settings: Settings, file_path: Path, info: VideoInfo, stages: Sequence[Stage]) -> str:
+def fingerprint(settings: Settings, file_path: Path, info: VideoInfo, stages: Sequence[Stage], sha256: str = "") -> str:
     """Return what names the video, the settings and the code of which its frames are made.
+
+    Args:
+        settings: Some of them show in frames.
+        file_path: The video.
+        info: What its container says.
+        stages: Of the pipeline.
+        sha256: Of the video, if known: a copy of it on another machine has the same fingerprint then.
 
     Raises:
         OSError: the video cannot be looked at.
     """
-    identity = identity_of(file_path.stat()).lasting
-    return f"{file_path.name} {identity} {info} {what_frames_depend_on(settings)} {code_version(stages)}"
+    status = file_path.stat()
+    video = f"{sha256} {status.st_size}" if sha256 else f"{file_path.name} {identity_of(status).lasting}"
+    return f"{video} {info} {what_frames_depend_on(settings)} {code_version(stages)}"
 
 
 def what_frames_depend_on(settings: Settings) -> str:

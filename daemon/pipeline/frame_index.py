@@ -8,9 +8,9 @@ decodes by it compares each picture with what it says (``daemon.pipeline.video_r
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ LEAST_APART = 12
 """Coded frames from one entry to the next, at least: a video of key frames alone has more than anybody needs."""
 STEP_PACKETS = 50
 """Coded frames between two calls of ``step``."""
+LEAP_BYTES = 256_000_000
+"""How far a container that lists no places is searched at a time: a search cannot be ended in between."""
 
 Numbers = NDArray[np.int64]
 
@@ -39,6 +41,9 @@ class CodedFrame(Protocol):
     is_keyframe: bool
     is_discard: bool
     is_corrupt: bool
+
+
+Packet = TypeVar("Packet", bound=CodedFrame)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,13 @@ class FrameIndex:
             return None
         pts, dts, position, size = map(int, self.entries[at])
         return EntryPoint(pts, None if dts == NO_DTS else dts, position, size)
+
+    def on_the_way(self, entry: EntryPoint) -> list[int]:
+        """Return times of entries before one, about ``LEAP_BYTES`` from each other in the file."""
+        before = self.entries[self.entries[:, 0] < entry.pts]
+        is_far = np.diff(before[:, 2] // LEAP_BYTES, prepend=0) > 0
+        times: list[int] = before[is_far, 0].tolist()
+        return times
 
     def first_from(self, entry: EntryPoint | None) -> int:
         """Return the first frame that an entry serves."""
@@ -166,8 +178,14 @@ def build_index(packets: Iterable[CodedFrame], builder: IndexBuilder, step: Call
     Raises:
         NotExact: as ``IndexBuilder.add``.
     """
+    for packet in stepping(packets, step):
+        if packet.size or packet.dts is not None:
+            builder.add(packet)
+
+
+def stepping(packets: Iterable[Packet], step: Callable[[], None]) -> Iterator[Packet]:
+    """Pass coded frames on, and call ``step`` before the first and after some of them each; it may raise to end it."""
     for number, packet in enumerate(packets):
         if number % STEP_PACKETS == 0:
             step()
-        if packet.size or packet.dts is not None:
-            builder.add(packet)
+        yield packet

@@ -113,7 +113,7 @@ class PartService:
         return PartPlan(
             index=index,
             parts=tuple(parts),
-            fingerprint=fingerprint(self._settings, file_path, video.info, stages),
+            fingerprint=fingerprint(self._settings, file_path, video.info, stages, str(source["sha256"])),
             head=head_of(models, options, pipeline.pipeline_id).decode(),
             pipeline_id=pipeline.pipeline_id,
             frame_stride=options.frame_stride,
@@ -155,19 +155,21 @@ class PartService:
         """
         stages = get_pipeline(plan.pipeline_id).stages(self._loaded)
         clocks, seams = clocks_of(stages), SeamRecorder(plan.frames_of(number))
+        search = Hashing(should_stop)
         with ExitStack() as stack:
             video = stack.enter_context(closing(RangedVideo(file_path, self._limits)))
-            if fingerprint(self._settings, file_path, video.info, stages) != plan.fingerprint:
+            ours = fingerprint(self._settings, file_path, video.info, stages, plan.source["sha256"])
+            if ours != plan.fingerprint:
                 raise NotExact("the video, or what analyses it, is not that of the plan")
             part = stack.enter_context(part_file(output_path))
 
             def report() -> None:
-                steps = video.count.read + sum(clock.steps for clock in clocks.values())
+                steps = video.count.read + search.steps + sum(clock.steps for clock in clocks.values())
                 steps += sum(getattr(stage, "steps", 0) for stage in stages)
                 on_progress(Progress(part.summary.frame_count, plan.frames_of(number), steps))
 
             stack.enter_context(every(PROGRESS_SECONDS, report))
-            frames = seams.passed(_frames_of(plan, number, video))
+            frames = seams.passed(_frames_of(plan, number, video, search.step))
             chain = StageChain(stages, clocks, self._settings.segment_frames)
             for batch in stack.enter_context(chain.analysed(frames, video.info)):
                 if should_stop():
@@ -178,9 +180,9 @@ class PartService:
         return {name: round(clock.seconds, 3) for name, clock in clocks.items()}
 
 
-def _frames_of(plan: PartPlan, number: int, video: RangedVideo) -> Iterator[Frame]:
+def _frames_of(plan: PartPlan, number: int, video: RangedVideo, step: Callable[[], None]) -> Iterator[Frame]:
     """Return the frames of a part and the one behind; of the last part up to the end of the file, if that is wanted."""
     first, stop = plan.parts[number]
-    video.go_to(plan.index, first * plan.frame_stride)
+    video.go_to(plan.index, first * plan.frame_stride, step)
     most = plan.max_frames if plan.is_last(number) else stop + 1
     return video.frames(plan.frame_stride, most, skip=first, threads=converters())

@@ -12,7 +12,7 @@ from pathlib import Path
 from daemon.errors import Interrupted
 from daemon.jobs import Options
 from daemon.pipeline.account import frame_account, summary_warnings
-from daemon.pipeline.clocks import PROGRESS_SECONDS, STOPPED, Hashing, every
+from daemon.pipeline.clocks import PROGRESS_SECONDS, STOPPED, Hashing, every, never_down
 from daemon.pipeline.code_version import code_version
 from daemon.pipeline.fingerprint import fingerprint
 from daemon.pipeline.frame_index import FrameIndex, NotExact
@@ -83,7 +83,8 @@ class VideoFilePipelineService:
         pipeline = get_pipeline(pipeline_id)
         stages = pipeline.stages(self.loaded)
         check_fit(stages)
-        arguments = (file_path, pipeline, stages, options, output_path, source_name, on_progress, should_stop)
+        report = never_down(on_progress)  # a second run begins with less than the first one had
+        arguments = (file_path, pipeline, stages, options, output_path, source_name, report, should_stop)
         try:
             with closing(RangedVideo(file_path, self._limits)) as video:
                 return self._run(video, *arguments)
@@ -170,7 +171,7 @@ def _frames_to_come(
             raise NotExact("the index by which frames were found cannot be made again")
         yield from video.frames(options.frame_stride, options.max_frames, skip, threads)
         return
-    video.go_to(index, seam.index)
+    video.go_to(index, seam.index, step)
     yield from after_seam(video.frames(options.frame_stride, options.max_frames, skip - 1, threads), seam)
 
 

@@ -7,7 +7,7 @@ otherwise ``NotExact`` is raised, and whoever asked decodes the video from its s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 
@@ -15,14 +15,22 @@ import av
 import numpy as np
 
 from daemon.pipeline.entry_points import entry_rule
-from daemon.pipeline.frame_index import EntryPoint, FrameIndex, IndexBuilder, NotExact, build_index
+from daemon.pipeline.frame_index import EntryPoint, FrameIndex, IndexBuilder, NotExact, build_index, stepping
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_errors import blame_the_disk
 from daemon.pipeline.video_tracks import Stream, listed_frames
 
 SAME_SECONDS = 2e-6
 """Times that differ by no more are the same: they are rounded to a millionth."""
+WORTH_SECONDS = 60.0
+"""For a frame up to there no index is made: all before it is decoded about as soon as a large file is read."""
+SEARCHED = frozenset({"matroska", "flv"})
+"""Demuxers that may know of no places in the file but those that they have come past, and then read up to one."""
 Shown = Iterator[tuple[av.VideoFrame, float | None]]
+
+
+def _no_step() -> None:
+    pass
 
 
 class RangedVideo(Video):
@@ -34,7 +42,7 @@ class RangedVideo(Video):
         count = self.count
         return not (count.failed or count.damaged or count.interlaced or count.resized)
 
-    def make_index(self, step: Callable[[], None] = lambda: None) -> FrameIndex:
+    def make_index(self, step: Callable[[], None] = _no_step) -> FrameIndex:
         """Return the index, by reading the whole file once and decoding nothing.
 
         Args:
@@ -67,7 +75,7 @@ class RangedVideo(Video):
         frame = int(np.searchsorted(index.times, ticks, side="right")) - 1
         return frame if 0 <= frame < len(index) - 1 else None
 
-    def go_to(self, index: FrameIndex, frame: int) -> None:
+    def go_to(self, index: FrameIndex, frame: int, step: Callable[[], None] = _no_step) -> None:
         """Have ``frames`` begin with a frame, and count those before it as decoded. Call it before ``frames``.
 
         ``frames`` then raises NotExact where the video is not as the index says.
@@ -75,11 +83,12 @@ class RangedVideo(Video):
         Args:
             index: Of this video.
             frame: Its place in order of presentation; there is such a frame.
+            step: Called again and again while ``frames`` looks for the place to begin; may raise to end it.
 
         Raises:
             BadVideo, OSError, TransientError: as ``Video``.
         """
-        self._shown = self._planned(index, frame)  # type: ignore[assignment]  # it began as a chain
+        self._shown = self._planned(index, frame, step)  # type: ignore[assignment]  # it began as a chain
         self._next_frame = self.count.decoded = frame
 
     def count_as_run(self, index: FrameIndex, stride: int, max_frames: int | None) -> None:
@@ -103,10 +112,10 @@ class RangedVideo(Video):
         if self._is_fragmented:
             self.count.expected = index.listed
 
-    def _planned(self, index: FrameIndex, first: int) -> Shown:
+    def _planned(self, index: FrameIndex, first: int, step: Callable[[], None]) -> Shown:
         entry = index.entry_for(first)
         due = index.first_from(entry)
-        for decoded in self._decoded(self._packets_from(entry)):
+        for decoded in self._decoded(self._packets_from(index, entry, step)):
             if entry is not None and decoded.pts is not None and decoded.pts < entry.pts:
                 continue  # a picture that leads the entry leans on what was before it
             self._check(decoded, index, due, entry)
@@ -134,24 +143,32 @@ class RangedVideo(Video):
             blame_the_disk(self._path, error)  # the ranges stay: the index has read all of it just now
             raise NotExact("a coded frame cannot be read or decoded") from error
 
-    def _packets_from(self, entry: EntryPoint | None) -> Iterator[av.Packet]:
+    def _packets_from(
+        self, index: FrameIndex, entry: EntryPoint | None, step: Callable[[], None]
+    ) -> Iterator[av.Packet]:
         """Yield packets from an entry on, or all; the decoder is as fresh as it is at the start of a video."""
         if entry is None:
             return iter(self._opened_again().demux(self._stream))
+        on_the_way = index.on_the_way(entry) if self._kind.demuxer in SEARCHED else []
         for target in (entry.pts, entry.dts):
-            packets = self._sought(target)
-            if found := self._find(packets, entry):
+            packets = self._sought(target, on_the_way, step)
+            if found := self._find(stepping(packets, step), entry):
                 return chain([found], packets)
         packets = self._opened_again().demux(self._stream)
-        if found := self._find(packets, entry):
+        if found := self._find(stepping(packets, step), entry):
             return chain([found], packets)
         raise NotExact("the place to begin with is not found again")
 
-    def _sought(self, ticks: int | None) -> Iterator[av.Packet]:
+    def _sought(self, ticks: int | None, on_the_way: Sequence[int], step: Callable[[], None]) -> Iterator[av.Packet]:
         container = self._opened_again()
         if ticks is None:
             return iter(())
         try:
+            for place in on_the_way:
+                step()
+                known = self._stream.index_entries
+                if not len(known) or known[-1].timestamp < place:
+                    container.seek(place, stream=self._stream, backward=True)
             container.seek(ticks, stream=self._stream, backward=True)
         except (av.FFmpegError, ValueError, OverflowError):
             return iter(())

@@ -20,10 +20,11 @@ from av.container import InputContainer, OutputContainer
 
 from daemon.errors import PermanentError
 from daemon.fs.space import FULL, TRANSIENT_DISK_ERRORS
+from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.records import Image
-from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_picture import BT709, HD_LINES
+from daemon.pipeline.video_ranges import WORTH_SECONDS, RangedVideo
 from daemon.pipeline.video_tracks import Stream
 
 ENCODER = "libx264"
@@ -42,7 +43,9 @@ COPIED_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
 """Sound that MP4 can hold as it is; other sound is left out."""
 
 Draw = Callable[[int, Image, float], None]
-"""Draws into a picture; gets its index in the video, the picture, and its pixels for each of the video's."""
+"""Draws into a picture; gets its index in the video, the picture, and its pixels for each of the video's.
+
+Indices grow, but may begin anew once."""
 
 
 class NotRedrawn(PermanentError):
@@ -73,15 +76,20 @@ def redraw(path: Path, limits: Limits, file: BinaryIO, draw: Draw, stretch: Stre
         OSError: something cannot be read, or the file cannot be written.
     """
     try:
-        _redraw(path, limits, file, draw, stretch)
+        try:
+            _redraw(path, limits, file, draw, stretch, by_index=stretch.from_s > WORTH_SECONDS)
+        except NotExact:
+            _redraw(path, limits, file, draw, stretch, by_index=False)
     except av.FFmpegError as error:
         if error.errno in FULL | TRANSIENT_DISK_ERRORS:
             raise OSError(error.errno, error.strerror) from error
         raise NotRedrawn(f"The video cannot be written anew: {error}.") from error
 
 
-def _redraw(path: Path, limits: Limits, file: BinaryIO, draw: Draw, stretch: Stretch) -> None:
+def _redraw(path: Path, limits: Limits, file: BinaryIO, draw: Draw, stretch: Stretch, by_index: bool) -> None:
     with closing(_Source(path, limits)) as source:
+        if by_index:
+            source.go_to_stretch(stretch)
         frames = source.wanted(stretch)
         first = next(frames, None)
         if first is None:
@@ -95,7 +103,7 @@ def _redraw(path: Path, limits: Limits, file: BinaryIO, draw: Draw, stretch: Str
             target.end()
 
 
-class _Source(Video):
+class _Source(RangedVideo):
     """A video whose decoded frames come with their times."""
 
     begin_s = 0.0
@@ -106,6 +114,12 @@ class _Source(Video):
         """Seconds of a tick in what is written."""
         base = self._stream.time_base
         return base if base and base.numerator == 1 and base.denominator <= FINEST else MPEG_TICKS
+
+    def go_to_stretch(self, stretch: Stretch) -> None:
+        """Have ``wanted`` decode little more than the stretch; it may raise NotExact then, as this does."""
+        index = self.make_index()
+        if (first := self.place_of(index, stretch.from_s)) is not None:
+            self.go_to(index, first)
 
     def wanted(self, stretch: Stretch) -> Iterator[tuple[int, float, av.VideoFrame]]:
         """Yield index, time and frame of what is shown in a stretch of time."""

@@ -3,7 +3,7 @@
 A picture after a seek equals the one that a run from the start gives if a key frame stands before it and nothing in
 between is damaged or out of order: what is behind a key frame needs nothing of what is before it, and the filter that
 takes fields apart looks at the neighbours alone. Where that is not so, an index (``frame_index``) says where to begin.
-Where there is none, all pictures are decoded from the start.
+Where there is none, and for a picture not far in, all pictures are decoded from the start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from daemon.pipeline.frame_index import FrameIndex, NotExact
 from daemon.pipeline.records import Image
 from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_limits import Limits
-from daemon.pipeline.video_ranges import SAME_SECONDS, RangedVideo
+from daemon.pipeline.video_ranges import SAME_SECONDS, WORTH_SECONDS, RangedVideo
 
 BACK_SECONDS = (1.0, 5.0, 20.0)
 """How far before a picture its key frame is looked for, one after the other."""
@@ -116,7 +116,7 @@ def find_frame(path: Path, limits: Limits, wanted: WantedFrame) -> FoundFrame:
                     return FoundFrame(found.image(), found.index, found.time_s)
             if back > start:
                 break
-        if found_by_index := _by_index(path, limits, wanted):
+        if start > WORTH_SECONDS and (found_by_index := _by_index(path, limits, wanted)):
             return found_by_index
     with closing(_SoughtVideo(path, limits)) as video:
         numbered = (replace(each, index=index) for index, each in enumerate(video.shown()))

@@ -14,7 +14,7 @@ import time
 from queue import Empty, SimpleQueue
 
 from daemon.errors import DropframeError, Interrupted, StoredFileMissing, UnknownJob
-from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for
+from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for, owed_exports
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import failpoint
 from daemon.jobs import EXPORT_PENDING, Job, JobStatus
@@ -64,7 +64,7 @@ class OutboxExports:
     def start(self) -> None:
         """Begin with what was owed when the daemon ended."""
         for job in self._store.jobs(JobStatus.COMPLETED):
-            if _owed(job):
+            if owed_exports(job):
                 self._owing[job.job_id] = None
         self._thread.start()
 
@@ -116,7 +116,7 @@ class OutboxExports:
 
     def _owed(self, job_id: str) -> list[str]:
         job = self._store.find(job_id)
-        return [] if job is None else _owed(job)
+        return [] if job is None else owed_exports(job)
 
     def _pay(self, job_id: str, name: str) -> None:
         """Publish one export if it is there; ask for it if not."""
@@ -157,10 +157,6 @@ class OutboxExports:
 
     def _note(self, job_id: str, name: str, state: str) -> Job:
         return self._store.note(job_id, exports={**self._store.get(job_id).exports, name: state})
-
-
-def _owed(job: Job) -> list[str]:
-    return [name for name, state in job.exports.items() if state.startswith(EXPORT_PENDING) and name in FORMATS]
 
 
 def withdraw_exports(outbox: Outbox, job: Job) -> None:

@@ -22,7 +22,7 @@ from daemon.export.process import export
 from daemon.export_formats import ExportRequest
 from daemon.failpoints import FAULT_VARIABLE
 from daemon.jobs import JobStatus, input_key
-from daemon.pipeline import drawing
+from daemon.pipeline import drawing, video_redraw
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_redraw import NotRedrawn
 from daemon.settings import Settings
@@ -31,6 +31,8 @@ from tests.clips import make_clip
 from tests.container_clips import in_container
 from tests.derived_documents import frame
 from tests.exported import HOSTILE, detection, exported, files_of_at_most, finished_job, frames, line
+from tests.picture_stage import counted
+from tests.range_clips import damaged
 
 BOX = (40.0, 60.0, 140.0, 160.0)
 GREEN = (0x8A, 0xC3, 0x4C)
@@ -73,6 +75,13 @@ def has_box(picture: Any, box: tuple[float, ...] = BOX) -> bool:
     return bool(np.abs(picture[y, max(0, x - 1) : x + 2].astype(int) - GREEN).sum(axis=1).min() < 90)
 
 
+def check_alike(some: list[tuple[float, Any]], others: list[tuple[float, Any]]) -> None:
+    """Compare pictures, with their times and with boxes; an encoder may give some bytes otherwise."""
+    assert [time for time, _ in some] == [time for time, _ in others]
+    assert [has_box(picture) for _, picture in some] == [has_box(picture) for _, picture in others]
+    assert all(np.abs(one.astype(int) - other).mean() < 1 for (_, one), (_, other) in zip(some, others, strict=True))
+
+
 def test_boxes_are_on_the_frames_that_they_were_found_on(tmp_path: Path) -> None:
     job_id = job_of(tmp_path, (f for f in one_box(10) if f["frame_index"] not in (3, 4)), frames=10)
     shown = pictures(annotate(tmp_path, job_id))
@@ -100,6 +109,31 @@ def test_only_what_is_asked_for_is_drawn_and_a_stretch_begins_at_zero(tmp_path: 
     assert 0.7 < sounds[-1] < 0.85
     with pytest.raises(NotRedrawn, match="shows nothing in that stretch"):
         annotate(tmp_path, job_id, from_s=9.0)
+
+
+def test_a_stretch_far_in_is_found_by_an_index_and_is_the_one_that_decoding_all_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = (f for f in one_box(150) if f["frame_index"] % 7 < 3)
+    job_id = job_of(tmp_path, boxes, frames=150, b_frames=2, audio=True, size=(160, 120))
+    whole = pictures(annotate(tmp_path, job_id, from_s=4.01, to_s=5.0))
+    monkeypatch.setattr(video_redraw, "WORTH_SECONDS", 4.0)
+    with counted(video_redraw._Source, "_check", monkeypatch) as decoded:
+        check_alike(pictures(annotate(tmp_path, job_id, from_s=4.01, to_s=5.0)), whole)
+    assert 0 < len(decoded) < 60  # pictures, of 150
+
+
+def test_a_stretch_that_turns_out_not_to_be_as_its_index_says_is_decoded_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = (f for f in one_box(150) if f["frame_index"] % 7 < 3)
+    job_id = job_of(tmp_path, boxes, frames=150, size=(160, 120))
+    damaged(video_of(tmp_path, job_id), (0.9,), 400)
+    whole = pictures(annotate(tmp_path, job_id, from_s=4.01))
+    monkeypatch.setattr(video_redraw, "WORTH_SECONDS", 4.0)
+    with counted(video_redraw._Target, "add", monkeypatch) as drawn:
+        check_alike(pictures(annotate(tmp_path, job_id, from_s=4.01)), whole)
+    assert len(drawn) > 50  # some were drawn twice
 
 
 def test_a_variable_frame_rate_and_the_sound_are_kept(tmp_path: Path) -> None:

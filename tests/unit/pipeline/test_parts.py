@@ -202,6 +202,15 @@ def test_parts_of_a_video_that_has_changed_are_refused(bench: Bench, clip: Path)
         bench.service.parts.run_part(plan, 1, clip, clip.with_name("part"))
 
 
+def test_a_part_may_be_made_of_a_copy_of_the_video_elsewhere(bench: Bench, clip: Path, tmp_path: Path) -> None:
+    plan = planned(bench, clip)
+    bench.service.parts.run_part(plan, 1, clip, tmp_path / "part")
+    copy = tmp_path / "elsewhere.mp4"
+    copy.write_bytes(clip.read_bytes())
+    bench.service.parts.run_part(plan, 1, copy, tmp_path / "same")
+    assert (tmp_path / "same").read_bytes() == (tmp_path / "part").read_bytes()
+
+
 def test_a_plan_that_is_wrong_about_the_video_is_found_out(bench: Bench, clip: Path) -> None:
     plan = planned(bench, clip)
     times = plan.index.times.copy()

@@ -12,6 +12,8 @@ import av
 import pytest
 
 from daemon.errors import Interrupted, TransientError
+from daemon.pipeline.clocks import never_down
+from daemon.pipeline.records import Progress
 from daemon.pipeline.video_ranges import RangedVideo
 from tests.clips import make_clip
 from tests.picture_stage import Bench, counted
@@ -119,6 +121,28 @@ def test_what_came_by_an_index_is_dropped_when_the_video_turns_out_not_to_be_as_
     bench.run(clip)
     assert bench.videos[-1].count.read == LONG
     assert result(clip) == whole
+
+
+def test_progress_never_goes_down_though_frames_are_dropped(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.pipeline.service.PROGRESS_SECONDS", 0.001)
+    broken_later(clip)
+    bench.run(clip, 25)
+    bench.run(clip, 50)
+    told: list[Progress] = []
+    bench.run(clip, on_progress=told.append)
+    frames = [progress.frames_processed for progress in told]
+    assert frames == sorted(frames)
+    assert len(bench.videos) > 3  # the run began anew
+
+
+def test_of_progress_the_most_is_told_and_steps_as_they_are() -> None:
+    told: list[Progress] = []
+    report = never_down(told.append)
+    for frames, steps in ((50, 9), (25, 1), (60, 4)):
+        report(Progress(frames, 100, steps))
+    assert told == [Progress(50, 100, 9), Progress(50, 100, 1), Progress(60, 100, 4)]
 
 
 def test_a_video_that_is_not_as_its_index_says_is_tried_by_it_once(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -16,13 +18,14 @@ import av
 import numpy as np
 import pytest
 
-from daemon.errors import BadVideo
-from daemon.pipeline.frame_index import FrameIndex, IndexBuilder, NotExact
+from daemon.errors import BadVideo, Interrupted
+from daemon.pipeline.frame_index import LEAST_APART, STEP_PACKETS, FrameIndex, IndexBuilder, NotExact
 from daemon.pipeline.records import Frame
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_ranges import RangedVideo
 from tests.clips import make_clip
+from tests.container_clips import in_container
 from tests.odd_clips import packets_of, remuxed
 from tests.range_clips import SIZE, STRUCTURES
 from tests.system.hostile.mutations import mutations
@@ -50,6 +53,8 @@ REFUSED = frozenset(
 )
 """Clips in which an index cannot say where each frame is."""
 Known = tuple[int, float, int]
+MKV_CUES, MKV_VOID = b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x6c"
+"""The name of the table of places in Matroska, and one that nothing has."""
 
 
 def known(frame: Frame) -> Known:
@@ -179,14 +184,73 @@ def test_an_entry_that_seeking_misses_is_found_by_reading(tmp_path: Path, monkey
     for lands in (0, 59 * 512):
         with closing(RangedVideo(path)) as video:
             sought = video._sought
-            monkeypatch.setattr(video, "_sought", lambda ticks, sought=sought, lands=lands: sought(lands))
+            monkeypatch.setattr(video, "_sought", lambda _, *how, sought=sought, lands=lands: sought(lands, *how))
             video.go_to(video.make_index(), 30)
             assert [known(frame) for frame in video.frames()] == whole[30:]
 
 
+def ended_after(steps: int) -> Callable[[], None]:
+    """Return a step that ends what it is called by."""
+    left = iter(range(steps))
+
+    def step() -> None:
+        if next(left, None) is None:
+            raise Interrupted("ended")
+
+    return step
+
+
+def test_making_an_index_steps_through_the_file_and_can_be_ended(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mp4", frames=230, size=SIZE)
+    steps: list[None] = []
+    with closing(RangedVideo(path)) as video:
+        assert len(video.make_index(lambda: steps.append(None))) == 230
+        assert len(steps) >= 230 // STEP_PACKETS
+        with pytest.raises(Interrupted):
+            video.make_index(ended_after(2))
+
+
+@pytest.mark.parametrize("kind", ["mkv", "flv"])
+def test_a_file_without_a_table_of_places_is_searched_in_leaps_and_that_can_be_ended(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = in_container(tmp_path / "a.bin", kind, count=150, size=(64, 48))
+    data = path.read_bytes()
+    assert (MKV_CUES in data) is (kind == "mkv")
+    path.write_bytes(data.replace(MKV_CUES, MKV_VOID))
+    whole, _ = in_one_piece(path)
+    monkeypatch.setattr("daemon.pipeline.frame_index.LEAP_BYTES", path.stat().st_size // 10)
+    with closing(RangedVideo(path, ALL)) as video:
+        index = video.make_index()
+        steps: list[None] = []
+        video.go_to(index, 140, lambda: steps.append(None))
+        assert [known(frame) for frame in video.frames()] == whole[140:]
+        assert len(steps) >= 8
+    with closing(RangedVideo(path, ALL)) as video:
+        video.go_to(index, 140, ended_after(6))
+        with pytest.raises(Interrupted):
+            next(video.frames())
+
+
+def test_reading_up_to_an_entry_that_seeking_misses_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_clip(tmp_path / "a.mp4", frames=400, size=SIZE, gop=12)
+    with closing(RangedVideo(path)) as video:
+        monkeypatch.setattr(video, "_sought", lambda *how: iter(()))
+        video.go_to(video.make_index(), 390, ended_after(5))
+        with pytest.raises(Interrupted):
+            next(video.frames())
+
+
+class Coded(SimpleNamespace):
+    def __bytes__(self) -> bytes:
+        return b""
+
+
 def packet(pts: int | None, dts: int | None, **more: Any) -> Any:
     usual = {"pos": 0, "size": 1, "is_keyframe": False, "is_discard": False, "is_corrupt": False}
-    return SimpleNamespace(pts=pts, dts=dts, **{**usual, **more})
+    return Coded(pts=pts, dts=dts, **{**usual, **more})
 
 
 def index_of(*packets: Any) -> FrameIndex:
@@ -229,6 +293,20 @@ def test_an_index_of_eight_hours_is_small() -> None:
         builder.add(each)
     index = builder.finish(0)
     assert (index.times.nbytes + index.entries.nbytes) * 10 < 20_000_000
+
+
+def test_an_index_of_key_frames_alone_takes_little_memory_while_it_is_made() -> None:
+    builder, frames = IndexBuilder(lambda data: True), 100_000
+    each = packet(0, 0, is_keyframe=True)
+    tracemalloc.start()
+    for number in range(frames):
+        each.pts = each.dts = number
+        builder.add(each)
+    index = builder.finish(0)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(index.entries) == -(-frames // LEAST_APART)
+    assert most < 32 * frames
 
 
 def looped(path: Path, clip: Path, times: int) -> Path:

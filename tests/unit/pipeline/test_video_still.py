@@ -12,10 +12,12 @@ import pytest
 from daemon.pipeline import video_still
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits
+from daemon.pipeline.video_ranges import RangedVideo
 from daemon.pipeline.video_still import NoSuchFrame, WantedFrame, find_frame
 from tests.clips import make_clip
 from tests.container_clips import OTHERS, in_container
 from tests.odd_clips import encode, interlaced, moving, set_edits, set_matrix
+from tests.picture_stage import counted
 from tests.range_clips import STRUCTURES
 
 ALL = Limits(containers="all")
@@ -81,12 +83,23 @@ def test_a_picture_of_a_video_whose_times_are_broken_is_the_one_that_a_run_sees(
 def test_where_seeking_fails_a_picture_is_found_by_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_clip(tmp_path / "clip.mp4", frames=300, size=(64, 64), b_frames=2)
     frames = list(Video(path, ALL).frames())
+    monkeypatch.setattr(video_still, "WORTH_SECONDS", 10.0)
     monkeypatch.setattr(video_still._SoughtVideo, "seek", lambda video, seconds: False)
     monkeypatch.setattr(video_still._SoughtVideo, "shown", None)  # nothing is counted from the start
     for wanted in (WantedFrame(index=280, anchor=(275, 11.0)), WantedFrame(seconds=11.21), WantedFrame(280, 11.2)):
         found = find_frame(path, ALL, wanted)
         assert (found.index in (None, 280), found.time_s) == (True, 11.2)
         assert np.array_equal(found.image, frames[280].image)
+
+
+def test_no_index_is_made_for_a_picture_in_the_first_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_clip(tmp_path / "clip.mp4", frames=1600, size=(64, 64))
+    monkeypatch.setattr(video_still._SoughtVideo, "seek", lambda video, seconds: False)
+    with counted(RangedVideo, "make_index", monkeypatch) as made:
+        assert find_frame(path, ALL, WantedFrame(seconds=60.0)).time_s == 60.0
+        assert made == []
+        assert find_frame(path, ALL, WantedFrame(seconds=60.05)).time_s == 60.04
+        assert len(made) == 1
 
 
 @pytest.mark.parametrize("clip", ["open groups", "fields"])

@@ -1230,25 +1230,6 @@ def test_a_result_that_a_person_deleted_is_told_at_every_door(tmp_path: Path) ->
         assert f"The result of job {job.job_id} {told}" in str(answer.exception)
 
 
-def test_who_waits_for_an_export_counts_as_one_who_waits_and_not_as_a_request(tmp_path: Path) -> None:
-    app = make_app(Settings(home=tmp_path, max_requests=2, max_waits_per_client=3, min_free_bytes=0))
-    with JobStore.open(tmp_path / "data") as store:
-        job, _ = complete(store, tmp_path, 3)
-        (tmp_path / "data" / "spool").mkdir(exist_ok=True)
-
-        async def work(client: Client) -> None:
-            path = f"/v1/jobs/{job.job_id}/export/csv"
-            waits = []
-            for _ in range(3):
-                waits.append(asyncio.create_task(client.get(path + "?wait=2")))
-                await asyncio.sleep(0.2)
-            assert check_problem(await client.get(path + "?wait=2"))["status"] == 429
-            assert (await client.get(path)).status_code == 202
-            assert [answer.status_code for answer in await asyncio.gather(*waits)] == [202] * 3
-
-        call(tmp_path, work, app)
-
-
 def test_a_file_that_is_not_the_one_asked_for_is_not_sent(tmp_path: Path) -> None:
     with JobStore.open(tmp_path / "data") as store:
         job = store.create([Job(new_job_id(), input_path="video_jobs/v.mp4")])[0]

@@ -171,11 +171,12 @@ def test_who_waits_gets_it_when_the_daemon_has_made_it(tmp_path: Path, job_id: s
     call(tmp_path, work)
 
 
-def test_who_waits_for_it_counts_as_one_who_waits_and_not_as_a_request(tmp_path: Path, job_id: str) -> None:
-    app = make_app(Settings(home=tmp_path, max_requests=2, max_waits_per_client=3))
+@pytest.mark.parametrize("what", ["texts", "export/csv"])
+def test_who_waits_for_it_counts_as_one_who_waits_and_not_as_a_request(tmp_path: Path, job_id: str, what: str) -> None:
+    app = make_app(Settings(home=tmp_path, max_requests=2, max_waits_per_client=3, min_free_bytes=0))
 
     async def work(client: Client) -> None:
-        path = f"/v1/jobs/{job_id}/texts"
+        path = f"/v1/jobs/{job_id}/{what}"
         waits = []
         for _ in range(3):
             waits.append(asyncio.create_task(client.get(path + "?wait=2")))

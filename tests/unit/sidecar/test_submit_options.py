@@ -55,6 +55,9 @@ def test_a_repetition_is_recognised_by_its_options() -> None:
     assert not read(pipeline_id="yolo", frame_stride="5", exports="csv").asked_for(record)
     assert read(pipeline_id="yolo", frame_stride="5", exports="csv").asked_for({**record, "asked_exports": ["csv"]})
     assert not read(pipeline_id="yolo", frame_stride="5").asked_for({**record, "asked_exports": ["csv"]})
+    both = {**record, "asked_exports": ["csv", "srt"]}
+    assert all(read(pipeline_id="yolo", frame_stride="5", exports=e).asked_for(both) for e in ("csv,srt", "srt,csv"))
+    assert not read(pipeline_id="yolo", frame_stride="5", exports="srt").asked_for(both)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,21 @@ def test_a_newer_job_of_the_name_keeps_its_exports(settings: Settings) -> None:
         assert store.get(new.job_id).exports["csv"].startswith("sha256:")
 
 
+def test_what_is_owed_is_kept_until_it_is_published_however_little_room_exports_have(settings: Settings) -> None:
+    settings = settings.model_copy(update={"keep_export_bytes": 1, "keep_export_days": 1e-9})
+    with JobStore.open(settings.data_dir) as store:
+        job = complete(store, settings, "csv")
+        for name in ("csv", "jsonl"):
+            make(settings, job, name)
+        there = files.folder_of(settings.data_dir, job.job_id)
+        Exports(settings, store.find).step()
+        assert [path.suffix for path in there.iterdir()] == [".csv"]
+        publisher(settings, store).step()
+        assert (settings.outbox_dir / "day" / "match.mp4.csv").exists()
+        Exports(settings, store.find).step()
+        assert list(there.iterdir()) == []
+
+
 @pytest.mark.parametrize("noted", [True, False])
 def test_exports_go_when_their_job_is_deleted_unless_somebody_changed_them(settings: Settings, noted: bool) -> None:
     with JobStore.open(settings.data_dir) as store:
