@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Path:
     page_home.make_folders(tmp_path)
     page_home.say_well(tmp_path)
     with JobStore.open(tmp_path / "data") as store:
-        page_home.add_completed(store, tmp_path, "match.mp4")
+        page_home.add_drawn(store, tmp_path, "match.mp4")
         page_home.index_texts(store, tmp_path, ("GATE B12",))
     return tmp_path
 

@@ -16,8 +16,9 @@ import pytest
 
 from tests.browser import Browser, browsing
 from tests.numbered_clips import BITS, SIZE, analyse, even, make_numbered, uneven
+from tests.page_home import add_completed, make_folders
 from tests.sidecar_process import running_sidecar
-from tests.viewer_page import add_completed, home_at, open_viewer, wait_for_picture
+from tests.viewer_page import open_viewer, wait_for_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
@@ -27,8 +28,9 @@ PROBE = """(() => {
   const pen = pad.getContext("2d", { willReadFrequently: true });
   const video = viewer.watch.player.video, drawn = document.querySelector(".stage canvas");
   [pad.width, pad.height] = [width, height];
-  window.numberShown = () => {
-    pen.drawImage(video, 0, 0, width, height);
+  window.numberShown = () => { // of the canvas: the video itself lies behind it
+    const scale = Math.min(drawn.width / width, drawn.height / height), wide = width * scale, high = height * scale;
+    pen.drawImage(drawn, (drawn.width - wide) / 2, (drawn.height - high) / 2, wide, high, 0, 0, width, height);
     const row = pen.getImageData(0, height - 18, width, 1).data;
     let number = 0;
     for (let bit = 0; bit < bits; bit += 1) {
@@ -128,26 +130,18 @@ def resized(browser: Browser, goals: list[float]) -> Iterator[bool | None]:
     for goal in goals:
         browser.ask(f"afterSeeks([{goal}])")
         yield outlined(browser.picture())
-    press(browser, "Enter")
+    browser.press("Enter")
     browser.wait_for("document.fullscreenElement?.contains(document.querySelector('.stage canvas'))")
     for goal in goals:
         browser.ask(f"afterSeeks([{goal}])")
         yield outlined(browser.picture())
-    press(browser, "Enter")
+    browser.press("Enter")
     browser.wait_for("!document.fullscreenElement")
     browser.call("Emulation.clearDeviceMetricsOverride")
 
 
-def press(browser: Browser, key: str, code: int = 0) -> None:
-    """Press a key as a person does."""
-    text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
-    for kind in ("keyDown", "keyUp"):
-        more = text if kind == "keyDown" else {}
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
-
-
 def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
-    home = home_at(tmp_path / "home")
+    home = make_folders(tmp_path / "home")
     numbers, jobs = {}, {}
     for name, kind in KINDS.items():
         clip, document = make_numbered(tmp_path / f"{name}.mp4", kind.times, **kind.more), tmp_path / f"{name}.json"
