@@ -393,6 +393,39 @@ def test_a_job_is_deleted_from_its_own_view_after_a_question(
     assert browser.errors == []
 
 
+def test_what_could_not_be_done_is_shown(home: Path, store: JobStore, sidecar: Sidecar, browser: Browser) -> None:
+    page_home.add_ended(store, "torn.mp4", ErrorKind.PERMANENT, page_home.SENTENCE)
+    job_id = page_home.add_ended(store, "cut.mp4", ErrorKind.PERMANENT, page_home.SENTENCE)
+    browser.open(sidecar.url + "/")
+    browser.wait_for("document.querySelectorAll('.job').length === 2")
+    browser.ask(
+        "menu => { menu.value = 'failed'; menu.dispatchEvent(new Event('change')); }".join(("(", ")"))
+        + "(document.querySelector('#status'))"
+    )
+    browser.wait_for("!document.querySelector('#retry-failed').hidden")
+    browser.call("Network.enable")
+    browser.call("Network.setBlockedURLs", urls=["*/v1/jobs/*"])
+    browser.ask("document.querySelector('#retry-failed').click()")
+    seen = "[...document.querySelectorAll('.notice')].some(one => one.checkVisibility() && one.innerText === {!r})"
+    browser.wait_for(seen.format("They were not queued again. Dropframe does not answer."))
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.ask(row("cut.mp4", ".open") + ".click()")
+    browser.wait_for("!document.querySelector('#delete').hidden")
+    browser.ask("document.querySelector('#delete').click()")
+    browser.wait_for("!!document.querySelector('dialog.question')")
+    browser.call("Network.setBlockedURLs", urls=["*/v1/jobs/*"])
+    browser.press("Tab", "Enter")
+    browser.wait_for(seen.format("It was not deleted. Dropframe does not answer."))
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.ask("document.querySelector('#delete').click()")
+    browser.wait_for("!!document.querySelector('dialog.question')")
+    assert not browser.ask(seen.format("It was not deleted. Dropframe does not answer."))
+    browser.press("Tab", "Enter")
+    browser.wait_for("document.body.dataset.view === 'list'")
+    assert tickets(home) == [("delete", job_id)]
+    assert browser.errors == []
+
+
 def test_everybody_can_use_the_list_in_light_and_dark_on_every_screen(
     home: Path, store: JobStore, sidecar: Sidecar, browser: Browser
 ) -> None:

@@ -343,6 +343,60 @@ def test_each_key_does_what_the_list_of_keys_says(opened: Opened) -> None:
     assert browser.errors == []
 
 
+@pytest.mark.parametrize("modifiers", [3, 1])
+def test_brackets_are_typed_with_altgr_or_option_on_many_keyboards(opened: Opened, modifiers: int) -> None:
+    opened.show("t=1")
+    browser = opened.browser
+    later = next(span["start_s"] for span in opened.derived("texts") if span["start_s"] > 0)
+    for key, wanted in (("]", later), ("[", 0), ("}", time_of(5))):
+        about = {"key": key, "code": "Digit9", "modifiers": modifiers}
+        browser.call("Input.dispatchKeyEvent", type="keyDown", **about)
+        browser.call("Input.dispatchKeyEvent", type="keyUp", **about)
+        browser.wait_for(f"Math.abs(viewer.watch.player.time - {wanted}) < 0.002", 20)
+    browser.ask("document.querySelector('[aria-label=\"Next text\"]').click()")
+    browser.wait_for(f"Math.abs(viewer.watch.player.time - {later}) < 0.002", 20)
+    browser.ask("document.querySelector('[aria-label=\"Previous text\"]').click()")
+    browser.wait_for("viewer.watch.player.time === 0", 20)
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="b", code="KeyB", modifiers=modifiers)
+    assert browser.ask("viewer.watch.view.boxes")  # Alt with a letter is the browser's
+
+
+def test_a_link_that_is_copied_while_it_plays_leads_to_the_picture_of_that_moment(opened: Opened) -> None:
+    opened.show("t=5")
+    browser = opened.browser
+    browser.ask(
+        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => { copied = text; }}})"
+    )
+    browser.ask("viewer.watch.player.toggle()")
+    browser.wait_for("viewer.watch.player.time > 5.3")
+    at = "(([link, at]) => [Number(new URLSearchParams(link.split('?')[1]).get('t')), at])"
+    link, time = browser.ask(f"viewer.copyLink().then(() => {at}([window.copied, viewer.watch.player.goal]))")
+    assert abs(link - time) < 0.2
+    browser.wait_for("document.querySelector('.tools').innerText.includes('Copied')")
+
+
+def test_a_second_on_or_back_leaves_a_picture_that_lasts_longer(opened: Opened) -> None:
+    shown = (0.0, 0.5, 1.0, 4.0, 4.5)
+    clip = make_clip(opened.home / "long.mp4", frames=5, size=(320, 180), pts_seconds=shown)
+    records = [frame(n, time, [], []) for n, time in enumerate(shown)]
+    document = write_document(opened.home / "long.json", records, video={"width": 320, "height": 180})
+    job_id = add_completed(opened.home, document=document, video=clip, is_derived=False)
+    browser, number = opened.browser, "document.querySelector('.stage canvas').dataset.frame"
+    open_viewer(browser, opened.url, job_id, "t=1")
+    browser.wait_for(f"{number} === '2'")
+    for key, wanted in (("ArrowRight", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowLeft", 3), ("ArrowLeft", 2)):
+        browser.press(key)
+        browser.wait_for(f"!viewer.watch.player.seeking && Math.abs(viewer.watch.player.goal - {wanted}) < 0.01", 20)
+    assert browser.ask(number) == "2"
+    browser.press("ArrowRight", "ArrowRight")
+    browser.wait_for(f"{number} === '3'", 20)
+    browser.press("ArrowLeft", "ArrowLeft", "ArrowLeft")
+    browser.wait_for(f"{number} === '2' && location.hash.includes('t=1')", 20)
+    browser.press("ArrowLeft")
+    browser.wait_for(f"{number} === '0'", 20)
+    assert browser.errors == []
+
+
 def test_focus_stays_where_it_is_when_news_of_the_job_comes(opened: Opened) -> None:
     opened.show()
     browser = opened.browser
