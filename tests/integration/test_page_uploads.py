@@ -51,7 +51,7 @@ def line(name: str) -> str:
     return f"[...document.querySelectorAll('.upload')].find(l => l.querySelector('.name').textContent === {name!r})"
 
 
-def press(name: str, label: str) -> str:
+def click(name: str, label: str) -> str:
     """An expression that presses a button of an upload."""
     return f"[...{line(name)}.querySelectorAll('button')].find(b => b.textContent === {label!r}).click()"
 
@@ -115,7 +115,7 @@ def test_what_is_not_a_video_is_said_before_anything_is_sent(home: Path, sidecar
     browser.choose_files("#files", [home / "odd.mp4"])
     browser.wait_for(f"({line('odd.mp4')})?.querySelector('.notice').textContent.startsWith('It does not begin as')")
     for name in (*kinds, "odd.mp4"):
-        browser.ask(press(name, "Dismiss"))
+        browser.ask(click(name, "Dismiss"))
     assert browser.ask("document.querySelector('#uploads').children.length") == 0
     assert browser.errors == []
 
@@ -269,7 +269,7 @@ def test_nothing_is_left_of_a_large_upload_that_is_cancelled(home: Path, sidecar
     slow_down(browser, SLOW_PIECES)
     browser.choose_files("#files", [large(home / "large.mp4")])
     wait_for_part(home)
-    browser.ask(press("large.mp4", "Cancel"))
+    browser.ask(click("large.mp4", "Cancel"))
     browser.wait_for("document.querySelector('#uploads').children.length === 0")
     deadline = time.monotonic() + 30
     while list(parts(home)):
@@ -311,7 +311,7 @@ def test_a_large_upload_that_was_cut_off_is_given_up(home: Path, sidecar: Sideca
     browser.call("Page.enable")
     browser.open(sidecar.url + "/")
     browser.wait_for(f"({line('large.mp4')})?.dataset.state === 'cut off'")
-    browser.ask(press("large.mp4", "Give up"))
+    browser.ask(click("large.mp4", "Give up"))
     browser.wait_for("document.querySelector('#uploads').children.length === 0")
     assert names(home) == []
     browser.open(sidecar.url + "/docs")
