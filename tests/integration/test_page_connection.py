@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -102,7 +103,8 @@ def test_a_job_is_shown_once_dropframe_answers_and_says_until_then_what_is_await
         browser.wait_for("document.querySelectorAll('.lane').length === 2")
         block(browser)
         browser.wait_for("viewer.watch.texts.complete && viewer.watch.objects.rows.get('marker').n > 0")
-        assert browser.ask("viewer.watch.texts.all.length") == 7
+        texts = json.loads((folder_of(home / "data", numbered) / "texts.json").read_text())["texts"]
+        assert browser.ask("viewer.watch.texts.all.length") == len(texts) > 0
         assert browser.ask("document.querySelector('.watch > .watch-main > .note').hidden")
         assert browser.errors == []
 
@@ -136,24 +138,30 @@ def test_frames_that_are_not_known_are_not_asked_for_again_and_again(home: Path,
     begins_late = add_completed(home, document=late, video=clip, is_derived=False)
     damaged = add_completed(home, document=late, video=clip, is_derived=False)
     stored = home / "data" / output_key(damaged)
-    count = "window.asked = 0; new PerformanceObserver((list) => {{ asked += list.getEntries().filter((one) => "
-    count += "one.name.includes('/results/')).length; }}).observe({{ type: 'resource' }})"
+    count = """(() => {
+      const call = viewer.api.fetch.bind(viewer.api);
+      window.asked = 0;
+      viewer.api.fetch = (path, init) => {
+        asked += Number(path.includes("/results/"));
+        return call(path, init);
+      };
+    })()"""
     with running_sidecar(home) as sidecar:
         for job_id in (begins_late, damaged):
             if job_id == damaged:
                 stored.write_bytes(stored.read_bytes()[:500])
             open_viewer(browser, sidecar.url, job_id)
             browser.wait_for("viewer.watch?.player.presented")
-            browser.ask(count.format())
+            browser.ask(count)
             browser.ask("viewer.watch.player.toggle()")
             browser.wait_for("viewer.watch.player.time > 1.5")
             assert browser.ask("asked") <= 4, job_id
         block(browser, "*/v1/video/results/*")
         open_viewer(browser, sidecar.url, begins_late)
         browser.wait_for("viewer.watch?.player.presented")
-        browser.ask(count.format() + "; viewer.watch.player.toggle()")
+        browser.ask(f"{count}, viewer.watch.player.toggle()")
         browser.wait_for("viewer.watch.player.time > 1.5")
-        assert browser.ask("asked") <= 8  # after growing pauses
+        assert browser.ask("asked") <= 12  # after growing pauses
         assert browser.errors == []
 
 
