@@ -398,10 +398,8 @@ def test_what_could_not_be_done_is_shown(home: Path, store: JobStore, sidecar: S
     job_id = page_home.add_ended(store, "cut.mp4", ErrorKind.PERMANENT, page_home.SENTENCE)
     browser.open(sidecar.url + "/")
     browser.wait_for("document.querySelectorAll('.job').length === 2")
-    browser.ask(
-        "menu => { menu.value = 'failed'; menu.dispatchEvent(new Event('change')); }".join(("(", ")"))
-        + "(document.querySelector('#status'))"
-    )
+    choose = "menu => { menu.value = 'failed'; menu.dispatchEvent(new Event('change')); }"
+    browser.ask(f"({choose})(document.querySelector('#status'))")
     browser.wait_for("!document.querySelector('#retry-failed').hidden")
     browser.call("Network.enable")
     browser.call("Network.setBlockedURLs", urls=["*/v1/jobs/*"])

@@ -330,6 +330,5 @@ def test_a_film_of_two_hours_opens_at_once_and_is_never_stuck(home: Path, tmp_pa
             })()""")
         assert browser.ask("viewer.watch.texts.all.length") == LONG // 100
         assert browser.errors == []
-    print(opened_ms, opening, using)
     assert opened_ms < OPEN_MS
     assert max(opening.longest_ms, using.longest_ms) < TASK_MS
