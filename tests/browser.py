@@ -190,7 +190,7 @@ class Browser:
 
     def picture(self, selector: str = "") -> bytes:
         """Return what is seen as a PNG, of one element if a selector is given."""
-        within = {}
+        within: dict[str, Any] = {}
         if selector:
             box = self.ask(
                 f"(({{x, y, width, height}}) => ({{x, y, width, height, scale: 1}}))"

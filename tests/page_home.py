@@ -83,7 +83,8 @@ def add_completed(
             classes[found["class"]] = classes.get(found["class"], 0) + 1
     frames = len(told["results"])
     summary = {"classes": classes, "detection_count": sum(classes.values()), "frame_count": frames}
-    with contextlib.nullcontext(store) if store else JobStore.open(data) as opened:
+    holds: contextlib.AbstractContextManager[JobStore] = contextlib.nullcontext(store) if store else JobStore.open(data)
+    with holds as opened:
         size = video.stat().st_size if video else 0
         options = Options(told["options"]["frame_stride"])
         opened.create([Job(job_id, input_path=input_key(job_id), source_name=name, options=options, size_bytes=size)])
@@ -111,8 +112,9 @@ def add_drawn(
     ]
     line = {"bbox": [10.0, 100.0, 200.0, 130.0], "confidence": 0.9, "text": name}
     document = write_document(home / "drawn.json", [frame(n, n / 25, [line], found) for n in range(frames)])
-    given = {"name": name, "warnings": warnings, "is_derived": False}
-    return add_completed(home, document=document, video=video, store=store, **given)
+    return add_completed(
+        home, document=document, video=video, name=name, warnings=warnings, is_derived=False, store=store
+    )
 
 
 def add_ended(store: JobStore, name: str, kind: ErrorKind, sentence: str) -> str:
