@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ for descriptor in (3, 4):
     os.set_inheritable(descriptor, True)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+
+
+@dataclass
+class Work:
+    """What a page had to do, in milliseconds of processor time."""
+
+    all_ms: float = 0.0
+    longest_ms: float = 0.0
+    """Of the longest task; during it the page does not answer."""
 
 
 class Browser:
@@ -126,7 +136,7 @@ class Browser:
     def press(self, *keys: str, shift: bool = False) -> None:
         """Press keys one after the other, as ``Tab``, ``Enter`` or a letter."""
         for key in keys:
-            code, number = KEYS.get(key, (f"Key{key.upper()}", ord(key[0].upper())))
+            code, number = KEYS.get(key, (f"Key{key.upper()}", ord(key[0].upper()) if key.isalnum() else 0))
             text = {"Enter": "\r"}.get(key, key) if len(key) == 1 or key == "Enter" else None
             about = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": SHIFT if shift else 0}
             self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
@@ -178,9 +188,32 @@ class Browser:
         """Save what is seen as a PNG."""
         path.write_bytes(self.picture())
 
-    def picture(self) -> bytes:
-        """Return what is seen as a PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
+    def picture(self, selector: str = "") -> bytes:
+        """Return what is seen as a PNG, of one element if a selector is given."""
+        within: dict[str, Any] = {}
+        if selector:
+            box = self.ask(
+                f"(({{x, y, width, height}}) => ({{x, y, width, height, scale: 1}}))"
+                f"(document.querySelector({selector!r}).getBoundingClientRect())"
+            )
+            within = {"clip": box}
+        return base64.b64decode(self.call("Page.captureScreenshot", **within)["data"])
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[Work]:
+        """Measure what the page does meanwhile, in processor time: what else the machine does is left out."""
+        work = Work()
+        categories = ["disabled-by-default-devtools.timeline"]
+        self.call("Tracing.start", traceConfig={"includedCategories": categories}, transferMode="ReportEvents")
+        yield work
+        self.call("Tracing.end")
+        events: list[dict[str, Any]] = []
+        while (message := self._next(60)).get("method") != "Tracing.tracingComplete":
+            if message.get("method") == "Tracing.dataCollected":
+                events += message["params"]["value"]
+        pages = {e["tid"] for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"}
+        tasks = [e["tdur"] / 1000 for e in events if e["name"] == "RunTask" and e["tid"] in pages and "tdur" in e]
+        work.all_ms, work.longest_ms = sum(tasks), max(tasks)
 
 
 @contextlib.contextmanager

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from daemon.derive.derivation import derive
+from daemon.derive.files import folder_of
 from daemon.ipc import health, rejected_list
 from daemon.ipc.health import WaitingBeat
 from daemon.ipc.rejected_list import RejectedList, RejectedRecord
-from daemon.jobs import ErrorKind, Job, JobStatus, input_key, new_job_id, output_key, utc_now
+from daemon.jobs import ErrorKind, Job, JobStatus, Options, input_key, new_job_id, output_key, utc_now
 from daemon.search.index import SearchIndex
 from daemon.search.reader import FoundKind
 from daemon.store.job_store import JobStore
 from tests.clips import make_clip
+from tests.derived_documents import frame, write_document
 from tests.unit.sidecar.test_app import beat
-from tests.unit.sidecar.test_document import write_document
 
 ALWAYS = "2100-01-01T00:00:00+00:00"
 """When a heartbeat is never old."""
@@ -33,30 +39,82 @@ WAITING = (
 SENTENCE = "The video ends in the middle: 120 of 250 frames could be decoded. Was it copied whole?"
 
 
-def make_folders(home: Path) -> None:
-    """Make what a home always has."""
-    for name in ("inbox", "outbox", "data", "data/spool"):
-        (home / name).mkdir(exist_ok=True)
+def make_folders(path: Path) -> Path:
+    """Make what a home always has; return its path."""
+    for name in ("inbox", "outbox", "data/spool", "data/video_jobs"):
+        (path / name).mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def add_completed(
+    home: Path,
+    *,
+    document: Path,
+    video: Path | None = None,
+    name: str = "clip.mp4",
+    warnings: Sequence[str] = (),
+    is_derived: bool = True,
+    store: JobStore | None = None,
+    **fields: Any,
+) -> str:
+    """Add a job that has completed, with what the derive code makes of its result.
+
+    Args:
+        home: Of everything.
+        document: The result, which is copied.
+        video: The video, which is copied; None: it was not kept.
+        name: Of the video.
+        warnings: Of the result.
+        is_derived: Whether texts, tracks and density have been made.
+        store: Of the home, if it is open; None: it is opened.
+        fields: More of the job's record.
+    """
+    job_id = new_job_id()
+    data = home / "data"
+    if video is not None:
+        shutil.copyfile(video, data / input_key(job_id))
+    shutil.copyfile(document, data / output_key(job_id))
+    if is_derived:
+        derive(data / output_key(job_id), folder_of(data, job_id))
+    told = json.loads(document.read_text())
+    classes: dict[str, int] = {}
+    for record in told["results"]:
+        for found in record["result"]["detections"]:
+            classes[found["class"]] = classes.get(found["class"], 0) + 1
+    frames = len(told["results"])
+    summary = {"classes": classes, "detection_count": sum(classes.values()), "frame_count": frames}
+    holds: contextlib.AbstractContextManager[JobStore] = contextlib.nullcontext(store) if store else JobStore.open(data)
+    with holds as opened:
+        size = video.stat().st_size if video else 0
+        options = Options(told["options"]["frame_stride"])
+        opened.create([Job(job_id, input_path=input_key(job_id), source_name=name, options=options, size_bytes=size)])
+        opened.move(job_id, JobStatus.RUNNING)
+        opened.move(
+            job_id,
+            JobStatus.COMPLETED,
+            output_path=output_key(job_id),
+            summary={**summary, "warnings": list(warnings)},
+            frames_processed=frames,
+            frames_total=frames,
+            **fields,
+        )
+    return job_id
+
+
+def add_drawn(
     store: JobStore, home: Path, name: str, *, frames: int = 10, warnings: tuple[str, ...] = (), clip: bool = True
 ) -> str:
-    """Add a completed job with its video and its result; return its id."""
-    job_id = new_job_id()
-    if clip:
-        make_clip(home / "data" / input_key(job_id), frames=frames, size=(320, 180), text=name)
-    found = {"bbox": [10.0, 10.0, 60.0, 40.0], "class": "person", "class_id": 0, "confidence": 0.9}
-    result = {"detections": [found], "text": name, "text_blocks": []}
-    path = home / "data" / output_key(job_id)
-    path.parent.mkdir(exist_ok=True)
-    write_document(path, [{"frame_index": i, "result": result, "timestamp_s": i / 25} for i in range(frames)])
-    store.create([Job(job_id, input_path=input_key(job_id), source_name=name, size_bytes=24_000_000)])
-    store.move(job_id, JobStatus.RUNNING)
-    classes = {"person": 3 * frames, "bus": frames, "stop sign": 2}
-    summary = {"detection_count": frames, "frame_count": frames, "classes": classes, "warnings": list(warnings)}
-    store.move(job_id, JobStatus.COMPLETED, output_path=output_key(job_id), summary=summary, frames_processed=frames)
-    return job_id
+    """Add a completed job whose video shows its name, and its result; return its id."""
+    video = make_clip(home / "drawn.mp4", frames=frames, size=(320, 180), text=name) if clip else None
+    found = [
+        {"bbox": [x, 10.0, x + 50, 40.0], "class": each, "class_id": n, "confidence": 0.9}
+        for n, (each, x) in enumerate((("person", 10.0), ("person", 80.0), ("person", 150.0), ("bus", 220.0)))
+    ]
+    line = {"bbox": [10.0, 100.0, 200.0, 130.0], "confidence": 0.9, "text": name}
+    document = write_document(home / "drawn.json", [frame(n, n / 25, [line], found) for n in range(frames)])
+    return add_completed(
+        home, document=document, video=video, name=name, warnings=warnings, is_derived=False, store=store
+    )
 
 
 def add_ended(store: JobStore, name: str, kind: ErrorKind, sentence: str) -> str:
@@ -112,9 +170,9 @@ def index_texts(store: JobStore, home: Path, texts: tuple[str, ...]) -> None:
 
 def fill(home: Path, store: JobStore, completed: int = 4) -> dict[str, str]:
     """Add a job in each state; return their ids by name."""
-    ids = {f"street {n}.mp4": add_completed(store, home, f"street {n}.mp4", frames=30) for n in range(completed)}
+    ids = {f"street {n}.mp4": add_drawn(store, home, f"street {n}.mp4", frames=30) for n in range(completed)}
     name = "match.mp4"
-    ids[name] = add_completed(store, home, name, warnings=("The video lists 2 frames more than it contains.",))
+    ids[name] = add_drawn(store, home, name, warnings=("The video lists 2 frames more than it contains.",))
     ids["torn.mp4"] = add_ended(store, "torn.mp4", ErrorKind.PERMANENT, SENTENCE)
     ids["unwanted.mp4"] = add_ended(store, "unwanted.mp4", ErrorKind.CANCELLED, "Cancelled.")
     ids["a film with a very long name that does not fit into any line of a list of videos, part 1.mp4"] = add_running(

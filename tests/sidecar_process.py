@@ -45,6 +45,11 @@ class Sidecar:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def cpu_ms(self) -> float:
+        """Processor time of the process."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def connect(self) -> socket.socket:
         """Open a raw connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)

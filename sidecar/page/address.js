@@ -2,7 +2,7 @@
 
 const JOB = /^#\/job\/([0-9a-f-]{36})(?:\?(.*))?$/;
 const OLD = /^#([0-9a-f-]{36})$/;
-const WRITE_MS = 250; // browsers refuse more than some hundred writes in a row
+const WRITE_MS = 400; // Safari refuses more than a hundred writes in 30 s
 
 /** @typedef {Record<string, string | number | null | undefined>} Values null, undefined and "" take a value away */
 

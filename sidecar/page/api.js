@@ -4,6 +4,7 @@ const KEPT_ANSWERS = 64;
 const TOKEN = "dropframe-token"; // of this tab alone, and gone with it
 const AGAIN_MS = 2000;
 const RENEW_MS = 240_000; // a pass lasts for 15 minutes
+const LONGEST_S = 60; // that anybody waits because an answer says so
 
 /** @typedef {{token: string | null, rights: "read" | "submit", cookie: string | null, cookie_seconds: number | null}} Session */
 /** @typedef {(check: (token: string) => Promise<string | null>) => Promise<void>} AskForToken asks until the check returns null, not a sentence */
@@ -19,8 +20,9 @@ export class ApiError extends Error {
     super(problem?.detail || `The answer was ${status}.`);
     this.status = status;
     this.kind = (problem?.type || "").split(":").pop() || "";
-    /** @type {number | null} */
-    this.retryAfter = retryAfter && Number.isFinite(Number(retryAfter)) ? Number(retryAfter) : null;
+    const seconds = Number(retryAfter);
+    /** @type {number | null} seconds; a proxy may say anything */
+    this.retryAfter = seconds > 0 ? Math.min(LONGEST_S, Math.max(1, seconds)) : null;
   }
 }
 
@@ -44,6 +46,9 @@ export class Api {
     this.unanswered = false; // since nobody answered a call
     /** @type {Map<string, {tag: string, body: any}>} */
     this.answers = new Map();
+    // A browser has one pass for all tabs: where another one has taken it away, this one gets its own again.
+    this.tabs = new BroadcastChannel("dropframe-session");
+    this.tabs.addEventListener("message", () => { if (this.token !== null) this.renew(); });
   }
 
   /** Learn what the caller may do, as soon as Dropframe answers; ask for a token if one is needed. */
@@ -140,6 +145,7 @@ export class Api {
     sessionStorage.removeItem(TOKEN);
     const name = this.session.cookie?.split("=")[0];
     if (name) document.cookie = `${name}=; max-age=0; ${this.cookiePlace}`;
+    this.tabs.postMessage("logged out");
     location.reload();
   }
 
@@ -148,6 +154,7 @@ export class Api {
    * @param {string} token
    */
   async check(token) {
+    if (!/^[!-~]+$/.test(token)) return "A token has only letters from A to Z, digits and signs such as _, without spaces. Copy it again, from df_ on.";
     const response = await fetch(this.url("v1/session"), { headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
     if (response === null) return "Dropframe does not answer.";
     if (response.status === 401) return "Dropframe does not know that token.";
@@ -170,8 +177,13 @@ export class Api {
   }
 }
 
-/** @param {Response} response */
-async function bodyOf(response) {
+/**
+ * The JSON of an answer.
+ * @param {Response} response
+ * @returns {Promise<any>}
+ * @throws {ApiError} it was refused, or cut off
+ */
+export async function bodyOf(response) {
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(response.status, body, response.headers.get("Retry-After"));
   if (body === null) throw new ApiError(response.status, { detail: "The answer was cut off." });

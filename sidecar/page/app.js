@@ -32,14 +32,12 @@ const say = announcer.say.bind(announcer);
 const thumbnails = new Thumbnails(api);
 
 const waiting = new Waiting(at("waiting"));
-const viewer = new Viewer(at("viewer"), api, address);
-const bar = new JobBar(at("delete"), api, address, say);
+const viewer = new Viewer(at("viewer"), api, address, (job) => bar.update(job));
+const bar = new JobBar(at("delete"), at("job-problem"), api, address, say);
 const jobs = new JobList(jobListElements(), api, thumbnails, say, (page) => {
   waiting.show(page.waiting);
   const job = page.jobs.find(({ job_id: id }) => id === address.job);
-  if (!job) return;
-  viewer.update(job);
-  bar.update(job);
+  if (job) viewer.update(job);
 });
 const rejected = new Rejected(at("rejected"), api);
 const health = new Health(at("health"), at("wrong"), api);
@@ -47,7 +45,7 @@ const pipelines = new Pipelines(at("pipeline"), at("unfit"), at("lacking"), api)
 const uploads = new Uploads(at("uploads"), at("clear"), api, { say, done: () => jobs.poll.now(), changed: showUploading });
 new UploadForm({
   drop: at("drop"), choose: at("choose"), chooseFolder: at("choose-folder"), files: at("files"), folder: at("folder"),
-  pipeline: at("pipeline"), stride: at("stride"), leftOut: at("left-out"),
+  pipeline: at("pipeline"), stride: at("stride"), exports: at("exports"), leftOut: at("left-out"),
 }, api, uploads);
 new Search(at("search"), at("found"), api, thumbnails, say);
 
@@ -105,3 +103,5 @@ rejected.poll.now();
 pipelines.poll.now();
 showView();
 await uploads.begin();
+
+export { address, viewer };

@@ -34,7 +34,7 @@ export class Bar {
     this.element = make("div", { class: "bar", role: "toolbar", "aria-label": "Player" },
       make("div", { class: "group" }, this.play,
         this.button("One frame back", ",", () => player.step(-1), icon("back")), this.button("One frame on", ".", () => player.step(1), icon("forward")),
-        this.button("One second back", "←", () => this.move(-1), "−1 s"), this.button("One second on", "→", () => this.move(1), "+1 s")),
+        this.button("One second back", "←", () => player.skip(-1), "−1 s"), this.button("One second on", "→", () => player.skip(1), "+1 s")),
       make("div", { class: "group times" }, this.clock, this.frame),
       make("div", { class: "group" }, this.boxes, this.text, make("label", { class: "confidence", title: "Least confidence (- +)" }, make("span", { class: "small" }, "Confidence"), this.confidence, this.least)),
       make("div", { class: "group" }, this.speed, this.mute, this.full));
@@ -51,14 +51,10 @@ export class Bar {
     return make("button", { "aria-label": !isNamed && label, title: `${label} (${key})`, onclick: act }, ...inside);
   }
 
-  /** @param {number} seconds */
-  move(seconds) {
-    this.player.seek(this.player.goal + seconds);
-  }
-
   /** @param {number} speed */
   setSpeed(speed) {
-    this.player.video.playbackRate = speed;
+    const { video } = this.player;
+    video.defaultPlaybackRate = video.playbackRate = speed; // the former is that of a video that is loaded again
     this.speed.value = String(speed);
   }
 

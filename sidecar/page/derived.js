@@ -1,70 +1,68 @@
 // Texts, tracks and density: waited for while they are made, and read without holding the page up.
 
+import { bodyOf, NoAnswer } from "./api.js";
+import { pauseAfter, persist, whenMade } from "./retry.js";
+
 /** @import {Api, Density, TextSpan, Track} from "./types.js" */
+/** @import {Told} from "./retry.js" */
 
-const WAIT_S = 20;
-const PAUSE_MS = 1000;
+const MAKING = "Texts, tracks and plots are being made from the result …";
 const WORK_MS = 25; // after so much of it others get their turn
-
-/** Nothing can be derived; its message says why. */
-export class NothingDerived extends Error {}
-
-/**
- * Wait until a derived file has been made.
- * @param {Api} api
- * @param {string} path
- * @param {AbortSignal} signal
- * @param {() => void} waits is told when it is not there yet
- * @returns {Promise<Response>}
- */
-async function made(api, path, signal, waits) {
-  for (let wait = 0; ; wait = WAIT_S) {
-    const response = await api.fetch(wait ? `${path}?wait=${wait}` : path, { signal });
-    if (response.status === 200) return response;
-    const body = await response.json().catch(() => ({}));
-    if (response.status === 202) waits();
-    else if (response.status !== 429 && response.status !== 503) throw new NothingDerived(body.detail || response.statusText);
-    if (wait || response.status !== 202) await new Promise((wake) => setTimeout(wake, PAUSE_MS));
-    signal.throwIfAborted();
-  }
-}
 
 /**
  * @param {Api} api
  * @param {string} jobId
  * @param {AbortSignal} signal
- * @param {() => void} waits
+ * @param {Told} told
  * @returns {Promise<Density>}
  */
-export async function loadDensity(api, jobId, signal, waits) {
-  return (await (await made(api, `v1/jobs/${jobId}/density`, signal, waits)).json()).density;
+export async function loadDensity(api, jobId, signal, told) {
+  const path = `v1/jobs/${jobId}/density`;
+  return persist(async () => (await bodyOf(await whenMade(api, path, signal, told, "GET", MAKING))).density, signal, told);
 }
 
 /**
- * The texts or tracks, some at a time.
+ * The texts or tracks, some at a time, each once however often the connection breaks.
  * @template {"texts" | "tracks"} K
  * @param {Api} api
  * @param {string} jobId
  * @param {K} kind
  * @param {AbortSignal} signal
+ * @param {Told} told
  * @returns {AsyncGenerator<K extends "texts" ? TextSpan[] : Track[]>}
  */
-export async function* load(api, jobId, kind, signal) {
-  const response = await made(api, `v1/jobs/${jobId}/${kind}`, signal, () => {});
-  yield* /** @type {any} */ (entries(response, kind));
+export async function* load(api, jobId, kind, signal, told) {
+  for (let had = 0, tries = 0; ; tries += 1) {
+    try {
+      const response = await whenMade(api, `v1/jobs/${jobId}/${kind}`, signal, told, "GET", MAKING);
+      let place = 0;
+      for await (const some of entries(response, kind)) {
+        const more = some.slice(Math.max(0, had - place));
+        place += some.length;
+        if (!more.length) continue;
+        had = place;
+        tries = 0;
+        yield /** @type {any} */ (more);
+      }
+      return;
+    } catch (error) {
+      await pauseAfter(error, tries, signal, told);
+    }
+  }
 }
 
 /**
  * The entries of a list in a document that has one a line; what follows the list is not fetched.
  * @param {Response} response
  * @param {string} member the list's name
+ * @throws {NoAnswer} it was cut off
  */
 async function* entries(response, member) {
   const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(/** @type {any} */ (new TextDecoderStream())).getReader();
   let rest = "", inside = false, began = performance.now();
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
+    const { value, done } = await reader.read().catch(() => ({ value: "", done: true }));
+    if (done) throw new NoAnswer();
     const lines = (rest + value).split("\n");
     rest = lines.pop() ?? "";
     const found = [];

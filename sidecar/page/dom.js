@@ -18,6 +18,32 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/**
+ * Change a text only if it differs: what is selected in it stays, and it is not read out again.
+ * @param {HTMLElement} place
+ * @param {string} text
+ */
+export function put(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
+/**
+ * A text with parts of it set apart.
+ * @param {string} text
+ * @param {[number, number][]} parts where they begin and end, in order
+ * @param {"mark" | "code"} tag
+ * @returns {(Node | string)[]}
+ */
+export function marked(text, parts, tag = "mark") {
+  let at = 0;
+  const nodes = parts.flatMap(([from, to]) => {
+    const before = text.slice(at, from);
+    at = to;
+    return [before, make(tag, {}, text.slice(from, to))];
+  });
+  return [...nodes, text.slice(at)].filter((node) => node !== "");
+}
+
 const ICONS = {
   play: "M7 4.5v15l13-7.5z",
   pause: "M6 5h4.2v14H6zM13.8 5H18v14h-4.2z",

@@ -1,11 +1,10 @@
 // What can be taken away: the result, the video, a picture, and every format of exports.
 
 import { clock, icon, make, sentence } from "./dom.js";
+import { downloadButton } from "./download.js";
+import { persist } from "./retry.js";
 
 /** @import {Api, Format, Job, View} from "./types.js" */
-
-const WAIT_S = 20;
-const PAUSE_MS = 1000;
 
 export class Downloads {
   /**
@@ -72,18 +71,20 @@ export class Downloads {
     this.filled = true;
     const { job_id: id, source_name: name, source_removed_at: gone } = this.job;
     const path = `v1/jobs/${id}`;
-    const rows = [this.row("Result", ".json", "everything, frame by frame", async () => `v1/video/results/${id}`)];
+    const rows = [this.row("Result", ".json", "everything, frame by frame", () => ({ path: `v1/video/results/${id}` }))];
     if (!gone) {
-      rows.push(this.row("Video", /\.\w+$/.exec(name ?? "")?.[0] ?? "", "as it was submitted", async () => `${path}/video`));
-      rows.push(this.row("This picture", ".jpg", "as it is", async () => `${path}/frame?t=${this.time().toFixed(3)}`, `${name}-${clock(this.time())}.jpg`));
-      rows.push(this.row("This picture with boxes", ".jpg", "for a report", async () => `${path}/frame?t=${this.time().toFixed(3)}&boxes=1`, `${name}-${clock(this.time())}-boxes.jpg`));
+      const frame = (/** @type {string} */ query, /** @type {string} */ ending) => () => ({ path: `${path}/frame?t=${this.time().toFixed(3)}${query}`, name: `${name}-${clock(this.time())}${ending}.jpg` });
+      rows.push(this.row("Video", /\.\w+$/.exec(name ?? "")?.[0] ?? "", "as it was submitted", () => ({ path: `${path}/video` })));
+      rows.push(this.row("This picture", ".jpg", "as it is", frame("", "")));
+      rows.push(this.row("This picture with boxes", ".jpg", "for a report", frame("&boxes=1", "-boxes")));
     }
-    this.list.replaceChildren(...rows);
+    const note = make("p", { class: "notice small", role: "status" });
+    this.list.replaceChildren(...rows, note);
     try {
-      const { formats } = /** @type {{formats: Format[]}} */ (await this.api.get("v1/formats"));
-      this.list.append(...formats.map((one) => this.row(one.title, one.ending, one.used_by, (say) => this.made(one, say))));
+      const { formats } = /** @type {{formats: Format[]}} */ (await persist(() => this.api.get("v1/formats"), this.signal, (words) => { note.textContent = words; }));
+      this.list.append(...formats.map((one) => this.row(one.title, one.ending, one.used_by, () => ({ path: `${path}/export/${one.format}${this.query(one)}` }))));
     } catch (error) {
-      this.list.append(make("p", { class: "notice small" }, sentence(error)));
+      note.textContent = sentence(error);
     }
   }
 
@@ -91,46 +92,11 @@ export class Downloads {
    * @param {string} title
    * @param {string} ending
    * @param {string} what
-   * @param {(say: (words: string) => void) => Promise<string>} get makes it if need be; gives its path
-   * @param {string} [name] of the file; by default the one that comes with it
+   * @param {() => {path: string, name?: string}} wanted
    */
-  row(title, ending, what, get, name = "") {
+  row(title, ending, what, wanted) {
     const note = make("span", { class: "small soft", role: "status" }, what);
-    /** @param {string} words */
-    const say = (words) => { note.textContent = words; };
-    const button = make("button", { class: "download", onclick: async () => {
-      button.setAttribute("aria-disabled", "true");
-      note.classList.remove("notice");
-      try {
-        const path = await get(say);
-        make("a", { href: this.api.url(path), download: name }).click();
-        say("ready");
-      } catch (error) {
-        if (this.signal.aborted) return;
-        note.classList.add("notice");
-        say(sentence(error));
-      }
-      button.removeAttribute("aria-disabled");
-    } }, make("span", {}, title, " ", make("span", { class: "soft" }, ending)), note);
-    return button;
-  }
-
-  /**
-   * Wait until an export has been made.
-   * @param {Format} format
-   * @param {(words: string) => void} say
-   * @returns {Promise<string>}
-   */
-  async made(format, say) {
-    const query = this.query(format);
-    const path = `v1/jobs/${this.job.job_id}/export/${format.format}${query ? `?${query}` : ""}`;
-    say("being made …");
-    for (;;) {
-      const response = await this.api.fetch(`${path}${query ? "&" : "?"}wait=${WAIT_S}`, { method: "HEAD", signal: this.signal });
-      if (response.status === 200) return path;
-      if (response.status !== 202) await this.api.get(path); // its error says why
-      await new Promise((wake) => setTimeout(wake, PAUSE_MS));
-    }
+    return downloadButton(this.api, this.signal, wanted, note, { class: "download" }, make("span", {}, title, " ", make("span", { class: "soft" }, ending)), note);
   }
 
   /** @param {Format} format */
@@ -144,6 +110,6 @@ export class Downloads {
       query.set("from_s", span[0].toFixed(3));
       query.set("to_s", span[1].toFixed(3));
     }
-    return query.toString();
+    return query.size ? `?${query}` : "";
   }
 }

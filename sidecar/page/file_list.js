@@ -1,6 +1,6 @@
 // A list of files with reasons, folded up under its number; its lines stay while nothing changes.
 
-import { make, number } from "./dom.js";
+import { make, put } from "./dom.js";
 
 /** @typedef {{key: string, name: string, why: string, facts: string}} ListedFile */
 
@@ -28,15 +28,15 @@ export class FileList {
    */
   show(files, rest = "", all = files.length) {
     this.place.hidden = !all;
-    set(this.heading, this.title(all));
-    set(this.rest, rest);
+    put(this.heading, this.title(all));
+    put(this.rest, rest);
     const lines = new Map(files.map((file) => [file.key, this.lines.get(file.key) ?? lineOf(file)]));
     for (const [key, { item }] of this.lines) if (!lines.has(key)) item.remove();
     let place = 0;
     for (const file of files) {
       const line = /** @type {{item: HTMLLIElement, why: HTMLElement, facts: HTMLElement}} */ (lines.get(file.key));
-      set(line.why, file.why);
-      set(line.facts, file.facts);
+      put(line.why, file.why);
+      put(line.facts, file.facts);
       if (this.list.children[place] !== line.item) this.list.insertBefore(line.item, this.list.children[place] ?? null);
       place += 1;
     }
@@ -50,17 +50,3 @@ function lineOf(file) {
   const facts = make("span", { class: "small soft" });
   return { item: make("li", {}, make("strong", { class: "file" }, file.name), why, facts), why, facts };
 }
-
-/**
- * @param {HTMLElement} place
- * @param {string} text
- */
-function set(place, text) {
-  if (place.textContent !== text) place.textContent = text;
-}
-
-/**
- * `1 file`, `2 files`.
- * @param {number} n
- */
-export const files = (n) => `${number(n)} file${n === 1 ? "" : "s"}`;

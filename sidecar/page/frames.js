@@ -4,6 +4,8 @@
 
 const FRAMES_AT_ONCE = 250;
 const MOST_BLOCKS = 8;
+const AGAIN_MS = 2000; // after what follows could not be fetched
+const EDGE_S = 0.05; // how near to the next frame a seek may lead
 /** A player's times and a document's are rounded differently. */
 export const ROUNDING_S = 0.002;
 
@@ -34,6 +36,8 @@ export class Frames {
     this.coming = new Map();
     /** @type {Promise<unknown> | null} what is being fetched ahead of a player */
     this.ahead = null;
+    /** @type {[number, number]} a stretch of time of which nothing is known, as was found when it was asked for */
+    this.gap = [0, 0];
   }
 
   /** How many of the video's frames one analysed frame stands for. */
@@ -65,8 +69,17 @@ export class Frames {
    */
   async want(time) {
     const found = this.find(time);
-    if (!found) await this.load(time);
-    else this.touch(found.block);
+    if (found) this.touch(found.block);
+    if (!this.isLacking(time)) return;
+    await this.load(time);
+    if (this.find(time)) return;
+    const next = this.firstKnown(time);
+    this.gap = [time, next ? timeOf(next) - ROUNDING_S : Infinity];
+  }
+
+  /** Whether it has still to be asked for what is on the screen at a time. @param {number} time */
+  isLacking(time) {
+    return !this.find(time) && !(this.gap[0] <= time && time < this.gap[1]);
   }
 
   /**
@@ -76,18 +89,19 @@ export class Frames {
    */
   prefetch(time, ahead) {
     if (this.ahead) return; // one at a time
-    const found = this.find(time);
-    const last = found && timeOf(found.block.frames[found.block.frames.length - 1]);
-    if (found && (found.block.next === null || /** @type {number} */ (last) - time >= ahead)) return;
-    this.ahead = (found ? this.follow(found.block) : this.load(time)).catch(() => {}).finally(() => { this.ahead = null; });
+    const block = this.find(time)?.block;
+    if (!block || block.next === null || timeOf(block.frames[block.frames.length - 1]) - time >= ahead) return;
+    const later = () => new Promise((wake) => setTimeout(wake, AGAIN_MS));
+    this.ahead = this.follow(block).catch(later).finally(() => { this.ahead = null; });
   }
 
   /**
-   * The middle of the time for which the frame at a time is shown, so that rounding leads to no other.
+   * A time at which the same frame is shown, away from its edges, so that rounding leads to no other: the middle of a
+   * short one.
    * @param {number} time
    * @returns {Promise<number>}
    */
-  async middle(time) {
+  async inside(time) {
     await this.want(time);
     const found = this.find(time);
     if (!found) return time;
@@ -95,7 +109,9 @@ export class Frames {
     // Pictures that were not analysed lie between analysed ones; the one at this time is looked for.
     if (this.stride > 1) return time + ROUNDING_S / 2;
     const next = await this.beside(found, 1);
-    return (start + (next ? timeOf(next) : start + this.stepSeconds)) / 2;
+    const end = next ? timeOf(next) : start + this.stepSeconds;
+    const edge = Math.min(EDGE_S, (end - start) / 2);
+    return Math.max(start + edge, Math.min(time, end - edge));
   }
 
   /**

@@ -11,12 +11,14 @@ import { MAY, nameOf } from "./states.js";
 export class JobBar {
   /**
    * @param {HTMLButtonElement} remove
+   * @param {HTMLElement} problem where it is said what went wrong
    * @param {Api} api
    * @param {Address} address
    * @param {(sentence: string) => void} say
    */
-  constructor(remove, api, address, say) {
+  constructor(remove, problem, api, address, say) {
     this.remove = remove;
+    this.problem = problem;
     this.api = api;
     this.address = address;
     this.say = say;
@@ -26,23 +28,23 @@ export class JobBar {
   }
 
   /** @param {string | null} id of the job that is looked at */
-  async show(id) {
+  show(id) {
     this.id = id;
     this.remove.hidden = true;
+    this.problem.textContent = "";
     document.title = "Dropframe";
-    if (id === null) return;
-    const job = await this.api.get(`v1/jobs/${id}`).catch(() => null);
-    if (job && this.id === id) this.update(job);
   }
 
   /** @param {Job} job a newer record */
   update(job) {
+    if (job.job_id !== this.id) return;
     document.title = `${nameOf(job)} · Dropframe`;
     this.remove.hidden = !MAY.delete(job);
   }
 
   async delete() {
     const { id } = this;
+    this.problem.textContent = "";
     try {
       const job = await this.api.get(`v1/jobs/${id}`);
       if (!(await sureToDelete([job]))) return;
@@ -50,7 +52,7 @@ export class JobBar {
       this.say(`${nameOf(job)} is being deleted.`);
       if (this.id === id) this.address.go(null);
     } catch (error) {
-      this.say(sentence(error));
+      if (this.id === id) this.problem.textContent = `It was not deleted. ${sentence(error)}`;
     }
   }
 }

@@ -1,6 +1,6 @@
 // One job in the list: made once, and then changed in place, so that focus and selection stay where they are.
 
-import { about, bytes, count, make, moment } from "./dom.js";
+import { about, bytes, count, make, moment, put } from "./dom.js";
 import { nameOf, progressOf, REQUESTED, stateOf } from "./states.js";
 
 /** @import {Job} from "./types.js" */
@@ -108,13 +108,4 @@ function when(text) {
   if (time.toDateString() === now.toDateString()) return time.toLocaleTimeString([], { timeStyle: "short" });
   return time.getFullYear() === now.getFullYear()
     ? time.toLocaleString([], { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" }) : moment(text);
-}
-
-/**
- * Change a text only if it differs, so that what is selected in it stays.
- * @param {HTMLElement} place
- * @param {string} text
- */
-export function put(place, text) {
-  if (place.textContent !== text) place.textContent = text;
 }

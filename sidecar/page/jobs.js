@@ -223,11 +223,13 @@ export class JobList {
   }
 
   async retryFailed() {
+    this.selection.complain("");
     try {
       const { requested } = await this.api.request("POST", "v1/jobs/retry-failed");
-      this.say(requested ? `${count(requested, "job")} ${requested === 1 ? "is" : "are"} queued again.` : "None of them can be tried again.");
+      if (requested) this.say(`${count(requested, "job")} ${requested === 1 ? "is" : "are"} queued again.`);
+      else this.selection.complain("None of them can be tried again.");
     } catch (error) {
-      this.say(sentence(error));
+      this.selection.complain(`They were not queued again. ${sentence(error)}`);
     }
     this.poll.now();
   }

@@ -11,8 +11,8 @@ export const KEYS = [
   { keys: [",", "."], name: "step", does: "One analysed frame back or on", shown: [",", "."] },
   { keys: ["ArrowLeft", "ArrowRight"], name: "second", does: "One second back or on; with Shift ten", shown: ["←", "→"] },
   { keys: ["Home", "End"], name: "ends", does: "To the beginning or the end", shown: ["Home", "End"] },
-  { keys: ["[", "]"], name: "text", does: "To the text before or after", shown: ["[", "]"] },
-  { keys: ["{", "}"], name: "object", does: "To the object before or after, of the classes that are shown", shown: ["{", "}"] },
+  { keys: ["p", "n", "[", "]"], name: "text", does: "To the text before or after", shown: ["P", "N", "[", "]"] },
+  { keys: ["P", "N", "{", "}"], name: "object", does: "To the object before or after, of the classes that are shown; with Shift", shown: ["⇧ P", "⇧ N", "{", "}"] },
   { keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9"], name: "class", does: "Show only this class, or all again", shown: ["1", "…", "9"] },
   { keys: ["b", "B"], name: "boxes", does: "Boxes of objects", shown: ["B"] },
   { keys: ["t", "T"], name: "texts", does: "Boxes of text", shown: ["T"] },
@@ -32,6 +32,7 @@ const NAMES = new Map(KEYS.flatMap((one) => one.keys.map((key) => [key, one.name
 const TYPING = "input:not([type=checkbox]):not([type=button]):not([type=radio]):not([type=range]), textarea, select, [contenteditable]";
 const PRESSED = "button, a[href], summary, [role=tab], [role=option], input[type=checkbox], input[type=radio]";
 const MOVED = "[role=listbox], [role=tab], [role=menuitem], input[type=range], input[type=radio], select";
+const BRACKETS = new Set(["[", "]", "{", "}"]);
 const MOVING = new Set(["ArrowLeft", "ArrowRight", "Home", "End"]);
 
 /** @typedef {Record<string, (key: string, event: KeyboardEvent) => void>} Actions by name */
@@ -60,12 +61,12 @@ class Keys {
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
-    const name = NAMES.get(event.key);
+    const key = keyOf(event), name = NAMES.get(key);
     if (!name || event.defaultPrevented || isTaken(event)) return;
     const action = this.actions[name] ?? this.own(name);
     if (!action) return;
     event.preventDefault();
-    action(event.key, event);
+    action(key, event);
   }
 
   /**
@@ -86,11 +87,22 @@ class Keys {
 }
 
 /**
+ * A letter is a capital one with Shift, whatever Caps Lock says.
+ * @param {KeyboardEvent} event
+ */
+function keyOf({ key, shiftKey }) {
+  if (!/^[a-z]$/i.test(key)) return key;
+  return shiftKey ? key.toUpperCase() : key.toLowerCase();
+}
+
+/**
  * Whether a key means something else where it was pressed.
  * @param {KeyboardEvent} event
  */
 function isTaken(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return true;
+  // Many keyboards have brackets behind AltGr, which reads as Ctrl and Alt, or behind Option.
+  const isBracket = event.altKey && BRACKETS.has(event.key);
+  if (event.metaKey || (!isBracket && (event.ctrlKey || event.altKey))) return true;
   const target = event.target instanceof Element ? event.target : document.body;
   if (target.closest(TYPING) || document.querySelector("dialog[open]")) return true;
   if (event.key === "Enter" || event.key === " ") return target.closest(PRESSED) !== null;

@@ -2,7 +2,8 @@
 
 import { clock, count, make, number } from "./dom.js";
 import { TEXT_COLOUR } from "./colours.js";
-import { isShown, matches } from "./paint.js";
+import { isShown } from "./paint.js";
+import { matches, wordsOf } from "./words.js";
 
 /** @import {Change, Density, TextSpan, Track, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */
@@ -28,11 +29,13 @@ export class Lanes {
    * @param {Colours} colours
    * @param {(time: number) => void} seek
    * @param {Change} change
+   * @param {(name: string) => void} filter shows a class beside those that are shown, or no more
    */
-  constructor(colours, seek, change) {
+  constructor(colours, seek, change, filter) {
     this.colours = colours;
     this.seek = seek;
     this.change = change;
+    this.filter = filter;
     /** @type {Lane[]} */
     this.lanes = [];
     /** @type {Density | null} */
@@ -125,13 +128,6 @@ export class Lanes {
     const button = make("button", { class: ofText ? "lane-name of-text" : "lane-name", title, "aria-pressed": "false", onclick: act }, swatch, make("span", { class: "name" }, name), make("span", { class: "soft" }, number(n)));
     const canvas = make("canvas", { "aria-hidden": "true" });
     return { name, ofText, colour, bars: [], density, canvas, button, row: make("div", { class: "lane" }, button, canvas) };
-  }
-
-  /** @param {string} name of a class to show beside those that are shown, or no more */
-  filter(name) {
-    const classes = new Set(this.view?.classes);
-    if (!classes.delete(name)) classes.add(name);
-    this.change({ classes });
   }
 
   open() {
@@ -239,9 +235,10 @@ export class Lanes {
    */
   drawBars(pen, lane, from, to, perSecond, height) {
     const { confidence, words } = this.view ?? { confidence: 0, words: "" };
+    const isSought = lane.ofText && wordsOf(words).length > 0;
     for (const bar of lane.bars) {
       if (bar.end_s <= from || bar.start_s >= to) continue;
-      const faint = bar.confidence < confidence || (words !== "" && bar.text !== undefined && !matches(bar.text, words));
+      const faint = bar.confidence < confidence || (isSought && bar.text !== undefined && !matches(bar.text, words));
       pen.globalAlpha = faint ? 0.12 : 0.62;
       pen.fillRect((bar.start_s - from) * perSecond, 0, Math.max(1.5, (bar.end_s - bar.start_s) * perSecond), height);
     }

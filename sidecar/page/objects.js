@@ -2,18 +2,18 @@
 
 import { count, make, number } from "./dom.js";
 
-/** @import {Change, Density, Track, View} from "./types.js" */
+/** @import {Density, Track, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */
 
 export class Objects {
   /**
    * @param {Colours} colours
-   * @param {Change} change
+   * @param {(name: string) => void} filter shows a class beside those that are shown, or no more
    * @param {(name: string, way: 1 | -1) => void} go to the object of a class before or after
    */
-  constructor(colours, change, go) {
+  constructor(colours, filter, go) {
     this.colours = colours;
-    this.change = change;
+    this.filter = filter;
     this.go = go;
     /** @type {Map<string, {button: HTMLButtonElement, tracks: HTMLElement, n: number}>} */
     this.rows = new Map();
@@ -62,13 +62,6 @@ export class Objects {
       if (row) row.n += 1;
     }
     for (const row of this.rows.values()) row.tracks.textContent = row.n ? `; ${count(row.n, "track")}` : "";
-  }
-
-  /** @param {string} name */
-  filter(name) {
-    const classes = new Set(this.view?.classes);
-    if (!classes.delete(name)) classes.add(name);
-    this.change({ classes });
   }
 
   /** @param {View} view */

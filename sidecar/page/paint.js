@@ -1,5 +1,7 @@
 // What was found in one frame, drawn over its picture.
 
+import { matches } from "./words.js";
+
 /** @import {Box, Found, TextBlock, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */
 
@@ -81,13 +83,6 @@ const holds = ([x, y, wide, high], [at, down]) => at >= x && at <= x + wide && d
  * @param {View} view
  */
 export const isShown = (found, view) => found.confidence >= view.confidence && (!view.classes.size || view.classes.has(found.class));
-
-/**
- * Whether a text has the words that are looked for.
- * @param {string} text
- * @param {string} words
- */
-export const matches = (text, words) => words !== "" && text.toLocaleLowerCase().includes(words.toLocaleLowerCase());
 
 /**
  * @param {Box} box

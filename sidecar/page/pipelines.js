@@ -1,12 +1,12 @@
 // Which pipeline a video is sent to, and what is missing for it. Asked for again and again: weights may come at any time.
 
-import { make } from "./dom.js";
+import { make, marked } from "./dom.js";
 import { Poll } from "./poll.js";
 
 /** @import {Api} from "./api.js" */
 
 const POLL_MS = 3000;
-const COMMAND = /(data\/models\/|dropframe models pull [\w.-]+|\.pt\b)/;
+const COMMAND = /(data\/models\/|dropframe models pull [\w.-]+|\.pt\b)/g;
 
 /** @typedef {{pipeline_id: string, description: string, default: boolean, problem: string | null, note: string | null}} Pipeline */
 
@@ -40,13 +40,13 @@ export class Pipelines {
       option.selected = before ? one.pipeline_id === before : one.default;
       return option;
     }));
-    this.lacking.replaceChildren(...marked(this.pipelines.find(({ note }) => note)?.note ?? ""));
+    this.lacking.replaceChildren(...withCommands(this.pipelines.find(({ note }) => note)?.note ?? ""));
     this.judge();
   }
 
   judge() {
     const chosen = this.pipelines.find((one) => one.pipeline_id === this.menu.value);
-    this.unfit.replaceChildren(...marked(chosen?.problem ?? ""));
+    this.unfit.replaceChildren(...withCommands(chosen?.problem ?? ""));
   }
 }
 
@@ -54,4 +54,4 @@ export class Pipelines {
  * A sentence, with what is to be typed set apart.
  * @param {string} sentence
  */
-const marked = (sentence) => (sentence ? sentence.split(COMMAND).map((part, n) => (n % 2 ? make("code", {}, part) : part)) : []);
+const withCommands = (sentence) => marked(sentence, [...sentence.matchAll(COMMAND)].map(({ index, 0: part }) => [index, index + part.length]), "code");

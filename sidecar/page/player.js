@@ -1,20 +1,26 @@
 // The picture with what was found over it: a video, or single pictures of one that cannot be played, or neither.
 
-import { clock, make, sentence } from "./dom.js";
+import { Connection } from "./connection.js";
+import { clock, make, put } from "./dom.js";
 import { Frames, timeOf } from "./frames.js";
 import { paint, placeOf } from "./paint.js";
+import { persist } from "./retry.js";
+import { Stills } from "./stills.js";
+import { happens, pictureTime } from "./video_events.js";
 
 /** @import {Api, FrameRecord, View} from "./types.js" */
 /** @import {Colours} from "./colours.js" */
 
 const AHEAD_S = 3;
-const STILL_PX = 1280;
+const NEAR_S = 0.1; // of a picture that lasts longer it is kept how far into it one is
 
 /**
  * @typedef {object} Listeners
- * @property {(time: number) => void} moved another picture is shown
+ * @property {() => void} moved another picture is shown, or what was found in it
  * @property {() => void} played playing has begun or ended
- * @property {(why: "gone" | "unplayable" | "still", detail: string) => void} lacks there is not a video that plays
+ * @property {(why: "gone" | "unplayable", detail: string) => void} lacks there is not a video that plays
+ * @property {(error: unknown) => void} failed what was found in the picture cannot be had
+ * @property {(words: string) => void} trouble why it is not known yet what is in the picture; "" once it is
  * @property {() => void} sized the video's length is known
  */
 
@@ -39,7 +45,8 @@ export class Player {
     /** @type {number | null} */
     this.wanted = null;
     this.seeking = false;
-    this.closed = false;
+    this.asking = false;
+    this.ended = new AbortController();
     /** Ends waiting for a video that does not play. @type {() => void} */
     this.giveUp = () => {};
     this.givenUp = new Promise((done) => { this.giveUp = () => done(undefined); });
@@ -50,12 +57,16 @@ export class Player {
     this.view = null;
     /** @type {FrameRecord | null} what the canvas shows */
     this.painted = null;
-    /** @type {HTMLImageElement | null} where the video cannot be played */
-    this.still = null;
     this.video = make("video", { playsinline: true, preload: "auto", "aria-label": "Video", tabindex: -1 });
     this.canvas = make("canvas", { role: "img", "aria-label": "What was found in the picture" });
     this.says = make("p", { class: "stage-says", role: "status", hidden: true });
     this.element = make("div", { class: "stage" }, this.video, this.canvas, this.says);
+    this.stills = new Stills(api, jobId, (words) => this.say(words)); // where the video cannot be played
+    this.connection = new Connection(api, `v1/jobs/${jobId}/video`, this.video, this.ended.signal, {
+      broken: (words) => this.say(words),
+      back: (plays) => this.comeBack(plays),
+      lacks: (why, detail) => this.instead(why, detail),
+    });
     this.watchVideo();
     this.resized = new ResizeObserver(() => this.fit());
     this.resized.observe(this.canvas);
@@ -65,18 +76,19 @@ export class Player {
     const video = this.video;
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.listeners.played());
     // The last picture before a pause may come without its time; after a seek it is known.
-    video.addEventListener("pause", () => { if (!this.seeking && !video.ended) this.seek(video.currentTime); });
+    video.addEventListener("pause", () => { if (!this.seeking && !video.ended && !this.connection.broken) this.seek(video.currentTime); });
     video.addEventListener("loadedmetadata", () => {
-      if (!video.videoWidth) return void this.explain(); // its sound alone
       this.fit();
       this.listeners.sized();
     });
-    video.addEventListener("error", () => this.explain());
     this.element.addEventListener("click", () => this.toggle());
     this.element.addEventListener("pointermove", (event) => this.point(event));
     this.element.addEventListener("pointerleave", () => this.point(null));
     this.onFrame();
-    video.src = this.api.url(`v1/jobs/${this.jobId}/video`);
+  }
+
+  get closed() {
+    return this.ended.signal.aborted;
   }
 
   // A browser puts a video's pictures on the screen whenever they are due, and tells the page a moment later. So each
@@ -100,23 +112,36 @@ export class Player {
   show(time) {
     if (this.closed) return;
     this.presented = true;
+    if (!this.seeking && time !== this.time) this.goal = time;
     this.time = time;
-    if (!this.seeking) this.goal = time;
     this.drawPicture();
-    this.listeners.moved(time);
-    if (!this.frames.at(time)) this.frames.want(time).then(() => this.known(time), () => {});
+    this.listeners.moved();
+    if (this.frames.isLacking(time)) this.ask();
     if (this.playing) this.frames.prefetch(time, AHEAD_S * this.video.playbackRate);
   }
 
-  /** What was found in a picture has come after it. @param {number} time */
-  known(time) {
-    if (time !== this.time || this.closed) return;
-    this.draw();
-    this.listeners.moved(time);
+  /** Have it fetched what was found in the picture; of pictures that follow each other fast, in the last one. */
+  async ask() {
+    if (this.asking) return;
+    this.asking = true;
+    try {
+      while (this.frames.isLacking(this.time)) await persist(() => this.frames.want(this.time), this.ended.signal, this.listeners.trouble);
+      this.asking = false; // after an error it would be the same one
+      this.draw();
+      this.listeners.moved();
+    } catch (error) {
+      this.listeners.failed(error);
+    }
   }
 
   get playing() {
-    return this.source === "video" && !this.video.paused && !this.video.ended;
+    if (this.source !== "video") return false;
+    return this.connection.broken ? this.connection.plays : !this.video.paused && !this.video.ended;
+  }
+
+  /** Where a step begins: at the picture that is shown, or while one is sought at that. */
+  get here() {
+    return this.seeking ? this.goal : this.time;
   }
 
   /** How long the video is in seconds, or 0 while that is not known. */
@@ -127,8 +152,26 @@ export class Player {
 
   toggle() {
     if (this.source !== "video") return;
-    if (this.playing) this.video.pause();
+    if (this.connection.broken) this.connection.plays = !this.connection.plays;
+    else if (this.playing) this.video.pause();
     else this.video.play().catch(() => {});
+    this.listeners.played();
+  }
+
+  /**
+   * Go some seconds on or back.
+   * @param {number} seconds
+   */
+  skip(seconds) {
+    const isUnderWay = this.playing && !this.seeking && !this.connection.broken;
+    return this.seek((isUnderWay ? this.video.currentTime : this.goal) + seconds);
+  }
+
+  /** The video has been loaded again: go on where it was. @param {boolean} plays */
+  async comeBack(plays) {
+    if (this.seeking) this.video.currentTime = await this.frames.inside(this.goal).catch(() => this.goal); // which was cut off
+    else await this.seek(this.goal);
+    if (plays && !this.closed) await this.video.play().catch(() => {});
   }
 
   /**
@@ -137,19 +180,21 @@ export class Player {
    */
   async seek(time) {
     this.goal = this.wanted = Math.max(0, this.duration ? Math.min(time, this.duration) : time);
+    this.stills.stop();
     if (this.seeking) return;
     this.seeking = true;
     while (this.wanted !== null && !this.closed) {
       /** @type {number} */
       const goal = this.wanted;
-      const middle = await this.frames.middle(goal).catch(() => goal);
+      const inside = await this.frames.inside(goal).catch(() => goal);
       if (this.wanted !== goal) continue;
       this.wanted = null;
-      if (this.source === "video") await this.seekVideo(middle);
+      if (this.source === "video") await this.seekVideo(inside);
       else await this.seekStill(goal);
     }
     this.seeking = false;
-    if (this.presented) this.goal = this.time;
+    if (this.presented && Math.abs(this.goal - this.time) < NEAR_S) this.goal = this.time;
+    this.listeners.moved();
   }
 
   /** @param {number} time */
@@ -170,13 +215,9 @@ export class Player {
     const shown = frame ? timeOf(frame) : time;
     if (this.source === "stills") {
       this.element.classList.add("loading");
-      const query = frame ? `index=${frame.frame_index}` : `t=${time.toFixed(3)}`;
-      const image = new Image();
-      image.src = this.api.url(`v1/jobs/${this.jobId}/frame?${query}&width=${STILL_PX}`);
-      await image.decode().catch(() => {});
+      await this.stills.fetch(frame, time);
       if (this.wanted !== null || this.closed) return;
       this.element.classList.remove("loading");
-      this.still = image.naturalWidth ? image : null;
     }
     this.show(shown);
   }
@@ -184,7 +225,7 @@ export class Player {
   /** @param {1 | -1} way */
   async step(way) {
     this.video.pause();
-    const frame = await this.frames.step(this.goal, way).catch(() => null);
+    const frame = await this.frames.step(this.here, way).catch(() => null);
     if (frame) await this.seek(timeOf(frame));
   }
 
@@ -229,6 +270,7 @@ export class Player {
   drawPicture() {
     const pen = this.canvas.getContext("2d");
     if (!pen || !this.view || this.closed) return;
+    if (this.source === "video" && this.presented && this.video.readyState < 2) return; // what was drawn last stays
     const ratio = devicePixelRatio || 1;
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -237,7 +279,7 @@ export class Player {
     const place = placeOf(this.canvas.width / ratio, this.canvas.height / ratio, this.size(), this.frames.about?.video);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.imageSmoothingQuality = this.playing ? "low" : "high";
-    const picture = this.source === "video" ? this.video : this.still;
+    const picture = this.source === "video" ? this.video : this.stills.picture;
     if (picture && this.presented) pen.drawImage(picture, place.left, place.top, place.width, place.height);
     if (!frame) return;
     // Of a picture between two analysed ones, what was found in the one before it.
@@ -256,25 +298,17 @@ export class Player {
     this.canvas.setAttribute("aria-label", frame ? `Frame ${frame.frame_index} at ${clock(this.time)}: ${objects}${text ? `; text: ${text}` : ""}` : "Nothing is known of this picture");
   }
 
-  /** Find out why the video does not play, and show what can be shown instead. */
-  async explain() {
-    if (this.source !== "video" || this.closed) return;
-    const answer = await this.api.fetch(`v1/jobs/${this.jobId}/video`, { method: "HEAD" }).catch(() => null);
-    await this.frames.want(this.goal).catch(() => {});
-    if (this.closed) return;
-    if (!answer?.ok) this.instead("none", "gone", answer ? "" : "The video cannot be fetched.");
-    else this.instead("stills", "unplayable", answer.headers.get("Content-Type") ?? "");
-  }
-
   /**
-   * @param {"stills" | "none"} source
+   * Show what can be shown in place of the video.
    * @param {"gone" | "unplayable"} why
    * @param {string} detail
    */
-  instead(source, why, detail) {
-    this.source = source;
+  async instead(why, detail) {
+    await this.frames.want(this.goal).catch(() => {});
+    if (this.source !== "video" || this.closed) return;
+    this.source = this.element.dataset.source = why === "gone" ? "none" : "stills";
     this.video.hidden = true;
-    this.element.dataset.source = source;
+    this.say("");
     this.listeners.lacks(why, detail);
     this.listeners.sized();
     this.fit();
@@ -282,14 +316,15 @@ export class Player {
     this.giveUp();
   }
 
-  /** @param {unknown} error */
-  say(error) {
-    this.says.textContent = error ? sentence(error) : "";
-    this.says.hidden = !error;
+  /** @param {string} words over the picture */
+  say(words) {
+    put(this.says, words);
+    this.says.hidden = !words;
   }
 
   close() {
-    this.closed = true;
+    this.ended.abort();
+    this.stills.stop();
     this.giveUp();
     this.resized.disconnect();
     this.video.pause();
@@ -297,26 +332,3 @@ export class Player {
     this.video.load(); // lets go of the connection
   }
 }
-
-/**
- * The time of the picture that a video shows just now; null where a browser does not tell it.
- * @param {HTMLVideoElement} video
- */
-function pictureTime(video) {
-  if (!("VideoFrame" in window)) return null; // as on a page that did not come by HTTPS
-  try {
-    const picture = new VideoFrame(video);
-    const time = picture.timestamp / 1e6;
-    picture.close();
-    return time;
-  } catch {
-    return null;
-  }
-}
-
-/**
- * @param {EventTarget} target
- * @param {string} name of an event
- * @returns {Promise<void>}
- */
-const happens = (target, name) => new Promise((done) => { target.addEventListener(name, () => done(), { once: true }); });

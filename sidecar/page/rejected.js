@@ -1,7 +1,7 @@
 // The files of the inbox that were not taken in, with the reasons.
 
-import { bytes, moment } from "./dom.js";
-import { FileList, files } from "./file_list.js";
+import { bytes, count, moment } from "./dom.js";
+import { FileList } from "./file_list.js";
 import { Poll } from "./poll.js";
 
 /** @import {Api} from "./types.js" */
@@ -18,7 +18,7 @@ export class Rejected {
    */
   constructor(place, api) {
     this.api = api;
-    this.list = new FileList(place, (n) => `${files(n)} rejected`);
+    this.list = new FileList(place, (n) => `${count(n, "file")} rejected`);
     this.poll = new Poll(POLL_MS, () => this.refresh());
   }
 

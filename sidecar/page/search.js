@@ -1,6 +1,7 @@
 // Texts and objects of all videos; a hit opens its video at its time.
 
-import { clock, make, number, sentence } from "./dom.js";
+import { clock, make, marked, number, sentence } from "./dom.js";
+import { placesOf } from "./words.js";
 
 /** @import {Api} from "./api.js" */
 /** @import {Thumbnails} from "./thumbnails.js" */
@@ -109,7 +110,7 @@ export class Search {
   line(hit, words) {
     const query = new URLSearchParams({ t: String(hit.start_s) });
     if (hit.kind === "text") query.set("q", words);
-    const what = hit.kind === "text" ? make("span", { class: "what" }, ...marked(hit.text, words))
+    const what = hit.kind === "text" ? make("span", { class: "what" }, ...marked(hit.text, placesOf(hit.text, words)))
       : make("span", { class: "what" }, hit.text, make("span", { class: "soft" }, hit.count > 1 ? ` in ${number(hit.count)} frames` : ""));
     return make("li", {}, make("a", { class: "hit", href: `#/job/${hit.job_id}?${query}` },
       make("span", { class: "picture" }, this.thumbnails.of(hit.job_id, hit.start_s)),
@@ -133,15 +134,4 @@ export class Search {
     event.preventDefault();
     places[Math.max(0, Math.min(places.length - 1, place + step))].focus();
   }
-}
-
-/**
- * A text with the words that were looked for marked in it.
- * @param {string} text
- * @param {string} words
- */
-function marked(text, words) {
-  const wanted = words.split(/["\s]+/).filter(Boolean).map((word) => word.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
-  const parts = wanted.length ? text.split(new RegExp(`(${wanted.join("|")})`, "iu")) : [text];
-  return parts.map((part, n) => (n % 2 ? make("mark", {}, part) : part));
 }

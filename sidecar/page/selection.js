@@ -1,6 +1,6 @@
 // Several jobs at once: which are selected, and what is done to them.
 
-import { count, make } from "./dom.js";
+import { count, make, sentence } from "./dom.js";
 import { confirmed } from "./question.js";
 import { MAY, nameOf } from "./states.js";
 
@@ -25,7 +25,7 @@ export class Selection {
     /** @type {Map<string, Job>} */
     this.jobs = new Map();
     this.number = make("span", { class: "number" });
-    this.note = make("p", { class: "notice", hidden: true });
+    this.note = make("p", { class: "notice", role: "alert" });
     /** @type {Record<Action, HTMLButtonElement>} */
     this.buttons = { cancel: this.button("cancel"), retry: this.button("retry"), delete: this.button("delete") };
     this.none = make("button", { type: "button", class: "plain", onclick: () => this.clear() }, "Select none");
@@ -76,16 +76,17 @@ export class Selection {
   async act(action) {
     const chosen = [...this.jobs.values()].filter(MAY[action]);
     if (action === "delete" && !(await sureToDelete(chosen, this.jobs.size - chosen.length))) return;
-    this.note.hidden = true;
+    this.complain("");
     const problems = await this.request(action, chosen);
     const good = chosen.length - problems.length;
     if (good) this.told.say(`${count(good, "job")} ${good === 1 ? "is" : "are"} ${DONE[action]}.`);
-    if (problems.length) {
-      this.note.textContent = `${count(problems.length, "job")} could not be changed: ${[...new Set(problems)].join(" ")}`;
-      this.note.hidden = false;
-      this.told.say(this.note.textContent);
-    }
+    if (problems.length) this.complain(`${count(problems.length, "job")} could not be changed: ${[...new Set(problems)].join(" ")}`);
     this.clear();
+  }
+
+  /** Say what went wrong. @param {string} words */
+  complain(words) {
+    this.note.textContent = words;
   }
 
   /**
@@ -104,7 +105,7 @@ export class Selection {
           await (action === "delete" ? this.api.request("DELETE", path) : this.api.request("POST", `${path}/${action}`));
           this.told.requested(action, job.job_id);
         } catch (error) {
-          problems.push(error instanceof Error ? error.message : String(error));
+          problems.push(sentence(error));
         }
       }
     };

@@ -1,9 +1,9 @@
 // The texts of a video over time: a list with find-in-video.
 
-import { clock, count, lasting, make, number } from "./dom.js";
+import { clock, count, lasting, make, marked, number } from "./dom.js";
 import { ROUNDING_S } from "./frames.js";
 import { LongList } from "./list.js";
-import { matches } from "./paint.js";
+import { matches, placesOf, wordsOf } from "./words.js";
 
 /** @import {Change, TextSpan, View} from "./types.js" */
 
@@ -11,8 +11,9 @@ export class Texts {
   /**
    * @param {(time: number) => void} seek
    * @param {Change} change
+   * @param {(way: 1 | -1) => void} go to the text before or after
    */
-  constructor(seek, change) {
+  constructor(seek, change, go) {
     /** @type {TextSpan[]} in order of their beginning */
     this.all = [];
     /** @type {TextSpan[]} those that are shown */
@@ -26,9 +27,11 @@ export class Texts {
       oninput: () => change({ words: this.find.value }),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.typed(event),
     });
+    const way = (/** @type {1 | -1} */ to, /** @type {string} */ sign, /** @type {string} */ label, /** @type {string} */ keys) => make("button", { class: "quiet", "aria-label": label, title: `${label} (${keys})`, onclick: () => go(to) }, sign);
+    this.line = make("div", { class: "find-line" }, this.find, way(-1, "‹", "Previous text", "P ["), way(1, "›", "Next text", "N ]"));
     this.note = make("p", { class: "small soft note", role: "status" });
     this.list = new LongList("Texts", (/** @type {TextSpan} */ span) => this.row(span), (span) => seek(span.start_s));
-    this.element = make("div", { class: "texts" }, this.find, this.note, this.list.element);
+    this.element = make("div", { class: "texts" }, this.line, this.note, this.list.element);
     this.say("Texts are being gathered …");
   }
 
@@ -43,7 +46,7 @@ export class Texts {
 
   /** @param {TextSpan} span */
   row(span) {
-    const words = make("span", { class: "words", title: `${span.text}\nread on ${count(span.reads, "frame")}, confidence ${span.confidence.toFixed(2)}` }, ...marked(span.text, this.view?.words ?? ""));
+    const words = make("span", { class: "words", title: `${span.text}\nread on ${count(span.reads, "frame")}, confidence ${span.confidence.toFixed(2)}` }, ...marked(span.text, placesOf(span.text, this.view?.words ?? "")));
     return [make("span", { class: "at" }, clock(span.start_s)), words, make("span", { class: "length" }, lasting(span.end_s - span.start_s))];
   }
 
@@ -70,7 +73,8 @@ export class Texts {
 
   filter() {
     const { words, confidence } = this.view ?? { words: "", confidence: 0 };
-    this.shown = words || confidence ? this.all.filter((span) => span.confidence >= confidence && (!words || matches(span.text, words))) : this.all.slice();
+    const isAny = !wordsOf(words).length;
+    this.shown = this.all.filter((span) => span.confidence >= confidence && (isAny || matches(span.text, words)));
     this.list.set(this.shown);
     if (this.all.length) this.say(this.shown.length === this.all.length ? "" : `${number(this.shown.length)} of ${count(this.all.length, "text")}`);
   }
@@ -80,7 +84,7 @@ export class Texts {
     this.note.textContent = words;
     this.note.hidden = !words;
     this.list.element.hidden = !this.all.length;
-    this.find.hidden = this.complete && !this.all.length;
+    this.line.hidden = this.complete && !this.all.length;
   }
 
   /** @param {number} time */
@@ -99,16 +103,4 @@ export class Texts {
     if (way > 0) return this.shown.find((span) => span.start_s > time + ROUNDING_S);
     return this.shown.findLast((span) => span.start_s < time - ROUNDING_S);
   }
-}
-
-/**
- * A text with the words in it that were looked for.
- * @param {string} text
- * @param {string} words
- * @returns {(string | Node)[]}
- */
-function marked(text, words) {
-  const at = words ? text.toLocaleLowerCase().indexOf(words.toLocaleLowerCase()) : -1;
-  if (at < 0) return [text];
-  return [text.slice(0, at), make("mark", {}, text.slice(at, at + words.length)), text.slice(at + words.length)];
 }

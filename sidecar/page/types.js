@@ -50,13 +50,7 @@
  * @property {Record<string, {frames: number, most: number, confidences: number[]}>} classes
  */
 /** @typedef {{format: string, title: string, ending: string, media_type: string, content: string, used_by: string}} Format */
-/**
- * What the page calls the service by; paths are relative, as `v1/jobs`.
- * @typedef {object} Api
- * @property {(path: string) => Promise<any>} get
- * @property {(path: string) => string} url
- * @property {(path: string, init?: RequestInit) => Promise<Response>} fetch
- */
+/** @typedef {import("./api.js").Api} Api */
 /**
  * What of a job is looked at, and how; the address holds it.
  * @typedef {object} View

@@ -1,6 +1,6 @@
 // A job that has no result: it waits, it runs, it failed.
 
-import { about, count, make, number, sentence } from "./dom.js";
+import { about, count, make, number, put, sentence } from "./dom.js";
 import { MAY, stateOf } from "./states.js";
 
 /** @import {Api, Job} from "./types.js" */
@@ -32,7 +32,7 @@ export class Unfinished {
     const state = stateOf(job);
     if (this.element.dataset.state !== state) this.asked = "";
     this.element.dataset.state = state;
-    this.say(this.asked || { pending: "It waits for its turn.", running: "It is being analysed.", cancelled: "It was cancelled.", failed: job.error_message || "It failed.", completed: "" }[state]);
+    put(this.title, this.asked || { pending: "It waits for its turn.", running: "It is being analysed.", cancelled: "It was cancelled.", failed: job.error_message || "It failed.", completed: "" }[state]);
     this.note.textContent = { pending: ahead(job), running: running(job), cancelled: doneBefore(job), failed: doneBefore(job), completed: "" }[state];
     this.progress.hidden = state !== "running";
     if (job.frames_total) this.progress.value = Math.min(1, job.frames_processed / job.frames_total);
@@ -43,11 +43,6 @@ export class Unfinished {
     this.act.hidden = ended && !MAY.retry(job);
   }
 
-  /** Written anew only when it is other words: it is read out each time. @param {string} words */
-  say(words) {
-    if (this.title.textContent !== words) this.title.textContent = words;
-  }
-
   async ask() {
     this.act.disabled = true;
     this.problem.hidden = true;
@@ -56,7 +51,7 @@ export class Unfinished {
     try {
       const answer = await this.api.fetch(`v1/jobs/${this.job.job_id}/${ended ? "retry" : "cancel"}`, { method: "POST" });
       if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || answer.statusText);
-      if (this.element.dataset.state === state) this.say((this.asked = ended ? "It will be tried again." : "It is being cancelled …"));
+      if (this.element.dataset.state === state) put(this.title, (this.asked = ended ? "It will be tried again." : "It is being cancelled …"));
     } catch (error) {
       this.problem.textContent = sentence(error);
       this.problem.hidden = false;

@@ -2,6 +2,7 @@
 
 import { droppedFiles, filesOfFolder, leftOut } from "./chosen_files.js";
 import { sentence } from "./dom.js";
+import { ExportChoice } from "./export_choice.js";
 
 /** @import {Api} from "./api.js" */
 /** @import {Chosen} from "./chosen_files.js" */
@@ -16,6 +17,7 @@ import { sentence } from "./dom.js";
  * @property {HTMLInputElement} folder
  * @property {HTMLSelectElement} pipeline
  * @property {HTMLInputElement} stride
+ * @property {HTMLDetailsElement} exports
  * @property {HTMLElement} leftOut
  */
 
@@ -29,6 +31,7 @@ export class UploadForm {
     this.at = at;
     this.api = api;
     this.uploads = uploads;
+    this.exports = new ExportChoice(at.exports, api);
     at.choose.addEventListener("click", () => at.files.click());
     at.chooseFolder.addEventListener("click", () => at.folder.click());
     at.drop.addEventListener("click", (event) => { if (event.target === at.drop) at.files.click(); });
@@ -40,16 +43,17 @@ export class UploadForm {
   listen() {
     for (const name of ["dragover", "dragenter"]) {
       document.addEventListener(name, (event) => {
-        if (!(/** @type {DragEvent} */ (event).dataTransfer?.types.includes("Files"))) return;
+        if (!hasFiles(/** @type {DragEvent} */ (event))) return;
         event.preventDefault();
         document.body.classList.add("over");
       });
     }
     document.addEventListener("dragleave", (event) => { if (event.relatedTarget === null) document.body.classList.remove("over"); });
     document.addEventListener("drop", (event) => {
-      event.preventDefault();
       document.body.classList.remove("over");
-      if (event.dataTransfer) this.drop(event.dataTransfer);
+      if (!hasFiles(event)) return; // text goes where it is dropped
+      event.preventDefault();
+      this.drop(/** @type {DataTransfer} */ (event.dataTransfer));
     });
   }
 
@@ -59,7 +63,8 @@ export class UploadForm {
 
   /** @returns {Record<string, string>} */
   get options() {
-    return { pipeline_id: this.at.pipeline.value, frame_stride: this.at.stride.value || "1" };
+    const exports = this.exports.chosen.join(",");
+    return { pipeline_id: this.at.pipeline.value, frame_stride: this.at.stride.value || "1", ...(exports && { exports }) };
   }
 
   /** @param {DataTransfer} transfer */
@@ -85,3 +90,6 @@ export class UploadForm {
     if (input) input.value = "";
   }
 }
+
+/** @param {DragEvent} event */
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;

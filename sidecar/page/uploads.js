@@ -3,6 +3,7 @@
 import { ApiError, NoAnswer } from "./api.js";
 import { bytes, sentence } from "./dom.js";
 import { whyNotSent } from "./file_check.js";
+import { pause } from "./retry.js";
 import { begunBefore, cutOff, giveUp, PIECES_FROM_BYTES, sendInPieces } from "./send_pieces.js";
 import { sendWhole } from "./send_whole.js";
 import { Tabs } from "./other_tabs.js";
@@ -164,11 +165,7 @@ export class Uploads {
     if (!busy && !(error instanceof NoAnswer)) throw error;
     const seconds = (error instanceof ApiError && error.retryAfter) || TRIES_S[tries];
     upload.line.show("later", `${busy ? sentence(error) : "The connection broke."} Trying again in ${seconds} s.`, "", ["Cancel"]);
-    await new Promise((wake) => {
-      setTimeout(wake, 1000 * seconds);
-      signal.addEventListener("abort", wake);
-    });
-    signal.throwIfAborted();
+    await pause(seconds, signal);
     upload.line.show("sending", "", "", ["Cancel"]);
   }
 

@@ -1,9 +1,10 @@
 // One job: what it is doing, and once it has completed what was found in its video.
 
 import { RunAgain } from "./again.js";
-import { icon, make, sentence } from "./dom.js";
+import { icon, make, put, sentence } from "./dom.js";
 import { Downloads } from "./downloads.js";
 import { keys } from "./keys.js";
+import { pause, persist } from "./retry.js";
 import { nameOf, stateOf } from "./states.js";
 import { Unfinished } from "./unfinished.js";
 import { Watch } from "./watch.js";
@@ -13,18 +14,22 @@ import { Watch } from "./watch.js";
 /** @import {Actions} from "./keys.js" */
 
 const WAIT_S = 20;
-const PAUSE_MS = 2000;
+const PAUSE_S = 2;
+const COPIED_MS = 2000;
+const LINK = "Copy link at this position";
 
 export class Viewer {
   /**
    * @param {HTMLElement} root everything is shown in it
    * @param {Api} api
    * @param {Address} address
+   * @param {(job: Job) => void} told of each record of the job that is shown
    */
-  constructor(root, api, address) {
+  constructor(root, api, address, told) {
     this.root = root;
     this.api = api;
     this.address = address;
+    this.told = told;
     /** @type {Job | null} */
     this.job = null;
     /** @type {string | null} */
@@ -51,11 +56,13 @@ export class Viewer {
     this.id = jobId;
     this.stop = new AbortController();
     const { signal } = this.stop;
-    this.root.replaceChildren(make("p", { class: "soft viewer-loading", role: "status" }, "…"));
+    const note = make("p", { class: "soft viewer-loading", role: "status" }, "…");
+    this.root.replaceChildren(note);
     try {
-      const job = await this.api.get(`v1/jobs/${jobId}`);
+      const job = await persist(() => this.api.get(`v1/jobs/${jobId}`, { signal }), signal, (words) => put(note, words));
       if (signal.aborted) return;
       this.render(job);
+      this.told(job);
       this.follow(signal);
     } catch (error) {
       if (!signal.aborted) this.root.replaceChildren(make("p", { class: "notice", role: "alert" }, sentence(error)));
@@ -66,7 +73,7 @@ export class Viewer {
   async follow(signal) {
     let tag = "";
     while (!signal.aborted && this.job && this.job.status !== "completed") {
-      let pause = PAUSE_MS;
+      let seconds = PAUSE_S;
       try {
         const response = await this.api.fetch(`v1/jobs/${this.job.job_id}?wait=${WAIT_S}`, { signal, headers: tag ? { "If-None-Match": tag } : {} });
         if (signal.aborted) return;
@@ -76,12 +83,12 @@ export class Viewer {
           if (signal.aborted) return;
           this.update(job);
         }
-        if (response.status < 400 && this.job.status !== "failed") pause = 0; // a failed job is answered at once
+        if (response.status < 400 && this.job.status !== "failed") seconds = 0; // a failed job is answered at once
         if (response.status === 404 || response.status === 410) return;
       } catch {
         // It does not answer at the moment; the head of the page says so.
       }
-      await new Promise((wake) => setTimeout(wake, pause));
+      await pause(seconds, signal).catch(() => {});
     }
   }
 
@@ -97,6 +104,7 @@ export class Viewer {
     if (before.status !== job.status && (job.status === "completed" || before.status === "completed")) this.render(job);
     else this.unfinished?.update(job);
     this.sayState(job);
+    this.told(job);
   }
 
   /** @param {Job} job */
@@ -123,7 +131,7 @@ export class Viewer {
   renderResult(job, tools) {
     const watch = (this.watch = new Watch(this.api, this.address, job));
     this.downloads = new Downloads(this.api, job, () => watch.view, () => watch.player.time, watch.ended.signal);
-    this.link = make("button", { title: "Copy a link to this picture (C)", onclick: () => this.copyLink() }, icon("link"), make("span", {}, "Link"));
+    this.link = make("button", { title: "Copy a link at this position (C)", onclick: () => this.copyLink() }, icon("link"), make("span", {}, LINK));
     tools.append(this.downloads.element, this.link);
     this.actions = this.actionsOf(watch);
     keys.bind(this.actions);
@@ -146,13 +154,14 @@ export class Viewer {
 
   async copyLink() {
     const words = /** @type {HTMLElement} */ (this.link?.lastElementChild);
+    this.watch?.noteTime();
     try {
       await navigator.clipboard.writeText(this.address.link);
       words.textContent = "Copied";
     } catch {
       words.textContent = "In the address bar"; // where it may be copied from
     }
-    setTimeout(() => { words.textContent = "Link"; }, PAUSE_MS);
+    setTimeout(() => { words.textContent = LINK; }, COPIED_MS);
   }
 
   /**
@@ -164,11 +173,11 @@ export class Viewer {
     return {
       play: () => player.toggle(),
       step: (key) => player.step(key === "." ? 1 : -1),
-      second: (key, event) => bar.move((key === "ArrowRight" ? 1 : -1) * (event.shiftKey ? 10 : 1)),
+      second: (key, event) => player.skip((key === "ArrowRight" ? 1 : -1) * (event.shiftKey ? 10 : 1)),
       ends: (key) => player.seek(key === "Home" ? 0 : player.duration),
-      text: (key) => watch.toText(key === "]" ? 1 : -1),
-      object: (key) => watch.toObject(key === "}" ? 1 : -1),
-      class: (key) => watch.toggleClass(Number(key) - 1),
+      text: (key) => watch.toText("]n".includes(key) ? 1 : -1),
+      object: (key) => watch.toObject("}N".includes(key) ? 1 : -1),
+      class: (key) => watch.filter(watch.classes[Number(key) - 1]?.[0]),
       boxes: () => watch.change({ boxes: !watch.view.boxes }),
       texts: () => watch.change({ text: !watch.view.text }),
       confidence: (key) => bar.surer(key === "-" ? -1 : 1),

@@ -1,7 +1,7 @@
 // The files of the inbox that are not jobs yet, with the reasons.
 
-import { about, bytes } from "./dom.js";
-import { FileList, files } from "./file_list.js";
+import { about, bytes, count } from "./dom.js";
+import { FileList } from "./file_list.js";
 
 /** @import {WaitingFile} from "./jobs.js" */
 
@@ -10,7 +10,7 @@ const LISTED = 50; // more are not told of
 export class Waiting {
   /** @param {HTMLDetailsElement} place */
   constructor(place) {
-    this.list = new FileList(place, (n) => `${files(n)}${n >= LISTED ? " or more" : ""} waiting in the inbox`);
+    this.list = new FileList(place, (n) => `${count(n, "file")}${n >= LISTED ? " or more" : ""} waiting in the inbox`);
   }
 
   /** @param {WaitingFile[]} waiting */

@@ -2,14 +2,16 @@
 
 import { Bar } from "./bar.js";
 import { Colours } from "./colours.js";
-import { loadDensity, load, NothingDerived } from "./derived.js";
-import { make, sentence } from "./dom.js";
+import { ApiError } from "./api.js";
+import { loadDensity, load } from "./derived.js";
+import { make, put, sentence } from "./dom.js";
 import { facts } from "./facts.js";
 import { Frames } from "./frames.js";
 import { Lanes } from "./lanes.js";
 import { Objects } from "./objects.js";
 import { Player } from "./player.js";
 import { Plots } from "./plots.js";
+import { persist } from "./retry.js";
 import { Tabs } from "./tabs.js";
 import { Texts } from "./texts.js";
 import { UnplayedNote } from "./unplayed.js";
@@ -37,20 +39,25 @@ export class Watch {
     const colours = new Colours(this.classes.map(([name]) => name));
     const seek = (/** @type {number} */ time) => { this.player.seek(time); };
     const change = (/** @type {Partial<View>} */ part) => this.change(part);
+    const filter = (/** @type {string} */ name) => this.filter(name);
     this.frames = new Frames(api, job.job_id);
     this.player = new Player(api, job.job_id, this.frames, colours, {
-      moved: (time) => this.moved(time),
+      moved: () => this.moved(),
       played: () => this.played(),
       lacks: (why, detail) => this.lacks(why, detail),
       sized: () => this.sized(),
+      failed: (error) => this.notice(sentence(error)),
+      trouble: (words) => this.say("frames", words),
     });
     this.bar = new Bar(this.player, change, () => this.fullScreen());
-    this.lanes = new Lanes(colours, seek, change);
+    this.lanes = new Lanes(colours, seek, change, filter);
     this.plots = new Plots(colours, seek, change);
-    this.texts = new Texts(seek, change);
-    this.objects = new Objects(colours, change, (name, way) => this.toObject(way, new Set([name])));
+    this.texts = new Texts(seek, change, (way) => this.toText(way));
+    this.objects = new Objects(colours, filter, (name, way) => this.toObject(way, new Set([name])));
     this.factsPlace = make("div", {});
-    this.deriving = make("p", { class: "small soft note", role: "status", hidden: true }, "Texts, tracks and plots are being made from the result …");
+    /** @type {Map<string, string>} what is still waited for, and why */
+    this.awaited = new Map();
+    this.awaiting = make("p", { class: "small soft note", role: "status", hidden: true });
     this.notices = make("div", { class: "notices" });
     this.tabs = new Tabs([
       { id: "text", title: "Text", panel: this.texts.element },
@@ -59,7 +66,7 @@ export class Watch {
     ], (tab) => this.change({ tab }));
     this.theatre = make("div", { class: "theatre" }, this.player.element, this.bar.element);
     this.element = make("div", { class: "watch" },
-      make("div", { class: "watch-main" }, this.theatre, this.notices, this.deriving, this.lanes.element, this.plots.element),
+      make("div", { class: "watch-main" }, this.theatre, this.notices, this.awaiting, this.lanes.element, this.plots.element),
       make("aside", { class: "watch-side", "aria-label": "What was found" }, this.tabs.element));
     this.apply();
   }
@@ -67,7 +74,7 @@ export class Watch {
   /** Fetch what is to be shown; what fails says so in its place. */
   begin() {
     const time = this.address.number("t") ?? 0;
-    this.frames.want(time).then(() => this.begun(), (error) => this.notice(sentence(error)));
+    persist(() => this.frames.want(time), this.ended.signal, (words) => this.say("frames", words)).then(() => this.begun(), (error) => this.notice(sentence(error)));
     this.player.seek(time);
     this.loadDerived().catch((error) => this.nothingDerived(error));
   }
@@ -78,23 +85,22 @@ export class Watch {
     this.bar.frames = about?.summary?.frames_decoded ?? (about?.summary?.frame_count ?? 0) * stride;
     this.sized();
     this.player.fit();
-    this.moved(this.player.time);
+    this.moved();
     if (!this.player.playing) this.player.describe();
   }
 
   async loadDerived() {
     const { job_id: id } = this.job, { signal } = this.ended;
-    const density = await loadDensity(this.api, id, signal, () => { this.deriving.hidden = false; });
-    this.deriving.hidden = true;
-    this.show(density);
-    for await (const spans of load(this.api, id, "texts", signal)) {
+    const say = (/** @type {string} */ words) => this.say("derived", words);
+    this.show(await loadDensity(this.api, id, signal, say));
+    for await (const spans of load(this.api, id, "texts", signal, say)) {
       this.texts.add(spans);
       this.lanes.addTexts(spans);
       this.tabs.count("text", this.texts.all.length);
-      this.moved(this.player.time);
+      this.moved();
     }
     this.texts.finish(this.lackOf("text", "No text was read.", "Text was not looked for."));
-    for await (const tracks of load(this.api, id, "tracks", signal)) {
+    for await (const tracks of load(this.api, id, "tracks", signal, say)) {
       this.lanes.addTracks(tracks);
       this.objects.addTracks(tracks);
     }
@@ -116,7 +122,7 @@ export class Watch {
     }
     if (!this.classes.length && !sum(density.text_lines)) this.notice("Nothing was found in this video.", "note");
     this.sized();
-    this.moved(this.player.time);
+    this.moved();
   }
 
   /**
@@ -132,10 +138,10 @@ export class Watch {
   /** @param {unknown} error */
   nothingDerived(error) {
     if (this.ended.signal.aborted) return;
-    this.deriving.hidden = true;
+    this.say("derived", "");
     this.texts.finish("Texts are not known.");
     this.objects.begin({ bucket_s: 1, frames: [], objects: {}, text_lines: [], classes: {} }, [], "Objects are not known.");
-    this.notice(sentence(error), error instanceof NothingDerived ? "warning" : "");
+    this.notice(sentence(error), error instanceof ApiError && error.kind === "nothing-derived" ? "warning" : "");
   }
 
   /** @param {Partial<View>} part */
@@ -154,7 +160,7 @@ export class Watch {
     const time = this.address.number("t") ?? 0;
     this.view = readView(this.address, this.usualTab);
     this.apply();
-    if (Math.abs(time - this.player.time) > 0.005) this.player.seek(time);
+    if (Math.abs(time - this.player.goal) > 0.005) this.player.seek(time);
   }
 
   apply() {
@@ -162,22 +168,27 @@ export class Watch {
     this.tabs.show(this.view.tab);
   }
 
-  /** @param {number} time */
-  moved(time) {
+  moved() {
+    const time = this.player.goal;
     if (this.ended.signal.aborted) return; // the address is of another job
     for (const part of [this.bar, this.lanes, this.texts]) part.moved(time);
     this.plots.moved(time, this.player.painted);
     const now = performance.now();
     if (this.player.playing && now - this.noted < PLAYING_MS) return;
     this.noted = now;
-    this.address.set({ t: time ? String(Math.round(time * 1000) / 1000) : null });
+    this.noteTime();
     if (!this.player.playing) this.player.describe();
+  }
+
+  noteTime() {
+    const time = this.player.goal;
+    this.address.set({ t: time ? String(Math.round(time * 1000) / 1000) : null });
   }
 
   played() {
     this.bar.played();
     this.noted = 0;
-    this.moved(this.player.time);
+    this.moved();
   }
 
   sized() {
@@ -193,7 +204,7 @@ export class Watch {
    */
   lacks(why, detail) {
     this.bar.lacksVideo();
-    this.notices.prepend(new UnplayedNote(this.api, this.job, this.frames.about, why, detail).element);
+    this.notices.prepend(new UnplayedNote(this.api, this.job, this.frames.about, why, detail, this.ended.signal).element);
   }
 
   /**
@@ -205,6 +216,18 @@ export class Watch {
     this.notices.append(make("p", { class: `notice ${kind}`, role: kind ? "status" : "alert" }, words));
   }
 
+  /**
+   * Say why something is not there yet.
+   * @param {"frames" | "derived"} what
+   * @param {string} words "" once it is there
+   */
+  say(what, words) {
+    if (this.ended.signal.aborted) return;
+    this.awaited.set(what, words);
+    put(this.awaiting, [...new Set(this.awaited.values())].filter(Boolean).join(" "));
+    this.awaiting.hidden = !this.awaiting.textContent;
+  }
+
   fullScreen() {
     if (document.fullscreenElement) document.exitFullscreen();
     else this.theatre.requestFullscreen?.().catch(() => {});
@@ -212,7 +235,7 @@ export class Watch {
 
   /** @param {1 | -1} way */
   toText(way) {
-    const span = this.texts.beside(this.player.goal, way);
+    const span = this.texts.beside(this.player.here, way);
     if (span) this.player.seek(span.start_s);
   }
 
@@ -221,14 +244,16 @@ export class Watch {
    * @param {Set<string>} [classes]
    */
   toObject(way, classes = this.view.classes) {
-    const time = this.lanes.beside(this.player.goal, way, classes);
+    const time = this.lanes.beside(this.player.here, way, classes);
     if (time !== null) this.player.seek(time);
   }
 
-  /** @param {number} place of a class, from 0 */
-  toggleClass(place) {
-    const name = this.classes[place]?.[0];
-    if (name !== undefined) this.lanes.filter(name);
+  /** @param {string | undefined} name of a class to show beside those that are shown, or no more */
+  filter(name) {
+    if (name === undefined) return;
+    const classes = new Set(this.view.classes);
+    if (!classes.delete(name)) classes.add(name);
+    this.change({ classes });
   }
 
   close() {

@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Path:
     page_home.make_folders(tmp_path)
     page_home.say_well(tmp_path)
     with JobStore.open(tmp_path / "data") as store:
-        page_home.add_completed(store, tmp_path, "match.mp4")
+        page_home.add_drawn(store, tmp_path, "match.mp4")
         page_home.index_texts(store, tmp_path, ("GATE B12",))
     return tmp_path
 
@@ -73,6 +73,8 @@ def test_a_token_is_asked_for_once_and_forgotten_with_the_tab(home: Path) -> Non
         browser.open(sidecar.url + "/")
         browser.wait_for("document.activeElement.id === 'token'")
         assert findings(browser, axe) == []
+        log_in(browser, "df_tök\u2026n")
+        browser.wait_for("document.querySelector('.login .notice').textContent.startsWith('A token has only letters')")
         log_in(browser, "df_wrong")
         browser.wait_for(
             "document.querySelector('.login .notice').textContent === 'Dropframe does not know that token.'"
@@ -128,6 +130,12 @@ def test_each_tab_asks_for_its_own_token(home: Path) -> None:
         other.wait_for(f"{LISTED} === 1 && !document.querySelector('#log-out').hidden")
         assert other.ask("document.querySelector('#reads').hidden")
         assert other.ask("Object.values(sessionStorage)") == [secret]
+        [before] = cookies(browser, sidecar.url)
+        other.ask("document.querySelector('#log-out').click()")
+        other.wait_for("!!document.querySelector('dialog.login[open]')")
+        # The browser has one pass for both; the first tab has got itself another one at once.
+        wait_for(lambda: [cookie["name"] for cookie in cookies(browser, sidecar.url)] == [before["name"]], 20)
+        assert browser.ask("!document.querySelector('dialog.login[open]')")
         assert browser.errors == other.errors == []
 
 

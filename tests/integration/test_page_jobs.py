@@ -286,7 +286,7 @@ def test_rejected_and_waiting_files_are_shown_with_their_reasons(
 def test_what_is_found_in_any_video_is_opened_at_its_time_by_keyboard(
     home: Path, store: JobStore, sidecar: Sidecar, browser: Browser
 ) -> None:
-    ids = [page_home.add_completed(store, home, f"{n}.mp4", frames=75) for n in range(2)]
+    ids = [page_home.add_drawn(store, home, f"{n}.mp4", frames=75) for n in range(2)]
     page_home.index_texts(store, home, ("Departures", "<b>GATE</b> B12"))
     browser.open(sidecar.url + "/")
     browser.wait_for("document.querySelectorAll('.job').length === 2")
@@ -324,8 +324,8 @@ def test_what_is_found_in_any_video_is_opened_at_its_time_by_keyboard(
 def test_the_list_shows_a_picture_of_each_video_whose_video_is_there(
     home: Path, store: JobStore, sidecar: Sidecar, browser: Browser
 ) -> None:
-    shown = page_home.add_completed(store, home, "shown.mp4", frames=20)
-    gone = page_home.add_completed(store, home, "gone.mp4", frames=20)
+    shown = page_home.add_drawn(store, home, "shown.mp4", frames=20)
+    gone = page_home.add_drawn(store, home, "gone.mp4", frames=20)
     (home / "data" / input_key(gone)).unlink()
     page_home.say_well(home)
     stills = Stills(Settings(home=home, min_free_bytes=0))
@@ -371,7 +371,7 @@ def test_what_is_wrong_with_dropframe_is_said_and_unsaid(home: Path, store: JobS
 def test_a_job_is_deleted_from_its_own_view_after_a_question(
     home: Path, store: JobStore, sidecar: Sidecar, browser: Browser
 ) -> None:
-    job_id = page_home.add_completed(store, home, "match.mp4")
+    job_id = page_home.add_drawn(store, home, "match.mp4")
     page_home.say_well(home)
     for size in SIZES:
         browser.show_on(*size)
@@ -390,6 +390,37 @@ def test_a_job_is_deleted_from_its_own_view_after_a_question(
     browser.wait_for("document.body.dataset.view === 'list'")
     assert tickets(home) == [("delete", job_id)]
     browser.wait_for(f"({FOCUSED}) === 'match.mp4'")
+    assert browser.errors == []
+
+
+def test_what_could_not_be_done_is_shown(home: Path, store: JobStore, sidecar: Sidecar, browser: Browser) -> None:
+    page_home.add_ended(store, "torn.mp4", ErrorKind.PERMANENT, page_home.SENTENCE)
+    job_id = page_home.add_ended(store, "cut.mp4", ErrorKind.PERMANENT, page_home.SENTENCE)
+    browser.open(sidecar.url + "/")
+    browser.wait_for("document.querySelectorAll('.job').length === 2")
+    choose = "menu => { menu.value = 'failed'; menu.dispatchEvent(new Event('change')); }"
+    browser.ask(f"({choose})(document.querySelector('#status'))")
+    browser.wait_for("!document.querySelector('#retry-failed').hidden")
+    browser.call("Network.enable")
+    browser.call("Network.setBlockedURLs", urls=["*/v1/jobs/*"])
+    browser.ask("document.querySelector('#retry-failed').click()")
+    seen = "[...document.querySelectorAll('.notice')].some(one => one.checkVisibility() && one.innerText === {!r})"
+    browser.wait_for(seen.format("They were not queued again. Dropframe does not answer."))
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.ask(row("cut.mp4", ".open") + ".click()")
+    browser.wait_for("!document.querySelector('#delete').hidden")
+    browser.ask("document.querySelector('#delete').click()")
+    browser.wait_for("!!document.querySelector('dialog.question')")
+    browser.call("Network.setBlockedURLs", urls=["*/v1/jobs/*"])
+    browser.press("Tab", "Enter")
+    browser.wait_for(seen.format("It was not deleted. Dropframe does not answer."))
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.ask("document.querySelector('#delete').click()")
+    browser.wait_for("!!document.querySelector('dialog.question')")
+    assert not browser.ask(seen.format("It was not deleted. Dropframe does not answer."))
+    browser.press("Tab", "Enter")
+    browser.wait_for("document.body.dataset.view === 'list'")
+    assert tickets(home) == [("delete", job_id)]
     assert browser.errors == []
 
 

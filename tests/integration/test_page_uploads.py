@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.export_formats import FORMATS
 from daemon.ipc import spool
 from tests import page_home
 from tests.browser import Browser, browsing
@@ -19,6 +20,8 @@ from tests.sidecar_process import Sidecar, running_sidecar
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.needs("chromium")]
 
 LARGE_BYTES = 70 * 1024 * 1024
+SLOW, SLOW_PIECES = 60_000, 1_500_000
+"""Bytes a second at which two megabytes, or LARGE_BYTES, take more than half a minute."""
 STATES = "[...document.querySelectorAll('.upload')].map(line => line.dataset.state)"
 
 
@@ -48,7 +51,7 @@ def line(name: str) -> str:
     return f"[...document.querySelectorAll('.upload')].find(l => l.querySelector('.name').textContent === {name!r})"
 
 
-def press(name: str, label: str) -> str:
+def click(name: str, label: str) -> str:
     """An expression that presses a button of an upload."""
     return f"[...{line(name)}.querySelectorAll('button')].find(b => b.textContent === {label!r}).click()"
 
@@ -112,7 +115,7 @@ def test_what_is_not_a_video_is_said_before_anything_is_sent(home: Path, sidecar
     browser.choose_files("#files", [home / "odd.mp4"])
     browser.wait_for(f"({line('odd.mp4')})?.querySelector('.notice').textContent.startsWith('It does not begin as')")
     for name in (*kinds, "odd.mp4"):
-        browser.ask(press(name, "Dismiss"))
+        browser.ask(click(name, "Dismiss"))
     assert browser.ask("document.querySelector('#uploads').children.length") == 0
     assert browser.errors == []
 
@@ -137,6 +140,37 @@ def test_a_finished_upload_leaves_what_one_watches_alone(home: Path, sidecar: Si
     browser.wait_for("document.querySelectorAll('.job').length === 2")
     assert browser.ask("location.hash") == f"#/job/{job.job_id}"
     assert browser.ask("window.watched.isConnected")
+    assert browser.errors == []
+
+
+def test_formats_of_exports_are_chosen_from_those_that_there_are(
+    home: Path, sidecar: Sidecar, browser: Browser
+) -> None:
+    browser.ask("document.querySelector('#exports summary').focus()")
+    browser.press("Enter")
+    browser.wait_for(f"document.querySelectorAll('#exports input').length === {len(FORMATS)}")
+    for name in ("srt", "csv"):
+        browser.ask(f"document.querySelector('#exports [value={name}]').focus()")
+        browser.press(" ")
+    assert browser.ask("document.querySelector('#exports summary').innerText") == "Exports: 2 formats"
+    small, whole = make_clip(home / "small.mp4", frames=3, size=(64, 48)), large(home / "large.mp4")
+    browser.choose_files("#files", [small, whole])
+    browser.wait_for(f"{STATES}.join() === 'done,done'")
+    asked = [ticket.to_job().options.exports for ticket in spool.tickets(home / "data" / "spool")]
+    assert [set(names) for names in asked] == [{"csv", "srt"}] * 2
+    assert browser.errors == []
+
+
+def test_only_files_are_taken_from_whoever_drops_something(home: Path, sidecar: Sidecar, browser: Browser) -> None:
+    x, y = browser.ask("(({x, y}) => [x + 9, y + 9])(document.querySelector('#search').getBoundingClientRect())")
+    data = {"items": [{"mimeType": "text/plain", "data": "gate b12"}], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+    browser.wait_for("document.querySelector('#search').value === 'gate b12'")
+    assert browser.ask("document.querySelector('#uploads').children.length") == 0
+    browser.drop_files("#search", [make_clip(home / "clip.mp4", frames=3, size=(64, 48))])
+    browser.wait_for(f"{STATES}.join() === 'done'")
+    assert browser.ask("!document.body.classList.contains('over')")
     assert browser.errors == []
 
 
@@ -168,7 +202,7 @@ def test_the_files_of_a_folder_are_submitted_one_by_one(home: Path, sidecar: Sid
 
 def test_an_upload_shows_its_progress_and_is_cancelled(home: Path, sidecar: Sidecar, browser: Browser) -> None:
     browser.call("Network.enable")
-    slow_down(browser, 400_000)
+    slow_down(browser, SLOW)
     unwanted, kept = (large(home / name, 2_000_000) for name in ("unwanted.mp4", "kept.mp4"))
     browser.choose_files("#files", [unwanted, kept])
     browser.wait_for(f"({line('unwanted.mp4')})?.querySelector('progress').value > 0.05")
@@ -191,7 +225,7 @@ def test_an_upload_is_sent_again_by_itself_when_dropframe_was_gone(home: Path) -
             browser.open(sidecar.url + "/")
             browser.wait_for("document.querySelectorAll('#pipeline option').length === 3")
             browser.call("Network.enable")
-            slow_down(browser, 300_000)
+            slow_down(browser, SLOW)
             browser.choose_files("#files", [large(home / "kept.mp4", 2_000_000)])
             browser.wait_for(f"({line('kept.mp4')})?.querySelector('progress').value > 0.05")
             sidecar.process.kill()
@@ -208,7 +242,7 @@ def test_an_upload_is_sent_again_by_itself_when_dropframe_was_gone(home: Path) -
 def test_a_large_upload_goes_on_after_the_page_was_loaded_again(home: Path, sidecar: Sidecar, browser: Browser) -> None:
     clip = large(home / "large.mp4")
     browser.call("Network.enable")
-    slow_down(browser, 8_000_000)
+    slow_down(browser, SLOW_PIECES)
     browser.choose_files("#files", [clip])
     wait_for_part(home)
     browser.call("Page.disable")  # or it would ask whether to leave
@@ -232,10 +266,10 @@ def test_a_large_upload_goes_on_after_the_page_was_loaded_again(home: Path, side
 
 def test_nothing_is_left_of_a_large_upload_that_is_cancelled(home: Path, sidecar: Sidecar, browser: Browser) -> None:
     browser.call("Network.enable")
-    slow_down(browser, 8_000_000)
+    slow_down(browser, SLOW_PIECES)
     browser.choose_files("#files", [large(home / "large.mp4")])
     wait_for_part(home)
-    browser.ask(press("large.mp4", "Cancel"))
+    browser.ask(click("large.mp4", "Cancel"))
     browser.wait_for("document.querySelector('#uploads').children.length === 0")
     deadline = time.monotonic() + 30
     while list(parts(home)):
@@ -250,13 +284,13 @@ def test_another_tab_leaves_a_large_upload_to_the_one_that_is_at_it(
     home: Path, sidecar: Sidecar, browser: Browser
 ) -> None:
     browser.call("Network.enable")
-    slow_down(browser, 8_000_000)
+    slow_down(browser, SLOW_PIECES)
     browser.choose_files("#files", [large(home / "large.mp4")])
     wait_for_part(home)
     other = browser.new_tab()
     other.open(sidecar.url + "/")
     other.wait_for("document.querySelectorAll('#pipeline option').length === 3")
-    time.sleep(1)  # in which it would have asked for the upload
+    other.ask("import('./page/app.js').then(() => 0)")  # which is over once it has looked for uploads
     assert other.ask("document.querySelector('#uploads').children.length") == 0
     slow_down(browser, -1)
     browser.wait_for(f"{STATES}.join() === 'done'")
@@ -267,7 +301,7 @@ def test_another_tab_leaves_a_large_upload_to_the_one_that_is_at_it(
 def test_a_large_upload_that_was_cut_off_is_given_up(home: Path, sidecar: Sidecar, browser: Browser) -> None:
     clip = large(home / "large.mp4")
     browser.call("Network.enable")
-    slow_down(browser, 8_000_000)
+    slow_down(browser, SLOW_PIECES)
     browser.choose_files("#files", [clip])
     wait_for_part(home)
     browser.call("Page.disable")
@@ -277,7 +311,7 @@ def test_a_large_upload_that_was_cut_off_is_given_up(home: Path, sidecar: Sideca
     browser.call("Page.enable")
     browser.open(sidecar.url + "/")
     browser.wait_for(f"({line('large.mp4')})?.dataset.state === 'cut off'")
-    browser.ask(press("large.mp4", "Give up"))
+    browser.ask(click("large.mp4", "Give up"))
     browser.wait_for("document.querySelector('#uploads').children.length === 0")
     assert names(home) == []
     browser.open(sidecar.url + "/docs")

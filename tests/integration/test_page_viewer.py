@@ -16,8 +16,9 @@ import pytest
 
 from tests.browser import Browser, browsing
 from tests.numbered_clips import BITS, SIZE, analyse, even, make_numbered, uneven
+from tests.page_home import add_completed, make_folders
 from tests.sidecar_process import running_sidecar
-from tests.viewer_page import add_completed, home_at, open_viewer, wait_for_picture
+from tests.viewer_page import open_viewer, wait_for_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
@@ -27,8 +28,9 @@ PROBE = """(() => {
   const pen = pad.getContext("2d", { willReadFrequently: true });
   const video = viewer.watch.player.video, drawn = document.querySelector(".stage canvas");
   [pad.width, pad.height] = [width, height];
-  window.numberShown = () => {
-    pen.drawImage(video, 0, 0, width, height);
+  window.numberShown = () => { // of the canvas: the video itself lies behind it
+    const scale = Math.min(drawn.width / width, drawn.height / height), wide = width * scale, high = height * scale;
+    pen.drawImage(drawn, (drawn.width - wide) / 2, (drawn.height - high) / 2, wide, high, 0, 0, width, height);
     const row = pen.getImageData(0, height - 18, width, 1).data;
     let number = 0;
     for (let bit = 0; bit < bits; bit += 1) {
@@ -47,13 +49,15 @@ PROBE = """(() => {
     }
     return found;
   };
-  window.afterPauses = async (count, ms) => {
-    const found = [];
-    for (let n = 0; n < count; n += 1) {
+  window.afterPauses = async (least, most, ms) => {
+    const found = [], began = performance.now();
+    while (found.length < least || (found.length < most && performance.now() - began < ms)) {
+      if (video.duration - video.currentTime < 0.5) await viewer.watch.player.seek(0);
       await video.play();
-      await new Promise((wake) => setTimeout(wake, ms + 13 * n));
+      await new Promise((wake) => setTimeout(wake, 20 + 13 * (found.length %% 9)));
+      const paused = new Promise((done) => video.addEventListener("pause", done, { once: true }));
       video.pause();
-      await new Promise((wake) => setTimeout(wake, 60));
+      await paused;
       while (viewer.watch.player.seeking) await settled();
       await settled();
       found.push([video.currentTime, ...sample()]);
@@ -61,6 +65,12 @@ PROBE = """(() => {
     return found;
   };
 })()"""
+
+
+PAUSES, PAUSES_MS = (4, 20), 2000
+"""Of each kind, at least and at most, and after which time there are enough."""
+PAINTED, PASSES = 20, 4
+"""Pictures that are judged while a clip of each kind plays, and how often it is played for them at most."""
 
 
 @dataclass(frozen=True)
@@ -128,26 +138,18 @@ def resized(browser: Browser, goals: list[float]) -> Iterator[bool | None]:
     for goal in goals:
         browser.ask(f"afterSeeks([{goal}])")
         yield outlined(browser.picture())
-    press(browser, "Enter")
+    browser.press("Enter")
     browser.wait_for("document.fullscreenElement?.contains(document.querySelector('.stage canvas'))")
     for goal in goals:
         browser.ask(f"afterSeeks([{goal}])")
         yield outlined(browser.picture())
-    press(browser, "Enter")
+    browser.press("Enter")
     browser.wait_for("!document.fullscreenElement")
     browser.call("Emulation.clearDeviceMetricsOverride")
 
 
-def press(browser: Browser, key: str, code: int = 0) -> None:
-    """Press a key as a person does."""
-    text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
-    for kind in ("keyDown", "keyUp"):
-        more = text if kind == "keyDown" else {}
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
-
-
 def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
-    home = home_at(tmp_path / "home")
+    home = make_folders(tmp_path / "home")
     numbers, jobs = {}, {}
     for name, kind in KINDS.items():
         clip, document = make_numbered(tmp_path / f"{name}.mp4", kind.times, **kind.more), tmp_path / f"{name}.json"
@@ -164,10 +166,13 @@ def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
             goals = [round(end * (n * 0.381966 % 1), 4) for n in range(1, 21)]
             sought = browser.ask(f"afterSeeks({json.dumps(goals)})")
             browser.ask("afterSeeks([0])")
-            paused = browser.ask("afterPauses(4, 150)")
-            browser.ask("afterSeeks([0])")
-            browser.ask("viewer.watch.player.video.play().then(() => 1)")
-            played = [fits for shot in browser.screencast(1.5) if (fits := outlined(shot)) is not None]
+            paused = browser.ask(f"afterPauses({PAUSES[0]}, {PAUSES[1]}, {PAUSES_MS})")
+            played: list[bool] = []
+            for _ in range(PASSES):
+                browser.ask("afterSeeks([0]).then(() => viewer.watch.player.video.play()).then(() => 1)")
+                played += [fits for shot in browser.screencast(end) if (fits := outlined(shot)) is not None]
+                if len(played) >= PAINTED:
+                    break
             told[name] = [wrong(found, numbers[name]) for found in (sought, paused)] + [played]
             if name in ("60", "rotated"):
                 shots[name] = list(resized(browser, goals[:6]))
@@ -176,5 +181,5 @@ def test_boxes_are_those_of_the_picture_that_is_shown(tmp_path: Path) -> None:
     painted = [fits for _, _, played in told.values() for fits in played]
     for name, (sought, paused, _) in told.items():
         assert (sought, paused) == ([], []), name
-    assert len(painted) > 50
-    assert painted.count(False) <= max(2, 0.02 * len(painted))
+    assert len(painted) >= len(KINDS) * PAINTED / 2
+    assert painted.count(False) <= 0.02 * len(painted)

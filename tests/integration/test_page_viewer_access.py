@@ -12,15 +12,16 @@ from tests import page_audit
 from tests.browser import browsing
 from tests.integration.test_page_viewer_states import add
 from tests.numbered_clips import analyse, even, make_numbered
+from tests.page_home import add_completed, make_folders
 from tests.sidecar_process import running_sidecar
-from tests.viewer_page import add_completed, home_at, open_viewer, wait_for_picture
+from tests.viewer_page import open_viewer, wait_for_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
 
 def test_nothing_serious_keeps_somebody_from_using_the_viewer(tmp_path: Path) -> None:
     axe = page_audit.load_axe()
-    home = home_at(tmp_path / "home")
+    home = make_folders(tmp_path / "home")
     clip = make_numbered(tmp_path / "clip.mp4", even(30, Fraction(25)))
     analyse(clip, tmp_path / "clip.json")
     whole = add_completed(home, document=tmp_path / "clip.json", video=clip, warnings=["The video is cut short."])

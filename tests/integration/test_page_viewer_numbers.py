@@ -18,9 +18,9 @@ from daemon.jobs import output_key
 from tests.browser import Browser, browsing
 from tests.clips import make_clip
 from tests.derived_documents import frame, write_document
-from tests.integration.test_page_viewer import press
+from tests.page_home import add_completed, make_folders
 from tests.sidecar_process import running_sidecar
-from tests.viewer_page import add_completed, home_at, open_viewer, wait_for_picture
+from tests.viewer_page import open_viewer, wait_for_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
@@ -75,7 +75,7 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    home = home_at(tmp_path_factory.mktemp("numbers") / "home")
+    home = make_folders(tmp_path_factory.mktemp("numbers") / "home")
     records = [frame(n, time_of(n), texts_of(n), objects_of(n)) for n in range(FRAMES)]
     size = {"width": 320, "height": 180, "duration_s": time_of(FRAMES)}
     document = write_document(home / "document.json", records, video=size)
@@ -177,13 +177,16 @@ def test_texts_are_listed_with_their_times_and_found(opened: Opened) -> None:
     assert [row[1] for row in listed] == [span["text"] for span in spans]
     assert [row[2] for row in listed] == [f"{span['end_s'] - span['start_s']:.1f} s" for span in spans]
     browser.ask("document.querySelector('#tab-text').click()")
-    press(browser, "f")
+    browser.press("f")
     for letter in "gate c":
-        press(browser, letter)
+        browser.press(letter)
     browser.wait_for("document.querySelectorAll('.row-item').length === 1")
-    assert browser.ask("document.querySelector('.row-item mark').textContent") == "GATE C"
+    assert browser.ask("[...document.querySelectorAll('.row-item mark')].map((one) => one.textContent)") == [
+        "GATE",
+        "C",
+    ]
     assert browser.ask("document.querySelector('.texts .note').textContent") == f"1 of {len(spans)} texts"
-    press(browser, "Enter", 13)
+    browser.press("Enter")
     start = next(span["start_s"] for span in spans if span["text"] == "GATE C7")
     browser.wait_for(f"Math.abs(viewer.watch.player.time - {start}) < 0.002")
     browser.wait_for("location.hash.includes('q=gate+c')")
@@ -203,12 +206,12 @@ def test_a_link_shows_the_same_picture_and_back_leads_to_it(opened: Opened) -> N
     first = json.loads(browser.ask(seen))
     assert first == [opened.job_id, "41", ["dog"], 0.5, "0.5", "gate", True, False, [5, 8], 5, "tab-objects"]
 
-    press(browser, ".")
+    browser.press(".")
     browser.wait_for("location.hash.includes('t=6.28')")
-    press(browser, "b")
-    press(browser, "t")
-    press(browser, "+")
-    press(browser, "z")
+    browser.press("b")
+    browser.press("t")
+    browser.press("+")
+    browser.press("z")
     browser.wait_for("location.hash.includes('boxes=0') && location.hash.includes('conf=0.55')")
     assert not browser.ask("/text=0|from=/.test(location.hash)")
     here, told = browser.ask("address.link"), json.loads(browser.ask(seen))
@@ -239,10 +242,10 @@ FRAMES_AT = """(async (all, goals, more) => {
     const frames = new Frames({ get }, "x"), other = goals[(found.length * 7) % goals.length];
     await frames.want(other);
     await frames.want(goal);
-    const middle = await frames.middle(goal);
+    const inside = await frames.inside(goal);
     const [before, after] = [await frames.step(goal, -1), await frames.step(goal, 1)];
     const index = (frame) => frame && frame.frame_index;
-    found.push([index(frames.at(goal)), index(frames.at(middle)), index(before), index(after)]);
+    found.push([index(frames.at(goal)), index(frames.at(inside)), index(before), index(after)]);
   }
   return found;
 })"""
@@ -257,12 +260,12 @@ def test_the_frame_of_a_time_is_found_across_blocks_at_any_rate(opened: Opened, 
     more = {"options": {"frame_stride": stride}, "summary": {"frame_count": 700}, "video": {"fps": 25}}
     opened.show()
     found = opened.browser.ask(f"{FRAMES_AT}({json.dumps(records)}, {json.dumps(goals)}, {json.dumps(more)})")
-    for goal, (at, at_middle, before, after) in zip(goals, found, strict=True):
+    for goal, (at, at_inside, before, after) in zip(goals, found, strict=True):
         place = bisect_right(times, goal + 0.002) - 1
         if place < 0:
             assert (at, before, after) == (None, None, 0)
             continue
-        assert at == at_middle == place * stride, goal
+        assert at == at_inside == place * stride, goal
         assert after == ((place + 1) * stride if place < 699 else None)
         between = stride > 1 and goal - times[place] > 0.004  # where a step back leads to the frame of the boxes
         assert before == (place * stride if between else (place - 1) * stride if place else None)
@@ -285,7 +288,7 @@ def test_lanes_and_plots_show_a_part_of_the_time_and_the_whole_again(opened: Ope
         browser.call("Input.dispatchMouseEvent", type=kind, x=x + width / 4, y=y + 10, button="left", clickCount=1)
     wanted = from_s + (to_s - from_s) / 4
     browser.wait_for(f"Math.abs(viewer.watch.player.time - {wanted}) < 0.5")
-    press(browser, "z")
+    browser.press("z")
     browser.wait_for(f"({span})[0] === 0")
     assert browser.errors == []
 
@@ -295,44 +298,104 @@ def test_each_key_does_what_the_list_of_keys_says(opened: Opened) -> None:
     browser = opened.browser
     now = "viewer.watch.player.time"
     later = next(span["start_s"] for span in opened.derived("texts") if span["start_s"] > 0)
-    steps: list[tuple[str, int, str]] = [
-        (".", 0, f"Math.abs({now} - 1.5) < 0.002"),
-        (",", 0, f"Math.abs({now} - 1) < 0.002"),
-        ("ArrowRight", 39, f"Math.abs({now} - 2) < 0.002"),
-        ("ArrowLeft", 37, f"Math.abs({now} - 1) < 0.002"),
-        ("End", 35, f"{now} > 8.5"),
-        ("Home", 36, f"{now} === 0"),
-        ("]", 0, f"Math.abs({now} - {later}) < 0.002"),
-        ("[", 0, f"{now} === 0"),
-        ("2", 0, "[...viewer.watch.view.classes].join() === 'dog'"),
-        ("}", 0, f"Math.abs({now} - {time_of(40)}) < 0.002"),
-        ("2", 0, "viewer.watch.view.classes.size === 0"),
-        ("{", 0, f"Math.abs({now} - {time_of(5)}) < 0.002"),
-        ("b", 0, "!viewer.watch.view.boxes"),
-        ("t", 0, "!viewer.watch.view.text"),
-        ("+", 0, "viewer.watch.view.confidence === 0.05"),
-        ("-", 0, "viewer.watch.view.confidence === 0"),
-        (">", 0, "viewer.watch.player.video.playbackRate === 1.5"),
-        ("<", 0, "viewer.watch.player.video.playbackRate === 1"),
-        ("m", 0, "viewer.watch.player.video.muted"),
-        ("d", 0, "!document.querySelector('#downloads').hidden"),
-        ("Escape", 27, "document.querySelector('#downloads').hidden"),
-        ("k", 0, "viewer.watch.player.playing"),
-        ("k", 0, "!viewer.watch.player.playing"),
-        ("?", 0, "document.querySelector('dialog.keys').open"),
-        ("b", 0, "!viewer.watch.view.boxes"),  # nothing happens behind the dialogue
-        ("Escape", 27, "!document.querySelector('dialog.keys').open"),
-        ("f", 0, "document.activeElement === viewer.watch.texts.find"),
-        ("b", 0, "viewer.watch.texts.find.value === 'b' && !viewer.watch.view.boxes"),
+    steps: list[tuple[str, str]] = [
+        (".", f"Math.abs({now} - 1.5) < 0.002"),
+        (",", f"Math.abs({now} - 1) < 0.002"),
+        ("ArrowRight", f"Math.abs({now} - 2) < 0.002"),
+        ("ArrowLeft", f"Math.abs({now} - 1) < 0.002"),
+        ("End", f"{now} > 8.5"),
+        ("Home", f"{now} === 0"),
+        ("]", f"Math.abs({now} - {later}) < 0.002"),
+        ("[", f"{now} === 0"),
+        ("n", f"Math.abs({now} - {later}) < 0.002"),
+        ("p", f"{now} === 0"),
+        ("2", "[...viewer.watch.view.classes].join() === 'dog'"),
+        ("}", f"Math.abs({now} - {time_of(40)}) < 0.002"),
+        ("2", "viewer.watch.view.classes.size === 0"),
+        ("{", f"Math.abs({now} - {time_of(5)}) < 0.002"),
+        ("N", f"Math.abs({now} - {time_of(40)}) < 0.002"),
+        ("P", f"Math.abs({now} - {time_of(5)}) < 0.002"),
+        ("b", "!viewer.watch.view.boxes"),
+        ("t", "!viewer.watch.view.text"),
+        ("+", "viewer.watch.view.confidence === 0.05"),
+        ("-", "viewer.watch.view.confidence === 0"),
+        (">", "viewer.watch.player.video.playbackRate === 1.5"),
+        ("<", "viewer.watch.player.video.playbackRate === 1"),
+        ("m", "viewer.watch.player.video.muted"),
+        ("d", "!document.querySelector('#downloads').hidden"),
+        ("Escape", "document.querySelector('#downloads').hidden"),
+        ("k", "viewer.watch.player.playing"),
+        ("k", "!viewer.watch.player.playing"),
+        ("?", "document.querySelector('dialog.keys').open"),
+        ("b", "!viewer.watch.view.boxes"),  # nothing happens behind the dialogue
+        ("Escape", "!document.querySelector('dialog.keys').open"),
+        ("f", "document.activeElement === viewer.watch.texts.find"),
+        ("b", "viewer.watch.texts.find.value === 'b' && !viewer.watch.view.boxes"),
     ]
     browser.ask("document.querySelector('.viewer-name').focus()")
-    for key, code, wanted in steps:
-        press(browser, key, code)
+    for key, wanted in steps:
+        browser.press(key, shift=key.isupper())
         browser.wait_for(wanted, 20)
     browser.ask("window.asked = 0; document.addEventListener('search', () => { window.asked += 1; })")
     browser.ask("viewer.watch.texts.find.blur()")
-    press(browser, "/")
+    browser.press("/")
     browser.wait_for("window.asked === 1")
+    assert browser.errors == []
+
+
+@pytest.mark.parametrize("modifiers", [3, 1])
+def test_brackets_are_typed_with_altgr_or_option_on_many_keyboards(opened: Opened, modifiers: int) -> None:
+    opened.show("t=1")
+    browser = opened.browser
+    later = next(span["start_s"] for span in opened.derived("texts") if span["start_s"] > 0)
+    for key, wanted in (("]", later), ("[", 0), ("}", time_of(5))):
+        about = {"key": key, "code": "Digit9", "modifiers": modifiers}
+        browser.call("Input.dispatchKeyEvent", type="keyDown", **about)
+        browser.call("Input.dispatchKeyEvent", type="keyUp", **about)
+        browser.wait_for(f"Math.abs(viewer.watch.player.time - {wanted}) < 0.002", 20)
+    browser.ask("document.querySelector('[aria-label=\"Next text\"]').click()")
+    browser.wait_for(f"Math.abs(viewer.watch.player.time - {later}) < 0.002", 20)
+    browser.ask("document.querySelector('[aria-label=\"Previous text\"]').click()")
+    browser.wait_for("viewer.watch.player.time === 0", 20)
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="b", code="KeyB", modifiers=modifiers)
+    assert browser.ask("viewer.watch.view.boxes")  # Alt with a letter is the browser's
+
+
+def test_a_link_that_is_copied_while_it_plays_leads_to_the_picture_of_that_moment(opened: Opened) -> None:
+    opened.show("t=5")
+    browser = opened.browser
+    writes = "{writeText: async (text) => { window.copied = text; }}"
+    browser.ask(f"Object.defineProperty(navigator, 'clipboard', {{value: {writes}}}), viewer.watch.player.toggle()")
+    browser.ask("viewer.watch.noted = Infinity, 0")  # the address stays as it is while it plays
+    browser.wait_for("viewer.watch.player.time > 5.3")
+    at = "(([link, at]) => [Number(new URLSearchParams(link.split('?')[1]).get('t')), at])"
+    link, time, label = browser.ask(
+        f"viewer.copyLink().then(() => [...{at}([copied, viewer.watch.player.goal]),"
+        " document.querySelector('.tools').innerText])"
+    )
+    assert abs(link - time) < 0.2
+    assert "Copied" in label
+
+
+def test_a_second_on_or_back_leaves_a_picture_that_lasts_longer(opened: Opened) -> None:
+    shown = (0.0, 0.5, 1.0, 4.0, 4.5)
+    clip = make_clip(opened.home / "long.mp4", frames=5, size=(320, 180), pts_seconds=shown)
+    records = [frame(n, time, [], []) for n, time in enumerate(shown)]
+    document = write_document(opened.home / "long.json", records, video={"width": 320, "height": 180})
+    job_id = add_completed(opened.home, document=document, video=clip, is_derived=False)
+    browser, number = opened.browser, "document.querySelector('.stage canvas').dataset.frame"
+    open_viewer(browser, opened.url, job_id, "t=1")
+    browser.wait_for(f"{number} === '2'")
+    for key, wanted in (("ArrowRight", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowLeft", 3), ("ArrowLeft", 2)):
+        browser.press(key)
+        browser.wait_for(f"!viewer.watch.player.seeking && Math.abs(viewer.watch.player.goal - {wanted}) < 0.01", 20)
+    assert browser.ask(number) == "2"
+    browser.press("ArrowRight", "ArrowRight")
+    browser.wait_for(f"{number} === '3'", 20)
+    browser.press("ArrowLeft", "ArrowLeft", "ArrowLeft")
+    browser.wait_for(f"{number} === '2' && location.hash.includes('t=1')", 20)
+    browser.press("ArrowLeft")
+    browser.wait_for(f"{number} === '0'", 20)
     assert browser.errors == []
 
 
@@ -342,7 +405,7 @@ def test_focus_stays_where_it_is_when_news_of_the_job_comes(opened: Opened) -> N
     browser.ask("document.querySelectorAll('.lane-name')[1].focus()")
     browser.ask("viewer.update({...viewer.job, updated_at: '2100-01-01T00:00:00+00:00'})")
     assert browser.ask("document.activeElement.innerText.startsWith('dog')")
-    press(browser, "Enter", 13)
+    browser.press("Enter")
     browser.wait_for("[...viewer.watch.view.classes].join() === 'dog'")
     assert browser.ask("document.activeElement.getAttribute('aria-pressed')") == "true"
     browser.ask("viewer.render(viewer.job)")  # as when it is completed: what had the focus is not there any more

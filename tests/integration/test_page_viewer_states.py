@@ -24,9 +24,10 @@ from tests.clips import make_clip
 from tests.derived_documents import frame, write_document
 from tests.integration.test_page_viewer import outlined
 from tests.numbered_clips import analyse, even, make_numbered
+from tests.page_home import add_completed, make_folders
 from tests.sidecar_process import running_sidecar
 from tests.unit.sidecar.test_app import beat
-from tests.viewer_page import add_completed, home_at, open_viewer, wait_for_picture
+from tests.viewer_page import open_viewer, wait_for_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
@@ -37,7 +38,7 @@ OPEN_MS, TASK_MS = 1000, 100
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    return home_at(tmp_path / "home")
+    return make_folders(tmp_path / "home")
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_job_without_a_result_says_how_far_it_is_and_what_can_be_done(home: Pa
         browser.wait_for("document.querySelector('.viewer .pill')?.innerText === 'cancelled'")
         assert browser.ask(f"!!{button('Run it after all')}")
         open_viewer(browser, sidecar.url, new_job_id())
-        browser.wait_for("document.querySelector('#root .notice')?.innerText.includes('There is no job')")
+        browser.wait_for("document.querySelector('#viewer .notice')?.innerText.includes('There is no job')")
         assert browser.errors == []
 
 
@@ -150,13 +151,13 @@ def test_a_video_that_does_not_play_is_shown_frame_by_frame(home: Path, tmp_path
             browser.wait_for("document.querySelector('.unplayed')?.innerText.includes('cannot play the video')")
             for frame_index in (10, 11, 12):
                 browser.wait_for(
-                    f"viewer.watch.player.still?.src.includes('index={frame_index}&')"
+                    f"viewer.watch.player.stills.query === 'index={frame_index}'"
                     f" && document.querySelector('.stage canvas').dataset.frame === '{frame_index}'"
                 )
                 browser.ask("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
-                assert outlined(browser.picture())
+                assert outlined(browser.picture(".stage"))
                 browser.ask("viewer.watch.player.step(1)")
-            assert browser.ask("!!document.querySelector('.unplayed a[download]')")
+            assert browser.ask(f"!!({button('Download the video')})")
             assert browser.errors == []
     finally:
         stills.stop()
@@ -226,7 +227,7 @@ def test_who_has_left_a_job_that_is_run_again_is_not_led_away(home: Path, clip: 
         browser.wait_for(f"!!({again}) && !({again}).hidden")
         browser.ask(
             """(() => {
-              const call = viewer.api.fetch, left = new Promise((done) => { window.leave = done; });
+              const call = viewer.api.fetch.bind(viewer.api), left = new Promise((done) => { window.leave = done; });
               viewer.api.fetch = async (path, init) => {
                 const answer = await call(path, init);
                 if (path === "v1/video/submit") await left.then(() => { window.answered = 1; });
@@ -307,17 +308,15 @@ def test_a_film_of_two_hours_opens_at_once_and_is_never_stuck(home: Path, tmp_pa
     document = write_document(tmp_path / "long.json", records(), fps=LONG / SECONDS, video=about)
     clip = make_clip(tmp_path / "long.mp4", frames=720, size=(64, 48), fps=0.1)
     job_id = add_completed(home, document=document, video=clip)
-    opened, longest = [], []
+    opened = "document.querySelector('.row-item') && document.querySelector('.lane') && viewer.watch.player.painted"
     with running_sidecar(home) as sidecar, browsing(home / "profile", (1400, 1000)) as browser:
-        for _ in range(3):  # the quickest counts: this machine may do other things as well
+        before = sidecar.cpu_ms()
+        with browser.working() as opening:
             open_viewer(browser, sidecar.url, job_id, "t=3600")
-            wait_for_picture(browser)
-            browser.wait_for("viewer.watch.texts.complete && viewer.watch.lanes.lanes[0].bars.length > 0")
-            opened.append(browser.ask("performance.measure('open', 'asked', 'shown').duration"))
-            browser.ask(
-                "window.tasks = []; new PerformanceObserver((list) => tasks.push(...list.getEntries().map((one) =>"
-                " one.duration))).observe({ type: 'longtask', buffered: true }), 0"
-            )
+            browser.wait_for(opened)
+        opened_ms = opening.all_ms + sidecar.cpu_ms() - before
+        browser.wait_for("viewer.watch.texts.complete && viewer.watch.lanes.lanes[0].bars.length > 0")
+        with browser.working() as using:
             browser.ask("""(async () => {
               const list = document.querySelector(".long-list");
               for (let n = 0; n < 30; n += 1) {
@@ -329,8 +328,7 @@ def test_a_film_of_two_hours_opens_at_once_and_is_never_stuck(home: Path, tmp_pa
               viewer.watch.change({ span: [3000, 3600] });
               await new Promise((wake) => setTimeout(wake, 200));
             })()""")
-            longest.append(max(browser.ask("tasks"), default=0))
         assert browser.ask("viewer.watch.texts.all.length") == LONG // 100
         assert browser.errors == []
-    assert min(opened) < OPEN_MS
-    assert min(longest) < TASK_MS
+    assert opened_ms < OPEN_MS
+    assert max(opening.longest_ms, using.longest_ms) < TASK_MS
