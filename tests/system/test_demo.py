@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from daemon.cli.demo import NAME
-from tests.system.running import Daemon, dropframe, wait_for
+from tests.system.running import ROOT, Daemon, dropframe, wait_for
+from tools.install import LEFT_OUT
 
 
 def test_without_a_daemon_it_says_how_to_start_one(tmp_path: Path) -> None:
@@ -22,11 +22,14 @@ def test_without_a_daemon_it_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(
-    tmp_path: Path, weights: Path, warm_home: Path
-) -> None:
-    shutil.copytree(warm_home / "data", tmp_path / "data", symlinks=True)
-    daemon = Daemon(tmp_path, "--port", "0", "--step", "4/4 ", command="run")
+def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "data" / "models").mkdir(parents=True)
+    (tmp_path / "data" / "models" / weights.name).symlink_to(weights)
+    for name in LEFT_OUT:  # as it is after `make install`; weights are read and exported as at any first start
+        (tmp_path / "left_out" / name).mkdir(parents=True)
+        (tmp_path / "left_out" / name / "__init__.py").write_text("raise ModuleNotFoundError(__name__)\n")
+    path = f"{tmp_path / 'left_out'}:{ROOT}"
+    daemon = Daemon(tmp_path, "--port", "0", "--step", "4/4 ", command="run", PYTHONPATH=path)
     daemon.start()
     try:
         wait_for(lambda: "No video at hand?" in daemon.log(), 60)
