@@ -46,10 +46,19 @@ UNUSED = (
 """What is never loaded here and takes 190 MB: tests and headers of torch, and the devices that OpenVINO is not asked to
 use."""
 ULTRALYTICS = "ultralytics-opencv-headless"
-LEFT_OUT = ("matplotlib", "polars", "torchvision")
-"""What Ultralytics asks for to train and to plot. Dropframe never loads it: 240 MB with what it needs in turn."""
-TAKEN = ("nvidia-ml-py", "pillow", "psutil", "pyyaml", "requests", "ultralytics-platform", "ultralytics-thop")
-"""What else Ultralytics asks for and Dropframe itself does not name."""
+LEFT_OUT = ("matplotlib", "polars")
+"""What Ultralytics asks for to train and to plot. Dropframe never loads it: 230 MB with what it needs in turn."""
+TAKEN = (
+    "nvidia-ml-py",
+    "pillow",
+    "psutil",
+    "pyyaml",
+    "requests",
+    "torchvision",
+    "ultralytics-platform",
+    "ultralytics-thop",
+)
+"""What else Ultralytics asks for and Dropframe itself does not name. Of torchvision it reads the version."""
 STEPS = 4
 """The last one, models, is done by dropframe run."""
 
