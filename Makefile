@@ -7,14 +7,15 @@ JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
-	release clean
+	release clean always
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-# What runs Dropframe, and that with what tests and checks need. GPU=1 takes CUDA where no NVIDIA driver is found.
-.venv/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) tools/install.py $(if $(GPU),--gpu)
+# What runs Dropframe, and that with what tests and checks need. GPU=1 takes CUDA where no NVIDIA driver is found,
+# EXTRAS=s3,mcp what these parts need.
+.venv/.installed: pyproject.toml constraints.txt $(if $(EXTRAS),always)
+	@$(PYTHON) tools/install.py $(if $(GPU),--gpu) $(if $(EXTRAS),--extras $(EXTRAS))
 
 .venv/.dev-installed: pyproject.toml constraints.txt
 	@$(PYTHON) tools/install.py --dev $(if $(GPU),--gpu)

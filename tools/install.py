@@ -4,6 +4,9 @@ It runs under whatever Python starts it, with nothing installed. Only wheels are
 constraints.txt. torch comes first, by pip: without an NVIDIA driver in its CPU build, which is a tenth of the other.
 The rest is installed by uv where there is one. uv does not do all of it, as it takes no index of its own for one
 package without a project file, and does not know the folders of wheels that pip is set up with.
+
+What only runs Dropframe is installed without what Ultralytics needs for training and plots: Ultralytics comes last and
+without what it asks for, as pip cannot leave out a part of that. ``pip check`` names what is left out.
 """
 
 from __future__ import annotations
@@ -42,6 +45,20 @@ UNUSED = (
 )
 """What is never loaded here and takes 190 MB: tests and headers of torch, and the devices that OpenVINO is not asked to
 use."""
+ULTRALYTICS = "ultralytics-opencv-headless"
+LEFT_OUT = ("matplotlib", "polars")
+"""What Ultralytics asks for to train and to plot. Dropframe never loads it: 230 MB with what it needs in turn."""
+TAKEN = (
+    "nvidia-ml-py",
+    "pillow",
+    "psutil",
+    "pyyaml",
+    "requests",
+    "torchvision",
+    "ultralytics-platform",
+    "ultralytics-thop",
+)
+"""What else Ultralytics asks for and Dropframe itself does not name. Of torchvision it reads the version."""
 STEPS = 4
 """The last one, models, is done by dropframe run."""
 
@@ -51,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make .venv with Dropframe in it.")
     parser.add_argument("--dev", action="store_true", help="with what tests and checks need")
     parser.add_argument("--gpu", action="store_true", help="with CUDA, also where no NVIDIA driver is found")
+    parser.add_argument("--extras", default="", metavar="NAMES", help="extras of pyproject.toml, such as s3,mcp")
     flags = parser.parse_args(arguments)
     begun = time.monotonic()
     gpu = flags.gpu or DRIVER.exists()
@@ -64,7 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "It cannot be made: Python's venv is not whole here; on Debian, install python3-venv.", file=sys.stderr
             )
             return 1
-    needed = requirements(dev=flags.dev, gpu=gpu)
+    extras = [name for name in flags.extras.split(",") if name]
+    extras += ["dev"] * flags.dev + ["gpu"] * gpu
+    slim = not (flags.dev or gpu)
+    try:
+        needed = requirements(extras, slim=slim)
+    except KeyError as error:
+        print(f"There is no extra {error}.", file=sys.stderr)
+        return 2
     libraries = VENV / "requirements.txt"
     libraries.write_text("\n".join(needed) + "\n")
     uv = shutil.which("uv")
@@ -73,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == 0:
         step(3, "Dropframe itself")
         own = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
-        code = run(3, [*pip(), *own])
+        code = run(3, [*pip(), *own, *(["--only-binary", ULTRALYTICS, ULTRALYTICS] if slim else [])])
         trim()
     if code:
         print("The lines above say what is wrong; make goes on from here when it is called again.", file=sys.stderr)
@@ -84,12 +109,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def requirements(*, dev: bool, gpu: bool) -> list[str]:
-    """Return what pyproject.toml asks for, and what building Dropframe itself needs."""
+def requirements(extras: Sequence[str], *, slim: bool) -> list[str]:
+    """Return what pyproject.toml asks for, and what building Dropframe itself needs.
+
+    Args:
+        extras: Names of extras.
+        slim: Without Ultralytics, whose turn comes later, and with what is taken of what it asks for.
+
+    Raises:
+        KeyError: there is no such extra.
+    """
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = about["project"]["optional-dependencies"]
-    found = [*about["project"]["dependencies"], *about["build-system"]["requires"]]
-    return found + (extras["dev"] if dev else []) + (extras["gpu"] if gpu else [])
+    found: list[str] = [*about["project"]["dependencies"], *about["build-system"]["requires"]]
+    for name in extras:
+        found += about["project"]["optional-dependencies"][name]
+    return [line for line in found if not line.startswith(ULTRALYTICS)] + list(TAKEN) if slim else found
 
 
 def pip() -> list[str]:

@@ -53,13 +53,13 @@ def load(home: Path | None, **flags: Any) -> Settings:
     return Settings.load(home=home, **flags)
 
 
-def load_existing(home: Path | None) -> Settings:
+def load_existing(home: Path | None, **flags: Any) -> Settings:
     """Read the settings of a home that exists, for commands that would make no sense beside an empty folder.
 
     Raises:
         SettingsError: it does not: its name is mistyped, or it is another folder than the user thinks.
     """
-    settings = load(home)
+    settings = load(home, **flags)
     signs = (settings.data_dir, settings.inbox_dir, settings.home / CONFIG_FILE)
     if not any(sign.exists() for sign in signs) and (home is None or not home.exists()):
         raise SettingsError(

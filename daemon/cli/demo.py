@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from daemon.cli.common import HomeOption, escape, load_existing, out, reading, say
-from daemon.cli.greeting import command, page_of
+from daemon.cli.greeting import command, connect_host, page_of
 from daemon.cli.jobs import show_ends
 from daemon.cli.lookup import daemon_alive, wait_for
 from daemon.errors import DropframeError
@@ -27,13 +29,19 @@ NAME = "dropframe-demo.mp4"
 TAKEN_SECONDS = 60.0
 """How long a dropped clip may wait in the inbox before something is wrong."""
 LOOK_SECONDS = 0.2
+PAGE_SECONDS = 5.0
+"""How long the web page may take to answer before its address is not told."""
 SHOWN_TEXTS = 4
 
 
 @app.command()
-def demo(home: HomeOption = None) -> None:
+def demo(
+    home: HomeOption = None,
+    host: Annotated[str | None, typer.Option(help="Address of the HTTP sidecar, if a flag gave it one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the HTTP sidecar, likewise.")] = None,
+) -> None:
     """Draw a clip of five seconds, drop it into the inbox, wait, and show what was found. Dropframe must be running."""
-    settings = load_existing(home)
+    settings = load_existing(home, host=host, port=port)
     if not daemon_alive(settings):
         raise DropframeError(
             f"Dropframe does not run here; start it in another terminal ({command()} run), then again."
@@ -92,8 +100,22 @@ def _lines(settings: Settings, job: Job) -> Iterator[str]:
     seen = f"{first['class']} at {first['bbox']}, confidence {first['confidence']}" if first else "nothing"
     yield f"frame {middle['frame_index']}, {middle['timestamp_s']:.1f} s: {seen}"
     yield f"result:  {Outbox(settings.outbox_dir).path(job)}"
-    if settings.port:
-        yield f"Watch it with what was found drawn over it: {page_of(settings)}/#{job.job_id}"
+    if _page_has(settings, job.job_id):
+        yield f"Watch it with what was found drawn over it: {page_of(settings)}/#/job/{job.job_id}"
+    else:
+        yield f"The web page is not on {page_of(settings)}; the log of dropframe run says where it listens."
+
+
+def _page_has(settings: Settings, job_id: str) -> bool:
+    """Tell whether the sidecar listens where the settings say, and is the one of this home."""
+    connection = http.client.HTTPConnection(connect_host(settings), settings.port, timeout=PAGE_SECONDS)
+    try:
+        connection.request("GET", f"/v1/video/status/{job_id}")
+        return connection.getresponse().status in (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _seconds(begun: str | None, ended: str | None) -> float:

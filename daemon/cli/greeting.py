@@ -73,21 +73,30 @@ class Greeting:
         return [
             found,
             f"Drop videos into {home.inbox_dir}{page}; results appear in {home.outbox_dir}.",
-            f"No video at hand? In another terminal: {command()} demo{self._home_flag()}",
+            f"No video at hand? In another terminal: {command()} demo{self._demo_flags()}",
         ]
 
     def _page(self) -> str:
         return page_of(self._settings)
 
-    def _home_flag(self) -> str:
-        return "" if self._settings.home == Path.cwd() else f" --home {self._settings.home}"
+    def _demo_flags(self) -> str:
+        """Return what another terminal has to be told: the home, and where the page is if a flag says so."""
+        home, usual = self._settings.home, Settings.load(home=self._settings.home)
+        told = [("home", home, Path.cwd()), ("host", self._settings.host, usual.host)]
+        told.append(("port", self._settings.port, usual.port))
+        return "".join(f" --{name} {value}" for name, value, known in told if value not in (known, 0))
 
 
 def page_of(settings: Settings) -> str:
     """Return the address of the web page, as a browser on this machine takes it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not bound here
-    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"http://{host}:{settings.port}"
+    host = connect_host(settings)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def connect_host(settings: Settings) -> str:
+    """Return the host under which this machine reaches the sidecar."""
+    known = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
+    return known.get(settings.host, settings.host).strip("[]")
 
 
 def command() -> str:

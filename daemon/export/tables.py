@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
+from daemon.export.parquet import parquet
 from daemon.export.source import ExportSource
 from daemon.export.wording import cell, plain
 
@@ -19,8 +18,6 @@ DETECTIONS = ("frame_index", "timestamp_s", "class", "confidence", "x1", "y1", "
 SPAN = ("start_s", "end_s", "first_frame", "last_frame")
 TEXTS = (*SPAN, "reads", "confidence", "x1", "y1", "x2", "y2", "text")
 TRACKS = ("track_id", "class", *SPAN, "boxes", "confidence", "best_frame", "x1", "y1", "x2", "y2")
-BATCH_ROWS = 50_000
-"""Rows that Parquet is made of at a time."""
 
 Row = tuple[object, ...]
 
@@ -64,21 +61,10 @@ def csv_tracks(source: ExportSource) -> Iterator[bytes]:
     )
 
 
-def parquet(source: ExportSource) -> Iterator[bytes]:
+def parquet_detections(source: ExportSource) -> Iterator[bytes]:
     """Yield a Parquet file with a row for each detection."""
-    import polars
-
-    schema = dict.fromkeys(DETECTIONS, polars.Float64) | {"frame_index": polars.Int64, "class": polars.String}
-    with tempfile.TemporaryDirectory(dir=source.scratch, prefix=".parquet-") as folder:
-        table, target = Path(folder) / "table.csv", Path(folder) / "table.parquet"
-        with table.open("wb") as file:
-            file.writelines(_csv(DETECTIONS, _detections(source, plain), b""))
-        rows = polars.scan_csv(table, schema=schema, low_memory=True)
-        rows = rows.with_columns(polars.col("class").fill_null(""))
-        rows.sink_parquet(target, compression="zstd", row_group_size=BATCH_ROWS, maintain_order=True)
-        table.unlink()
-        with target.open("rb") as made:
-            yield from blocks(made)
+    columns = dict.fromkeys(DETECTIONS, float) | {"frame_index": int, "class": str}
+    return parquet(columns, _detections(source, plain))
 
 
 def _detections(source: ExportSource, wording: Callable[[str], str]) -> Iterator[Row]:
@@ -92,10 +78,10 @@ def _detections(source: ExportSource, wording: Callable[[str], str]) -> Iterator
             yield (at.frame_index, at.time_s, name, found.confidence, *found.box)
 
 
-def _csv(head: tuple[str, ...], rows: Iterable[Row], mark: bytes = BOM) -> Iterator[bytes]:
+def _csv(head: tuple[str, ...], rows: Iterable[Row]) -> Iterator[bytes]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    buffer.write(mark.decode())
+    buffer.write(BOM.decode())
     writer.writerow(head)
     for row in rows:
         writer.writerow(row)

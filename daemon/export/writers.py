@@ -14,7 +14,7 @@ WRITERS: Mapping[str, Writer] = {
     "csv": tables.csv_detections,
     "csv-texts": tables.csv_texts,
     "csv-tracks": tables.csv_tracks,
-    "parquet": tables.parquet,
+    "parquet": tables.parquet_detections,
     "coco": coco.instances,
     "coco-results": coco.results,
     "cvat": cvat.video,

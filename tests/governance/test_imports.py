@@ -29,7 +29,6 @@ HOMES = {
     "onnxruntime": {"daemon/pipeline/gpu.py"},
     "rapidocr": {"daemon/pipeline/engines.py", "daemon/pipeline/regions.py"},
     "pytesseract": {"daemon/pipeline/engines.py"},
-    "polars": {"daemon/export/tables.py"},
     "rapidfuzz": {"daemon/derive/text_keys.py"},
     "mcp": {"daemon/cli/agent.py"},
     "mcp_types": {"daemon/cli/agent.py"},
@@ -131,7 +130,7 @@ def test_the_sidecar_loads_no_model() -> None:
     loaded = set(run.stdout.split())
     assert "sidecar.app" in loaded
     heavy = {"torch", "openvino", "ultralytics", "rapidocr", "onnxruntime", "cv2", "av", "tinydb", "rapidfuzz"}
-    assert loaded & (heavy | {"polars"}) == set()
+    assert loaded & heavy == set()
 
 
 def test_imports_make_no_loop() -> None:

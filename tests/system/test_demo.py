@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from daemon.cli.demo import NAME
-from tests.system.running import Daemon, dropframe, wait_for
+from tests.system.running import ROOT, Daemon, dropframe, wait_for
+from tools.install import LEFT_OUT
 
 
 def test_without_a_daemon_it_says_how_to_start_one(tmp_path: Path) -> None:
@@ -21,12 +22,21 @@ def test_without_a_daemon_it_says_how_to_start_one(tmp_path: Path) -> None:
     assert list((tmp_path / "inbox").iterdir()) == []
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @pytest.mark.slow
-def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(
-    tmp_path: Path, weights: Path, warm_home: Path
-) -> None:
-    shutil.copytree(warm_home / "data", tmp_path / "data", symlinks=True)
-    daemon = Daemon(tmp_path, "--port", "0", "--step", "4/4 ", command="run")
+def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "data" / "models").mkdir(parents=True)
+    (tmp_path / "data" / "models" / weights.name).symlink_to(weights)
+    for name in LEFT_OUT:  # as it is after `make install`; weights are read and exported as at any first start
+        (tmp_path / "left_out" / name).mkdir(parents=True)
+        (tmp_path / "left_out" / name / "__init__.py").write_text("raise ModuleNotFoundError(__name__)\n")
+    port = free_port()
+    path = f"{tmp_path / 'left_out'}:{ROOT}"
+    daemon = Daemon(tmp_path, "--port", port, "--step", "4/4 ", command="run", PYTHONPATH=path)
     daemon.start()
     try:
         wait_for(lambda: "No video at hand?" in daemon.log(), 60)
@@ -36,8 +46,9 @@ def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(
         assert re.fullmatch(rf"Ready: {weights.stem} finds objects, \S+ reads text, on (cpu|cuda:0)\.", told[0])
         assert told[1] == f"Drop videos into {tmp_path}/inbox; results appear in {tmp_path}/outbox."
         assert told[2].startswith("No video at hand? In another terminal: ")
+        assert told[2].endswith(f"demo --port {port}")
         assert len(told) == 3
-        done = dropframe(tmp_path, "demo", seconds=120, DROPFRAME_PORT="8123")
+        done = dropframe(tmp_path, "demo", "--port", port, seconds=120)
         assert done.returncode == 0, done.stderr
         shown = done.stdout.splitlines()
         assert [line.split()[0] for line in shown[1:]] == ["frames:", "objects:", "text:", "frame", "result:", "Watch"]
@@ -49,6 +60,6 @@ def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(
         assert document["summary"]["frame_count"] == 50
         job = daemon.job(NAME)
         assert job is not None
-        assert shown[6].endswith(f"http://127.0.0.1:8123/#{job.job_id}")
+        assert shown[6].endswith(f"http://127.0.0.1:{port}/#/job/{job.job_id}")
     finally:
         daemon.kill()

@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import itertools
-import re
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.weights_server import serve
 from tools import install
 
 
 def test_what_runs_dropframe_is_installed_without_what_tests_need() -> None:
-    names = {re.split(r"[<>=\[]", line)[0] for line in install.requirements(dev=False, gpu=False)}
+    names = {Requirement(line).name for line in install.requirements([], slim=True)}
     assert {"torch", "starlette", "setuptools"} <= names
-    assert names & {"pytest", "mypy", "ruff", "onnxruntime-gpu"} == set()
-    assert "onnxruntime-gpu==1.31.1" in install.requirements(dev=False, gpu=True)
-    assert any(line.startswith("pytest>") for line in install.requirements(dev=True, gpu=False))
+    assert names & {"pytest", "mypy", "ruff", "onnxruntime-gpu", "obstore"} == set()
+    assert "onnxruntime-gpu==1.31.1" in install.requirements(["gpu"], slim=False)
+    assert any(line.startswith("pytest>") for line in install.requirements(["dev"], slim=False))
+    assert {"obstore", "mcp"} <= {Requirement(line).name for line in install.requirements(["s3", "mcp"], slim=True)}
+    with pytest.raises(KeyError, match="s4"):
+        install.requirements(["s4"], slim=True)
+
+
+def test_of_what_ultralytics_asks_for_everything_is_taken_but_what_is_left_out() -> None:
+    asked = {line.name for line in map(Requirement, distribution(install.ULTRALYTICS).requires or []) if for_all(line)}
+    direct = {Requirement(line).name for line in install.requirements([], slim=True)}
+    assert direct & set(install.LEFT_OUT) == set()
+    assert asked - direct == set(install.LEFT_OUT)
+    assert set(install.TAKEN) <= asked
+    assert install.ULTRALYTICS in {Requirement(line).name for line in install.requirements(["dev"], slim=False)}
+
+
+def for_all(line: Requirement) -> bool:
+    return line.marker is None or line.marker.evaluate({"extra": ""})
+
+
+def test_make_says_which_extra_there_is_none_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pip").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(install, "VENV", tmp_path)
+        patch.setattr(install, "BIN", tmp_path / "bin")
+        assert install.main(["--extras", "s3,s4"]) == 2
+    assert capsys.readouterr().err == "There is no extra 's4'.\n"
 
 
 def test_without_a_gpu_torch_comes_from_the_index_that_the_image_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = install.requirements(dev=False, gpu=False)
+    needed = install.requirements([], slim=True)
     dockerfile = (install.ROOT / "deploy" / "docker" / "Dockerfile").read_text()
     assert install.cpu_index()
     assert f"ARG TORCH_INDEX={install.cpu_index()}\n" in dockerfile
