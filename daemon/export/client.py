@@ -47,7 +47,7 @@ LEFTOVER_SECONDS = 6 * 3600.0
 """Age at which an unfinished file was left by a child that was killed."""
 JOIN_SECONDS = 2.0
 """Time that the threads get to end their children at shutdown."""
-LEFTOVER = re.compile(r"\.\d+-[0-9a-f]{12}\.tmp")
+LEFTOVER = re.compile(r"\.parquet-.*|\.\d+-[0-9a-f]{12}\.tmp")
 
 
 def export_now(

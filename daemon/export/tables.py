@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-from daemon.export.parquet import parquet
 from daemon.export.source import ExportSource
 from daemon.export.wording import cell, plain
 
@@ -63,8 +62,10 @@ def csv_tracks(source: ExportSource) -> Iterator[bytes]:
 
 def parquet_detections(source: ExportSource) -> Iterator[bytes]:
     """Yield a Parquet file with a row for each detection."""
-    columns = dict.fromkeys(DETECTIONS, float) | {"frame_index": int, "class": str}
-    return parquet(columns, _detections(source, plain))
+    from daemon.export.parquet import INTEGER, NUMBER, TEXT, parquet  # 50 MB that other formats do not need
+
+    columns = dict.fromkeys(DETECTIONS, NUMBER) | {"frame_index": INTEGER, "class": TEXT}
+    return parquet(columns, _csv(DETECTIONS, _detections(source, plain), b""), source.scratch)
 
 
 def _detections(source: ExportSource, wording: Callable[[str], str]) -> Iterator[Row]:
@@ -78,10 +79,10 @@ def _detections(source: ExportSource, wording: Callable[[str], str]) -> Iterator
             yield (at.frame_index, at.time_s, name, found.confidence, *found.box)
 
 
-def _csv(head: tuple[str, ...], rows: Iterable[Row]) -> Iterator[bytes]:
+def _csv(head: tuple[str, ...], rows: Iterable[Row], mark: bytes = BOM) -> Iterator[bytes]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    buffer.write(BOM.decode())
+    buffer.write(mark.decode())
     writer.writerow(head)
     for row in rows:
         writer.writerow(row)

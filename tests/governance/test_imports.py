@@ -28,6 +28,7 @@ HOMES = {
     "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
     "onnxruntime": {"daemon/pipeline/gpu.py"},
     "rapidocr": {"daemon/pipeline/engines.py", "daemon/pipeline/regions.py"},
+    "duckdb": {"daemon/export/parquet.py"},
     "pytesseract": {"daemon/pipeline/engines.py"},
     "rapidfuzz": {"daemon/derive/text_keys.py"},
     "mcp": {"daemon/cli/agent.py"},
@@ -129,7 +130,18 @@ def test_the_sidecar_loads_no_model() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert "sidecar.app" in loaded
-    heavy = {"torch", "openvino", "ultralytics", "rapidocr", "onnxruntime", "cv2", "av", "tinydb", "rapidfuzz"}
+    heavy = {
+        "torch",
+        "openvino",
+        "ultralytics",
+        "rapidocr",
+        "onnxruntime",
+        "cv2",
+        "av",
+        "tinydb",
+        "rapidfuzz",
+        "duckdb",
+    }
     assert loaded & heavy == set()
 
 
