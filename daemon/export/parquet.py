@@ -52,8 +52,9 @@ def _write(columns: Mapping[str, str], source: Path, target: Path) -> None:
         " header = true, delim = ',', quote = '\"', escape = '\"', new_line = '\\r\\n', parallel = false,"
         f" max_line_size = {LONGEST_LINE_BYTES}, buffer_size = {2 * LONGEST_LINE_BYTES})"
     )
-    options = {"threads": 1, "memory_limit": MEMORY, "temp_directory": str(target.parent)}
-    with duckdb.connect(config=options) as connection:
+    with duckdb.connect(
+        config={"threads": 1, "memory_limit": MEMORY, "temp_directory": str(target.parent)}
+    ) as connection:
         connection.execute(
             f"COPY (FROM {rows}) TO {_quoted(target)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
         )
