@@ -43,7 +43,7 @@ detection, and do not depend on the filters. An export is made once and kept for
 `keep_export_bytes`).
 
 For 200,000 frames with 800,000 detections (142 MB of JSON) a format takes 12 s of processor time at most, and 60 MB of
-memory, Parquet 127 MB (`python -m benchmarks.exports`).
+memory, Parquet 146 MB (`python -m benchmarks.exports`).
 
 ## Pictures of the frames
 
