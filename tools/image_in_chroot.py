@@ -163,7 +163,8 @@ def try_it(stage: Stage, said: Mapping[str, str]) -> None:
             if subprocess.run(_inside(process.pid, stage, check), stdout=subprocess.DEVNULL).returncode == 0:
                 break
         else:
-            process.kill()
+            # Another user's process does not get the signal that would end it with its parent.
+            subprocess.run(["pkill", "--signal", "KILL", "--parent", str(process.pid)], check=False)
             raise SystemExit(f"it was not healthy within {READY_SECONDS:.0f} s")
         print("--- healthy; ending it", flush=True)
         subprocess.run(["pkill", "--parent", str(process.pid)], check=True)
