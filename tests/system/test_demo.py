@@ -44,7 +44,8 @@ def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(t
         assert "4/4 Models are being loaded; the first time this takes a little longer." in lines
         told = [line for line in lines if line.startswith(("Ready", "Drop videos", "No video"))]
         assert re.fullmatch(rf"Ready: {weights.stem} finds objects, \S+ reads text, on (cpu|cuda:0)\.", told[0])
-        assert told[1] == f"Drop videos into {tmp_path}/inbox; results appear in {tmp_path}/outbox."
+        page = f"http://127.0.0.1:{port}"
+        assert told[1] == f"Drop videos into {tmp_path}/inbox or on {page}; results appear in {tmp_path}/outbox."
         assert told[2].startswith("No video at hand? In another terminal: ")
         assert told[2].endswith(f"demo --port {port}")
         assert len(told) == 3
@@ -60,6 +61,6 @@ def test_a_newcomer_is_told_what_to_do_and_sees_a_result_with_objects_and_text(t
         assert document["summary"]["frame_count"] == 50
         job = daemon.job(NAME)
         assert job is not None
-        assert shown[6].endswith(f"http://127.0.0.1:{port}/#/job/{job.job_id}")
+        assert shown[6].endswith(f"{page}/#/job/{job.job_id}")
     finally:
         daemon.kill()
