@@ -3,61 +3,56 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
-
 from daemon.errors import StorageError
+from daemon.export.source import ExportSource
+from daemon.export.tables import DETECTIONS, blocks, plain_csv_detections
 
-INTEGER, NUMBER, TEXT = "BIGINT", "DOUBLE", "VARCHAR"
-"""Types of columns."""
+COLUMNS = dict.fromkeys(DETECTIONS, "DOUBLE") | {"frame_index": "BIGINT", "class": "VARCHAR"}
+"""Names and types."""
 LONGEST_LINE_BYTES = 1_000_000
 GROUP_ROWS = 20_480
 """Rows in a row group."""
 MEMORY = "50MB"
 """What DuckDB may hold; the rest it puts into the folder."""
-BLOCK_BYTES = 1 << 16
 
 
-def parquet(columns: Mapping[str, str], table: Iterable[bytes], scratch: Path) -> Iterator[bytes]:
-    """Yield a Parquet file in pieces.
-
-    Args:
-        columns: Names and types.
-        table: The rows as CSV (RFC 4180) with a line of names, in pieces.
-        scratch: A folder for what is written meanwhile.
+def detections(source: ExportSource) -> Iterator[bytes]:
+    """Yield a Parquet file with a row for each detection.
 
     Raises:
-        OSError, StorageError: the folder cannot be written.
+        OSError, StorageError: the folder for what is written meanwhile cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".parquet-") as folder:
-        source, target = Path(folder) / "table.csv", Path(folder) / "table.parquet"
-        with source.open("wb") as file:
-            file.writelines(table)
-        try:
-            _write(columns, source, target)
-        except duckdb.Error as error:
-            raise StorageError(f"The table cannot be written: {str(error).splitlines()[0]}.") from error
-        source.unlink()
+    with tempfile.TemporaryDirectory(dir=source.scratch, prefix=".parquet-") as folder:
+        table, target = Path(folder) / "table.csv", Path(folder) / "table.parquet"
+        with table.open("wb") as file:
+            file.writelines(plain_csv_detections(source))
+        _write(table, target)
+        table.unlink()
         with target.open("rb") as made:
-            while block := made.read(BLOCK_BYTES):
-                yield block
+            yield from blocks(made)
 
 
-def _write(columns: Mapping[str, str], source: Path, target: Path) -> None:
-    texts = [name for name, kind in columns.items() if kind == TEXT]
+def _write(table: Path, target: Path) -> None:
+    import duckdb  # 50 MB that other formats do not need
+
     rows = (
-        f"read_csv({_quoted(source)}, columns = {dict(columns)}, force_not_null = {texts}, auto_detect = false,"
+        f"read_csv({_quoted(table)}, columns = {COLUMNS}, force_not_null = ['class'], auto_detect = false,"
         " header = true, delim = ',', quote = '\"', escape = '\"', new_line = '\\r\\n', parallel = false,"
         f" max_line_size = {LONGEST_LINE_BYTES}, buffer_size = {2 * LONGEST_LINE_BYTES})"
     )
-    with duckdb.connect(
-        config={"threads": 1, "memory_limit": MEMORY, "temp_directory": str(target.parent)}
-    ) as connection:
-        connection.execute(
-            f"COPY (FROM {rows}) TO {_quoted(target)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
-        )
+    try:
+        with duckdb.connect(
+            config={"threads": 1, "memory_limit": MEMORY, "temp_directory": str(target.parent)}
+        ) as connection:
+            connection.execute(
+                f"COPY (FROM {rows}) TO {_quoted(target)}"
+                f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
+            )
+    except duckdb.Error as error:
+        raise StorageError(f"The table cannot be written: {str(error).splitlines()[0]}.") from error
 
 
 def _quoted(path: Path) -> str:

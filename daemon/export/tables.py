@@ -1,4 +1,4 @@
-"""Tables: JSON Lines, CSV (RFC 4180, with a byte order mark for Excel) and Parquet."""
+"""Tables: JSON Lines, and CSV (RFC 4180, with a byte order mark for Excel)."""
 
 from __future__ import annotations
 
@@ -60,12 +60,9 @@ def csv_tracks(source: ExportSource) -> Iterator[bytes]:
     )
 
 
-def parquet_detections(source: ExportSource) -> Iterator[bytes]:
-    """Yield a Parquet file with a row for each detection."""
-    from daemon.export.parquet import INTEGER, NUMBER, TEXT, parquet  # 50 MB that other formats do not need
-
-    columns = dict.fromkeys(DETECTIONS, NUMBER) | {"frame_index": INTEGER, "class": TEXT}
-    return parquet(columns, _csv(DETECTIONS, _detections(source, plain), b""), source.scratch)
+def plain_csv_detections(source: ExportSource) -> Iterator[bytes]:
+    """Yield a row for each detection, for a program that reads on: as it is, and without a byte order mark."""
+    return _csv(DETECTIONS, _detections(source, plain), b"")
 
 
 def _detections(source: ExportSource, wording: Callable[[str], str]) -> Iterator[Row]:

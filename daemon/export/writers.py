@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from daemon.export import annotated, archives, coco, cvat, label_studio, subtitles, tables
+from daemon.export import annotated, archives, coco, cvat, label_studio, parquet, subtitles, tables
 from daemon.export.source import ExportSource
 
 Writer = Callable[[ExportSource], Iterator[bytes]]
@@ -14,7 +14,7 @@ WRITERS: Mapping[str, Writer] = {
     "csv": tables.csv_detections,
     "csv-texts": tables.csv_texts,
     "csv-tracks": tables.csv_tracks,
-    "parquet": tables.parquet_detections,
+    "parquet": parquet.detections,
     "coco": coco.instances,
     "coco-results": coco.results,
     "cvat": cvat.video,
