@@ -27,7 +27,8 @@ from rich.table import Table
 import daemon.pipeline  # noqa: F401 - the environment of our own stages
 from benchmarks.agreement import agreement, on_cpu_in_fp32
 from benchmarks.clips import SHARED, weights
-from daemon.pipeline.client import PipelineProcess, RunRequest
+from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.run_requests import RunRequest
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.video import Video
 from daemon.settings import Settings

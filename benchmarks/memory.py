@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from benchmarks.clips import weights
-from daemon.pipeline.client import PipelineProcess, RunRequest
+from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.records import Progress
+from daemon.pipeline.run_requests import RunRequest
 from daemon.settings import Settings
 
 WIDTH, HEIGHT = 320, 240

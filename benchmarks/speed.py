@@ -25,10 +25,11 @@ from rich.table import Table
 
 import daemon.pipeline  # noqa: F401 - the environment of our own stages
 from benchmarks.clips import clips, known, weights
-from daemon.pipeline.client import PipelineProcess, RunRequest
+from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.records import Analysis
 from daemon.pipeline.regions import RapidOcrRegions
+from daemon.pipeline.run_requests import RunRequest
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.video import Video
 from daemon.settings import Settings

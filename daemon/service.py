@@ -30,6 +30,7 @@ from daemon.objects.inbox_store import InboxStore
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.pipelines import all_pipelines
+from daemon.pipeline.pool import PipelinePool
 from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
 from daemon.rejections import Rejections
@@ -156,7 +157,8 @@ class DaemonService:
         if self._asked_to_stop:
             self.intake.stop()
         sweep_leftovers(settings)
-        self.pipeline = PipelineProcess(settings)
+        pooled = settings.executor == "pool" and settings.workers > 1
+        self.pipeline = PipelinePool(settings, settings.workers) if pooled else PipelineProcess(settings)
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)

@@ -184,6 +184,14 @@ class PipelineSettings(BaseModel):
         250,
         description="Frames after which a running job's work is saved; nothing carries over to the next ones.",
     )
+    executor: Literal["embedded", "pool"] = Field(
+        "embedded",
+        description="embedded runs jobs in one pipeline process; pool shares each long video among several.",
+    )
+    workers: int = Field(2, ge=1, le=64, description="Pipeline processes of a pool; the cores are dealt out to them.")
+    group_seconds: Seconds = Field(
+        90.0, gt=0, description="Length of the parts that a pool cuts videos into, in seconds of video, about."
+    )
 
 
 class LimitSettings(BaseModel):

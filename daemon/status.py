@@ -21,6 +21,7 @@ from daemon.jobs import utc_now
 from daemon.logs import LogOnce
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.pool import PipelinePool
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -123,7 +124,7 @@ class Status:
         consumer: InboxConsumer,
         intake: Intake,
         worker: JobWorker,
-        pipeline: PipelineProcess,
+        pipeline: PipelineProcess | PipelinePool,
         outbox: OutboxMonitor,
         auto_pull: AutoPull,
         notifications: Notifications,

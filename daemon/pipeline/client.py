@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
 import logging
 import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +21,11 @@ from daemon.errors import (
     ResourceUnavailable,
 )
 from daemon.fs.identity import shown
-from daemon.ipc.child import resident_bytes, without_credentials
+from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.patience import Patience
+from daemon.pipeline.pipeline_child import PipelineChild
 from daemon.pipeline.records import Progress, RunReport
+from daemon.pipeline.run_requests import PartRequest, RunRequest
 from daemon.pipeline.weights_watch import Seen, WeightsWatch
 from daemon.settings import Settings
 
@@ -39,22 +33,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """Time between two looks at a running child: its memory, and whether it should stop."""
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """One run of ``VideoFilePipelineService.run_on_file``."""
-
-    file_path: Path
-    pipeline_id: str
-    frame_stride: int
-    max_frames: int | None
-    output_path: Path
-    source_name: str
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**vars(self), "file_path": str(self.file_path), "output_path": str(self.output_path)}
 
 
 @dataclass(frozen=True)
@@ -80,11 +58,13 @@ class PipelineProcess:
 
     Args:
         settings: Handed to the child; time and memory limits are kept here.
+        cores: Numbers of the processor's cores that the child keeps to; all that there are if not given.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cores: Sequence[int] | None = None) -> None:
         self._settings = settings
-        self._child: _Child | None = None
+        self._cores = cores
+        self._child: PipelineChild | None = None
         self._was_ready = False
         self._weights = WeightsWatch(settings)
         self._memory_limit = settings.memory_limit_bytes or machine_memory() * 6 // 10
@@ -137,10 +117,10 @@ class PipelineProcess:
         log.info("%s is used from now on", shown(Path(seen[0]).name))
         return ready
 
-    def _load(self, should_stop: Callable[[], bool]) -> tuple[_Child, Ready]:
+    def _load(self, should_stop: Callable[[], bool]) -> tuple[PipelineChild, Ready]:
         """Start a child and wait until its models are loaded; raises what ``start`` does, and ModelsRefused."""
         try:
-            child = _Child(self._settings)
+            child = PipelineChild(self._settings, self._cores)
         except OSError as failed:  # too many processes, too little memory, or its program is being exchanged
             raise ResourceUnavailable(f"The pipeline process cannot be started: {failed.strerror}.") from failed
         deadline = time.monotonic() + self._settings.start_seconds
@@ -173,11 +153,54 @@ class PipelineProcess:
                 PipelineStalled the next run gets a fresh child.
             MachineError: a child could not be started.
         """
+        return RunReport(**self._call("run", request.to_record(), on_progress, should_stop))
+
+    def plan(self, request: RunRequest, path: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Have a video cut into parts.
+
+        Args:
+            request: The run that is wanted.
+            path: Where the plan appears.
+            should_stop: As in ``run``.
+
+        Returns:
+            Whether there is a plan; False if the video is to be run in one piece.
+
+        Raises:
+            JobError, MachineError: as ``run``.
+        """
+        wanted = {**request.to_record(), "plan_path": str(path), "group_seconds": self._settings.group_seconds}
+        return bool(self._call("plan", wanted, lambda progress: None, should_stop)["planned"])
+
+    def run_part(
+        self,
+        request: PartRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float]:
+        """Have a part made; see ``PartService.run_part``.
+
+        Raises:
+            NotExact: the video is to be run in one piece.
+            JobError, MachineError: as ``run``.
+        """
+        report = self._call("part", request.to_record(), on_progress, should_stop)
+        if report["not_exact"] is not None:
+            raise NotExact(report["not_exact"])
+        return dict(report["stage_seconds"])
+
+    def _call(
+        self,
+        kind: str,
+        wanted: Mapping[str, Any],
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> Mapping[str, Any]:
         self.start(should_stop)
         child = self._child
         assert child is not None
         patience = Patience(self._settings)
-        child.send(kind="run", **request.to_record())
+        child.send(kind=kind, **wanted)
         try:
             while True:
                 answer = child.answer(LOOK_SECONDS)
@@ -189,7 +212,8 @@ class PipelineProcess:
                     patience.progressed(progress.steps)
                     on_progress(progress)
                 elif answer["kind"] == "done":
-                    return RunReport(**answer["report"])
+                    report: Mapping[str, Any] = answer["report"]
+                    return report
                 else:
                     raise _error(answer)
                 if not patience.stopping and should_stop():
@@ -201,7 +225,7 @@ class PipelineProcess:
                 self.close()
             raise
 
-    def _check_memory(self, child: _Child) -> None:
+    def _check_memory(self, child: PipelineChild) -> None:
         if child.resident_bytes() > self._memory_limit:
             raise PipelineDied(
                 f"The pipeline used more than {self._memory_limit / 1e9:.1f} GB of memory on this video and was "
@@ -218,98 +242,6 @@ class PipelineProcess:
             self._child.kill()
             self._child = None
             self.ready = None
-
-
-class _Child:
-    """A running pipeline process and the thread that reads its answers."""
-
-    def __init__(self, settings: Settings) -> None:
-        # A fresh program, never a fork: threads and CUDA do not survive one. A session of its own, so that
-        # it is ended together with what it started.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "daemon.pipeline.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            env=without_credentials(),
-        )
-        self._answers: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
-        self.answered_last = True
-        """Whether the last run has been answered, so that the child is idle."""
-        self._reader = threading.Thread(target=self._read, name="pipeline-answers", daemon=True)
-        try:
-            self._reader.start()
-        except RuntimeError as error:  # too many threads just now
-            self._process.kill()
-            self._process.wait()
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-        # Secrets are no business of the process that reads strangers' videos.
-        told = {**settings.model_dump(mode="json", exclude={"webhooks"}), "webhooks": []}
-        self._write({"parent": os.getpid(), "settings": told})
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, **request: Any) -> None:
-        if request["kind"] == "run":
-            self.answered_last = False
-        self._write(request)
-
-    def _write(self, value: Mapping[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(value).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:  # it died; answer() says how
-            log.debug("the pipeline process no longer reads")
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                self._answers.put(json.loads(line))
-            except ValueError:  # killed in the middle of a line
-                break
-        self._answers.put(None)
-
-    def answer(self, seconds: float) -> Mapping[str, Any] | None:
-        """Return the next answer, or None if none comes in time.
-
-        Raises:
-            PipelineDied: the child is dead.
-        """
-        try:
-            answer = self._answers.get(timeout=seconds)
-        except queue.Empty:
-            return None
-        if answer is None:
-            raise PipelineDied(f"The pipeline process {self._how_it_ended()} on this video.")
-        if answer["kind"] in ("done", "error"):
-            self.answered_last = True
-        return answer
-
-    def _how_it_ended(self) -> str:
-        try:
-            code = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            return "closed its pipe"
-        if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with code {code}"
-
-    def resident_bytes(self) -> int:
-        return resident_bytes(self._process.pid)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
 
 
 def _error(answer: Mapping[str, Any]) -> errors.DropframeError:

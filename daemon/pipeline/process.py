@@ -56,6 +56,8 @@ def main() -> None:
     beginning = json.loads(line)
     reachable = unshare_network()  # before the next line, which a change of namespaces would undo
     end_with_parent(beginning["parent"])
+    if beginning.get("cores"):
+        os.sched_setaffinity(0, beginning["cores"])  # before a library counts them
     _take_along()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     be_killed_first()
@@ -66,6 +68,7 @@ def main() -> None:
     try:
         _give_libraries_a_home(settings.models_dir / ".libraries")
         from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
+        from daemon.pipeline.serving import Serving
 
         service = VideoFilePipelineService(settings)
         models = [asdict(model) for model in service.loaded.describe()]
@@ -76,26 +79,18 @@ def main() -> None:
     stop = threading.Event()
     work: queue.Queue[Mapping[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, work, stop), name="listen", daemon=True).start()
+    serve = Serving(service, answers, stop.is_set)
     while True:
         request = work.get()
         try:
-            report = service.run_on_file(
-                Path(request["file_path"]),
-                request["pipeline_id"],
-                request["frame_stride"],
-                request["max_frames"],
-                output_path=Path(request["output_path"]),
-                source_name=request["source_name"],
-                on_progress=lambda progress: answers.send("progress", **asdict(progress)),
-                should_stop=stop.is_set,
-            )
+            report = serve(request)
         except Exception as error:
             described = _described(error)
             answers.send("error", **described)
             if described["error"] == "PipelineDied":
                 return  # its state is unknown: the parent starts a fresh process
         else:
-            answers.send("done", report=asdict(report))
+            answers.send("done", report=report)
 
 
 def _listen(requests: BinaryIO, work: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:

@@ -20,8 +20,8 @@ from daemon.errors import (
 )
 from daemon.failpoints import failpoint
 from daemon.jobs import Job
-from daemon.pipeline.client import RunRequest
 from daemon.pipeline.records import Progress, RunReport
+from daemon.pipeline.run_requests import RunRequest
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.control import RunControl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 from daemon.fs.atomic import fsync_folder
 from daemon.fs.storage import StorageService
 from daemon.jobs import Job, output_key
+from daemon.pipeline.plans import PARTS
 from daemon.pipeline.results import recorded_facts
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class JobFiles:
         document = self.result(job)
         for ending in PARTIAL_ENDINGS:
             _remove(Path(f"{document}{ending}"))
+        shutil.rmtree(f"{document}{PARTS}", ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -31,8 +31,9 @@ from daemon.errors import (
 )
 from daemon.fs.identity import identity_of
 from daemon.jobs import Claim, JobStatus, input_key
-from daemon.pipeline.client import PipelineProcess, RunRequest
+from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.records import Progress
+from daemon.pipeline.run_requests import RunRequest
 from daemon.settings import Settings
 from daemon.worker.outcomes import UNAVAILABLE_SECONDS
 from tests.clips import make_clip
@@ -475,7 +476,8 @@ def test_a_child_that_cannot_start_says_why(
 PARENT = """
 import sys
 from pathlib import Path
-from daemon.pipeline.client import PipelineProcess, RunRequest
+from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.run_requests import RunRequest
 from daemon.settings import Settings
 
 pipeline = PipelineProcess(Settings.load(home=Path(sys.argv[1])))

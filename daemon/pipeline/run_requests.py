@@ -1,0 +1,37 @@
+"""What a pipeline process is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run of ``VideoFilePipelineService.run_on_file``."""
+
+    file_path: Path
+    pipeline_id: str
+    frame_stride: int
+    max_frames: int | None
+    output_path: Path
+    source_name: str
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**vars(self), "file_path": str(self.file_path), "output_path": str(self.output_path)}
+
+
+@dataclass(frozen=True)
+class PartRequest:
+    """One run of ``PartService.run_part``."""
+
+    plan_path: Path
+    number: int
+    file_path: Path
+    output_path: Path
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}

@@ -1,0 +1,94 @@
+"""Serving: what the pipeline process does for each kind of request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from daemon.jobs import Options
+from daemon.pipeline.frame_index import NotExact
+from daemon.pipeline.plans import PartPlan
+from daemon.pipeline.records import Progress
+from daemon.pipeline.service import VideoFilePipelineService
+
+
+class AnswersProgress(Protocol):
+    """The pipe to the parent."""
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Send one answer."""
+
+
+class Serving:
+    """Answers requests, one after the other.
+
+    Args:
+        service: Does the work.
+        answers: Gets the progress.
+        should_stop: Asked again and again.
+    """
+
+    def __init__(
+        self, service: VideoFilePipelineService, answers: AnswersProgress, should_stop: Callable[[], bool]
+    ) -> None:
+        self._service = service
+        self._answers = answers
+        self._should_stop = should_stop
+        self._steps = 0
+
+    def __call__(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what is asked; return the report. Raises whatever goes wrong."""
+        does = {"run": self._run, "plan": self._plan, "part": self._part}
+        return does[request["kind"]](request)
+
+    def _tell(self, progress: Progress) -> None:
+        self._answers.send("progress", **asdict(progress))
+
+    def _run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        report = self._service.run_on_file(
+            Path(request["file_path"]),
+            request["pipeline_id"],
+            request["frame_stride"],
+            request["max_frames"],
+            output_path=Path(request["output_path"]),
+            source_name=request["source_name"],
+            on_progress=self._tell,
+            should_stop=self._should_stop,
+        )
+        return asdict(report)
+
+    def _plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._steps = 0
+        plan = self._service.parts.plan(
+            Path(request["file_path"]),
+            request["pipeline_id"],
+            Options(request["frame_stride"], request["max_frames"]),
+            source_name=request["source_name"],
+            group_seconds=request["group_seconds"],
+            should_stop=self._should_stop,
+            on_step=self._step,
+        )
+        if plan is not None:
+            plan.save(Path(request["plan_path"]))
+        return {"planned": plan is not None}
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps % 100 == 0:
+            self._tell(Progress(0, None, self._steps))
+
+    def _part(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            seconds = self._service.parts.run_part(
+                PartPlan.load(Path(request["plan_path"])),
+                request["number"],
+                Path(request["file_path"]),
+                Path(request["output_path"]),
+                on_progress=self._tell,
+                should_stop=self._should_stop,
+            )
+        except NotExact as why:
+            return {"not_exact": str(why)}
+        return {"not_exact": None, "stage_seconds": seconds}
