@@ -184,13 +184,19 @@ class PipelineSettings(BaseModel):
         250,
         description="Frames after which a running job's work is saved; nothing carries over to the next ones.",
     )
-    executor: Literal["embedded", "pool"] = Field(
-        "embedded",
-        description="embedded runs jobs in one pipeline process; pool shares each long video among several.",
+    executor: Literal["auto", "embedded", "pool"] = Field(
+        "auto",
+        description="embedded runs one job at a time in one pipeline process; pool has several, which share long "
+        "videos (docs/scale-out.md); auto takes a pool from 8 cores or 2 GPUs on, or if workers is a number above 1.",
     )
-    workers: int = Field(2, ge=1, le=64, description="Pipeline processes of a pool; the cores are dealt out to them.")
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        "auto",
+        description="Pipeline processes of a pool, to which cores and GPUs are dealt out; auto goes by cores, GPUs and "
+        "memory.",
+        json_schema_extra={"allowed": "auto or a whole number from 1 to 256"},
+    )
     group_seconds: Seconds = Field(
-        90.0, gt=0, description="Length of the parts that a pool cuts videos into, in seconds of video, about."
+        90.0, gt=0, description="Longest part that a pool cuts videos into, in seconds of video, about."
     )
 
 
@@ -209,7 +215,9 @@ class LimitSettings(BaseModel):
     )
     max_job_seconds: Seconds = Field(172_800.0, gt=0, description="Longest time of one attempt.")
     memory_limit_bytes: Bytes = Field(
-        0, description="Memory of the pipeline process above which it is stopped; 0 means 60 % of the machine's."
+        0,
+        description="Memory of a pipeline process above which it is stopped; 0 means 60 % of the machine's, shared "
+        "out if there are several.",
     )
     max_frame_pixels: Pixels = Field(36_000_000, description="Largest frame that is decoded.")
     max_fps: FramesPerSecond = Field(1000.0, gt=0, description="Highest frame rate accepted.")

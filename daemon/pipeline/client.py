@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ class Ready:
     """``cpu`` or ``cuda:N``."""
     models: list[dict[str, Any]]
     """ModelInfo records, for a 1280x720 video."""
+    gpu: str | None = None
+    """Name of the GPU, if it is one."""
+    gpus: int = 0
+    """How many there are."""
 
 
 class ModelsRefused(Exception):
@@ -59,15 +64,29 @@ class PipelineProcess:
     Args:
         settings: Handed to the child; time and memory limits are kept here.
         cores: Numbers of the processor's cores that the child keeps to; all that there are if not given.
+        memory_limit: Bytes of memory above which it is ended; what the settings say if not given.
+        turn: Held while other weights are loaded beside those in use, which takes twice the memory; while somebody
+            else holds it, what is loaded stays in use.
     """
 
-    def __init__(self, settings: Settings, cores: Sequence[int] | None = None) -> None:
+    lanes = 1
+
+    def __init__(
+        self,
+        settings: Settings,
+        cores: Sequence[int] | None = None,
+        memory_limit: int | None = None,
+        turn: threading.Lock | None = None,
+    ) -> None:
         self._settings = settings
         self._cores = cores
+        self._turn = turn or threading.Lock()
         self._child: PipelineChild | None = None
         self._was_ready = False
         self._weights = WeightsWatch(settings)
-        self._memory_limit = settings.memory_limit_bytes or machine_memory() * 6 // 10
+        self._memory_limit = memory_limit or settings.memory_limit_bytes or machine_memory() * 6 // 10
+        self.on_room: Callable[[], None] = lambda: None
+        """Never called: whoever runs one job at a time knows when it has ended."""
         self.ready: Ready | None = None
         """What is loaded, once a child has started."""
 
@@ -84,10 +103,13 @@ class PipelineProcess:
             PipelineStalled: it did not get ready within ``start_seconds``.
             Interrupted: ``should_stop`` said so.
         """
-        if self._child is not None and self.ready is not None and self._child.alive:
-            if (seen := self._weights.changed()) is None:
+        if self.ready is not None and self.is_up:
+            if (seen := self._weights.changed()) is None or not self._turn.acquire(blocking=False):
                 return self.ready
-            return self._exchange(self.ready, seen, should_stop)
+            try:
+                return self._exchange(self.ready, seen, should_stop)
+            finally:
+                self._turn.release()
         self.close()
         seen = self._weights.now()
         try:
@@ -138,30 +160,39 @@ class PipelineProcess:
         except BaseException:
             child.kill()
             raise
-        return child, Ready(answer["device"], answer["models"])
+        return child, Ready(answer["device"], answer["models"], answer["gpu"], answer["gpus"])
 
     def run(
         self,
         request: RunRequest,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_placed: Callable[[], None] = lambda: None,
     ) -> RunReport:
-        """Run one request and wait for its end.
+        """Run one request and wait for its end; ``on_placed`` is called at once.
 
         Raises:
             JobError: the run ended without a result; the kind says why. After PipelineDied and
                 PipelineStalled the next run gets a fresh child.
             MachineError: a child could not be started.
         """
+        on_placed()
         return RunReport(**self._call("run", request.to_record(), on_progress, should_stop))
 
-    def plan(self, request: RunRequest, path: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    def plan(
+        self,
+        request: RunRequest,
+        path: Path,
+        should_stop: Callable[[], bool] = lambda: False,
+        least_parts: int = 1,
+    ) -> bool:
         """Have a video cut into parts.
 
         Args:
             request: The run that is wanted.
-            path: Where the plan appears.
+            path: Where the plan appears; one that is there already is kept if it still holds.
             should_stop: As in ``run``.
+            least_parts: How many parts there should be, if there are as many segments.
 
         Returns:
             Whether there is a plan; False if the video is to be run in one piece.
@@ -169,8 +200,9 @@ class PipelineProcess:
         Raises:
             JobError, MachineError: as ``run``.
         """
-        wanted = {**request.to_record(), "plan_path": str(path), "group_seconds": self._settings.group_seconds}
-        return bool(self._call("plan", wanted, lambda progress: None, should_stop)["planned"])
+        how = {"plan_path": str(path), "group_seconds": self._settings.group_seconds, "least_parts": least_parts}
+        answer = self._call("plan", {**request.to_record(), **how}, lambda progress: None, should_stop)
+        return bool(answer["planned"])
 
     def run_part(
         self,
@@ -232,9 +264,24 @@ class PipelineProcess:
                 "ended (memory_limit_bytes)."
             )
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a child whose models are loaded."""
+        child = self._child
+        return child is not None and self.ready is not None and child.alive
+
     def resident_bytes(self) -> int:
         """Return the memory that the child holds, 0 without one."""
-        return 0 if self._child is None else self._child.resident_bytes()
+        child = self._child
+        return 0 if child is None else child.resident_bytes()
+
+    def has_room(self) -> bool:
+        """Return True: it is asked between two jobs."""
+        return True
+
+    def slots(self) -> tuple[()]:
+        """Return nothing, as there is only this one process."""
+        return ()
 
     def close(self) -> None:
         """End the child and everything that it started."""

@@ -18,7 +18,7 @@ from daemon.pipeline.models import file_sha256
 from daemon.pipeline.parts import SeamRecorder, part_file
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
 from daemon.pipeline.plans import GROUP_SECONDS, USUAL_FPS, PartPlan, cut
-from daemon.pipeline.records import Frame, Progress, Stage
+from daemon.pipeline.records import Frame, Progress, Stage, VideoInfo
 from daemon.pipeline.results import analysed_total, head_of
 from daemon.pipeline.stages import StageChain, clocks_of, converters
 from daemon.pipeline.video_limits import Limits
@@ -50,6 +50,7 @@ class PartService:
         *,
         source_name: str | None = None,
         group_seconds: float = GROUP_SECONDS,
+        least_parts: int = 1,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[], None] = lambda: None,
     ) -> PartPlan | None:
@@ -61,6 +62,7 @@ class PartService:
             options: How the video is sampled.
             source_name: The video's name in the document; its file name if not given.
             group_seconds: Length of a part in seconds of video, about.
+            least_parts: Parts get shorter, down to a segment, until there are so many.
             should_stop: Asked again and again.
             on_step: Called when something was done of it.
 
@@ -80,7 +82,7 @@ class PartService:
             except NotExact as why:
                 log.info("%s: it is not cut into parts, as %s", file_path.name, why)
                 return None
-            parts = self._cut(video, index, options, group_seconds)
+            parts = self._cut(video, index, options, group_seconds, least_parts)
             if len(parts) < 2:
                 return None
             source = {
@@ -91,11 +93,12 @@ class PartService:
             return self._plan(video, index, parts, source, file_path, pipeline, stages, options)
 
     def _cut(
-        self, video: RangedVideo, index: FrameIndex, options: Options, group_seconds: float
+        self, video: RangedVideo, index: FrameIndex, options: Options, group_seconds: float, least_parts: int
     ) -> list[tuple[int, int]]:
         rate = (video.info.fps or USUAL_FPS) / options.frame_stride
         analysed = analysed_total(len(index), options) or 0
-        return cut(index, analysed, options.frame_stride, self._settings.segment_frames, group_seconds * rate)
+        group_frames = min(group_seconds * rate, analysed / least_parts)
+        return cut(index, analysed, options.frame_stride, self._settings.segment_frames, group_frames)
 
     def _plan(
         self,
@@ -109,12 +112,11 @@ class PartService:
         options: Options,
     ) -> PartPlan:
         video.count_as_run(index, options.frame_stride, options.max_frames)
-        models = [model for stage in stages for model in stage.models(video.info)]
         return PartPlan(
             index=index,
             parts=tuple(parts),
             fingerprint=fingerprint(self._settings, file_path, video.info, stages, str(source["sha256"])),
-            head=head_of(models, options, pipeline.pipeline_id).decode(),
+            head=_head_of(stages, video.info, options, pipeline.pipeline_id),
             pipeline_id=pipeline.pipeline_id,
             frame_stride=options.frame_stride,
             max_frames=options.max_frames,
@@ -125,6 +127,22 @@ class PartService:
             frames_total=analysed_total(video.count.expected, options),
             device=self._loaded.device,
         )
+
+    def still_holds(self, plan: PartPlan, file_path: Path) -> bool:
+        """Tell whether a plan is of what is loaded here, and of a video like this, whose content is not read.
+
+        Raises:
+            BadVideo, ModelError: as ``VideoFilePipelineService.run_on_file``.
+        """
+        stages = get_pipeline(plan.pipeline_id).stages(self._loaded)
+        with closing(RangedVideo(file_path, self._limits)) as video:
+            return self._is_of(plan, file_path, video, stages)
+
+    def _is_of(self, plan: PartPlan, file_path: Path, video: RangedVideo, stages: Sequence[Stage]) -> bool:
+        options = Options(plan.frame_stride, plan.max_frames)
+        head = _head_of(stages, video.info, options, plan.pipeline_id)  # it names the weights and the precision
+        ours = fingerprint(self._settings, file_path, video.info, stages, plan.source["sha256"])
+        return (ours, head) == (plan.fingerprint, plan.head)
 
     def run_part(
         self,
@@ -158,8 +176,7 @@ class PartService:
         search = Hashing(should_stop)
         with ExitStack() as stack:
             video = stack.enter_context(closing(RangedVideo(file_path, self._limits)))
-            ours = fingerprint(self._settings, file_path, video.info, stages, plan.source["sha256"])
-            if ours != plan.fingerprint:
+            if not self._is_of(plan, file_path, video, stages):
                 raise NotExact("the video, or what analyses it, is not that of the plan")
             part = stack.enter_context(part_file(output_path))
 
@@ -178,6 +195,11 @@ class PartService:
                     part.write(batch)
             part.finish(plan, number, seams)
         return {name: round(clock.seconds, 3) for name, clock in clocks.items()}
+
+
+def _head_of(stages: Sequence[Stage], info: VideoInfo, options: Options, pipeline_id: str) -> str:
+    models = [model for stage in stages for model in stage.models(info)]
+    return head_of(models, options, pipeline_id).decode()
 
 
 def _frames_of(plan: PartPlan, number: int, video: RangedVideo, step: Callable[[], None]) -> Iterator[Frame]:

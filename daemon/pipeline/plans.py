@@ -19,8 +19,6 @@ from daemon.errors import TransientError
 from daemon.fs.atomic import atomic_write
 from daemon.pipeline.frame_index import FrameIndex
 
-PARTS = ".parts"
-"""Ending of the folder that holds a plan and the parts of a document that is not finished."""
 GROUP_SECONDS = 90.0
 """Length of a part in seconds of video, as long as nothing asks for longer ones."""
 USUAL_FPS = 25.0

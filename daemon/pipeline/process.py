@@ -69,10 +69,13 @@ def main() -> None:
         _give_libraries_a_home(settings.models_dir / ".libraries")
         from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
         from daemon.pipeline.serving import Serving
+        from daemon.pipeline.yolo import gpu_names
 
         service = VideoFilePipelineService(settings)
         models = [asdict(model) for model in service.loaded.describe()]
-        answers.send("ready", device=service.loaded.device, models=models)
+        gpus = gpu_names()
+        gpu = gpus[int(service.loaded.device.partition(":")[2])] if gpus and service.loaded.device != "cpu" else None
+        answers.send("ready", device=service.loaded.device, models=models, gpu=gpu, gpus=len(gpus))
     except (DropframeError, ImportError, OSError, RuntimeError) as error:
         answers.send("refused", **_refusal(error))
         return

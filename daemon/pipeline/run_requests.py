@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PARTS = ".parts"
+"""Ending of the folder that holds a plan and the parts of a document that is not finished."""
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -17,6 +20,11 @@ class RunRequest:
     max_frames: int | None
     output_path: Path
     source_name: str
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the plan and of the parts of the document."""
+        return self.output_path.with_name(self.output_path.name + PARTS)
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form."""

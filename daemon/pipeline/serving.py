@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from daemon.jobs import Options
 from daemon.pipeline.frame_index import NotExact
-from daemon.pipeline.plans import PartPlan
+from daemon.pipeline.plans import PartPlan, PlanDamaged
 from daemon.pipeline.records import Progress
 from daemon.pipeline.service import VideoFilePipelineService
 
@@ -61,17 +62,22 @@ class Serving:
 
     def _plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._steps = 0
-        plan = self._service.parts.plan(
+        path, parts = Path(request["plan_path"]), self._service.parts
+        with suppress(OSError, PlanDamaged):
+            if parts.still_holds(PartPlan.load(path), Path(request["file_path"])):
+                return {"planned": True}
+        plan = parts.plan(
             Path(request["file_path"]),
             request["pipeline_id"],
             Options(request["frame_stride"], request["max_frames"]),
             source_name=request["source_name"],
             group_seconds=request["group_seconds"],
+            least_parts=request["least_parts"],
             should_stop=self._should_stop,
             on_step=self._step,
         )
         if plan is not None:
-            plan.save(Path(request["plan_path"]))
+            plan.save(path)
         return {"planned": plan is not None}
 
     def _step(self) -> None:

@@ -53,6 +53,11 @@ def resolve_device(setting: str) -> str:
     return setting
 
 
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that can be used, in the order of their numbers."""
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
 class Detector(Protocol):
     """A detection network on one kind of device."""
 

@@ -17,6 +17,7 @@ from daemon.pipeline.run_requests import RunRequest
 from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.range_clips import STRUCTURES
+from tests.system.running import wait_for
 
 pytestmark = pytest.mark.slow
 FRAMES = 120
@@ -38,7 +39,7 @@ def pool(settings: Settings) -> Iterator[PipelinePool]:
 
 @pytest.fixture(scope="module")
 def shared_threads() -> frozenset[str]:
-    return frozenset({"pipeline-answers", "slot_0"})
+    return frozenset({"pipeline-answers", "slot-0", "slot-1"})
 
 
 @pytest.fixture
@@ -83,14 +84,13 @@ def test_a_process_that_is_killed_costs_one_part(
     pool: PipelinePool, settings: Settings, clip: Path, number: int
 ) -> None:
     pool.start()
-    child = pool._slots[number].process._child
-    assert child is not None
+    process = wait_for(lambda: pool._slots[number].is_up and pool._slots[number].process, 60)
     killed: list[int] = []
 
     def kill(progress: Progress) -> None:
         if not killed and progress.frames_processed:
-            killed.append(child._process.pid)
-            os.kill(child._process.pid, signal.SIGKILL)
+            killed.append(process._child._process.pid)
+            os.kill(killed[0], signal.SIGKILL)
 
     pool.run(asked(clip), kill)
     assert killed

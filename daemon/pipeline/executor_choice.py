@@ -1,0 +1,95 @@
+"""Which executor runs jobs on this machine, and how many pipeline processes it has."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.pipeline.client import PipelineProcess, machine_memory
+from daemon.pipeline.executor import Executor
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+POOL_CORES = 8
+"""Cores from which on one process leaves many of them idle."""
+CORES_A_SLOT = 2
+"""Cores for each of several processes, where there are so many; below that each has one."""
+SLOT_BYTES = 2_000_000_000
+"""Memory that one process may need."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to share out."""
+
+    cores: int
+    """That we may use."""
+    gpus: int
+    memory_bytes: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return this machine, or the container that we run in."""
+        return cls(count_cores(), count_gpus(), machine_memory())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen."""
+
+    slots: int
+    """Pipeline processes; 1 stands for the embedded executor."""
+    why: str
+    """A sentence."""
+
+
+def count_cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores we may use, in a container those that it was given."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = limit.read_text().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no limit, or none that we can see
+        return cores
+
+
+def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many NVIDIA GPUs this process can see; no library is loaded for that."""
+    there = sum(path.name.removeprefix("nvidia").isdecimal() for path in devices.glob("nvidia*"))
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return there
+    return min(there, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def choose(settings: Settings, machine: Machine) -> Choice:
+    """Return what the settings mean on a machine."""
+    gpus = machine.gpus if settings.device == "auto" else 0
+    by_memory = max(1, machine.memory_bytes * 6 // 10 // SLOT_BYTES)
+    by_work = gpus or max(1, machine.cores // (CORES_A_SLOT if machine.cores >= POOL_CORES else 1))
+    if settings.device.startswith("cuda") or gpus == 1:
+        by_work = 1  # one process has the GPU
+    wanted = min(by_work, by_memory) if settings.workers == "auto" else settings.workers
+    has = f"{machine.cores} cores" + (f" and {machine.gpus} GPUs" if machine.gpus else "")
+    if settings.executor == "embedded":
+        return Choice(1, "embedded: one pipeline process, as executor says.")
+    if settings.executor == "auto" and settings.workers == "auto" and gpus < 2 and machine.cores < POOL_CORES:
+        return Choice(1, f"embedded: one pipeline process makes use of {has}.")
+    if wanted == 1:
+        return Choice(1, f"embedded: there is work or memory for one pipeline process on {has}.")
+    return Choice(wanted, f"pool: {wanted} pipeline processes on {has}.")
+
+
+def make_executor(settings: Settings) -> Executor:
+    """Return what runs jobs on this machine; nothing is started yet."""
+    choice = choose(settings, Machine.here())
+    if choice.slots == 1:
+        return PipelineProcess(settings)
+    log.info("%s", choice.why)
+    from daemon.pipeline.pool import PipelinePool  # costs memory that nobody else needs
+
+    return PipelinePool(settings, choice.slots)

@@ -1,0 +1,240 @@
+"""Several pipeline processes share videos, and every document is that of one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.errors import BadVideo, Interrupted, PermanentError, PipelineDied
+from daemon.pipeline.pool import shares
+from daemon.pipeline.records import Progress
+from tests.clips import make_clip
+from tests.range_clips import STRUCTURES
+from tests.system.running import wait_for
+from tests.unit.pipeline.pool_bench import PoolBench
+
+FRAMES = 110
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolBench]:
+    bench = PoolBench(tmp_path / "home", monkeypatch)
+    yield bench
+    bench.pool.close()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "a.mp4", frames=FRAMES, size=(64, 48))
+
+
+def dying(number: int, times: int) -> Callable[[str, Mapping[str, Any]], None]:
+    left = [times]
+
+    def act(kind: str, wanted: Mapping[str, Any]) -> None:
+        if kind == "part" and wanted["number"] == number and left[0]:
+            left[0] -= 1
+            raise PipelineDied("It died.")
+
+    return act
+
+
+def without_times(report: Any) -> Any:
+    return replace(report, stage_seconds={}, wall_seconds=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_a_pool_makes_the_document_of_one_process(bench: PoolBench, tmp_path: Path, name: str) -> None:
+    clip = STRUCTURES[name](tmp_path / "a.mp4")
+    try:
+        expected = bench.alone(clip)
+    except BadVideo as error:
+        with pytest.raises(BadVideo, match=str(error)):
+            bench.run(clip)
+        return
+    assert bench.run(clip) == expected
+    assert without_times(bench.report) == without_times(bench.report_alone)
+
+
+def test_a_long_video_is_shared_and_joined(bench: PoolBench, clip: Path) -> None:
+    assert bench.run(clip) == bench.alone(clip)
+    assert sorted(bench.asked) == ["part 0", "part 1", "part 2", "part 3", "part 4", "plan"]
+    assert without_times(bench.report) == without_times(bench.report_alone)
+
+
+def test_strides_and_a_limit_of_frames_are_kept(bench: PoolBench, clip: Path) -> None:
+    for options in ({"frame_stride": 3}, {"max_frames": 60}, {"frame_stride": 2, "max_frames": 51}):
+        assert bench.run(clip, **options) == bench.alone(clip, **options)
+    assert "run" in bench.asked  # 37 frames are two segments
+    assert "part 2" in bench.asked
+
+
+def test_a_video_that_cannot_be_cut_runs_in_one_piece(bench: PoolBench, tmp_path: Path) -> None:
+    clip = STRUCTURES["damaged"](tmp_path / "a.mp4")
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked[-1] == "run"
+
+
+def test_a_part_that_ends_its_process_is_made_again(bench: PoolBench, clip: Path) -> None:
+    bench.act = dying(1, times=1)
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked.count("part 1") == 2
+    assert "run" not in bench.asked
+    assert sum(slot.ended for slot in bench.pool.slots()) == 1
+
+
+def test_a_part_that_ends_its_process_again_has_the_video_run_in_one_piece(bench: PoolBench, clip: Path) -> None:
+    bench.act = dying(1, times=9)
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked.count("part 1") == 2
+    assert bench.asked[-1] == "run"
+
+
+def test_an_attempt_after_one_in_one_piece_does_not_begin_with_parts(bench: PoolBench, clip: Path) -> None:
+    def act(kind: str, wanted: Mapping[str, Any]) -> None:
+        dying(1, times=9)(kind, wanted)
+        if kind == "run":
+            raise PipelineDied("It died.")
+
+    bench.act = act
+    with pytest.raises(PipelineDied):
+        bench.run(clip)
+    bench.act = lambda kind, wanted: None
+    bench.asked.clear()
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked == ["run"]
+
+
+def test_what_one_process_has_begun_is_gone_on_with_in_one_piece(bench: PoolBench, clip: Path) -> None:
+    request = bench.request(clip)
+    seen: list[int] = []
+
+    def enough() -> bool:
+        seen.append(1)
+        return len(seen) > 8
+
+    with pytest.raises(Interrupted):
+        bench.pool._slots[0].process._call("run", request.to_record(), enough)
+    assert clip.with_name("out.json.checkpoint").exists()
+    bench.asked.clear()
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked == ["run"]
+
+
+def test_parts_of_an_earlier_attempt_are_kept(bench: PoolBench, clip: Path) -> None:
+    request = bench.request(clip)
+    with pytest.raises(Interrupted):
+        bench.pool.run(request, should_stop=lambda: (request.parts / "000001").exists())
+    kept = {path.name for path in request.parts.iterdir()} - {"plan"}
+    assert "000001" in kept
+    bench.asked.clear()
+    told: list[Progress] = []
+    bench.pool.run(request, told.append)
+    assert {f"part {int(name)}" for name in kept}.isdisjoint(bench.asked)
+    assert request.output_path.read_bytes() == bench.alone(clip)
+    assert all(progress.frames_processed >= 25 * len(kept) for progress in told)
+
+
+def test_parts_of_another_video_are_not_kept(bench: PoolBench, clip: Path) -> None:
+    request = bench.request(clip)
+    with pytest.raises(Interrupted):
+        bench.pool.run(request, should_stop=lambda: (request.parts / "000001").exists())
+    make_clip(clip, frames=FRAMES, size=(64, 48), text="ANOTHER")
+    bench.asked.clear()
+    assert bench.run(clip) == bench.alone(clip)
+    assert len(bench.asked) == 6
+
+
+def test_a_part_that_is_damaged_is_made_again_by_the_next_attempt(bench: PoolBench, clip: Path) -> None:
+    request = bench.request(clip)
+
+    def damage(kind: str, wanted: Mapping[str, Any]) -> None:
+        if wanted.get("number") == 4:
+            wait_for(lambda: len(list(request.parts.iterdir())) >= 5)
+            (request.parts / "000000").write_bytes(b"no part\n")
+
+    bench.act = damage
+    with pytest.raises(Exception, match="Part 0 of the result"):
+        bench.pool.run(request)
+    bench.act = lambda kind, wanted: None
+    bench.asked.clear()
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked == ["plan", "part 0"]
+
+
+def test_frames_never_get_fewer(bench: PoolBench, clip: Path) -> None:
+    bench.act = dying(4, times=9)
+    told: list[Progress] = []
+    bench.pool.run(bench.request(clip), told.append)
+    frames = [progress.frames_processed for progress in told]
+    assert frames == sorted(frames)
+
+
+def test_a_job_that_takes_too_long_fails(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = PoolBench(tmp_path / "home", monkeypatch, max_job_seconds=0.2)
+    bench.act = lambda kind, wanted: time.sleep(0.5)
+    try:
+        with pytest.raises(PermanentError, match="max_job_seconds"):
+            bench.run(clip)
+    finally:
+        bench.pool.close()
+
+
+def test_there_is_room_for_another_job_only_when_the_first_wants_nothing_more(bench: PoolBench, clip: Path) -> None:
+    going_on, placed, room = threading.Event(), threading.Event(), threading.Event()
+    bench.pool.on_room = room.set
+
+    def hold(kind: str, wanted: Mapping[str, Any]) -> None:
+        if wanted.get("number") == 4:
+            assert going_on.wait(30)
+
+    bench.act = hold
+    job = threading.Thread(
+        target=bench.pool.run, args=(bench.request(clip),), kwargs={"on_placed": lambda: (placed.set(), room.clear())}
+    )
+    job.start()
+    try:
+        assert placed.wait(30)
+        assert not bench.pool.has_room()
+        assert room.wait(30)  # four parts are made, the last one is being made
+        assert bench.pool.has_room()
+        assert [slot.job_id for slot in bench.pool.slots()].count("a") == 1
+    finally:
+        going_on.set()
+        job.join()
+    wait_for(lambda: [slot.job_id for slot in bench.pool.slots()] == [None, None])
+
+
+def test_closing_ends_what_is_under_way(bench: PoolBench, clip: Path) -> None:
+    entered, errors = threading.Event(), []
+
+    def hold(kind: str, wanted: Mapping[str, Any]) -> None:
+        entered.set()
+        wait_for(lambda: bench.pool._board.closed)
+
+    def run() -> None:
+        try:
+            bench.pool.run(bench.request(clip))
+        except Interrupted as error:
+            errors.append(error)
+
+    bench.act = hold
+    job = threading.Thread(target=run)
+    job.start()
+    assert entered.wait(30)
+    bench.pool.close()
+    job.join(30)
+    assert len(errors) == 1
+
+
+def test_cores_are_dealt_out_to_neighbours() -> None:
+    assert shares(range(8), 4) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert shares(range(5), 2) == [(0, 1), (2, 3, 4)]
+    assert shares([3, 7], 3) == [(3,), (3,), (7,)]
