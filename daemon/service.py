@@ -28,9 +28,9 @@ from daemon.jobs import JobStatus
 from daemon.logs import LogOnce
 from daemon.objects.inbox_store import InboxStore
 from daemon.pipeline.auto_pull import AutoPull
-from daemon.pipeline.client import PipelineProcess, Ready
+from daemon.pipeline.client import Ready
+from daemon.pipeline.executor_choice import make_executor
 from daemon.pipeline.pipelines import all_pipelines
-from daemon.pipeline.pool import PipelinePool
 from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
 from daemon.rejections import Rejections
@@ -39,6 +39,7 @@ from daemon.settings import Settings
 from daemon.status import OutboxMonitor, Status
 from daemon.store.job_store import JobStore
 from daemon.threads import join
+from daemon.worker.job_files import sweep_parts
 from daemon.worker.outbox import Outbox
 from daemon.worker.requests import JobRequests
 from daemon.worker.worker import JobWorker
@@ -157,13 +158,13 @@ class DaemonService:
         if self._asked_to_stop:
             self.intake.stop()
         sweep_leftovers(settings)
-        pooled = settings.executor == "pool" and settings.workers > 1
-        self.pipeline = PipelinePool(settings, settings.workers) if pooled else PipelineProcess(settings)
+        self.pipeline = make_executor(settings)
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)
         sources = ClaimedSources(settings, self.store, self._storage)
         self.worker = JobWorker(self.store, self.queue, self._storage, sources, self.pipeline, self._outbox, settings)
+        self.pipeline.on_room = self.worker.wake
         disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self.requests = JobRequests(
             self.store, self._storage, self.worker, settings.spool_dir, disk, self.intake.written_anew
@@ -195,9 +196,11 @@ class DaemonService:
         for job in self.store.jobs(JobStatus.RUNNING):
             self.store.move(job.job_id, JobStatus.PENDING)
             self.queue.enqueue(job.job_id, job.sequence)  # without its video, too: the worker fails it, saying so
-        for job in self.store.jobs(JobStatus.PENDING):
+        pending = self.store.jobs(JobStatus.PENDING)
+        for job in pending:
             if self._storage.path(job.input_path).exists():
                 self.queue.enqueue(job.job_id, job.sequence)
+        sweep_parts(self._settings.videos_dir, [job.job_id for job in pending] if self.pipeline.lanes > 1 else [])
 
     def _work(self) -> None:
         # The child is started from this thread, which lives as long as the daemon: the signal that ends a

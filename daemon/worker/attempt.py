@@ -34,18 +34,24 @@ log = logging.getLogger(__name__)
 
 
 class PipelineRunner(Protocol):
-    """What the worker needs of the pipeline process."""
+    """What the worker needs of an executor; see ``Executor``."""
+
+    lanes: int
+
+    def has_room(self) -> bool:
+        """See ``Executor.has_room``."""
 
     def start(self, should_stop: Callable[[], bool] = ...) -> object:
-        """Start it if it is not up; see ``PipelineProcess.start``."""
+        """See ``Executor.start``."""
 
     def run(
         self,
         request: RunRequest,
         on_progress: Callable[[Progress], None] = ...,
         should_stop: Callable[[], bool] = ...,
+        on_placed: Callable[[], None] = ...,
     ) -> RunReport:
-        """Run one request; see ``PipelineProcess.run``."""
+        """See ``Executor.run``."""
 
 
 class Sources(Protocol):
@@ -169,9 +175,10 @@ class Attempt:
         }
 
     def _count(self, job: Job, report: RunReport) -> None:
-        self._totals["frames"] += report.frames_processed
-        for name, seconds in report.stage_seconds.items():
-            self._totals[f"{name}_seconds"] += seconds
+        with self._control.lock:  # other attempts add to the same
+            self._totals["frames"] += report.frames_processed
+            for name, seconds in report.stage_seconds.items():
+                self._totals[f"{name}_seconds"] += seconds
         log.info(
             "Job %s: %d frames in %.1f s; busy seconds %s",
             job.job_id,

@@ -1,4 +1,4 @@
-"""RunControl: whether the running job is to end, because a person cancelled it or because Dropframe is stopping."""
+"""RunControl: whether a running job is to end, because a person cancelled it or because Dropframe is stopping."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ class RunControl:
 
     A request to cancel that was granted is a promise: the job ends cancelled, whatever else happens to it. So there
     is a moment, just before its result is published, from which on a request is refused.
+
+    Args:
+        lock: As below, if it is shared with others.
+        stopping: The same.
     """
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
+    def __init__(self, lock: threading.RLock | None = None, stopping: threading.Event | None = None) -> None:
+        self.lock = lock or threading.RLock()
         """Held while a job changes between waiting and running, so that a request meets it in one or the other."""
-        self.stopping = threading.Event()
+        self.stopping = stopping or threading.Event()
         """Set when Dropframe is stopping."""
         self._open_for: str | None = None
         self._cancelled: str | None = None
@@ -42,3 +46,39 @@ class RunControl:
         with self.lock:
             self._open_for = None
             return self._cancelled == job_id
+
+    def concerns(self, job_id: str) -> bool:
+        """Tell whether a job is the one that requests are, or were last, taken for."""
+        return job_id in (self._open_for, self._cancelled)
+
+
+class RunControls:
+    """Those of all jobs that may be under way at once.
+
+    Args:
+        count: How many that are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.lock = threading.RLock()
+        """As that of each."""
+        self.stopping = threading.Event()
+        """As that of each."""
+        self.each = [RunControl(self.lock, self.stopping) for _ in range(count)]
+
+    def begin(self, control: RunControl, job_id: str, *, may_cancel: bool) -> None:
+        """Take requests for a job that is about to run, by one of them; what was asked of it before is over."""
+        with self.lock:
+            for other in self.each:
+                if other.concerns(job_id):
+                    other.begin(None)
+            control.begin(job_id if may_cancel else None)
+
+    def cancel(self, job_id: str) -> bool:
+        """See ``RunControl.cancel``."""
+        return any(control.cancel(job_id) for control in self.each)
+
+    def close(self, job_id: str) -> bool:
+        """See ``RunControl.close``."""
+        with self.lock:
+            return any(control.close(job_id) for control in self.each if control.concerns(job_id))

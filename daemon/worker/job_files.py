@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from daemon.fs.atomic import fsync_folder
+from daemon.fs.atomic import fsync_folder, sweep
 from daemon.fs.storage import StorageService
 from daemon.jobs import Job, output_key
-from daemon.pipeline.plans import PARTS
 from daemon.pipeline.results import recorded_facts
+from daemon.pipeline.run_requests import PARTS
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,22 @@ class JobFiles:
         for ending in PARTIAL_ENDINGS:
             _remove(Path(f"{document}{ending}"))
         shutil.rmtree(f"{document}{PARTS}", ignore_errors=True)
+
+
+def sweep_parts(folder: Path, kept: Collection[str]) -> None:
+    """Remove the parts of results that nobody goes on with; what cannot be removed stays.
+
+    Args:
+        folder: Of the results.
+        kept: Ids of the jobs whose parts stay, but for what was being written when its writer was killed.
+    """
+    names = {f"{Path(output_key(job_id)).name}{PARTS}" for job_id in kept}
+    with suppress(OSError):  # there is no such folder yet
+        for path in folder.glob(f"*{PARTS}"):
+            if path.name in names:
+                sweep(path, 0)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -18,7 +18,7 @@ from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.attempt import Sources
-from daemon.worker.control import RunControl
+from daemon.worker.control import RunControl, RunControls
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
 from daemon.worker.outcomes import (
@@ -63,7 +63,7 @@ class OutcomeRecorder:
         sources: Sources,
         outbox: Outbox,
         unpublished: UnpublishedErrors,
-        control: RunControl,
+        control: RunControl | RunControls,
         totals: defaultdict[str, float],
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,

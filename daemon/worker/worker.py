@@ -1,4 +1,4 @@
-"""JobWorker: take one job, have it attempted, record how that ended."""
+"""JobWorker: take a job, have it attempted, record how that ended."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.worker.attempt import Attempt, PipelineRunner, Sources
-from daemon.worker.control import RunControl
+from daemon.worker.control import RunControls
 from daemon.worker.job_files import JobFiles
+from daemon.worker.lanes import Lane, Lanes
 from daemon.worker.outbox import Outbox
 from daemon.worker.outcomes import UNAVAILABLE_SECONDS, Failed, Outcome, Retry
 from daemon.worker.owed_objects import OwedObjects
@@ -40,7 +41,7 @@ WARM_SECONDS = 60.0
 
 
 class JobWorker:
-    """Runs jobs one after the other.
+    """Runs jobs: one after the other, or several at once where the pipeline has room. They start in order.
 
     Args:
         store: Keeps the records.
@@ -72,7 +73,7 @@ class JobWorker:
         self.totals: defaultdict[str, float] = defaultdict(float)
         """Since the start: ``jobs_completed``, ``jobs_failed``, ``frames``, and busy seconds a stage."""
         self._woken = threading.Event()
-        self._control = RunControl()
+        self._control = RunControls(pipeline.lanes)
         self._disk = DiskGuard(settings.data_dir, settings.min_free_bytes)
         self._files = JobFiles(storage)
         self.owed = OwedObjects(settings.result_store is not None)
@@ -80,8 +81,13 @@ class JobWorker:
         self._unpublished = UnpublishedErrors(
             store, outbox, storage.path(OLD_NOTES), self._control.stopping.is_set, self.owed
         )
-        self._attempt = Attempt(
-            store, self._files, sources, pipeline, outbox, self._control, self.totals, settings, clock
+        self._lanes = Lanes(
+            pipeline,
+            self._control,
+            lambda runner, control: Attempt(
+                store, self._files, sources, runner, outbox, control, self.totals, settings, clock
+            ),
+            self.wake,
         )
         self._recorder = OutcomeRecorder(
             store,
@@ -101,8 +107,13 @@ class JobWorker:
 
     @property
     def running(self) -> Running | None:
-        """The job that is being worked on."""
-        return self._attempt.progress.running
+        """The job that is being worked on, of several the one that was started first."""
+        return next(iter(self._lanes.running), None)
+
+    @property
+    def running_besides(self) -> list[Running]:
+        """The others that are being worked on, in the order of their starts."""
+        return self._lanes.running[1:]
 
     @property
     def completed(self) -> SimpleQueue[str]:
@@ -199,7 +210,7 @@ class JobWorker:
     # The loop.
 
     def run_forever(self) -> None:
-        """Run jobs until ``stop`` is called. No failure ends it."""
+        """Run jobs until ``stop`` is called and those that run have ended. No failure ends it."""
         while not self._control.stopping.is_set():
             self._woken.clear()
             try:
@@ -212,9 +223,11 @@ class JobWorker:
             due = self._queue.next_due()
             wait = IDLE_SECONDS if due is None else due - self._clock()
             self._woken.wait(min(IDLE_SECONDS, max(PAUSE_SECONDS, wait)))
+        self._lanes.wait()
+        self._record_ended(self._clock())
 
     def run_once(self, now: float | None = None) -> bool:
-        """Run the job that is due, if there is one.
+        """Run the job that is due, if there is one and room for it; it may end later.
 
         Args:
             now: Monotonic time in seconds; the present if not given.
@@ -223,22 +236,27 @@ class JobWorker:
             Whether there was one.
         """
         now = self._clock() if now is None else now
+        self._record_ended(now)
         if self._store.problem:
             return False  # nothing that is done now could be recorded
         in_order = self._recorder.reconcile(now)
         self._unpublished.publish(now)
         if not in_order or self._disk.shortage():
             return False  # the queue keeps its order until there is room
+        if (lane := self._lanes.free()) is None:
+            return False
         job_id = self._queue.dequeue(now)
         if job_id is None:
             return False
-        self._run(job_id, now)
+        self._run(job_id, lane, now)
         self._recorder.reconcile(now)
         self._unpublished.publish(now)
         return True
 
     def _keep_warm(self) -> None:
         """Have the models loaded for the next job, also when the last one took the pipeline process with it."""
+        if not self._lanes.is_single:
+            return  # slots see to that themselves
         now = self._clock()
         if now < self._warm_due or self._control.stopping.is_set():
             return
@@ -254,18 +272,30 @@ class JobWorker:
 
     # One job.
 
-    def _run(self, job_id: str, now: float) -> None:
+    def _run(self, job_id: str, lane: Lane, now: float) -> None:
+        """Have a job attempted; in a lane of several the outcome is recorded once there is one."""
         outcome: Outcome = Retry(UNAVAILABLE_SECONDS, counted=False, text="The data folder could not be used.")
         try:
-            if job := self._take(job_id):
-                outcome = self._attempt.run(job)
+            if job := self._take(job_id, lane):
+                if not self._lanes.is_single:
+                    lane.attempt_beside(job)
+                    return
+                outcome = lane.attempt_here(job)
                 self._recorder.apply(job, outcome, now)
         except Exception as error:
             self._recorder.keep(job_id, outcome, error)
-        finally:
-            self._control.close(job_id)
+        self._control.close(job_id)
 
-    def _take(self, job_id: str) -> Job | None:
+    def _record_ended(self, now: float) -> None:
+        """Record how attempts ended that were made beside this thread."""
+        for job, outcome in self._lanes.ended():
+            try:
+                self._recorder.apply(job, outcome, now)
+            except Exception as error:
+                self._recorder.keep(job.job_id, outcome, error)
+            self._control.close(job.job_id)
+
+    def _take(self, job_id: str, lane: Lane) -> Job | None:
         """Make a job the running one; None if it is not waiting any more."""
         with self._control.lock:
             job = self._store.find(job_id)
@@ -273,7 +303,7 @@ class JobWorker:
                 self._storage.delete_file(input_key(job_id))  # it came while its job was deleted
             if job is None or job.status is not JobStatus.PENDING:
                 return None
-            self._control.begin(None if self._may_be_published(job) else job_id)
+            self._control.begin(lane.control, job_id, may_cancel=not self._may_be_published(job))
         job = self._store.move(
             job_id,
             JobStatus.RUNNING,

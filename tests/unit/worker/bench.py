@@ -29,6 +29,11 @@ SUMMARY = {"frame_count": 10, "frames_expected": 10}
 class Played:
     """A pipeline that writes a document, or does what it is told to do instead."""
 
+    lanes = 1
+
+    def has_room(self) -> bool:
+        return True
+
     def __init__(self) -> None:
         self.requests: list[RunRequest] = []
         self.next: list[Act] = []
@@ -44,6 +49,7 @@ class Played:
         request: RunRequest,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_placed: Callable[[], None] = lambda: None,
     ) -> RunReport:
         self.requests.append(request)
         self.on_progress, self.should_stop = on_progress, should_stop
