@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.ipc.ticket import video_name
 from daemon.jobs import Job, output_key, timestamp
 from daemon.logs import LogOnce
+from daemon.pipeline.run_requests import PARTS
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.threads import join
@@ -135,6 +137,8 @@ class Deletion:
         for path in (video, options_file, *partial, self._spool_dir / video_name(job.job_id)):
             path.unlink(missing_ok=True)
             failpoint("deletion.removed")
+        with suppress(FileNotFoundError):
+            shutil.rmtree(f"{result}{PARTS}")
         with ExitStack() as stack:
             try:
                 document = stack.enter_context(self._storage.load_file(output_key(job.job_id)))
