@@ -306,6 +306,13 @@ def check_store(settings: Settings) -> Check:
     return Check("jobs", True, ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none")
 
 
+def check_executor(settings: Settings) -> Check:
+    """Say which executor runs jobs here."""
+    from daemon.pipeline.executor_choice import Machine, choose
+
+    return Check("executor", True, choose(settings, Machine.here()).why)
+
+
 def check_daemon(settings: Settings) -> Check:
     """Say what ``judge`` says of a daemon; one that was never started or was stopped is nothing to mend.
 
@@ -332,6 +339,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     libraries = list(check_libraries())
     yield from libraries
     if all(check.ok for check in libraries):
+        yield check_executor(settings)
         yield check_tesseract()
         yield from check_unused_weights(settings)
         if settings.data_dir.is_dir():

@@ -20,14 +20,14 @@ from daemon.ipc.health import SILENT_SECONDS, Heartbeat, OutboxBeat, RunningBeat
 from daemon.jobs import utc_now
 from daemon.logs import LogOnce
 from daemon.pipeline.auto_pull import AutoPull
-from daemon.pipeline.client import PipelineProcess
-from daemon.pipeline.pool import PipelinePool
+from daemon.pipeline.executor import Executor
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
 from daemon.threads import join
 from daemon.webhooks.notifications import Notifications
 from daemon.worker.outbox import Outbox
+from daemon.worker.progress import Running
 from daemon.worker.worker import JobWorker
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Status:
         consumer: Says how watching the inbox goes.
         intake: Says whether intake is paused.
         worker: Says what runs, and what was done since the start.
-        pipeline: Says which models are loaded.
+        pipeline: Says which models are loaded, and how each of several pipeline processes is.
         outbox: Says whether results can be published.
         auto_pull: Says how fetching weights goes.
         notifications: Says how telling others of events goes.
@@ -124,7 +124,7 @@ class Status:
         consumer: InboxConsumer,
         intake: Intake,
         worker: JobWorker,
-        pipeline: PipelineProcess | PipelinePool,
+        pipeline: Executor,
         outbox: OutboxMonitor,
         auto_pull: AutoPull,
         notifications: Notifications,
@@ -159,7 +159,7 @@ class Status:
 
     def heartbeat(self, state: str) -> Heartbeat:
         """Return what is so now; while models load, ``running`` is told as ``starting``."""
-        ready = self._pipeline.ready
+        ready, running = self._pipeline.ready, self._worker.running
         totals = {**self._worker.totals, **self._notifications.totals}
         return Heartbeat(
             updated_at=utc_now(),
@@ -178,7 +178,9 @@ class Status:
             receivers=self._notifications.health(),
             paused=self._intake.short_of_space() or self._store.problem,
             queue_length=self._queue.size(),
-            running=self._running(),
+            running=_beat(running) if running else None,
+            running_besides=tuple(map(_beat, self._worker.running_besides)),
+            slots=tuple(self._pipeline.slots()),
             free_bytes=self._disk.free(),
             min_free_bytes=self._disk.least,
             counters={name: int(total) for name, total in totals.items() if not name.endswith("_seconds")},
@@ -189,13 +191,11 @@ class Status:
             },
         )
 
-    def _running(self) -> RunningBeat | None:
-        running = self._worker.running
-        if running is None:
-            return None
-        return RunningBeat(
-            running.job_id,
-            running.progress.frames_processed,
-            running.progress.frames_total,
-            round(running.frames_per_second(time.monotonic()), 2),
-        )
+
+def _beat(running: Running) -> RunningBeat:
+    return RunningBeat(
+        running.job_id,
+        running.progress.frames_processed,
+        running.progress.frames_total,
+        round(running.frames_per_second(time.monotonic()), 2),
+    )

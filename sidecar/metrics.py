@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from daemon.ipc.health import Heartbeat
+from daemon.ipc.slots import SlotBeat
 from sidecar.limits import ClientLimits
 from sidecar.state import State
 
@@ -147,12 +148,27 @@ def _daemon(state: State) -> Iterator[Metric]:
     yield _counter("inbox_overflows_total", "Overflows of file events.", {(): overflows})
     yield from _receivers(heartbeat, now)
     yield _gauge("daemon_paused", "1 while neither intake nor jobs run.", {(): heartbeat.paused is not None})
-    speed = heartbeat.running.frames_per_second if heartbeat.running else 0.0
-    yield _gauge("frames_per_second", "Frames per second of the running job.", {(): speed})
+    speed = sum(job.frames_per_second for job in heartbeat.all_running().values())
+    yield _gauge("frames_per_second", "Frames per second of the running jobs.", {(): float(speed)})
+    if heartbeat.slots:
+        yield from _slots(heartbeat.slots)
     stages = {(name,): value for name, value in sorted(heartbeat.stage_seconds_total.items())}
     yield _counter("stage_seconds_total", "Busy seconds of each stage.", stages, ["stage"])
     for name, value in sorted(heartbeat.counters.items()):
         yield _counter(f"daemon_{name}", "Counted by the daemon since its start.", {(): value})
+
+
+def _slots(slots: Sequence[SlotBeat]) -> Iterator[Metric]:
+    """Yield how each of several pipeline processes is, by its number."""
+    by_number = {(str(slot.number),): slot for slot in slots}
+    up = {number: slot.device is not None for number, slot in by_number.items()}
+    yield _gauge("slot_up", "1 while a pipeline process has its models loaded.", up, ["slot"])
+    memory = {number: slot.memory_bytes for number, slot in by_number.items()}
+    yield _gauge("slot_memory_bytes", "Memory of a pipeline process.", memory, ["slot"])
+    busy = {number: slot.busy_seconds for number, slot in by_number.items()}
+    yield _counter("slot_busy_seconds_total", "Time in which a pipeline process had work.", busy, ["slot"])
+    ended = {number: slot.ended for number, slot in by_number.items()}
+    yield _counter("slot_ended_total", "How often a pipeline process ended while it worked.", ended, ["slot"])
 
 
 def _receivers(heartbeat: Heartbeat, now: datetime) -> Iterator[Metric]:

@@ -150,8 +150,8 @@ class State:
         return [asdict(file) for file in heartbeat.inbox.waiting]
 
     def _running_facts(self, record: Mapping[str, Any]) -> RunningFacts | None:
-        running = self.heartbeat.running if self.heartbeat else None
-        if record["status"] != JobStatus.RUNNING or running is None or running.job_id != record["job_id"]:
+        running = self.heartbeat.all_running().get(record["job_id"]) if self.heartbeat else None
+        if record["status"] != JobStatus.RUNNING or running is None:
             return None
         return RunningFacts(running.frames_processed, running.frames_total, running.frames_per_second)
 

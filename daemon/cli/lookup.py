@@ -117,8 +117,8 @@ class KnownJobs:
         return pending + ids.index(job.job_id) if job.job_id in ids else self._reader.queue_position(job.sequence)
 
     def _running_facts(self, job: Job) -> RunningFacts | None:
-        running = self._heartbeat.running if self._heartbeat else None
-        if job.status is not JobStatus.RUNNING or running is None or running.job_id != job.job_id:
+        running = self._heartbeat.all_running().get(job.job_id) if self._heartbeat else None
+        if job.status is not JobStatus.RUNNING or running is None:
             return None
         return RunningFacts(running.frames_processed, running.frames_total, running.frames_per_second)
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from daemon.fs.space import DiskGuard
 from daemon.ipc.receivers import ReceiverBeat, judgement
+from daemon.ipc.slots import SlotBeat
 from daemon.settings import Settings
 
 NAME = "daemon.json"
@@ -100,7 +101,7 @@ class StoreBeat:
 
 @dataclass(frozen=True)
 class RunningBeat:
-    """The job that runs."""
+    """A job that runs."""
 
     job_id: str
     frames_processed: int
@@ -136,6 +137,11 @@ class Heartbeat:
     """Why nothing is taken in or run at the moment."""
     queue_length: int = 0
     running: RunningBeat | None = None
+    """The job that runs; of several the one that was started first."""
+    running_besides: tuple[RunningBeat, ...] = ()
+    """The others, in the order of their starts."""
+    slots: tuple[SlotBeat, ...] = ()
+    """The pipeline processes, where there are several."""
     free_bytes: int | None = None
     """On the data disk; None if it cannot be asked or written."""
     min_free_bytes: int = 0
@@ -143,6 +149,10 @@ class Heartbeat:
     """Since ``started_at``: jobs_completed, jobs_failed, frames."""
     stage_seconds_total: Mapping[str, float] = field(default_factory=dict)
     """Since ``started_at``: busy seconds of each stage."""
+
+    def all_running(self) -> dict[str, RunningBeat]:
+        """Return the jobs that run, by id."""
+        return {beat.job_id: beat for beat in (self.running, *self.running_besides) if beat is not None}
 
     def age_seconds(self, now: datetime) -> float:
         """Return how long ago it was written; never negative.

@@ -108,8 +108,8 @@ def parts(tmp_path: Path) -> dict[str, Any]:
         "queue": SimpleNamespace(size=lambda: 4),
         "consumer": SimpleNamespace(health=lambda: inbox),
         "intake": SimpleNamespace(short_of_space=lambda: None),
-        "worker": SimpleNamespace(running=None, totals={"frames": 9.0, "text_seconds": 1.23456}),
-        "pipeline": SimpleNamespace(ready=Ready("cpu", [{"name": "m", "role": "text"}])),
+        "worker": SimpleNamespace(running=None, running_besides=[], totals={"frames": 9.0, "text_seconds": 1.23456}),
+        "pipeline": SimpleNamespace(ready=Ready("cpu", [{"name": "m", "role": "text"}]), slots=lambda: ()),
         "outbox": SimpleNamespace(health=lambda: OutboxBeat(True)),
         "auto_pull": SimpleNamespace(note="yolo11n is being fetched (5 %).", percent=5),
         "notifications": SimpleNamespace(
