@@ -308,7 +308,8 @@ def check_store(settings: Settings) -> Check:
 
 def check_executor(settings: Settings) -> Check:
     """Say which executor runs jobs here."""
-    from daemon.pipeline.executor_choice import Machine, choose
+    from daemon.pipeline.executor_choice import choose
+    from daemon.pipeline.machine import Machine
 
     return Check("executor", True, choose(settings, Machine.here()).why)
 

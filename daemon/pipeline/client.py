@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from daemon.errors import (
 )
 from daemon.fs.identity import shown
 from daemon.pipeline.frame_index import NotExact
+from daemon.pipeline.machine import machine_memory
 from daemon.pipeline.patience import Patience
 from daemon.pipeline.pipeline_child import PipelineChild
 from daemon.pipeline.records import Progress, RunReport
@@ -284,11 +284,10 @@ class PipelineProcess:
         return ()
 
     def close(self) -> None:
-        """End the child and everything that it started."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-            self.ready = None
+        """End the child and everything that it started; safe to call from any thread."""
+        child, self._child, self.ready = self._child, None, None
+        if child is not None:
+            child.kill()
 
 
 def _error(answer: Mapping[str, Any]) -> errors.DropframeError:
@@ -297,13 +296,3 @@ def _error(answer: Mapping[str, Any]) -> errors.DropframeError:
         kind = errors.TransientError
     error: errors.DropframeError = kind(answer["message"])
     return error
-
-
-def machine_memory() -> int:
-    """Return the memory that this machine, or the container that we run in, has in bytes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no limit, or none that we can see
-        return total
-    return min(total, limit)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from daemon.pipeline.client import PipelineProcess, machine_memory
+from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.executor import Executor
+from daemon.pipeline.machine import Machine
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,21 +21,6 @@ SLOT_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What there is to share out."""
-
-    cores: int
-    """That we may use."""
-    gpus: int
-    memory_bytes: int
-
-    @classmethod
-    def here(cls) -> Machine:
-        """Return this machine, or the container that we run in."""
-        return cls(count_cores(), count_gpus(), machine_memory())
-
-
-@dataclass(frozen=True)
 class Choice:
     """What was chosen."""
 
@@ -45,25 +28,6 @@ class Choice:
     """Pipeline processes; 1 stands for the embedded executor."""
     why: str
     """A sentence."""
-
-
-def count_cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return how many cores we may use, in a container those that it was given."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = limit.read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no limit, or none that we can see
-        return cores
-
-
-def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ) -> int:
-    """Return how many NVIDIA GPUs this process can see; no library is loaded for that."""
-    there = sum(path.name.removeprefix("nvidia").isdecimal() for path in devices.glob("nvidia*"))
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return there
-    return min(there, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
 
 
 def choose(settings: Settings, machine: Machine) -> Choice:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from daemon.errors import Interrupted
 from daemon.ipc.slots import SlotBeat
 from daemon.pipeline.board import Board
-from daemon.pipeline.client import PipelineProcess, Ready, machine_memory
+from daemon.pipeline.client import PipelineProcess, Ready
+from daemon.pipeline.machine import count_cores, machine_memory
 from daemon.pipeline.pool_run import PoolRun
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import RunRequest
@@ -43,7 +44,7 @@ class PipelinePool:
         self._board = Board(lambda: self.on_room())
         self._turn = threading.Lock()
         self._jobs = itertools.count()
-        self._shares = shares(sorted(os.sched_getaffinity(0)), count)
+        self._shares = shares(sorted(os.sched_getaffinity(0)), count, count_cores())
         self._slots = [Slot(number, share, self._board, self._process) for number, share in enumerate(self._shares)]
         self.lanes = 2 * count  # one that publishes its result keeps no slot from working
 
@@ -100,8 +101,15 @@ class PipelinePool:
         return PipelineProcess(settings, self._shares[number], self._memory_limit, self._turn)
 
 
-def shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Deal cores out, neighbours together; where there are fewer than slots, they share one."""
+def shares(cores: Sequence[int], count: int, most: int) -> list[tuple[int, ...]]:
+    """Deal cores out, neighbours together; where there are fewer than slots, they share one.
+
+    Args:
+        cores: Their numbers.
+        count: Of slots.
+        most: Cores that may be kept busy in all, as a container has a limit for.
+    """
     bounds = [number * len(cores) // count for number in range(count + 1)]
-    dealt = [tuple(cores[first:stop]) for first, stop in itertools.pairwise(bounds)]
+    share = max(1, -(-most // count))
+    dealt = [tuple(cores[first:stop])[:share] for first, stop in itertools.pairwise(bounds)]
     return [share or (cores[number % len(cores)],) for number, share in enumerate(dealt)]

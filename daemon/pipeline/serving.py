@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from daemon.jobs import Options
+from daemon.pipeline.clocks import PROGRESS_SECONDS
 from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.plans import PartPlan, PlanDamaged
 from daemon.pipeline.records import Progress
@@ -38,6 +40,7 @@ class Serving:
         self._answers = answers
         self._should_stop = should_stop
         self._steps = 0
+        self._told = 0.0
 
     def __call__(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what is asked; return the report. Raises whatever goes wrong."""
@@ -82,7 +85,8 @@ class Serving:
 
     def _step(self) -> None:
         self._steps += 1
-        if self._steps % 100 == 0:
+        if time.monotonic() - self._told > PROGRESS_SECONDS:
+            self._told = time.monotonic()
             self._tell(Progress(0, None, self._steps))
 
     def _part(self, request: Mapping[str, Any]) -> dict[str, Any]:

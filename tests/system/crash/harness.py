@@ -68,6 +68,9 @@ KILLED_ELSEWHERE = {
     "export.written": "unit/export/test_exports",
     "outbox_exports.published": "unit/worker/test_outbox_exports",
     "rejections.told": "unit/test_rejections",
+    "pool.planned": "system/test_pool",
+    "pool.made": "system/test_pool",
+    "pool.joined": "system/test_pool",
     **dict.fromkeys(
         (
             "inbox_store.block",
@@ -85,7 +88,7 @@ KILLED_ELSEWHERE = {
     ),
 }
 """The module that kills at a failpoint of which nothing is passed here: no job is deleted, no disk is full, no file
-stays in the inbox, nothing is exported or in object storage, and nobody is told of events."""
+stays in the inbox, nothing is exported or in object storage, nobody is told of events, and there is no pool."""
 SIDECAR_POINTS = ("spool.renamed", "storage.written", "storage.renamed")
 OFTEN = {"storage.written": 2, "storage.renamed": 2, "journal.written": 5, "results.saved": 4}
 """A point that is passed often is the end at one of its first so many passings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -24,7 +25,6 @@ pytestmark = pytest.mark.slow
 
 COUNT = int(os.environ.get("ORDER_JOBS", "60"))
 """``make crash-long`` asks for 200."""
-KILLS = COUNT // 10
 DAY = 86_400
 
 
@@ -59,19 +59,22 @@ class Starts:
 
 
 @pytest.mark.timeout(1200)
-def test_jobs_start_in_the_order_of_their_acceptance(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("slots", "count"), [(1, COUNT), (4, COUNT // 2)])
+def test_jobs_start_in_the_order_of_their_acceptance(tmp_path: Path, slots: int, count: int) -> None:
+    kills = count // 10
     clip = make_clip(tmp_path / "clip.mp4", frames=1, size=(160, 120), text="A 1")
     chance = random.Random(11)
     clock = MovedClock(tmp_path)
     (tmp_path / "inbox").mkdir()
     patient = {"DROPFRAME_MAX_ATTEMPTS": "1000", "DROPFRAME_RETRY_SECONDS": "0.05"}
-    daemon = Daemon(tmp_path, **clock.environment, **patient)
+    executor = {"DROPFRAME_EXECUTOR": "pool" if slots > 1 else "embedded", "DROPFRAME_WORKERS": str(slots)}
+    daemon = Daemon(tmp_path, **clock.environment, **patient, **executor)
     daemon.data.mkdir()
     starts = Starts(daemon.data)
     names: list[str] = []
 
-    def hand_over(count: int) -> None:
-        for _ in range(count):
+    def hand_over(number: int) -> None:
+        for _ in range(number):
             name = f"{len(names):03d}.mp4"
             names.append(name)
             if chance.random() < 0.7:
@@ -81,15 +84,15 @@ def test_jobs_start_in_the_order_of_their_acceptance(tmp_path: Path) -> None:
                 spool.submit(daemon.data / "spool", clip, source=JobSource.CLI, **wish)  # type: ignore[arg-type]
 
     try:
-        hand_over(COUNT // 4)
-        for number in range(KILLS):
+        hand_over(count // 4)
+        for number in range(kills):
             if daemon.process is None or daemon.process.poll() is not None:
                 daemon.start()
             clock.move(chance.choice([-3, -1, 1, 2]) * DAY)
-            hand_over(COUNT * 3 // 4 // KILLS)
+            hand_over(count * 3 // 4 // kills)
             before = len(starts.sequences)
             if number % 3 == 0:  # while the models are loaded
-                [pipeline] = wait_for(daemon.pipelines, 60)
+                pipeline, *_ = wait_for(daemon.pipelines, 60)
                 time.sleep(chance.uniform(0, 1))
                 daemon.kill()
             else:  # in the middle of some job
@@ -97,23 +100,26 @@ def test_jobs_start_in_the_order_of_their_acceptance(tmp_path: Path) -> None:
                 if number % 3 == 1:
                     daemon.kill()
                 else:
-                    [pipeline] = wait_for(daemon.pipelines, 60)
+                    pipeline, *_ = wait_for(daemon.pipelines, 60)
                     os.kill(pipeline, signal.SIGKILL)
                     wait_for(lambda: not alive(pipeline), 10)  # noqa: B023
         if daemon.process is None or daemon.process.poll() is not None:
             daemon.start()
-        hand_over(COUNT - len(names))
-        wait_for(lambda: len(daemon.jobs()) == COUNT and all(job.ended for job in daemon.jobs()), 600)
+        hand_over(count - len(names))
+        wait_for(lambda: len(daemon.jobs()) == count and all(job.ended for job in daemon.jobs()), 600)
         daemon.stop()
     finally:
         starts.close()
         daemon.kill()
     jobs = daemon.jobs()
     assert {job.status for job in jobs} == {JobStatus.COMPLETED}
-    assert [job.sequence for job in jobs] == list(range(1, COUNT + 1))
-    assert sum(job.attempts > 1 for job in jobs) > KILLS // 10, "hardly a kill met a job"
+    assert [job.sequence for job in jobs] == list(range(1, count + 1))
+    assert sum(job.attempts > 1 for job in jobs) > kills // 10, "hardly a kill met a job"
     times = [datetime.fromisoformat(job.created_at).timestamp() for job in jobs]
     assert max(times) - min(times) > DAY, "the clock did not jump"
+    spans = sorted((job.started_at or "", job.finished_at or "") for job in jobs)
+    overlaps = sum(second[0] < first[1] for first, second in itertools.pairwise(spans))
+    assert (overlaps > 0) == (slots > 1), "a pool runs several jobs at once, and one process does not"
     assert starts.at_once <= 3, "the order of the starts could not be seen"
     assert starts.sequences == sorted(starts.sequences)
-    assert len(starts.sequences) == COUNT
+    assert len(starts.sequences) == count

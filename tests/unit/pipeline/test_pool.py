@@ -121,7 +121,7 @@ def test_what_one_process_has_begun_is_gone_on_with_in_one_piece(bench: PoolBenc
         return len(seen) > 8
 
     with pytest.raises(Interrupted):
-        bench.pool._slots[0].process._call("run", request.to_record(), enough)
+        bench.pool._slots[0].process.run(request, lambda progress: None, enough)  # type: ignore[union-attr]
     assert clip.with_name("out.json.checkpoint").exists()
     bench.asked.clear()
     assert bench.run(clip) == bench.alone(clip)
@@ -235,6 +235,7 @@ def test_closing_ends_what_is_under_way(bench: PoolBench, clip: Path) -> None:
 
 
 def test_cores_are_dealt_out_to_neighbours() -> None:
-    assert shares(range(8), 4) == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert shares(range(5), 2) == [(0, 1), (2, 3, 4)]
-    assert shares([3, 7], 3) == [(3,), (3,), (7,)]
+    assert shares(range(8), 4, 8) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert shares(range(5), 2, 5) == [(0, 1), (2, 3, 4)]
+    assert shares([3, 7], 3, 2) == [(3,), (3,), (7,)]
+    assert shares(range(64), 2, 4) == [(0, 1), (32, 33)]

@@ -1,0 +1,52 @@
+"""What this machine, or the container that we run in, has: cores, GPUs and memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to share out."""
+
+    cores: int
+    """That we may use."""
+    gpus: int
+    memory_bytes: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return this machine, or the container that we run in."""
+        return cls(count_cores(), count_gpus(), machine_memory())
+
+
+def count_cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores we may use, in a container those that it was given."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = limit.read_text().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no limit, or none that we can see
+        return cores
+
+
+def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many NVIDIA GPUs this process can see; no library is loaded for that."""
+    there = sum(path.name.removeprefix("nvidia").isdecimal() for path in devices.glob("nvidia*"))
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return there
+    return min(there, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def machine_memory() -> int:
+    """Return the memory that this machine, or the container that we run in, has in bytes."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no limit, or none that we can see
+        return total
+    return min(total, limit)
