@@ -13,6 +13,7 @@ from daemon.deletion import Deletion
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.names import OPTIONS_SUFFIX
 from daemon.jobs import Claim, ErrorKind, Identity, Job, JobSource, JobStatus, input_key, new_job_id, output_key
+from daemon.pipeline.run_requests import PARTS
 from daemon.settings import Settings
 from daemon.store.job_reader import JobReader
 from daemon.store.job_store import JobStore
@@ -52,6 +53,9 @@ class Bench:
         document = self.storage.path(output_key(job_id))
         for ending in ("", ".part", ".checkpoint"):
             Path(f"{document}{ending}").write_bytes(result)
+        parts = Path(f"{document}{PARTS}")
+        parts.mkdir()
+        (parts / "000000").write_bytes(result)
         [job] = self.store.create([Job(job_id, input_path=input_key(job_id), source=source, source_name=name)])
         self.store.move(job_id, JobStatus.RUNNING)
         with document.open("rb") as opened:
@@ -72,7 +76,7 @@ class Bench:
 
     def files(self) -> set[str]:
         folders = (self.settings.videos_dir, self.settings.outbox_dir)
-        return {path.name for folder in folders for path in folder.rglob("*") if path.is_file()}
+        return {path.name for folder in folders for path in folder.rglob("*") if path.name != "000000"}
 
 
 @pytest.fixture

@@ -218,6 +218,13 @@ def test_libraries_that_are_missing_keep_the_models_from_being_tried(
     assert names == ["open files", "threads", "inbox", "outbox", "data", "disk", "jobs", "daemon", "library av"]
 
 
+def test_the_executor_that_was_chosen_is_told(settings: Settings) -> None:
+    chosen = settings.model_copy(update={"executor": "pool", "workers": 3})
+    check = preflight.check_executor(chosen)
+    assert check.ok
+    assert check.sentence.startswith("pool: 3 pipeline processes on ")
+
+
 def test_a_folder_that_does_not_answer_is_named_and_nothing_waits_for_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

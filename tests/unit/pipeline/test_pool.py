@@ -72,8 +72,9 @@ def test_a_long_video_is_shared_and_joined(bench: PoolBench, clip: Path) -> None
 def test_strides_and_a_limit_of_frames_are_kept(bench: PoolBench, clip: Path) -> None:
     for options in ({"frame_stride": 3}, {"max_frames": 60}, {"frame_stride": 2, "max_frames": 51}):
         assert bench.run(clip, **options) == bench.alone(clip, **options)
-    assert "run" in bench.asked  # 37 frames are two segments
-    assert "part 2" in bench.asked
+    assert "run" not in bench.asked
+    assert bench.run(clip, max_frames=25) == bench.alone(clip, max_frames=25)
+    assert bench.asked[-2:] == ["plan", "run"]  # as it is one segment
 
 
 def test_a_video_that_cannot_be_cut_runs_in_one_piece(bench: PoolBench, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from daemon.derive import files
 from daemon.derive.derivation import derive
 from daemon.errors import SettingsError, StorageError
 from daemon.ipc import health, spool
+from daemon.ipc.slots import SlotBeat
 from daemon.jobs import ErrorKind, Job, JobSource, JobStatus, Options, new_job_id, output_key, utc_now
 from daemon.public_job import PublicJob
 from daemon.settings import Settings
@@ -827,6 +828,39 @@ def test_the_figures_are_in_the_form_that_prometheus_reads(tmp_path: Path) -> No
                 assert f"dropframe_{wanted}" in names
 
     call(tmp_path, work)
+
+
+def test_all_running_jobs_and_each_slot_are_told(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    with JobStore.open(tmp_path / "data") as store:
+        jobs = store.create([Job(new_job_id(), input_path="x") for _ in range(2)])
+        for job in jobs:
+            store.move(job.job_id, JobStatus.RUNNING)
+        first, second = (
+            {"job_id": job.job_id, "frames_processed": 40, "frames_total": 100, "frames_per_second": speed}
+            for job, speed in zip(jobs, (20.0, 5.0), strict=True)
+        )
+        slots = [SlotBeat(0, (0,), "cpu", jobs[0].job_id, 7, 1.5, 2), SlotBeat(1, (1,), None, None, 0, 0.0, 0)]
+        now = datetime.now(UTC).isoformat()
+        health.write(
+            tmp_path / "data", beat(now, first, running_besides=[second], slots=[vars(slot) for slot in slots])
+        )
+
+        async def work(client: Client) -> None:
+            for job, speed in zip(jobs, (20.0, 5.0), strict=True):
+                assert (await client.get(f"/v1/jobs/{job.job_id}")).json()["frames_per_second"] == speed
+            lines = (await client.get("/metrics")).text.splitlines()
+            assert {
+                "dropframe_frames_per_second 25.0",
+                'dropframe_slot_up{slot="0"} 1.0',
+                'dropframe_slot_up{slot="1"} 0.0',
+                'dropframe_slot_memory_bytes{slot="0"} 7.0',
+                'dropframe_slot_busy_seconds_total{slot="0"} 1.5',
+                'dropframe_slot_ended_total{slot="0"} 2.0',
+            } <= set(lines)
+
+        call(tmp_path, work)
 
 
 def test_each_answer_has_the_members_of_its_model(tmp_path: Path) -> None:
