@@ -19,8 +19,8 @@ class Unit:
     place: tuple[int, int]
     """Of the job, in the order of their starts, and of the unit in its job; what is lower is done first."""
     work: Callable[[PipelineProcess], Any]
-    gpu: str | None = None
-    """Name of the GPU that it has to be done on, as others of the same document are; None if any will do."""
+    kind: str | None = None
+    """``Ready.kind`` of the process that has to do it, as of others of the same document; None if any will do."""
     job_id: str = ""
     result: Future[Any] = field(default_factory=Future)
 
@@ -46,8 +46,8 @@ class Taker(Protocol):
         """Whether there is a process at all, which could be started."""
 
     @property
-    def gpu(self) -> str | None:
-        """Name of its GPU, if it has one."""
+    def kind(self) -> str | None:
+        """Kind of its process, or of the last one that was up."""
 
 
 class Board:
@@ -65,6 +65,8 @@ class Board:
         """In order."""
         self._idle: list[Taker] = []
         """Slots that wait."""
+        self._all: set[Taker] = set()
+        """Slots that have ever waited."""
         self._up: set[Taker] = set()
         self._on_room = on_room
         self.closed = False
@@ -81,6 +83,7 @@ class Board:
     def take(self, slot: Taker, seconds: float) -> Unit | None:
         """Take what is due first of what a slot can do; None if there is nothing for so long."""
         with self._changed:
+            self._all.add(slot)
             (self._up.add if slot.is_up else self._up.discard)(slot)
             unit = self._next(slot)
             if unit is None and not self.closed:
@@ -100,6 +103,12 @@ class Board:
             self._due = [unit for unit in self._due if unit.place[0] != job]
             self._tell_of_room()
             return withdrawn
+
+    def has_orphans(self, job: int) -> bool:
+        """Tell whether no slot can do what is due of a job, as all have taken up other weights meanwhile."""
+        with self._changed:
+            due = [unit for unit in self._due if unit.place[0] == job]
+            return any(not any(self._fits(unit, slot) for slot in self._all) for unit in due)
 
     def has_room(self) -> bool:
         """Tell whether there is a slot that has nothing to do."""
@@ -143,4 +152,4 @@ class Board:
         return slot in self._up or (not self._up and slot.may_try)
 
     def _fits(self, unit: Unit, slot: Taker) -> bool:
-        return unit.gpu in (None, slot.gpu)
+        return unit.kind in (None, slot.kind)

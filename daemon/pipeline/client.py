@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -48,6 +49,11 @@ class Ready:
     """Name of the GPU, if it is one."""
     gpus: int = 0
     """How many there are."""
+
+    @property
+    def kind(self) -> str:
+        """Names all on which bytes of a document may hang; those of one kind may make parts of the same document."""
+        return json.dumps([self.models, self.gpu])
 
 
 class ModelsRefused(Exception):
@@ -210,7 +216,7 @@ class PipelineProcess:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
-        """Have a part made; see ``PartService.run_part``.
+        """Have a part made with what is loaded, whatever weights there are now; see ``PartService.run_part``.
 
         Raises:
             NotExact: the video is to be run in one piece.
@@ -228,9 +234,11 @@ class PipelineProcess:
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
     ) -> Mapping[str, Any]:
-        self.start(should_stop)
+        if kind != "part" or not self.is_up:
+            self.start(should_stop)
         child = self._child
-        assert child is not None
+        if child is None:
+            raise PipelineDied("The pipeline process was ended.")
         patience = Patience(self._settings)
         child.send(kind=kind, **wanted)
         try:

@@ -121,8 +121,8 @@ class PoolRun:
     def _in_parts_or_one_piece(self, on_placed: Callable[[], None]) -> RunReport:
         unit = self._unit(-1, lambda process: self._begin(process, on_placed))
         self._have_done([unit])
-        gpu, report = unit.result.result()
-        return report or self._in_parts(self._load_plan(), gpu, on_placed)
+        kind, report = unit.result.result()
+        return report or self._in_parts(self._load_plan(), kind, on_placed)
 
     def _in_one_piece_after_all(self) -> RunReport:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -137,14 +137,14 @@ class PoolRun:
     # In a slot.
 
     def _begin(self, process: PipelineProcess, on_placed: Callable[[], None]) -> tuple[str | None, RunReport | None]:
-        """Plan it. If it is to be run in one piece, run it; else return the name of the GPU of the plan."""
+        """Plan it. If it is to be run in one piece, run it; else return the kind of process that parts need."""
         document = self._request.output_path
         checkpoint = document.with_name(document.name + ".checkpoint")
         one_piece = checkpoint.exists() or (self._folder / ONE_PIECE).exists()  # that is how it was begun
         least_parts = PARTS_A_SLOT * (1 + self._board.idle())
         if not one_piece and process.plan(self._request, self._plan_path, self._should_stop, least_parts):
             failpoint("pool.planned")
-            return process.ready.gpu if process.ready else None, None
+            return process.ready.kind if process.ready else None, None
         on_placed()
         return None, self._in_one_piece(process)
 
@@ -167,12 +167,12 @@ class PoolRun:
 
     # In parts.
 
-    def _in_parts(self, plan: PartPlan, gpu: str | None, on_placed: Callable[[], None]) -> RunReport:
+    def _in_parts(self, plan: PartPlan, kind: str | None, on_placed: Callable[[], None]) -> RunReport:
         paths = [self._path(number) for number in range(len(plan))]
         made = {number for number, path in enumerate(paths) if _is_made(plan, number, path)}
         sums = PartSums(plan, made)
         due = [number for number in range(len(plan)) if number not in made]
-        units = [self._unit(number, partial(self._make, number=number, sums=sums), gpu) for number in due]
+        units = [self._unit(number, partial(self._make, number=number, sums=sums), kind) for number in due]
         self._have_done(units, on_placed)
         summary = self._join(plan, paths)
         failpoint("pool.joined")
@@ -206,8 +206,8 @@ class PoolRun:
 
     # On the board.
 
-    def _unit(self, number: int, work: Callable[[PipelineProcess], Any], gpu: str | None = None) -> Unit:
-        return Unit((self._job, number), work, gpu, self._request.file_path.stem)
+    def _unit(self, number: int, work: Callable[[PipelineProcess], Any], kind: str | None = None) -> Unit:
+        return Unit((self._job, number), work, kind, self._request.file_path.stem)
 
     def _have_done(self, units: Iterable[Unit], on_placed: Callable[[], None] = lambda: None) -> None:
         """Have units done, and wait for the end of all; raises the first error that makes the others useless."""
@@ -235,6 +235,8 @@ class PoolRun:
     def _why_to_end(self) -> Exception | None:
         if time.monotonic() - self._begun > self._most_seconds:
             return PermanentError(f"The job took longer than {self._most_seconds:.0f} s (max_job_seconds).")
+        if self._board.has_orphans(self._job):
+            return NotExact("other weights are in use than those that it was begun with")
         return Interrupted(STOPPED) if self._asked_to_stop() else None
 
     def _error_of(self, unit: Unit) -> BaseException | None:
@@ -248,7 +250,7 @@ class PoolRun:
         if self._tries[number] >= PART_TRIES:
             return NotExact(f"part {number} has ended {PART_TRIES} processes")
         log.warning("part %d of %s is made again: %s", number, unit.job_id, error)
-        self._put(self._unit(number, unit.work, unit.gpu))
+        self._put(self._unit(number, unit.work, unit.kind))
         return None
 
 

@@ -45,7 +45,7 @@ class Slot:
         """Set once it has been tried to start the process."""
         self.error: Exception | None = None
         """Why the process is not up."""
-        self.gpu: str | None = None
+        self._kind: str | None = None
         self._unit: Unit | None = None
         self._since = 0.0
         self._busy = 0.0
@@ -58,6 +58,13 @@ class Slot:
     def is_up(self) -> bool:
         """Whether its process is up."""
         return self.process is not None and self.process.is_up
+
+    @property
+    def kind(self) -> str | None:
+        """Kind of its process, or of the last one that was up."""
+        ready = self.process.ready if self.process else None
+        self._kind = ready.kind if ready else self._kind
+        return self._kind
 
     @property
     def may_try(self) -> bool:
@@ -96,9 +103,12 @@ class Slot:
     def _loop(self) -> None:
         while not self._board.closed:
             try:
-                self._keep_up()
+                if not self.is_up:
+                    self._keep_up()
                 if (unit := self._board.take(self, IDLE_SECONDS)) is not None:
                     self._do(unit)
+                elif self.is_up:
+                    self._keep_up()  # there may be other weights, which nothing that is due has to do without
             except Exception:
                 log.exception("Slot %d goes on after an unexpected error", self.number)
                 time.sleep(IDLE_SECONDS)
@@ -110,7 +120,7 @@ class Slot:
         if self.process is None or (now < self._due and not self.is_up):
             return
         try:
-            self.gpu = self.process.start(lambda: self._board.closed).gpu
+            self.process.start(lambda: self._board.closed)
         except Interrupted:
             return
         except Exception as error:

@@ -47,13 +47,14 @@ class InThread:
     ) -> None:
         self.settings, self.cores, self.memory_limit = settings, cores, memory_limit
         self._service = VideoFilePipelineService(settings)
+        self.models: list[dict[str, Any]] = []
         self.ready: Ready | None = None
         self.is_up = False
         self.starts = 0
 
     def start(self, should_stop: Callable[[], bool]) -> Ready:
         self.starts += not self.is_up
-        self.is_up, self.ready = True, Ready("cpu", [])
+        self.is_up, self.ready = True, Ready("cpu", self.models)
         return self.ready
 
     def _call(

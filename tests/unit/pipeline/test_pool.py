@@ -170,6 +170,35 @@ def test_a_part_that_is_damaged_is_made_again_by_the_next_attempt(bench: PoolBen
     assert bench.asked == ["plan", "part 0"]
 
 
+def test_what_was_begun_with_weights_that_no_slot_has_any_more_runs_in_one_piece(bench: PoolBench, clip: Path) -> None:
+    def exchange(kind: str, wanted: Mapping[str, Any]) -> None:
+        if wanted.get("number") == 4:
+            for slot in bench.pool._slots:
+                slot.process.models = [{"name": "other"}]  # type: ignore[union-attr]
+                slot.process.ready = replace(slot.process.ready, models=[{"name": "other"}])  # type: ignore[union-attr,type-var]
+            raise PipelineDied("It died.")
+
+    bench.act = exchange
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked.count("part 4") == 1
+    assert bench.asked[-1] == "run"
+
+
+def test_slots_of_several_kinds_do_not_share_a_video(bench: PoolBench, clip: Path) -> None:
+    used: set[int] = set()
+
+    def note(kind: str, wanted: Mapping[str, Any]) -> None:
+        used.add(threading.get_ident())
+
+    wait_for(lambda: bench.pool._board.idle() == 2)
+    other = bench.pool._slots[1].process
+    other.models = [{"name": "other"}]  # type: ignore[union-attr]
+    other.ready = replace(other.ready, models=other.models)  # type: ignore[union-attr,type-var]
+    bench.act = note
+    assert bench.run(clip) == bench.alone(clip)
+    assert len(used) == 1
+
+
 def test_frames_never_get_fewer(bench: PoolBench, clip: Path) -> None:
     bench.act = dying(4, times=9)
     told: list[Progress] = []
