@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from daemon.jobs import Job
 from daemon.pipeline.records import Progress, RunReport
@@ -12,6 +12,7 @@ from daemon.worker.attempt import Attempt, PipelineRunner
 from daemon.worker.control import RunControl, RunControls
 from daemon.worker.outcomes import UNAVAILABLE_SECONDS, Outcome, Retry
 from daemon.worker.progress import Running
+from daemon.worker.recorder import OutcomeRecorder
 
 MakeAttempt = Callable[[PipelineRunner, RunControl], Attempt]
 
@@ -146,11 +147,20 @@ class Lanes:
             return None
         return next((lane for lane in self._all if lane.job is None), None)
 
-    def ended(self) -> Iterator[tuple[Job, Outcome]]:
-        """Yield the jobs whose attempts beside have ended, and how; the lane of each is free afterwards."""
+    def record_ended(self, recorder: OutcomeRecorder, now: float) -> None:
+        """Record how attempts have ended that were made beside this thread; their lanes are free then.
+
+        Args:
+            recorder: Records it, or keeps it until it can.
+            now: Monotonic time in seconds.
+        """
         for lane in self._all:
-            if lane.job is not None and lane.outcome is not None:
-                yield lane.job, lane.outcome
+            if (job := lane.job) is not None and (outcome := lane.outcome) is not None:
+                try:
+                    recorder.apply(job, outcome, now)
+                except Exception as error:
+                    recorder.keep(job.job_id, outcome, error)
+                lane.control.close(job.job_id)
                 lane.vacate()
 
     def wait(self) -> None:

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from queue import SimpleQueue
 
-from daemon.errors import DropframeError, Interrupted
 from daemon.failpoints import failpoint
 from daemon.fs.space import DiskGuard
 from daemon.fs.storage import StorageService
 from daemon.jobs import ErrorKind, Job, JobStatus, input_key, output_key, utc_now, why_no_retry
-from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
@@ -29,6 +27,7 @@ from daemon.worker.owed_objects import OwedObjects
 from daemon.worker.progress import Running
 from daemon.worker.recorder import OutcomeRecorder
 from daemon.worker.unpublished_errors import OLD_NOTES, UnpublishedErrors
+from daemon.worker.warmth import Warmth
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,6 @@ IDLE_SECONDS = 1.0
 """Longest wait of the loop when nothing wakes it."""
 PAUSE_SECONDS = 0.1
 """Shortest wait of the loop: a job that is due but may not run, for want of space, costs no more than this."""
-WARM_SECONDS = 60.0
-"""Time between two attempts to start a pipeline process that does not start, while there is nothing to run."""
 
 
 class JobWorker:
@@ -68,7 +65,6 @@ class JobWorker:
         self._store = store
         self._queue = queue
         self._storage = storage
-        self._pipeline = pipeline
         self._clock = clock
         self.totals: defaultdict[str, float] = defaultdict(float)
         """Since the start: ``jobs_completed``, ``jobs_failed``, ``frames``, and busy seconds a stage."""
@@ -102,8 +98,7 @@ class JobWorker:
             clock,
             self.owed,
         )
-        self._warm_due = 0.0
-        self._not_warm = LogOnce(log)
+        self._warmth = Warmth(pipeline, self._control.stopping.is_set, clock)
 
     @property
     def running(self) -> Running | None:
@@ -216,7 +211,7 @@ class JobWorker:
             try:
                 if self.run_once():
                     continue
-                self._keep_warm()
+                self._warmth.keep()
             except Exception:
                 log.exception("The worker goes on after an unexpected error")
                 self._control.stopping.wait(IDLE_SECONDS)
@@ -224,7 +219,7 @@ class JobWorker:
             wait = IDLE_SECONDS if due is None else due - self._clock()
             self._woken.wait(min(IDLE_SECONDS, max(PAUSE_SECONDS, wait)))
         self._lanes.wait()
-        self._record_ended(self._clock())
+        self._lanes.record_ended(self._recorder, self._clock())
 
     def run_once(self, now: float | None = None) -> bool:
         """Run the job that is due, if there is one and room for it; it may end later.
@@ -236,7 +231,7 @@ class JobWorker:
             Whether there was one.
         """
         now = self._clock() if now is None else now
-        self._record_ended(now)
+        self._lanes.record_ended(self._recorder, now)
         if self._store.problem:
             return False  # nothing that is done now could be recorded
         in_order = self._recorder.reconcile(now)
@@ -253,23 +248,6 @@ class JobWorker:
         self._unpublished.publish(now)
         return True
 
-    def _keep_warm(self) -> None:
-        """Have the models loaded for the next job, also when the last one took the pipeline process with it."""
-        if not self._lanes.is_single:
-            return  # slots see to that themselves
-        now = self._clock()
-        if now < self._warm_due or self._control.stopping.is_set():
-            return
-        self._warm_due = now + WARM_SECONDS
-        try:
-            self._pipeline.start(self._control.stopping.is_set)
-            self._warm_due = 0.0
-            self._not_warm.solved()
-        except Interrupted:
-            return
-        except DropframeError as error:
-            self._not_warm(f"The pipeline could not be started again yet: {error}")
-
     # One job.
 
     def _run(self, job_id: str, lane: Lane, now: float) -> None:
@@ -285,15 +263,6 @@ class JobWorker:
         except Exception as error:
             self._recorder.keep(job_id, outcome, error)
         self._control.close(job_id)
-
-    def _record_ended(self, now: float) -> None:
-        """Record how attempts ended that were made beside this thread."""
-        for job, outcome in self._lanes.ended():
-            try:
-                self._recorder.apply(job, outcome, now)
-            except Exception as error:
-                self._recorder.keep(job.job_id, outcome, error)
-            self._control.close(job.job_id)
 
     def _take(self, job_id: str, lane: Lane) -> Job | None:
         """Make a job the running one; None if it is not waiting any more."""

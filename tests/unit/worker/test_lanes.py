@@ -97,7 +97,7 @@ class Several(Bench):
         self.pipeline.release(*names)
         lanes = [lane for lane in self.worker._lanes._all if lane.job and lane.job.source_name in names]
         wait_for(lambda: all(lane.outcome for lane in lanes))
-        self.worker._record_ended(self.now)
+        self.worker._lanes.record_ended(self.worker._recorder, self.now)
 
     def quit(self) -> None:
         self.worker.stop()
