@@ -23,7 +23,7 @@ from daemon.errors import (
 )
 from daemon.fs.identity import shown
 from daemon.pipeline.frame_index import NotExact
-from daemon.pipeline.machine import machine_memory
+from daemon.pipeline.machine import machine_memory, sixty_percent
 from daemon.pipeline.patience import Patience
 from daemon.pipeline.pipeline_child import PipelineChild
 from daemon.pipeline.records import Progress, RunReport
@@ -90,7 +90,7 @@ class PipelineProcess:
         self._child: PipelineChild | None = None
         self._was_ready = False
         self._weights = WeightsWatch(settings)
-        self._memory_limit = memory_limit or settings.memory_limit_bytes or machine_memory() * 6 // 10
+        self._memory_limit = memory_limit or settings.memory_limit_bytes or sixty_percent(machine_memory())
         self.on_room: Callable[[], None] = lambda: None
         """Never called: whoever runs one job at a time knows when it has ended."""
         self.ready: Ready | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.executor import Executor
-from daemon.pipeline.machine import Machine
+from daemon.pipeline.machine import SLOT_BYTES, Machine, sixty_percent
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -16,8 +16,6 @@ POOL_CORES = 8
 """Cores from which on one process leaves many of them idle."""
 CORES_A_SLOT = 2
 """Cores for each of several processes, where there are so many; below that each has one."""
-SLOT_BYTES = 2_000_000_000
-"""Memory that one process may need."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Choice:
 def choose(settings: Settings, machine: Machine) -> Choice:
     """Return what the settings mean on a machine."""
     gpus = machine.gpus if settings.device == "auto" else 0
-    by_memory = max(1, machine.memory_bytes * 6 // 10 // SLOT_BYTES)
+    by_memory = max(1, sixty_percent(machine.memory_bytes) // SLOT_BYTES)
     by_work = gpus or max(1, machine.cores // (CORES_A_SLOT if machine.cores >= POOL_CORES else 1))
     if settings.device.startswith("cuda") or gpus == 1:
         by_work = 1  # one process has the GPU

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+SLOT_BYTES = 2_000_000_000
+"""Memory that one pipeline process may need."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -50,3 +53,8 @@ def machine_memory() -> int:
     except (OSError, ValueError):  # no limit, or none that we can see
         return total
     return min(total, limit)
+
+
+def sixty_percent(memory_bytes: int) -> int:
+    """Return the part of a memory that pipeline processes may take."""
+    return memory_bytes * 6 // 10

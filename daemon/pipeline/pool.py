@@ -16,7 +16,7 @@ from daemon.errors import Interrupted
 from daemon.ipc.slots import SlotBeat
 from daemon.pipeline.board import Board
 from daemon.pipeline.client import PipelineProcess, Ready
-from daemon.pipeline.machine import count_cores, machine_memory
+from daemon.pipeline.machine import SLOT_BYTES, count_cores, machine_memory, sixty_percent
 from daemon.pipeline.pool_run import PoolRun
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import RunRequest
@@ -38,7 +38,8 @@ class PipelinePool:
 
     def __init__(self, settings: Settings, count: int) -> None:
         self._settings = settings
-        self._memory_limit = settings.memory_limit_bytes or machine_memory() * 6 // 10 // count
+        whole = sixty_percent(machine_memory())
+        self._memory_limit = settings.memory_limit_bytes or max(whole // count, min(whole, SLOT_BYTES))
         self.on_room: Callable[[], None] = lambda: None
         """Called from any thread when another job may be begun."""
         self._board = Board(lambda: self.on_room())

@@ -146,6 +146,7 @@ class Attempt:
         """Make the result document unless an earlier attempt did; return what the record gets to know."""
         facts = self._files.facts(job)
         if facts is not None:
+            self._files.discard_partial(job)  # it was finished, and what led to it may not have been removed yet
             if (job.device or "").startswith(facts["device"]):
                 del facts["device"]  # noted before the result was to be published, with the GPU's number
             return facts

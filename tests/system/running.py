@@ -39,7 +39,8 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(outside) or name == "DROPFRAME_AUTO_PULL"  # tests/__init__.py
     }
-    return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **FAST, **(settings or {})}
+    one = {"DROPFRAME_EXECUTOR": "embedded"}  # on any machine; tests of a pool ask for one
+    return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **one, **FAST, **(settings or {})}
 
 
 def wait_for(what: Callable[[], T | None], seconds: float = 30.0, why: str = "it did not happen") -> T:
