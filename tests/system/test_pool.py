@@ -16,7 +16,7 @@ from tests.system.running import Daemon, running, wait_for
 
 pytestmark = pytest.mark.slow
 
-CUT = {"DROPFRAME_SEGMENT_FRAMES": "10", "DROPFRAME_RETRY_SECONDS": "0.1"}
+CUT = {"DROPFRAME_DEFAULT_PIPELINE": "ocr_only", "DROPFRAME_SEGMENT_FRAMES": "10", "DROPFRAME_RETRY_SECONDS": "0.1"}
 POOL = {**CUT, "DROPFRAME_EXECUTOR": "pool", "DROPFRAME_WORKERS": "2"}
 FRAMES = 80
 
@@ -29,8 +29,8 @@ def undisturbed(home: Path, clip: Path) -> bytes:
     """Return the document of one process."""
     home.mkdir()
     with running(home, **CUT, DROPFRAME_EXECUTOR="embedded") as daemon:
-        daemon.drop(clip, "ocr_only/a.mp4")
-        return wait_for(daemon.results, 120)["ocr_only/a.mp4.json"]
+        daemon.drop(clip, "a.mp4")
+        return wait_for(daemon.results, 120)["a.mp4.json"]
 
 
 def slots_up(daemon: Daemon) -> int:
@@ -50,20 +50,20 @@ def test_a_job_that_is_killed_everywhere_ends_once_with_the_bytes_of_one_process
             daemon.start(DROPFRAME_FAULT=point)
             if point == "pool.planned":
                 wait_for(lambda: slots_up(daemon) == 2, 120)
-                daemon.drop(clip, "ocr_only/a.mp4")
+                daemon.drop(clip, "a.mp4")
             daemon.wait_killed(180)
             assert list(parts.glob("*.parts/plan")), point
         assert len(list(parts.glob("*.parts/0*"))) == 4
         daemon.start()
-        daemon.drop(clip, "ocr_only/b.mp4")
+        daemon.drop(clip, "b.mp4")
         daemon.wait_job("b.mp4", JobStatus.RUNNING, seconds=120, when=lambda job: job.frames_processed > 0)
         for pipeline in daemon.pipelines():
             os.kill(pipeline, signal.SIGKILL)
         wait_for(lambda: len(daemon.jobs()) == 2 and all(job.ended for job in daemon.jobs()), 240)
         assert {job.status for job in daemon.jobs()} == {JobStatus.COMPLETED}
         results = daemon.results()
-        assert results["ocr_only/a.mp4.json"] == expected
-        assert results["ocr_only/b.mp4.json"] == expected.replace(b'"name": "a.mp4"', b'"name": "b.mp4"')
+        assert results["a.mp4.json"] == expected
+        assert results["b.mp4.json"] == expected.replace(b'"a.mp4"', b'"b.mp4"')
         assert not list(parts.glob("*.parts"))
         beat = daemon.beat()
         assert beat is not None
@@ -80,15 +80,15 @@ def test_one_of_several_jobs_is_cancelled_and_the_others_go_on_and_a_stop_takes_
     home.mkdir()
     with running(home, **POOL) as daemon:
         wait_for(lambda: slots_up(daemon) == 2, 120)
-        daemon.drop(clip, "ocr_only/a.mp4")
+        daemon.drop(clip, "a.mp4")
         first = daemon.wait_job("a.mp4", JobStatus.RUNNING, when=lambda job: job.frames_processed > 0, seconds=120)
-        daemon.drop(short, "ocr_only/b.mp4")
+        daemon.drop(short, "b.mp4")
         spool.request(daemon.data / "spool", TicketKind.CANCEL, first.job_id)
         cancelled = daemon.wait_job("a.mp4", seconds=60)
         assert cancelled.error_kind is ErrorKind.CANCELLED
         assert daemon.wait_job("b.mp4", seconds=120).status is JobStatus.COMPLETED
         assert not list((daemon.data / "video_jobs").glob("*.parts"))
-        daemon.drop(clip, "ocr_only/c.mp4")
+        daemon.drop(clip, "c.mp4")
         daemon.wait_job("c.mp4", JobStatus.RUNNING, when=lambda job: job.frames_processed > 0, seconds=120)
         daemon.stop()
         job = daemon.job("c.mp4")
