@@ -186,14 +186,15 @@ class PipelineSettings(BaseModel):
     )
     executor: Literal["auto", "embedded", "pool"] = Field(
         "auto",
-        description="embedded runs one job at a time in one pipeline process; pool has several, which share long "
-        "videos (docs/scale-out.md); auto takes a pool from 8 cores or 2 GPUs on, or if workers is a number above 1.",
+        description="What runs jobs: embedded is one pipeline process, with one job at a time; pool has several, which "
+        "share long videos (docs/scale-out.md). auto takes a pool from 8 cores or 2 GPUs on, and if workers is "
+        "2 or more.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
         "auto",
         description="Pipeline processes of a pool, to which cores and GPUs are dealt out; auto goes by cores, GPUs and "
         "memory.",
-        json_schema_extra={"allowed": "auto or a whole number from 1 to 256"},
+        json_schema_extra={"allowed": "a whole number from 1 to 256, or auto"},
     )
     group_seconds: Seconds = Field(
         90.0, gt=0, description="Longest part that a pool cuts videos into, in seconds of video, about."

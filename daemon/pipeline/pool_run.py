@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from daemon.errors import Interrupted, PermanentError, PipelineDied, PipelineStalled
 from daemon.failpoints import failpoint
+from daemon.fs.identity import identity_of
 from daemon.pipeline.board import Board, Unit
 from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.frame_index import NotExact
@@ -34,6 +36,8 @@ PARTS_A_SLOT = 2
 LOOK_SECONDS = 0.25
 """Time between two looks whether the job is to end."""
 STOPPED = "The run was stopped."
+PLAN = "plan-"
+"""What the name of a plan begins with; the rest names the file of which it is one, should that be changed."""
 ONE_PIECE = "one-piece"
 """Name of the file that says that a video is to be run in one piece, whatever a plan says."""
 
@@ -105,11 +109,11 @@ class PoolRun:
         """By the number of the part."""
         self._under_way: list[Unit] = []
         self._folder = request.parts
-        self._plan_path = self._folder / "plan"
 
     def run(self, on_placed: Callable[[], None]) -> RunReport:
         """Run it; raises what ``PipelineProcess.run`` does."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._plan_path = self._folder / f"{PLAN}{_version_of(self._request.file_path)}"
         try:
             report = self._in_parts_or_one_piece(on_placed)
         except NotExact as why:
@@ -252,6 +256,14 @@ class PoolRun:
         log.warning("part %d of %s is made again: %s", number, unit.job_id, error)
         self._put(self._unit(number, unit.work, unit.kind))
         return None
+
+
+def _version_of(video: Path) -> str:
+    try:
+        identity = identity_of(video.stat()).lasting
+    except FileNotFoundError:
+        return "none"  # whoever opens it says so
+    return hashlib.sha256(str(identity).encode()).hexdigest()[:16]
 
 
 def _is_made(plan: PartPlan, number: int, path: Path) -> bool:

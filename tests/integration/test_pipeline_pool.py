@@ -92,7 +92,8 @@ def test_what_cannot_be_cut_runs_in_one_piece(pool: PipelinePool, alone: Pipelin
 def test_a_process_that_is_killed_costs_one_part(pool: PipelinePool, clip: Path, expected: bytes, number: int) -> None:
     process = wait_for(lambda: pool._slots[number].is_up and pool._slots[number].process, 60)
     assert process._child is not None
-    pid, killed = process._child._process.pid, []
+    pid = process._child._process.pid
+    killed: list[int] = []
 
     def kill(progress: Progress) -> None:
         if not killed and progress.frames_processed:

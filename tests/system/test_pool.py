@@ -52,7 +52,7 @@ def test_a_job_that_is_killed_everywhere_ends_once_with_the_bytes_of_one_process
                 wait_for(lambda: slots_up(daemon) == 2, 120)
                 daemon.drop(clip, "a.mp4")
             daemon.wait_killed(180)
-            assert list(parts.glob("*.parts/plan")), point
+            assert list(parts.glob("*.parts/plan-*")), point
         assert len(list(parts.glob("*.parts/0*"))) == 4
         daemon.start()
         daemon.drop(clip, "b.mp4")
@@ -94,7 +94,7 @@ def test_one_of_several_jobs_is_cancelled_and_the_others_go_on_and_a_stop_takes_
         job = daemon.job("c.mp4")
         assert job is not None
         assert (job.status, job.attempts) == (JobStatus.PENDING, 0)
-        assert list((daemon.data / "video_jobs").glob("*.parts/plan"))
+        assert list((daemon.data / "video_jobs").glob("*.parts/plan-*"))
         daemon.start(DROPFRAME_EXECUTOR="embedded")  # which has no use for parts
         daemon.wait_ready(120)
         assert not list((daemon.data / "video_jobs").glob("*.parts"))

@@ -217,7 +217,7 @@ def test_unfinished_files_in_the_data_folder_are_swept_at_start(
         path.write_bytes(b"half")
     for path in (*left, data / "models/exported/.export-ab"):
         os.utime(path, (0, 0))
-    monkeypatch.setattr(service_module, "PipelineProcess", refuse)
+    monkeypatch.setattr(service_module, "make_executor", refuse)
     with pytest.raises(MachineError), contextlib.ExitStack() as stack:
         service.startup(stack)
     assert [path for path in (*left, data / "models/exported/.export-ab") if path.exists()] == []

@@ -126,7 +126,8 @@ def test_an_unknown_flag_names_the_nearest() -> None:
 
 def test_a_name_like_no_other_is_told_all(home: Path) -> None:
     write(home, "qqqqqq = 1\n")
-    with pytest.raises(SettingsError, match=r"qqqqqq is not a setting; the names are allowed_hosts, .*, weights\."):
+    told = r"qqqqqq is not a setting; the names are allowed_hosts, .*, weights, workers\."
+    with pytest.raises(SettingsError, match=told):
         Settings.load()
 
 

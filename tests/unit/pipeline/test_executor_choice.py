@@ -91,7 +91,7 @@ def test_the_executor_is_what_was_chosen(tmp_path: Path) -> None:
 def test_a_number_of_workers_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("0", "many", "1.5", "1000"):
         monkeypatch.setenv("DROPFRAME_WORKERS", wrong)
-        with pytest.raises(SettingsError, match=f"workers must be auto or a whole number from 1 to 256, not '{wrong}'"):
+        with pytest.raises(SettingsError, match=f"must be a whole number from 1 to 256, or auto, not '{wrong}'"):
             Settings.load()
     monkeypatch.setenv("DROPFRAME_WORKERS", "3")
     assert Settings.load().workers == 3

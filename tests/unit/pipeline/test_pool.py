@@ -133,7 +133,7 @@ def test_parts_of_an_earlier_attempt_are_kept(bench: PoolBench, clip: Path) -> N
     request = bench.request(clip)
     with pytest.raises(Interrupted):
         bench.pool.run(request, should_stop=lambda: (request.parts / "000001").exists())
-    kept = {path.name for path in request.parts.iterdir()} - {"plan"}
+    kept = {path.name for path in request.parts.glob("0*")}
     assert "000001" in kept
     bench.asked.clear()
     told: list[Progress] = []
@@ -147,7 +147,7 @@ def test_parts_of_another_video_are_not_kept(bench: PoolBench, clip: Path) -> No
     request = bench.request(clip)
     with pytest.raises(Interrupted):
         bench.pool.run(request, should_stop=lambda: (request.parts / "000001").exists())
-    make_clip(clip, frames=FRAMES, size=(64, 48), text="ANOTHER")
+    clip.write_bytes(clip.read_bytes().replace(b"Lavf", b"Lavg"))  # as large as it was
     bench.asked.clear()
     assert bench.run(clip) == bench.alone(clip)
     assert len(bench.asked) == 6
