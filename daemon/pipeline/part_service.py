@@ -97,7 +97,9 @@ class PartService:
     ) -> list[tuple[int, int]]:
         rate = (video.info.fps or USUAL_FPS) / options.frame_stride
         analysed = analysed_total(len(index), options) or 0
-        group_frames = min(group_seconds * rate, analysed / least_parts)
+        group_frames = group_seconds * rate
+        if least_parts > 1:
+            group_frames = min(group_frames, analysed / least_parts)
         return cut(index, analysed, options.frame_stride, self._settings.segment_frames, group_frames)
 
     def _plan(
