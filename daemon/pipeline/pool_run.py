@@ -64,11 +64,12 @@ class PartSums:
             self._steps[number] = progress.steps
             return Progress(sum(self._frames.values()), self._plan.frames_total, self._steps.total())
 
-    def made(self, number: int, stage_seconds: dict[str, float]) -> None:
-        """Note that a part is made."""
+    def made(self, number: int, stage_seconds: dict[str, float]) -> Progress:
+        """Note that a part is made; return how far all are."""
         with self._lock:
-            self._frames[number] = self._plan.frames_of(number)
             self._seconds.update(stage_seconds)
+            steps = self._steps[number] + 1
+        return self.progressed(number, Progress(self._plan.frames_of(number), self._plan.frames_total, steps))
 
     @property
     def stage_seconds(self) -> dict[str, float]:
@@ -158,7 +159,7 @@ class PoolRun:
     def _make(self, process: PipelineProcess, number: int, sums: PartSums) -> None:
         request = PartRequest(self._plan_path, number, self._request.file_path, self._path(number))
         seconds = process.run_part(request, lambda p: self._progressed(sums.progressed(number, p)), self._should_stop)
-        sums.made(number, seconds)
+        self._progressed(sums.made(number, seconds))
         failpoint("pool.made")
 
     def _progressed(self, progress: Progress) -> None:
