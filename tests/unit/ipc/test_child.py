@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from daemon.ipc import background
-from daemon.pipeline import client
+from daemon.pipeline.pipeline_child import PipelineChild
 from daemon.settings import Settings
 from daemon.stills.client import StillsProcess
 
@@ -23,7 +23,7 @@ class Caught(Exception):
     "start",
     [
         lambda home: background.run("daemon.export.process", [], lambda: False),
-        lambda home: client._Child(Settings(home=home)),
+        lambda home: PipelineChild(Settings(home=home), None),
         lambda home: StillsProcess(Settings(home=home))._started(),
     ],
     ids=["background", "pipeline", "stills"],
