@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def slow_down(browser: Browser, bytes_a_second: int, *, offline: bool = False) -
     """Have a slow line, or none."""
     speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_a_second}
     browser.call("Network.emulateNetworkConditions", offline=offline, **speed)
+
+
+def wait_for_cut(sidecar: Sidecar) -> None:
+    """Wait until an upload was cut: a browser that is busy ends it some time after it was told to."""
+    deadline = time.monotonic() + 30
+    while b'uploads_total{outcome="cut"} 1' not in urllib.request.urlopen(sidecar.url + "/metrics").read():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def large(path: Path, size: int = LARGE_BYTES) -> Path:
@@ -212,6 +221,7 @@ def test_an_upload_shows_its_progress_and_is_cancelled(home: Path, sidecar: Side
     browser.press("Enter")
     browser.wait_for(f"!({line('unwanted.mp4')})")
     assert browser.ask("document.activeElement.textContent") == "Cancel"  # of the next one
+    wait_for_cut(sidecar)
     slow_down(browser, -1)
     browser.wait_for(f"{STATES}.join() === 'done'")
     assert browser.ask("document.querySelector('#uploading').hidden")
