@@ -14,10 +14,9 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from queue import Empty
 from typing import BinaryIO
 
-from daemon.errors import DropframeError, ObjectRefused, ObjectStoreError, StoredFileMissing, UnknownJob
+from daemon.errors import ObjectRefused, ObjectStoreError, StoredFileMissing
 from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import failpoint
@@ -25,22 +24,20 @@ from daemon.fs.identity import shown
 from daemon.fs.storage import LocalStorageService
 from daemon.ipc.health import StoreBeat
 from daemon.jobs import EXPORT_PENDING, Job, JobStatus, output_key
-from daemon.logs import LogOnce
 from daemon.objects.answers import key_problem
 from daemon.objects.bucket import Bucket
 from daemon.s3_address import S3Address
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
-from daemon.threads import join
 from daemon.worker import outbox as names
+from daemon.worker.debts import Debts
 from daemon.worker.outbox import Outbox, error_document, sha256_of
 from daemon.worker.owed_objects import ERROR, PENDING, RESULT, OwedObjects
 
 log = logging.getLogger(__name__)
 
-STEP_SECONDS = 0.5
-RETRY_SECONDS = 10.0
-"""Until it is tried again after the bucket could not be used."""
+DOWN_SECONDS = 5.0
+"""How long deletions are refused at once after the bucket did not answer one."""
 LOCK_SECONDS = 1.0
 """How long a deletion waits for a copy that is going on, which may be long."""
 JOIN_SECONDS = 0.2
@@ -49,6 +46,7 @@ JOB_ID, SHA256 = "dropframe-job-id", "dropframe-sha256"
 """What is noted on each object: whose it is, and the checksum of what it holds."""
 OUTDATED = "A newer job has its name."
 JSON = "application/json"
+TROUBLE = "Results cannot be copied to the result store and are tried again."
 
 
 class ResultStore:
@@ -70,48 +68,20 @@ class ResultStore:
         self._store = store
         self._outbox = outbox
         self._owed = owed
+        self._debts = Debts("result-store", store, owed.job_ids, owed_by, self._pay, ObjectRefused, TROUBLE)
         self.bucket = Bucket(S3Address.of(settings.result_store), settings) if settings.result_store else None
-        self._owing: dict[str, None] = {}
-        """Ids of jobs."""
         self._paying = threading.Lock()
         self._down_until, self._down_reason = -math.inf, ""
         """Until when deletions are refused at once, so that many of them do not each wait for a bucket that is away."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="result-store", daemon=True)
-        self._log_once = LogOnce(log)
-        self._problem: str | None = None
 
     def start(self) -> None:
         """Begin with what was owed when the daemon ended."""
         if self.bucket is not None:
-            for status in (JobStatus.COMPLETED, JobStatus.FAILED):
-                self._owing.update({job.job_id: None for job in self._store.jobs(status) if owed_by(job)})
-            self._thread.start()
+            self._debts.start(JobStatus.COMPLETED, JobStatus.FAILED)
 
     def stop(self) -> None:
         """End; what is owed stays in the records."""
-        self._stopping.set()
-        join(self._thread, JOIN_SECONDS)
-
-    def beat(self) -> StoreBeat:
-        """Return how it goes. Callable from any thread."""
-        return StoreBeat(self._problem, len(self._owing))
-
-    def _loop(self) -> None:
-        wait = STEP_SECONDS
-        while not self._stopping.wait(wait):
-            wait = STEP_SECONDS
-            try:
-                self.step()
-                self._problem = None
-                self._log_once.solved()
-            except (OSError, DropframeError) as error:
-                self._problem = f"Results cannot be copied to the result store and are tried again. {error}"
-                self._log_once(self._problem)
-                wait = RETRY_SECONDS
-            except Exception:
-                log.exception("Copying results to the result store goes on after an unexpected error")
-                wait = RETRY_SECONDS
+        self._debts.stop(JOIN_SECONDS)
 
     def step(self) -> None:
         """Copy what can be copied now.
@@ -120,28 +90,11 @@ class ResultStore:
             ObjectStoreError: the bucket cannot be used just now; nothing is lost.
             OSError, StoreError: the data folder cannot be used just now; nothing is lost.
         """
-        with contextlib.suppress(Empty):
-            while True:
-                self._owing[self._owed.job_ids.get_nowait()] = None
-        refused: DropframeError | None = None
-        for job_id in list(self._owing):
-            for name in self._owed_by(job_id):
-                if self._stopping.is_set():
-                    return
-                try:
-                    self._pay(job_id, name)
-                except ObjectRefused as error:  # perhaps only this one
-                    refused = error
-                except UnknownJob:  # deleted just now
-                    continue
-            if not self._owed_by(job_id):
-                del self._owing[job_id]
-        if refused is not None:
-            raise refused
+        self._debts.step()
 
-    def _owed_by(self, job_id: str) -> list[str]:
-        job = self._store.find(job_id)
-        return [] if job is None else owed_by(job)
+    def beat(self) -> StoreBeat:
+        """Return how it goes. Callable from any thread."""
+        return StoreBeat(self._debts.problem, len(self._debts))
 
     def _pay(self, job_id: str, name: str) -> None:
         """Copy one thing if it is there and still owed."""
@@ -234,7 +187,7 @@ class ResultStore:
         except ObjectRefused:  # perhaps only this one
             raise
         except ObjectStoreError as error:
-            self._down_until, self._down_reason = time.monotonic() + RETRY_SECONDS / 2, str(error)
+            self._down_until, self._down_reason = time.monotonic() + DOWN_SECONDS, str(error)
             raise
 
     def _forget(self, bucket: Bucket, job: Job) -> None:

@@ -6,33 +6,47 @@ files are made as all exports are; a name that a newer job has taken is left to 
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import re
-import threading
 import time
-from queue import Empty, SimpleQueue
+from collections import defaultdict
+from dataclasses import dataclass
+from queue import SimpleQueue
 
-from daemon.errors import DropframeError, Interrupted, StoredFileMissing, UnknownJob
+from daemon.errors import StoredFileMissing
 from daemon.export.files import ExportPlace, NotExported, NotExportedYet, ask_for, owed_exports
 from daemon.export_formats import FORMATS, ExportRequest
 from daemon.failpoints import failpoint
 from daemon.jobs import EXPORT_PENDING, Job, JobStatus
-from daemon.logs import LogOnce
 from daemon.settings import Settings
 from daemon.store.job_store import JobStore
-from daemon.threads import join
+from daemon.worker.debts import Debts
 from daemon.worker.outbox import Outbox, sha256_of
 
-log = logging.getLogger(__name__)
-
-STEP_SECONDS = 0.5
-RETRY_SECONDS = 10.0
-"""Until it is tried again after the outbox could not be written."""
 JOIN_SECONDS = 2.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 3600.0
 """Between two attempts at an export that could not be made; each time twice as long."""
+TROUBLE = "Exports cannot be put into the outbox and are tried again:"
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+@dataclass
+class Failures:
+    """How often an export could not be made, and when it is asked for again."""
+
+    count: int = 0
+    again: float = 0.0
+    """On the monotonic clock."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to ask again."""
+        return time.monotonic() >= self.again
+
+    def failed(self) -> None:
+        """Count one; it is seen again and again until it is asked for anew."""
+        if self.is_over:
+            self.count += 1
+            self.again = time.monotonic() + min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self.count, 10))
 
 
 class OutboxExports:
@@ -49,45 +63,20 @@ class OutboxExports:
         self._data_dir, self._spool_dir = settings.data_dir, settings.spool_dir
         self._store = store
         self._outbox = outbox
-        self._completed = completed
-        self._owing: dict[str, None] = {}
-        """Ids of jobs."""
+        self._debts = Debts("outbox-exports", store, completed, owed_exports, self._pay, OSError, TROUBLE)
         self._drawn = ""
         """The name of the last request for a video to be drawn on. One is asked for at a time, as each takes long and
         few requests have room."""
-        self._failures: dict[tuple[str, str], tuple[float, int]] = {}
-        """Exports that could not be made: when one is asked for again (monotonic seconds), and how often it failed."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="outbox-exports", daemon=True)
-        self._log_once = LogOnce(log)
+        self._failures: defaultdict[tuple[str, str], Failures] = defaultdict(Failures)
+        """By the job's id and the format."""
 
     def start(self) -> None:
         """Begin with what was owed when the daemon ended."""
-        for job in self._store.jobs(JobStatus.COMPLETED):
-            if owed_exports(job):
-                self._owing[job.job_id] = None
-        self._thread.start()
+        self._debts.start(JobStatus.COMPLETED)
 
     def stop(self) -> None:
-        """End a copy that is under way, and the thread; what is owed stays in the records."""
-        self._stopping.set()
-        join(self._thread, JOIN_SECONDS)
-
-    def _loop(self) -> None:
-        wait = STEP_SECONDS
-        while not self._stopping.wait(wait):
-            wait = STEP_SECONDS
-            try:
-                self.step()
-                self._log_once.solved()
-            except Interrupted:
-                return
-            except (OSError, DropframeError) as error:
-                self._log_once(f"Exports cannot be put into the outbox and are tried again: {error}")
-                wait = RETRY_SECONDS
-            except Exception:
-                log.exception("Putting exports into the outbox goes on after an unexpected error")
-                wait = RETRY_SECONDS
+        """End a copy that is under way; what is owed stays in the records."""
+        self._debts.stop(JOIN_SECONDS)
 
     def step(self) -> None:
         """Publish what is there, and ask for the rest.
@@ -97,26 +86,7 @@ class OutboxExports:
             StoreError: the store cannot be written just now; nothing is lost.
             Interrupted: the daemon is stopping.
         """
-        with contextlib.suppress(Empty):
-            while True:
-                self._owing[self._completed.get_nowait()] = None
-        failed: OSError | None = None
-        for job_id in list(self._owing):
-            for name in self._owed(job_id):
-                try:
-                    self._pay(job_id, name)
-                except UnknownJob:  # deleted just now
-                    continue
-                except OSError as error:  # perhaps a folder is in the way of this one alone
-                    failed = error
-            if not self._owed(job_id):
-                del self._owing[job_id]
-        if failed is not None:
-            raise failed
-
-    def _owed(self, job_id: str) -> list[str]:
-        job = self._store.find(job_id)
-        return [] if job is None else owed_exports(job)
+        self._debts.step()
 
     def _pay(self, job_id: str, name: str) -> None:
         """Publish one export if it is there; ask for it if not."""
@@ -128,7 +98,7 @@ class OutboxExports:
                 # Noted first, so that a file that a kill leaves unnoted is found again when the job is deleted.
                 job = self._note(job_id, name, f"{EXPORT_PENDING} sha256:{sha256}")
                 file.seek(0)
-                published = self._outbox.publish_beside(job, request.kind.ending, file, self._stopping.is_set)
+                published = self._outbox.publish_beside(job, request.kind.ending, file, self._debts.stopping.is_set)
         except NotExportedYet:
             if self._may_ask(job_id, place):
                 ask_for(self._spool_dir, place)
@@ -137,17 +107,15 @@ class OutboxExports:
         except NotExported as error:
             if error.final:
                 self._note(job_id, name, str(error))
-            elif time.monotonic() >= self._failures.get((job_id, name), (0.0, 0))[0]:
-                failures = self._failures.get((job_id, name), (0.0, 0))[1] + 1
-                wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(failures, 10))
-                self._failures[job_id, name] = (time.monotonic() + wait, failures)
+            else:
+                self._failures[job_id, name].failed()
         else:
             self._failures.pop((job_id, name), None)
             failpoint("outbox_exports.published")
             self._note(job_id, name, f"sha256:{sha256}" if published else "A newer job has its name.")
 
     def _may_ask(self, job_id: str, place: ExportPlace) -> bool:
-        if time.monotonic() < self._failures.get((job_id, place.request.kind.name), (0.0, 0))[0]:
+        if not self._failures[job_id, place.request.kind.name].is_over:
             return False
         if place.request.kind.draws:
             if self._drawn not in ("", place.request_name) and (self._spool_dir / self._drawn).exists():

@@ -151,8 +151,8 @@ def test_a_result_waits_for_a_bucket_that_cannot_be_used(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("daemon.objects.result_store.RETRY_SECONDS", 0.2)
-    monkeypatch.setattr("daemon.objects.result_store.STEP_SECONDS", 0.05)
+    monkeypatch.setattr("daemon.worker.debts.RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("daemon.worker.debts.STEP_SECONDS", 0.05)
     settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
     with JobStore.open(settings.data_dir) as store:
         job = end(store, settings, size=1_000_000)
@@ -226,7 +226,7 @@ def test_a_copy_that_a_kill_left_unnoted_is_not_made_twice(tmp_path: Path, s3: S
 def test_what_a_deleted_job_has_copied_goes_unless_it_is_of_another(
     tmp_path: Path, s3: Service, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_store, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(result_store, "DOWN_SECONDS", 0.0)
     settings = home(tmp_path, line, result_store=f"s3://{BUCKET}")
     with JobStore.open(settings.data_dir) as store:
         own, replaced = end(store, settings, "own.mp4"), end(store, settings, "replaced.mp4")
