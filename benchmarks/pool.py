@@ -42,6 +42,11 @@ def cut(target: Path, frames: int, times: int = 0) -> Path:
     return target
 
 
+def request(clip: Path, document: Path) -> RunRequest:
+    """Return what the worker would ask for."""
+    return RunRequest(clip, PIPELINE, 1, None, document, clip.name)
+
+
 def run_all(executor: Executor, requests: Sequence[RunRequest]) -> None:
     """Run jobs as the worker does: in order, each as soon as there is room for it."""
     if executor.lanes == 1:
@@ -79,6 +84,7 @@ def measure(folder: Path, rounds: int, frames: int, jobs: int, cores: int) -> No
         f"one job of {frames} frames": [cut(folder / "long.mp4", frames, times=frames // 100)],
         f"{jobs} jobs of 5 s": [cut(folder / f"short{number}.mp4", 125) for number in range(jobs)],
     }
+    short = cut(folder / "warm.mp4", 25)
     available = sorted(os.sched_getaffinity(0))[:cores]
     os.sched_setaffinity(0, available)
     ways = {
@@ -91,14 +97,16 @@ def measure(folder: Path, rounds: int, frames: int, jobs: int, cores: int) -> No
     for _ in range(rounds):
         for way, (executor, slots) in ways.items():
             with warm(executor, slots):
+                run_all(
+                    executor, [request(short, folder / f"{n}.json") for n in range(slots or 1)]
+                )  # compiles networks
                 for load, clips in loads.items():
-                    requests = [RunRequest(c, PIPELINE, 1, None, folder / f"{c.stem}.json", c.name) for c in clips]
-                    if not seconds.get((way, load)):
-                        executor.run(requests[0])  # compiled for this size
+                    requests = [request(clip, clip.with_suffix(".json")) for clip in clips]
                     begun = time.monotonic()
                     run_all(executor, requests)
                     seconds.setdefault((way, load), []).append(time.monotonic() - begun)
-                    found = b"".join(request.output_path.read_bytes() for request in requests)
+                    console.print(f"{way}, {load}: {seconds[way, load][-1]:.1f} s")
+                    found = b"".join(asked.output_path.read_bytes() for asked in requests)
                     digests.setdefault(load, set()).add(hashlib.sha256(found).hexdigest())
             if slots:
                 ways[way] = (PipelinePool(settings, cores), cores)  # one that was closed stays so
