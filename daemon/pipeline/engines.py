@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
 from daemon.errors import MachineError, TransientError
-from daemon.pipeline.gpu import OnnxModel
 from daemon.pipeline.inference import CpuModel, character_list
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import spread
@@ -22,6 +22,9 @@ from daemon.pipeline.readings import LEAST_COVERED, Reading
 from daemon.pipeline.records import Image, ModelInfo
 from daemon.pipeline.regions import PADDLE, rapidocr_models
 from daemon.pipeline.scripts import joined, logical_order
+
+if TYPE_CHECKING:
+    from daemon.pipeline.gpu import OnnxModel
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +64,13 @@ class RapidOcrReader:
     def __init__(self, device: str = "cpu", path: Path | None = None) -> None:
         self._path = path or rapidocr_models()[1]
         self._device = device.split(":")[0]
-        on_cpu = device == "cpu"
-        self._model = CpuModel(self._path, PADDLE, any_width=True) if on_cpu else OnnxModel(self._path, PADDLE, device)
+        self._model: CpuModel | OnnxModel
+        if device == "cpu":
+            self._model = CpuModel(self._path, PADDLE, any_width=True)
+        else:
+            from daemon.pipeline.gpu import OnnxModel  # loads torch
+
+            self._model = OnnxModel(self._path, PADDLE, device)
         self._decode = CTCLabelDecode(character=character_list(self._path))
         self.characters = frozenset(self._decode.character)
         """What it can read."""

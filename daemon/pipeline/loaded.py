@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
-from daemon.pipeline.detect import ObjectStage
-from daemon.pipeline.gpu import onnx_device
+from daemon.pipeline.machine import has_cuda_driver
 from daemon.pipeline.models import find_weights
 from daemon.pipeline.read import TextStage
 from daemon.pipeline.readings import TextReader
-from daemon.pipeline.recognisers import load_reader
+from daemon.pipeline.recognisers import device_of_text, load_reader
 from daemon.pipeline.records import ModelInfo, VideoInfo
 from daemon.pipeline.regions import RapidOcrRegions
-from daemon.pipeline.yolo import resolve_device
 from daemon.settings import Settings
+
+if TYPE_CHECKING:
+    from daemon.pipeline.detect import ObjectStage
 
 HD = VideoInfo(codec="h264", width=1280, height=720, fps=25.0, duration_s=None, frame_count=None)
 """The video for which ``describe`` names input sizes."""
+
+
+def usable_device(setting: str) -> str:
+    """Return ``cpu`` or ``cuda:N`` for the setting ``device``; torch is loaded only where there may be a GPU.
+
+    Raises:
+        MachineError: a GPU is named that is not there.
+    """
+    if setting == "cpu" or (setting == "auto" and not has_cuda_driver()):
+        return "cpu"
+    from daemon.pipeline.yolo import resolve_device
+
+    return resolve_device(setting)
 
 
 class LoadedModels:
@@ -31,7 +46,7 @@ class LoadedModels:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.device = resolve_device(settings.device)
+        self.device = usable_device(settings.device)
         """``cpu`` or ``cuda:N``."""
 
     @functools.cached_property
@@ -42,7 +57,11 @@ class LoadedModels:
             ModelError: the weights cannot be used.
         """
         weights = find_weights(self.settings)
-        return ObjectStage.load(weights, self.settings, self.device) if weights else None
+        if weights is None:
+            return None
+        from daemon.pipeline.detect import ObjectStage  # loads torch, for which text alone has no use
+
+        return ObjectStage.load(weights, self.settings, self.device)
 
     @functools.cached_property
     def text(self) -> TextStage:
@@ -61,7 +80,7 @@ class LoadedModels:
 
     @functools.cached_property
     def _finder(self) -> RapidOcrRegions:
-        return RapidOcrRegions(self.settings.text_detect_size, onnx_device(self.settings.device, self.device))
+        return RapidOcrRegions(self.settings.text_detect_size, device_of_text(self.settings, self.device))
 
     @functools.cached_property
     def _reader(self) -> TextReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,15 @@ def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] = os
     if visible is None:
         return there
     return min(there, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def has_cuda_driver() -> bool:
+    """Tell whether NVIDIA's driver is there, without which torch, which takes seconds to load, finds no GPU."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def machine_memory() -> int:

@@ -26,6 +26,7 @@ from daemon.ipc.child import be_killed_first, end_with_parent, private_stdout
 from daemon.logs import FORMAT
 from daemon.pipeline.isolation import unshare_network
 from daemon.pipeline.libraries import missing_library
+from daemon.pipeline.machine import has_cuda_driver
 from daemon.settings import Settings
 
 UNAVAILABLE = TRANSIENT_DISK_ERRORS | {errno.EMFILE, errno.ENFILE}
@@ -67,13 +68,12 @@ def main() -> None:
         logging.getLogger(__name__).info("the network cannot be taken away from this process: %s", reachable)
     try:
         _give_libraries_a_home(settings.models_dir / ".libraries")
-        from daemon.pipeline.service import VideoFilePipelineService  # loads torch and more: seconds
+        from daemon.pipeline.service import VideoFilePipelineService  # loads much: seconds
         from daemon.pipeline.serving import Serving
-        from daemon.pipeline.yolo import gpu_names
 
         service = VideoFilePipelineService(settings)
         models = [asdict(model) for model in service.loaded.describe()]
-        gpus = gpu_names()
+        gpus = _gpu_names()
         gpu = gpus[int(service.loaded.device.partition(":")[2])] if gpus and service.loaded.device != "cpu" else None
         answers.send("ready", device=service.loaded.device, models=models, gpu=gpu, gpus=len(gpus))
     except (DropframeError, ImportError, OSError, RuntimeError) as error:
@@ -94,6 +94,15 @@ def main() -> None:
                 return  # its state is unknown: the parent starts a fresh process
         else:
             answers.send("done", report=report)
+
+
+def _gpu_names() -> list[str]:
+    """Return the names of the GPUs that can be used; without a driver there are none, and torch is not loaded."""
+    if not has_cuda_driver():
+        return []
+    from daemon.pipeline.yolo import gpu_names
+
+    return gpu_names()
 
 
 def _listen(requests: BinaryIO, work: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from daemon.errors import MachineError, ModelError
 from daemon.languages import LANGUAGES, Language
 from daemon.pipeline.engines import WHOLE, RapidOcrReader, TesseractReader, installed_packs, parts
-from daemon.pipeline.gpu import onnx_device
 from daemon.pipeline.inference import character_list
 from daemon.pipeline.readings import Reading, TextReader
 from daemon.pipeline.records import Image, ModelInfo
@@ -120,6 +119,15 @@ def _require_packs(languages: Sequence[Language], settings: Settings) -> None:
     )
 
 
+def device_of_text(settings: Settings, device: str) -> str:
+    """Return where text is found and read, ``cpu`` or ``cuda:N``, given the device in use; see ``gpu.onnx_device``."""
+    if device == "cpu":
+        return device
+    from daemon.pipeline.gpu import onnx_device  # loads torch
+
+    return onnx_device(settings.device, device)
+
+
 def load_reader(settings: Settings, device: str = "cpu") -> TextReader:
     """Load what reads the languages that the settings name.
 
@@ -132,7 +140,7 @@ def load_reader(settings: Settings, device: str = "cpu") -> TextReader:
         ModelError: a recogniser cannot be used.
     """
     wanted = plan(settings)
-    device = onnx_device(settings.device, device)
+    device = device_of_text(settings, device)
     readers: list[TextReader] = [RapidOcrReader(device)] if wanted.own else []
     readers += [RapidOcrReader(device, path) for path in wanted.models]
     groups = [packs for packs in (wanted.packs(latin=True), wanted.packs(latin=False)) if packs]

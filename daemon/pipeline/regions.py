@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from rapidocr.utils.process_img import get_rotate_crop_image
 
-from daemon.pipeline.gpu import OnnxModel
 from daemon.pipeline.inference import CpuModel, Normalisation
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image, ModelInfo, VideoInfo
+
+if TYPE_CHECKING:
+    from daemon.pipeline.gpu import OnnxModel
 
 ROLE = "text_regions"
 PADDLE = Normalisation(mean=127.5, scale=127.5, rgb=False)
@@ -85,8 +88,13 @@ class RapidOcrRegions:
         self._path, _ = rapidocr_models()
         self._short_side = short_side
         self._device = device.split(":")[0]
-        on_cpu = device == "cpu"
-        self._model = CpuModel(self._path, PADDLE, half=half) if on_cpu else OnnxModel(self._path, PADDLE, device)
+        self._model: CpuModel | OnnxModel
+        if device == "cpu":
+            self._model = CpuModel(self._path, PADDLE, half=half)
+        else:
+            from daemon.pipeline.gpu import OnnxModel  # loads torch
+
+            self._model = OnnxModel(self._path, PADDLE, device)
         self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
 
     def input_size(self, height: int, width: int, *, quick: bool = False) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from daemon.errors import Interrupted, ModelError
+from daemon.errors import Interrupted, MachineError, ModelError
 from daemon.pipeline.detect import ObjectStage
-from daemon.pipeline.loaded import LoadedModels
+from daemon.pipeline.loaded import LoadedModels, usable_device
 from daemon.pipeline.models import Weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Frame
 from daemon.pipeline.service import VideoFilePipelineService
@@ -27,6 +29,31 @@ def put(home: Path, name: str = "a.pt", config: str = "yolov8n.yaml", **changes:
     path = home / "data" / "models" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return save_checkpoint(path, config, **changes)
+
+
+def test_who_reads_text_alone_does_not_load_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from daemon.pipeline.service import VideoFilePipelineService as Service;"
+        "from daemon.settings import Settings; from pathlib import Path;"
+        "Service(Settings.load(home=Path(sys.argv[1]), device='cpu')).loaded.describe(); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "openvino" in loaded
+    assert loaded & {"torch", "ultralytics", "onnxruntime"} == set()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_a_driver_auto_is_the_cpu_and_a_named_gpu_is_refused(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr("daemon.pipeline.loaded.has_cuda_driver", lambda: there)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: int(there))
+    assert usable_device("auto") == ("cuda:0" if there else "cpu")
+    assert usable_device("cpu") == "cpu"
+    with pytest.raises(MachineError, match="The device cuda:1 is set"):
+        usable_device("cuda:1")
 
 
 def refusal(home: Path) -> str:
