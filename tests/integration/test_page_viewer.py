@@ -120,15 +120,14 @@ def outlined(screenshot: bytes) -> bool | None:
     """Tell whether the outline is around the marker in what was painted; None if there is no marker."""
     decoded = cv2.imdecode(np.frombuffer(screenshot, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
-    picture = decoded.astype(int)
-    blue, green, red = (picture[..., n] for n in range(3))
-    rows, columns = np.nonzero((blue > 150) & (red > 150) & (green < 110))
-    if len(rows) < 100:
+    marker = cv2.inRange(decoded, (151, 0, 151), (255, 109, 255))
+    if cv2.countNonZero(marker) < 100:
         return None
+    left, top, width, height = cv2.boundingRect(marker)
+    blue, green, red = decoded[top + (height - 1) // 2].T
     is_line = (green > 150) & (red < 130) & (blue < 180)
-    middle = int(rows.min() + rows.max()) // 2
-    edges = (columns.min(), columns.max())
-    return all(is_line[middle, max(0, edge - 5) : edge + 6].any() for edge in edges)
+    edges = (left, left + width - 1)
+    return all(is_line[max(0, edge - 5) : edge + 6].any() for edge in edges)
 
 
 def resized(browser: Browser, goals: list[float]) -> Iterator[bool | None]:

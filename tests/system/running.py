@@ -78,11 +78,12 @@ def as_json(home: Path, *arguments: object, **settings: str) -> Any:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it ended meanwhile
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
+    found, wanted = [], str(pid).encode()
+    for name in os.listdir("/proc"):  # tests ask for this a hundred times a second, so it must be cheap
+        if name.isdecimal():
+            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # or it ended meanwhile
+                if stat.read().rpartition(b")")[2].split(None, 2)[1] == wanted:
+                    found.append(int(name))
     return found
 
 

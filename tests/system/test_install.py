@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("install")
     wheel = make_release(folder).wheel
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=120)
-    pip = [folder / "venv" / "bin" / "pip", "--disable-pip-version-check", "install", "--quiet", wheel]
+    pip = [folder / "venv" / "bin" / "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile", wheel]
     done = subprocess.run(pip, env=clean(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "venv" / "bin" / "dropframe"

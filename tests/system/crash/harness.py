@@ -385,7 +385,7 @@ class Harness:
         chance = random.Random(f"{self._seed} sidecar")
         unanswered: list[Entry] = []
         for number in range(count):
-            point = SIDECAR_POINTS[number // 4 % len(SIDECAR_POINTS)] if number % 4 == 3 else None
+            point = SIDECAR_POINTS[number // 3 % len(SIDECAR_POINTS)] if number % 3 == 2 else None
             with self._sidecar(**({"fault": f"{point}:{chance.choice([1, 2])}"} if point else {})) as sidecar:
                 if point is None:
                     threading.Timer(chance.uniform(0, 0.4), sidecar.process.kill).start()

@@ -143,8 +143,9 @@ def main() -> None:
     threading.Thread(target=wait, daemon=True).start()
     reader = Reader(Path(home), url, Path(ids))
     while not over.is_set():
+        begun = time.monotonic()
         reader.look()
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(max(PAUSE_SECONDS, time.monotonic() - begun))  # what is looked at needs the processor as well
     reader.look()
     Path(report).write_text(json.dumps({"counts": reader.counts, "violations": reader.violations}))
 

@@ -10,8 +10,8 @@ import pytest
 from tests.system.crash.harness import KILLED_ELSEWHERE, POINTS, Harness, points_in_code
 from tests.system.running import ROOT
 
-CYCLES = int(os.environ.get("CRASH_CYCLES", "42"))
-"""``make crash-long`` runs 1,000."""
+CYCLES = int(os.environ.get("CRASH_CYCLES", "33"))
+"""As few as strike every failpoint and some moments beside them; ``make crash-long`` runs 1,000."""
 SEED = int(os.environ.get("CRASH_SEED", "20261121"))
 """The same in every run, so that a failure can be looked into; the long run takes a new one each time."""
 
