@@ -4,6 +4,8 @@ BIN := .venv/bin
 ARGS ?=
 # Processes that run tests: more than cores, since tests that start Dropframe wait more than they compute.
 JOBS ?= 3
+# The slow ones wait still more.
+SLOW_JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
@@ -72,8 +74,9 @@ formats: dev ## Have the programs that exports are for read them (installs 1 GB 
 storm: dev ## Drop 20,000 files while events are lost and the daemon is killed (minutes)
 	STORM_FILES=20000 STORM_SECONDS=60 STORM_TIMES=50 $(BIN)/pytest -s tests/system/test_intake_storm.py $(ARGS)
 
-hostile: dev ## 3,000 damaged videos through the daemon, 40,000 through the decoder (hours)
+hostile: dev ## 3,000 damaged videos through the daemon, 40,000 through the decoder, and odd requests (hours)
 	HOSTILE_FILES=3000 $(BIN)/pytest -s tests/system/hostile $(ARGS)
+	HTTP_EXAMPLES=100 $(BIN)/pytest -s tests/integration/test_http_openapi.py
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000
 	$(BIN)/python -m tests.system.hostile.mutations 1 20000 all
 
@@ -91,7 +94,7 @@ stopping: dev ## End Dropframe 20 times with a job running and an upload open
 coverage: dev .venv-moto/.installed ## Run the whole test suite; the fast part must cover 90 % of daemon/ and sidecar/
 	$(BIN)/coverage erase
 	$(BIN)/pytest -m "not slow" -n $(JOBS) --cov --cov-report=term $(ARGS)
-	$(BIN)/pytest -m slow -n $(JOBS) $(ARGS) # not measured, which would take half as much time again
+	$(BIN)/pytest -m slow -n $(SLOW_JOBS) $(ARGS) # not measured, which would take half as much time again
 
 first-run: ## Clone, make run, drop a clip, see a result: as a newcomer does, in a folder of its own
 	tests/first_run.sh $(ARGS)

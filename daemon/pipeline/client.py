@@ -22,12 +22,12 @@ from daemon.errors import (
     ResourceUnavailable,
 )
 from daemon.fs.identity import shown
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.machine import machine_memory, sixty_percent
 from daemon.pipeline.patience import Patience
 from daemon.pipeline.pipeline_child import PipelineChild
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.weights_watch import Seen, WeightsWatch
 from daemon.settings import Settings
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.pipeline.seams import NotExact as NotExact  # it stands where no numpy is loaded
+
 MOST_FRAMES = 8_000_000
 """Coded frames of a video that gets an index, at most: 37 hours at 60 a second. An index takes 8 bytes for each."""
 LEAST_APART = 12
@@ -25,10 +27,6 @@ LEAP_BYTES = 256_000_000
 """How far a container that lists no places is searched at a time: a search cannot be ended in between."""
 
 Numbers = NDArray[np.int64]
-
-
-class NotExact(Exception):
-    """Frames of this video cannot be found but by decoding all that comes before them; the text says why."""
 
 
 class CodedFrame(Protocol):

@@ -20,11 +20,11 @@ from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of
 from daemon.pipeline.board import Board, Unit
 from daemon.pipeline.client import PipelineProcess
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.parts import PartDamaged, join, part_facts
 from daemon.pipeline.plans import PartPlan, PlanDamaged
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-Image = NDArray[Any]
+Image: TypeAlias = "NDArray[Any]"  # the daemon and the commands, which know records, load no numpy
 """A picture of shape (height, width, 3), uint8, BGR."""
 
 Box = tuple[float, float, float, float]

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.records import Frame
+
+
+class NotExact(Exception):
+    """Frames of this video cannot be found but by decoding all that comes before them; the text says why."""
 
 
 @dataclass(frozen=True)

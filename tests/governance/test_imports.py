@@ -125,11 +125,12 @@ def test_the_sidecar_enters_only_rooms_that_read() -> None:
     assert "daemon.store.job_store" not in used
 
 
-def test_the_sidecar_loads_no_model() -> None:
-    code = "import sidecar.app, sys; print(*sys.modules)"
+@pytest.mark.parametrize("program", ["sidecar.app", "daemon.service", "daemon.cli.main"])
+def test_what_runs_no_model_loads_none(program: str) -> None:
+    code = f"import {program}, sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
-    assert "sidecar.app" in loaded
+    assert program in loaded
     heavy = {
         "torch",
         "openvino",
@@ -138,9 +139,10 @@ def test_the_sidecar_loads_no_model() -> None:
         "onnxruntime",
         "cv2",
         "av",
-        "tinydb",
+        "numpy",
         "rapidfuzz",
         "duckdb",
+        *({"tinydb"} if program == "sidecar.app" else ()),
     }
     assert loaded & heavy == set()
 

@@ -19,7 +19,8 @@ from tests.sidecar_process import ROOT, running_sidecar
 from tests.unit.sidecar.test_app import beat
 from tests.unit.sidecar.test_document import frame, write_document
 
-EXAMPLES = 25
+EXAMPLES = int(os.environ.get("HTTP_EXAMPLES", "12"))
+"""Of each call, besides those that are made of the description alone; ``make hostile`` asks for 100."""
 
 
 def fill(home: Path, store: JobStore) -> None:

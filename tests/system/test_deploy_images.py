@@ -5,6 +5,7 @@ The images themselves are not built here; that needs a container engine.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -54,6 +55,13 @@ def services(*names: str) -> dict[str, Any]:
     return found
 
 
+@functools.cache
+def help_of(command: str) -> str:
+    """Return what a command of Dropframe says of itself."""
+    words = [sys.executable, "-m", "daemon", command, "--help"]
+    return subprocess.run(words, env=environment(), capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.name)
 def test_a_dockerfile_passes_the_linter(path: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
@@ -95,14 +103,7 @@ def test_an_image_runs_commands_that_exist_as_a_fixed_user_behind_an_init(path: 
         commands.append(service["command"])
     for command in commands:
         flags = [part for part in command if part.startswith("--")]
-        said = subprocess.run(
-            [sys.executable, "-m", "daemon", command[0], "--help"],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        assert [flag for flag in flags if flag not in said] == [], command
+        assert [flag for flag in flags if flag not in help_of(command[0])] == [], command
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
