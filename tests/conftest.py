@@ -41,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Load no file without a slow test where those alone are asked for: each process loads them all, for 20 seconds."""
+    only_slow = config.option.markexpr == "slow" and collection_path.suffix == ".py"
+    return True if only_slow and "mark.slow" not in collection_path.read_text() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long: where several processes share the tests, none is left over at the end."""
     items.sort(key=lambda item: ROOMS.index(item.path.relative_to(Path(__file__).parent).parts[0]))

@@ -32,8 +32,9 @@ FAST = {
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a Dropframe process, free of settings from outside."""
-    # What make was called with must not reach a make that a test calls.
-    outside = ("DROPFRAME_", "MAKE", "MFLAGS", "ARGS")
+    # What make was called with must not reach a make that a test calls. And the coverage of a whole Dropframe is not
+    # measured, which would take half as much processor time again.
+    outside = ("DROPFRAME_", "MAKE", "MFLAGS", "ARGS", "COVERAGE_")
     clean = {
         name: value
         for name, value in os.environ.items()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from daemon.cli.main import app
 from daemon.errors import SettingsError
-from daemon.pipeline import client
+from daemon.pipeline import pipeline_child
 from daemon.settings import Settings
 from daemon.webhook_settings import EventType, WebhookSettings
 from tests.webhook_receiver import OTHER_SECRET, SECRET
@@ -83,9 +83,9 @@ def test_the_pipeline_is_not_told_of_endpoints(tmp_path: Path, monkeypatch: pyte
         def __init__(self, *_: object, **__: object) -> None:
             """Start nothing."""
 
-    monkeypatch.setattr(client.subprocess, "Popen", Process)
-    monkeypatch.setattr(client._Child, "_read", lambda self: None)
-    client._Child(load(tmp_path, endpoint()))
+    monkeypatch.setattr(pipeline_child.subprocess, "Popen", Process)
+    monkeypatch.setattr(pipeline_child.PipelineChild, "_read", lambda self: None)
+    pipeline_child.PipelineChild(load(tmp_path, endpoint()), None)
     told = json.loads(written[0])["settings"]
     assert told["webhooks"] == []
     assert Settings(**told).webhooks == []

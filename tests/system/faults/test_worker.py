@@ -19,7 +19,6 @@ import pytest
 
 from daemon.errors import PipelineDied
 from daemon.jobs import ErrorKind, JobStatus
-from daemon.pipeline import client
 from daemon.pipeline.client import PipelineProcess, RunRequest
 from daemon.settings import Settings
 from tests.clips import make_clip
@@ -147,7 +146,7 @@ import json, os, sys
 def say(kind, **content):
     os.write(1, json.dumps({{"kind": kind, **content}}).encode() + b"\\n")
 sys.stdin.readline()
-say("ready", device="cpu", models=[])
+say("ready", device="cpu", models=[], gpu=None, gpus=0)
 for line in sys.stdin:
     while True:  # until it is killed, in the middle of an answer more often than not
         say("progress", frames_processed=1, frames_total=None, steps=os.times().elapsed, more="x" * 200_000)
@@ -184,7 +183,7 @@ def test_a_kill_in_the_middle_of_an_answer_leaves_nobody_waiting(
     talker = tmp_path / "talker"
     talker.write_text(TALKER.format(python=sys.executable))
     talker.chmod(0o755)
-    monkeypatch.setattr(client.sys, "executable", str(talker))
+    monkeypatch.setattr(sys, "executable", str(talker))
     chance = random.Random(6)
     pipeline = PipelineProcess(Settings.load(home=tmp_path))
     request = RunRequest(tmp_path / "a.mp4", "yolo", 1, None, tmp_path / "a.json", "a.mp4")
