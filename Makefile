@@ -6,6 +6,8 @@ ARGS ?=
 JOBS ?= 3
 # The slow ones wait still more.
 SLOW_JOBS ?= 4
+# Where this is set, as in many containers, every process compiles all that it loads: twice the time of a start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
