@@ -609,6 +609,7 @@ from pathlib import Path
 from daemon.errors import StoreError
 from daemon.store.journal import Journal
 journal = Journal(Path(sys.argv[1]))
+sys.dont_write_bytecode = True
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
 done, failed = [], 0
