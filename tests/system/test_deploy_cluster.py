@@ -1,0 +1,362 @@
+"""The files for Kubernetes, held against the schemas of Kubernetes and KubeRay, and against the code.
+
+Nothing is applied: that needs a cluster.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from daemon.errors import SettingsError
+from daemon.ipc import health
+from daemon.settings import Settings
+from daemon.tokens import Rights, new_token
+from sidecar.auth import Guard
+from tests.system.running import ROOT, environment
+
+CLUSTER = ROOT / "deploy" / "cluster"
+DOCKERFILES = ROOT / "deploy" / "docker"
+SCHEMA = ROOT / "tests" / "kuberay" / "raycluster.schema.json"
+KUSTOMIZATION = yaml.safe_load((CLUSTER / "kustomization.yaml").read_text())
+UID = 10001
+HOME = Path("/var/lib/dropframe")
+PART_OF = {"app.kubernetes.io/part-of": "dropframe"}
+Object = dict[str, Any]
+
+
+def objects() -> list[Object]:
+    """Return all that the kustomization applies, but for what it generates."""
+    return [each for name in KUSTOMIZATION["resources"] for each in yaml.safe_load_all((CLUSTER / name).read_text())]
+
+
+def of_kind(kind: str) -> list[Object]:
+    return [each for each in objects() if each["kind"] == kind]
+
+
+def named(kind: str, name: str) -> Object:
+    return next(each for each in of_kind(kind) if each["metadata"]["name"] == name)
+
+
+def ray_groups() -> list[Object]:
+    (cluster,) = of_kind("RayCluster")
+    return [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+
+
+def pod_templates() -> dict[str, Object]:
+    head, *workers = ray_groups()
+    (deployment,) = of_kind("Deployment")
+    found = {"daemon": deployment["spec"]["template"], "head": head["template"]}
+    return found | {group["groupName"]: group["template"] for group in workers}
+
+
+def containers(template: Object) -> list[Object]:
+    return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]
+
+
+def container(name: str) -> Object:
+    return next(each for each in containers(pod_templates()["daemon"]) if each["name"] == name)
+
+
+def all_containers() -> Iterator[tuple[str, Object]]:
+    for pod, template in pod_templates().items():
+        for each in containers(template):
+            yield f"{pod}/{each['name']}", each
+
+
+def mounts(each: Object) -> dict[str, str]:
+    """Return which volume is mounted where."""
+    return {mount["mountPath"]: mount["name"] for mount in each["volumeMounts"]}
+
+
+def claims_of(template: Object) -> set[str]:
+    volumes = template["spec"]["volumes"]
+    return {each["persistentVolumeClaim"]["claimName"] for each in volumes if "persistentVolumeClaim" in each}
+
+
+def ray_version() -> str:
+    found = re.search(r"ray\[default\]==([\d.]+)'", (DOCKERFILES / "Dockerfile.cluster").read_text())
+    assert found
+    return found[1]
+
+
+# What Kubernetes and KubeRay take
+
+
+@pytest.mark.parametrize("each", objects(), ids=lambda each: f"{each['kind']}-{each['metadata']['name']}")
+def test_an_object_is_what_kubernetes_or_kuberay_takes(each: Object) -> None:
+    if each["kind"] == "RayCluster":
+        jsonschema.validate(each, json.loads(SCHEMA.read_text()))
+    else:
+        kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("name", pod_templates())
+def test_a_pod_of_the_ray_cluster_is_what_kubernetes_takes(name: str) -> None:
+    pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": pod_templates()[name]}
+    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(
+    "path", [("spec",), ("spec", "authOptions"), ("spec", "headGroupSpec"), ("metadata", "labels")]
+)
+def test_the_schema_of_a_ray_cluster_refuses_what_is_misspelt(path: tuple[str, ...]) -> None:
+    (wrong,) = copy.deepcopy(of_kind("RayCluster"))
+    place = wrong
+    for name in path:
+        place = place[name]
+    place["workerGroupSpec"] = 1
+    if path == ("metadata", "labels"):  # any label is one
+        jsonschema.validate(wrong, json.loads(SCHEMA.read_text()))
+        return
+    with pytest.raises(jsonschema.ValidationError, match="workerGroupSpec"):
+        jsonschema.validate(wrong, json.loads(SCHEMA.read_text()))
+
+
+def test_the_kustomization_applies_every_file_and_names_every_image() -> None:
+    listed = {*KUSTOMIZATION["resources"], *KUSTOMIZATION["configMapGenerator"][0]["files"]}
+    assert listed | {"kustomization.yaml", "README.md"} == {path.name for path in CLUSTER.iterdir()}
+    used = {each["image"] for _, each in all_containers()}
+    assert {each["name"] for each in KUSTOMIZATION["images"]} == used
+    built = set(re.findall(r"-t (\S+) \.", (DOCKERFILES / "Dockerfile.cluster").read_text()))
+    assert built == used
+
+
+@pytest.mark.needs("kubectl")
+def test_kustomize_puts_names_of_images_and_settings_everywhere() -> None:
+    made = subprocess.run(["kubectl", "kustomize", CLUSTER], capture_output=True, text=True, check=True).stdout
+    found = list(yaml.safe_load_all(made))
+    assert {each["metadata"].get("namespace", "dropframe") for each in found} == {"dropframe"}
+    assert len(re.findall(r"image: registry\.example/dropframe-cluster(?:-cuda)?:", made)) == len([*all_containers()])
+    (settings,) = [each["metadata"]["name"] for each in found if each["kind"] == "ConfigMap"]
+    assert made.count(f"name: {settings}\n") == 2
+
+
+def test_the_ray_cluster_keeps_the_rules_of_its_operator() -> None:
+    """Those of KubeRay's validation.go that no schema knows."""
+    (cluster,) = of_kind("RayCluster")
+    spec = cluster["spec"]
+    assert spec["rayVersion"] == ray_version()
+    assert spec["authOptions"]["mode"] == "token"
+    assert tuple(map(int, ray_version().split(".")[:2])) >= (2, 53)  # with tokens, and probes without wget
+    groups = [group["groupName"] for group in spec["workerGroupSpecs"]]
+    assert len(set(groups)) == len(groups)
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] == group["replicas"] == 0 < group["maxReplicas"]
+    for group in ray_groups():
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+# What a pod may do
+
+
+@pytest.mark.parametrize("name", pod_templates())
+def test_a_pod_is_restricted_as_the_namespace_asks(name: str) -> None:
+    """The rules of the pod security standard "restricted", and a read-only root."""
+    (namespace,) = of_kind("Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    template = pod_templates()[name]
+    spec = template["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == UID
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    kinds = {kind for volume in spec["volumes"] for kind in volume if kind != "name"}
+    assert kinds <= {"emptyDir", "persistentVolumeClaim", "configMap"}
+    for each in containers(template):
+        assert each["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+        assert {"memory"} <= set(each["resources"]["limits"]), each["name"]
+        assert "/tmp" in mounts(each) or each["name"] == "folders"
+
+
+def test_a_pod_is_not_told_of_services_whose_names_are_those_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DROPFRAME_PORT", "tcp://10.0.0.1:8000")  # what Kubernetes says of a service "dropframe"
+    with pytest.raises(SettingsError, match="port"):
+        Settings.load()
+    for name, template in pod_templates().items():
+        assert template["spec"]["enableServiceLinks"] is False, name
+
+
+def test_only_dropframe_s_own_pods_reach_ray_and_chosen_ones_the_api() -> None:
+    pods = named("NetworkPolicy", "dropframe-pods")["spec"]
+    assert pods["podSelector"] == {"matchLabels": PART_OF}
+    assert set(pods["policyTypes"]) == {"Ingress", "Egress"}
+    assert pods["ingress"] == [{"from": [{"podSelector": {"matchLabels": PART_OF}}]}]
+    for name, template in pod_templates().items():
+        assert PART_OF.items() <= template["metadata"]["labels"].items(), name
+    for policy in of_kind("NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            assert rule.get("from"), policy["metadata"]["name"]
+    http = named("NetworkPolicy", "dropframe-http")["spec"]
+    assert [rule["ports"] for rule in http["ingress"]] == [[{"port": 8000, "protocol": "TCP"}]]
+    # Nothing but the head speaks to anybody outside.
+    outside = [
+        p["metadata"]["name"]
+        for p in of_kind("NetworkPolicy")
+        if any("to" not in r for r in p["spec"].get("egress", []))
+    ]
+    assert outside == ["dropframe-autoscaler"]
+    assert named("NetworkPolicy", *outside)["spec"]["podSelector"]["matchLabels"]["ray.io/node-type"] == "head"
+
+
+def test_no_secret_is_in_the_files_and_each_that_is_named_is_made_as_the_text_says() -> None:
+    assert of_kind("Secret") == []
+    (cluster,) = of_kind("RayCluster")
+    used = {(cluster["spec"]["authOptions"]["secretName"], "auth_token")}
+    for _, each in all_containers():
+        for variable in each.get("env", []):
+            if secret := variable.get("valueFrom", {}).get("secretKeyRef"):
+                used.add((secret["name"], secret["key"]))
+    text = (CLUSTER / "README.md").read_text()
+    made = re.findall(r"create secret generic (\S+) --from-literal=(\w+)=", text)
+    assert set(made) == used
+
+
+# What the code says
+
+
+def test_folders_are_where_dropframe_looks_for_them_and_shared_ones_at_one_path() -> None:
+    settings = Settings(home=HOME)
+    shared = {str(settings.videos_dir): "videos", str(settings.models_dir): "models"}
+    daemon = mounts(container("daemon"))
+    assert daemon.items() >= shared.items()
+    assert daemon[str(settings.data_dir)] == "data"
+    assert (daemon[str(settings.inbox_dir)], daemon[str(settings.outbox_dir)]) == ("inbox", "outbox")
+    _, *workers = ray_groups()
+    for group in workers:
+        (worker,) = group["template"]["spec"]["containers"]
+        assert mounts(worker) == {"/tmp": "tmp", **shared}
+    made = container("folders")["args"]
+    assert set(made) == {str(settings.spool_dir), *shared}
+    (spool,) = [
+        mount for mount in container("sidecar")["volumeMounts"] if mount["mountPath"] == str(settings.spool_dir)
+    ]
+    assert spool == {"name": "data", "mountPath": str(settings.spool_dir), "subPath": "spool"}
+    writable = [mount["mountPath"] for mount in container("sidecar")["volumeMounts"] if not mount.get("readOnly")]
+    assert set(writable) == {str(settings.spool_dir), "/tmp"}
+
+
+def test_each_claim_is_used_and_the_job_store_is_on_a_volume_of_one_node() -> None:
+    claims = {each["metadata"]["name"]: each["spec"]["accessModes"] for each in of_kind("PersistentVolumeClaim")}
+    users = {claim: [pod for pod, t in pod_templates().items() if claim in claims_of(t)] for claim in claims}
+    assert set().union(*map(claims_of, pod_templates().values())) == set(claims)
+    assert users.pop("dropframe-data") == ["daemon"]
+    assert claims.pop("dropframe-data") == ["ReadWriteOnce"]
+    assert all(users.values())
+    assert set(map(tuple, claims.values())) == {("ReadWriteMany",)}
+    (deployment,) = of_kind("Deployment")
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize("name", ["daemon", "sidecar"])
+def test_a_container_runs_a_command_that_exists(name: str) -> None:
+    command, *flags = container(name)["args"]
+    probes = [container(name).get(probe, {}).get("exec", {}).get("command", []) for probe in ("readinessProbe",)]
+    for asked in ([command, *flags], *(probe[1:] for probe in probes if probe)):
+        said = subprocess.run(
+            [sys.executable, "-m", "daemon", asked[0], "--help"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert [flag for flag in asked if flag.startswith("--") and flag not in said] == []
+
+
+def test_the_daemon_is_ready_when_health_says_so() -> None:
+    assert container("daemon")["readinessProbe"]["exec"]["command"] == ["dropframe", "health"]
+    (service,) = of_kind("Service")
+    assert service["spec"]["publishNotReadyAddresses"] is True  # the page says what is wrong
+
+
+@pytest.mark.parametrize(("age_seconds", "lives"), [(None, True), (1, True), (90, True), (240, False)])
+def test_a_daemon_whose_heartbeat_stands_still_is_started_again(
+    tmp_path: Path, age_seconds: float | None, lives: bool
+) -> None:
+    beat = tmp_path / health.NAME
+    if age_seconds is not None:
+        beat.touch()
+        then = time.time() - age_seconds
+        os.utime(beat, (then, then))
+    command = container("daemon")["livenessProbe"]["exec"]["command"]
+    here = [part.replace(str(HOME / "data"), str(tmp_path)) for part in command]
+    assert here != command
+    assert (subprocess.run(here, stderr=subprocess.DEVNULL).returncode == 0) is lives
+
+
+def test_the_sidecar_answers_its_probe_without_a_token_whatever_its_names_are() -> None:
+    probe = container("sidecar")["livenessProbe"]["httpGet"]
+    _, token = new_token("somebody", Rights.READ)
+    guard = Guard(Settings(host="0.0.0.0", tokens=[str(token)], allowed_hosts=["dropframe.example.org"]))
+    headers = {header["name"].lower().encode(): header["value"].encode() for header in probe["httpHeaders"]}
+    assert guard.check("GET", headers, probe["path"]) == ""
+
+
+def test_the_service_leads_to_the_port_of_the_sidecar() -> None:
+    (service,), (deployment,) = of_kind("Service"), of_kind("Deployment")
+    (port,) = container("sidecar")["ports"]
+    assert port["containerPort"] == service["spec"]["ports"][0]["port"] == Settings.model_fields["port"].default
+    assert port["name"] == service["spec"]["ports"][0]["targetPort"] == "http"
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]):
+        assert selector.items() <= labels.items()
+    for _, template in list(pod_templates().items())[1:]:
+        assert not service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+
+
+def test_the_daemon_and_the_node_beside_it_find_each_other_and_the_head() -> None:
+    (cluster,) = of_kind("RayCluster")
+    address = f"{cluster['metadata']['name']}-head-svc:6379"  # as KubeRay calls it
+    settings = tomllib.loads((CLUSTER / "dropframe.toml").read_text())
+    assert settings["cluster_address"] == address
+    assert container("ray")["args"][0].count(address) == 2
+    assert "--num-cpus=0 --num-gpus=0" in container("ray")["args"][0]
+    assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert pod_templates()["daemon"]["spec"]["shareProcessNamespace"] is True
+    beside = mounts(container("daemon"))
+    for path in ("/tmp/ray", "/dev/shm"):
+        assert beside[path] == mounts(container("ray"))[path]
+    for name in ("daemon", "ray"):
+        variables = {variable["name"] for variable in container(name)["env"]}
+        assert {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"} <= variables
+
+
+def test_settings_in_the_files_are_settings() -> None:
+    known = {f"DROPFRAME_{name.upper()}" for name in Settings.model_fields} | {"DROPFRAME_CONFIG"}
+    for name, each in all_containers():
+        variables = {variable["name"] for variable in each.get("env", [])}
+        assert {variable for variable in variables if variable.startswith("DROPFRAME_")} <= known, name
+    (generated,) = KUSTOMIZATION["configMapGenerator"]
+    for name in ("daemon", "sidecar"):
+        (config,) = [v["value"] for v in container(name)["env"] if v["name"] == "DROPFRAME_CONFIG"]
+        assert (
+            config == f"{[p for p, v in mounts(container(name)).items() if v == 'settings'][0]}/{generated['files'][0]}"
+        )
+
+
+@pytest.mark.skipif("cluster_address" not in Settings.model_fields, reason="there is no executor for a cluster yet")
+def test_the_settings_load_and_there_are_workers_for_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DROPFRAME_CONFIG", str(CLUSTER / "dropframe.toml"))
+    settings = Settings.load()
+    assert settings.executor == "cluster"
+    _, *workers = ray_groups()
+    assert isinstance(settings.workers, int)
+    assert all(settings.workers <= group["maxReplicas"] for group in workers)
