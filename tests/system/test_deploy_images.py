@@ -27,7 +27,7 @@ from tests.clips import make_clip
 from tests.system.running import FAST, ROOT, children, environment, wait_for
 
 DOCKER = ROOT / "deploy" / "docker"
-IMAGES = sorted(DOCKER.glob("Dockerfile*[!e]"))
+IMAGES = sorted(path for path in DOCKER.glob("Dockerfile*") if path.suffix != ".dockerignore")
 OURS = [DOCKER / "Dockerfile", DOCKER / "Dockerfile.cuda"]
 COMPOSE = sorted(DOCKER.glob("compose*.yml"))
 UID = 10001
