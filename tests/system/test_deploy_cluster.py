@@ -294,19 +294,29 @@ def test_the_daemon_is_ready_when_health_says_so() -> None:
     assert service["spec"]["publishNotReadyAddresses"] is True  # the page says what is wrong
 
 
-@pytest.mark.parametrize(("age_seconds", "lives"), [(None, True), (1, True), (90, True), (240, False)])
-def test_a_daemon_whose_heartbeat_stands_still_is_started_again(
-    tmp_path: Path, age_seconds: float | None, lives: bool
+@pytest.mark.parametrize(
+    ("probe", "age_seconds", "is_well"),
+    [
+        ("startupProbe", None, False),
+        ("startupProbe", 20, False),  # of a process before this one, when it is first asked
+        ("startupProbe", 1, True),
+        ("livenessProbe", 1, True),
+        ("livenessProbe", 90, True),
+        ("livenessProbe", 240, False),
+    ],
+)
+def test_a_daemon_is_up_with_its_heartbeat_and_is_started_again_when_that_stands_still(
+    tmp_path: Path, probe: str, age_seconds: float | None, is_well: bool
 ) -> None:
     beat = tmp_path / health.NAME
     if age_seconds is not None:
         beat.touch()
         then = time.time() - age_seconds
         os.utime(beat, (then, then))
-    command = container("daemon")["livenessProbe"]["exec"]["command"]
+    command = container("daemon")[probe]["exec"]["command"]
     here = [part.replace(str(HOME / "data"), str(tmp_path)) for part in command]
     assert here != command
-    assert (subprocess.run(here, stderr=subprocess.DEVNULL).returncode == 0) is lives
+    assert (subprocess.run(here, stderr=subprocess.DEVNULL).returncode == 0) is is_well
 
 
 def test_the_sidecar_answers_its_probe_without_a_token_whatever_its_names_are() -> None:
