@@ -145,6 +145,18 @@ def test_the_kustomization_applies_every_file_and_names_every_image() -> None:
     assert built == used
 
 
+def test_the_image_of_the_nodes_is_dropframe_s_own_with_ray_and_copies_only_what_is_let_through() -> None:
+    path = DOCKERFILES / "Dockerfile.cluster"
+    bases = re.findall(r"-t (\S+) \.", "\n".join(each.read_text() for each in DOCKERFILES.glob("Dockerfile*")))
+    named = re.findall(r"BASE=(\S+)", path.read_text())
+    assert sorted(named) == ["dropframe", "dropframe:cuda"]
+    assert set(named) <= set(bases)
+    copied = re.findall(r"^COPY (\S+) ", path.read_text(), re.MULTILINE)
+    ignored = path.with_name(f"{path.name}.dockerignore").read_text().splitlines()
+    assert [source for source in copied if (ROOT / source).exists() and f"!{source}" in ignored] == copied != []
+    assert path.read_text().splitlines()[-1] == f"USER {UID}:{UID}"
+
+
 @pytest.mark.needs("kubectl")
 def test_kustomize_puts_names_of_images_and_settings_everywhere() -> None:
     made = subprocess.run(["kubectl", "kustomize", CLUSTER], capture_output=True, text=True, check=True).stdout
