@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from daemon.errors import StoreError, StoreLocked, UnknownJob
 from daemon.fs.locks import fcntl
 from daemon.jobs import Job, JobSource, JobStatus, timestamp
 from daemon.store.deleted_jobs import DeletedJobs
+from daemon.store.group_commit import Change, GroupCommit
 from daemon.store.job_index import JobIndex, check_record
 from daemon.store.job_reader import read_job, read_jobs
 from daemon.store.journal import Journal
@@ -60,6 +61,7 @@ class JobStore:
         self._lock = self._table.lock
         self.deleted = DeletedJobs(storage, self._table)
         self.events = OutgoingEvents(storage, self._table)
+        self._group = GroupCommit(self._table, self.get, self.events, clock)
         self._lock_file = -1
         self.recovered_from: str | None = None
         """What was wrong with the files when they were opened, in sentences; the folders need reconciling."""
@@ -155,10 +157,19 @@ class JobStore:
             IllegalMove: it cannot go from its status to that one.
             ValueError: a field does not exist or may not be set by hand.
         """
-        with self._lock:
-            job = self.get(job_id)
-            job.check_move(to)
-            return self._write(job, {**_checked(changes), "status": to})
+        change = Change(job_id, {**_checked(changes), "status": to})
+        self._group.carry_out(change)
+        return change.result()
+
+    def change_all(self, changes: Sequence[Change]) -> None:
+        """Change several jobs with one sync; what came of each is in it, as ``move`` and ``note`` return or raise it.
+
+        Raises:
+            ValueError: a field does not exist or may not be set by hand.
+        """
+        for change in changes:
+            _checked({name: value for name, value in change.fields.items() if name != "status"})
+        self._group.carry_out(*changes)
 
     def note(self, job_id: str, durable: bool = True, **changes: Any) -> Job:
         """Change fields other than the status; return the job.
@@ -172,8 +183,9 @@ class JobStore:
             UnknownJob: there is none with that id.
             ValueError: a field does not exist or may not be set by hand.
         """
-        with self._lock:
-            return self._write(self.get(job_id), _checked(changes), durable)
+        change = Change(job_id, _checked(changes), durable)
+        self._group.carry_out(change)
+        return change.result()
 
     def remove(self, job_id: str) -> None:
         """Forget a job. Its sequence is never given again.
@@ -264,15 +276,6 @@ class JobStore:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _write(self, job: Job, changes: Mapping[str, Any], durable: bool = True) -> Job:
-        now = self._clock()
-        with suppress(ValueError):  # never before the last change, even when the clock was put back
-            now = max(now, datetime.fromisoformat(job.updated_at) + timedelta(microseconds=1))
-        job, before = replace(job, **changes, updated_at=timestamp(now)), job
-        others = self.events.of([job]) if job.status is not before.status else None
-        self._table.commit({job.sequence: job.to_record()}, durable, others)
-        return self.get(job.job_id)
 
     def _check(self, doc_id: str, record: Mapping[str, Any]) -> None:
         """Raise before a record is written, by whatever way, that is not a job's or moves it as it may not move."""

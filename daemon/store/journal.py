@@ -23,7 +23,7 @@ import json
 import logging
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
@@ -141,9 +141,21 @@ class Journal:
         Raises:
             StoreError: nothing of it was acknowledged, and nothing is changed in memory.
         """
-        payload = encode(changes)
+        self.append_all([changes], durable)
+
+    def append_all(self, commits: Sequence[Changes], durable: bool = True) -> None:
+        """Write several commits with one sync; a power cut in between may leave the first ones and no others.
+
+        Args:
+            commits: As in ``append``, in order.
+            durable: The same, for all of them.
+
+        Raises:
+            StoreError: nothing of any was acknowledged, and nothing is changed in memory.
+        """
+        payloads = [encode(changes) for changes in commits]
         try:
-            self._append(payload, durable)
+            self._append(payloads, durable)
         except StoreError as error:
             self.problem = str(error)
             raise
@@ -159,16 +171,17 @@ class Journal:
             self._make_ready()
             self.problem = None
 
-    def _append(self, payload: bytes, durable: bool) -> None:
+    def _append(self, payloads: Sequence[bytes], durable: bool) -> None:
         self._make_ready()
-        line = b"%08x %s\n" % (zlib.crc32(payload), payload)
+        lines = b"".join(b"%08x %s\n" % (zlib.crc32(payload), payload) for payload in payloads)
         self._state = _State.UNREAD  # unless nothing fails
         try:
-            self._file.append(line, durable)
+            self._file.append(lines, durable)
         except OSError as error:
             raise StoreError(f"The change could not be stored in {self.files.folder}: {error}.") from error
-        self.changed_bytes += len(line)
-        apply(self._tables, json.loads(payload))  # parsed anew: nothing is shared with the caller
+        self.changed_bytes += len(lines)
+        for payload in payloads:
+            apply(self._tables, json.loads(payload))  # parsed anew: nothing is shared with the caller
         self._state = _State.OPEN
         if self.changed_bytes > self._compact_at:
             self._compact_quietly()

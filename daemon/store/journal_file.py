@@ -48,21 +48,21 @@ class JournalFile:
         else:
             os.fsync(self._fd)  # nothing of an empty journal can be lost, so this may fail and be tried again
 
-    def append(self, line: bytes, durable: bool) -> None:
-        """Add a line.
+    def append(self, lines: bytes, durable: bool) -> None:
+        """Add lines.
 
         Raises:
-            OSError: it is not stored, and was taken back if the disk let us.
+            OSError: they are not stored, and were taken back if the disk let us.
         """
         try:
-            _write_all(self._fd, line)
+            _write_all(self._fd, lines)
             failpoint("journal.written")
             if durable:
                 self.sync()
         except OSError:
             self._cut()
             raise
-        self.size += len(line)
+        self.size += len(lines)
 
     def sync(self) -> None:
         """Make all lines durable.

@@ -40,16 +40,20 @@ GENERATION = "_journal"
 """The table in which a snapshot names its generation."""
 
 
+class NoJsonForm(StoreError):
+    """A change holds what cannot be stored; nothing was written."""
+
+
 def encode(changes: Changes) -> bytes:
     """Return changes as one line of JSON, without its end.
 
     Raises:
-        StoreError: a value has no JSON form: NaN, a set, bytes, text with lone surrogates.
+        NoJsonForm: a value has no JSON form: NaN, a set, bytes, text with lone surrogates.
     """
     try:
         return json.dumps(changes, allow_nan=False, ensure_ascii=False, sort_keys=True).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise StoreError(f"The change cannot be stored as JSON: {error}.") from error
+        raise NoJsonForm(f"The change cannot be stored as JSON: {error}.") from error
 
 
 def apply(tables: Tables, changes: Changes) -> None:

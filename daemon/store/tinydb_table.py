@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from threading import RLock
 from typing import Any, Protocol
 
@@ -29,8 +29,8 @@ class JobStorage(Protocol):
     def write(self, data: Tables) -> None:
         """Replace everything."""
 
-    def append(self, changes: Changes, durable: bool = True) -> None:
-        """Carry out ``{table: {doc_id: document or None}}`` as one commit, whole or not at all."""
+    def append_all(self, commits: Sequence[Changes], durable: bool = True) -> None:
+        """Carry out commits of ``{table: {doc_id: document or None}}``; each whole, and all or none of them."""
 
     def close(self) -> None:
         """Let go of files."""
@@ -55,9 +55,9 @@ class JournalStorage(Storage):
         """See JobStorage.write."""
         self.journal.replace(data)
 
-    def append(self, changes: Changes, durable: bool = True) -> None:
-        """See JobStorage.append."""
-        self.journal.append(changes, durable)
+    def append_all(self, commits: Sequence[Changes], durable: bool = True) -> None:
+        """See JobStorage.append_all."""
+        self.journal.append_all(commits, durable)
 
     def close(self) -> None:
         """See JobStorage.close."""
@@ -85,9 +85,10 @@ class MemoryStorage(Storage):
         self.tables = json.loads(encode(data))
         self._loads += 1
 
-    def append(self, changes: Changes, durable: bool = True) -> None:
-        """See JobStorage.append."""
-        apply(self.tables, json.loads(encode(changes)))
+    def append_all(self, commits: Sequence[Changes], durable: bool = True) -> None:
+        """See JobStorage.append_all."""
+        for payload in [encode(changes) for changes in commits]:
+            apply(self.tables, json.loads(payload))
 
 
 class _Overlay(MutableMapping[int, Any]):
@@ -177,15 +178,26 @@ class JournalTable(Table):
             durable: See Journal.append.
             others: Changes of other tables, in the same commit.
         """
+        self.commit_all([(changes, others or {})], durable)
+
+    def commit_all(self, commits: Sequence[tuple[Mapping[int, Any], Changes]], durable: bool = True) -> None:
+        """Write several commits of different documents, as ``commit`` does, with one sync; all or none of them.
+
+        Args:
+            commits: The changes of each and its others; see ``commit``.
+            durable: See Journal.append.
+        """
         with self.lock:
             self.rows()
-            texts = {str(doc_id): document for doc_id, document in changes.items()}
-            for doc_id, document in texts.items():
+            texts = [{str(doc_id): document for doc_id, document in changes.items()} for changes, _ in commits]
+            for doc_id, document in ((key, value) for each in texts for key, value in each.items()):
                 if document is not None:
                     self._check(doc_id, document)
-            self._source.append({self.name: texts, **(others or {})}, durable)
+            lines = [{self.name: each, **others} for each, (_, others) in zip(texts, commits, strict=True)]
+            self._source.append_all(lines, durable)
             self.clear_cache()
-            self._changed(texts)
+            for each in texts:
+                self._changed(each)
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """See tinydb.table.Table.get."""

@@ -118,7 +118,7 @@ def test_a_change_that_could_not_be_stored_is_told_to_nobody(
             raise StoreError("The disk is full.")
 
         with monkeypatch.context() as patched:
-            patched.setattr(store._storage, "append", refuse)
+            patched.setattr(store._storage, "append_all", refuse)
             with pytest.raises(StoreError):
                 store.move(job.job_id, JobStatus.COMPLETED, finished_at="2027-01-15T12:00:00.000000+00:00")
         second = ended_job(store)

@@ -137,7 +137,7 @@ def test_with_room_a_cancelled_job_keeps_its_video_and_can_be_tried_again(bench:
 
 def while_it_exists(bench: Bench, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the store be unwritable, as of a full disk, for as long as a job's video is there."""
-    real = bench.store._table.commit
+    real = bench.store._table.commit_all
 
     def commit(*arguments: Any, **more: Any) -> None:
         video, spooled = bench.storage.path(input_key(job_id)), bench.intake.spool_dir / f"{job_id}.mp4"
@@ -145,7 +145,7 @@ def while_it_exists(bench: Bench, job_id: str, monkeypatch: pytest.MonkeyPatch) 
             raise StoreError("The change could not be stored.") from OSError(errno.ENOSPC, "No space left on device")
         real(*arguments, **more)
 
-    monkeypatch.setattr(bench.store._table, "commit", commit)
+    monkeypatch.setattr(bench.store._table, "commit_all", commit)
 
 
 def test_where_not_a_byte_can_be_written_the_video_goes_before_the_record(
