@@ -28,7 +28,7 @@ from daemon.worker.control import RunControl
 from daemon.worker.job_files import JobFiles
 from daemon.worker.outbox import Outbox
 from daemon.worker.outcomes import CANCELLED, Completed, Outcome, outcome_of
-from daemon.worker.progress import ProgressRecorder
+from daemon.worker.progress import ProgressNotes, ProgressRecorder
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Attempt:
     """Checks a job's video, makes its result and publishes it. Changes nothing of its record but what is known of it.
 
     Args:
-        store: Gets the progress, and what the result says.
+        store: Gets what the result says.
         files: The videos and the result documents.
         sources: Knows whether a stored video was written to.
         pipeline: Does the work.
@@ -90,6 +90,7 @@ class Attempt:
         totals: What was done since the start is added here: ``frames``, and busy seconds a stage.
         settings: The wait after the first attempt that failed and counts; doubled after each further one.
         clock: Monotonic time in seconds.
+        notes: Puts the progress into the record, together with that of other attempts; its own if not given.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Attempt:
         totals: defaultdict[str, float],
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
+        notes: ProgressNotes | None = None,
     ) -> None:
         self._store = store
         self._files = files
@@ -112,7 +114,7 @@ class Attempt:
         self._control = control
         self._totals = totals
         self._retry_seconds = settings.retry_seconds
-        self.progress = ProgressRecorder(store, clock)
+        self.progress = ProgressRecorder(notes or ProgressNotes(store, clock), clock)
 
     def run(self, job: Job) -> Outcome:
         """Work on a job that reads as running; return how that ended, whatever happened."""
@@ -165,6 +167,7 @@ class Attempt:
             source_name=job.source_name,
         )
         report = self._pipeline.run(request, self.progress.report, self._control.should_stop)
+        self.progress.done()
         self._count(job, report)
         return {
             "frames_processed": report.frames_processed,

@@ -154,14 +154,12 @@ class Lanes:
             recorder: Records it, or keeps it until it can.
             now: Monotonic time in seconds.
         """
-        for lane in self._all:
-            if (job := lane.job) is not None and (outcome := lane.outcome) is not None:
-                try:
-                    recorder.apply(job, outcome, now)
-                except Exception as error:
-                    recorder.keep(job.job_id, outcome, error)
-                lane.control.close(job.job_id)
-                lane.vacate()
+        ended = [lane for lane in self._all if lane.job is not None and lane.outcome is not None]
+        recorder.apply_all([(lane.job, lane.outcome) for lane in ended if lane.job and lane.outcome], now)
+        for lane in ended:
+            if lane.job is not None:
+                lane.control.close(lane.job.job_id)
+            lane.vacate()
 
     def wait(self) -> None:
         """Wait until all attempts have ended."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 from daemon.errors import SourceChanged, StoreError
 from daemon.failpoints import failpoint
@@ -16,6 +17,7 @@ from daemon.jobs import EXPORT_PENDING, ErrorKind, Job, JobStatus, output_key, u
 from daemon.logs import LogOnce
 from daemon.queue import QueueService
 from daemon.settings import Settings
+from daemon.store.group_commit import Change
 from daemon.store.job_store import JobStore
 from daemon.worker.attempt import Sources
 from daemon.worker.control import RunControl, RunControls
@@ -104,6 +106,24 @@ class OutcomeRecorder:
             case PutBack() as put_back:
                 self._put_back(job, put_back, now)
 
+    def apply_all(self, ended: Sequence[tuple[Job, Outcome]], now: float) -> None:
+        """Record how several attempts have ended, with one sync for those that have completed.
+
+        Args:
+            ended: The jobs and their outcomes; what cannot be recorded is kept.
+            now: Monotonic time in seconds.
+        """
+        completed = [(job, outcome) for job, outcome in ended if isinstance(outcome, Completed)]
+        together = {job.job_id for job, _ in completed} if len(completed) > 1 else set()
+        if together:
+            self._complete_all(completed)
+        for job, outcome in ended:
+            if job.job_id not in together:
+                try:
+                    self.apply(job, outcome, now)
+                except Exception as error:
+                    self.keep(job.job_id, outcome, error)
+
     def fail(self, job: Job, outcome: Failed) -> None:
         """Record that a job has failed, and leave nothing of its result.
 
@@ -168,16 +188,31 @@ class OutcomeRecorder:
 
     def _complete(self, job: Job, outcome: Completed) -> None:
         with self._owed.lock:
-            self._store.move(
-                job.job_id,
-                JobStatus.COMPLETED,
-                output_path=output_key(job.job_id),
-                finished_at=utc_now(),
-                exports=dict.fromkeys((*self._settings.exports, *job.options.exports), EXPORT_PENDING),
-                **self._owed.note(RESULT),
-                **outcome.facts,
-            )
+            self._store.move(job.job_id, JobStatus.COMPLETED, **self._end_of(job, outcome))
         self._follow_up(self._store.get(job.job_id))
+
+    def _complete_all(self, ends: Sequence[tuple[Job, Completed]]) -> None:
+        for job, _ in ends:
+            self._control.close(job.job_id)
+        fields = [{"status": JobStatus.COMPLETED, **self._end_of(job, outcome)} for job, outcome in ends]
+        changes = [Change(job.job_id, each) for (job, _), each in zip(ends, fields, strict=True)]
+        with self._owed.lock:
+            self._store.change_all(changes)
+        for change, (_, outcome) in zip(changes, ends, strict=True):
+            try:
+                self._follow_up(change.result())
+            except Exception as error:
+                self.keep(change.job_id, outcome, error)
+
+    def _end_of(self, job: Job, outcome: Completed) -> dict[str, Any]:
+        """Return what a completed job's record gets to know."""
+        return {
+            "output_path": output_key(job.job_id),
+            "finished_at": utc_now(),
+            "exports": dict.fromkeys((*self._settings.exports, *job.options.exports), EXPORT_PENDING),
+            **self._owed.note(RESULT),
+            **outcome.facts,
+        }
 
     def _follow_up(self, job: Job) -> None:
         """Have those go on who wait for the end of a job that has ended."""

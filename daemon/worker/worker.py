@@ -24,7 +24,7 @@ from daemon.worker.lanes import Lane, Lanes
 from daemon.worker.outbox import Outbox
 from daemon.worker.outcomes import UNAVAILABLE_SECONDS, Failed, Outcome, Retry
 from daemon.worker.owed_objects import OwedObjects
-from daemon.worker.progress import Running
+from daemon.worker.progress import NOTE_SECONDS, NOTE_SECONDS_OF_SEVERAL, ProgressNotes, Running
 from daemon.worker.recorder import OutcomeRecorder
 from daemon.worker.unpublished_errors import OLD_NOTES, UnpublishedErrors
 from daemon.worker.warmth import Warmth
@@ -77,11 +77,12 @@ class JobWorker:
         self._unpublished = UnpublishedErrors(
             store, outbox, storage.path(OLD_NOTES), self._control.stopping.is_set, self.owed
         )
+        notes = ProgressNotes(store, clock, NOTE_SECONDS if pipeline.lanes == 1 else NOTE_SECONDS_OF_SEVERAL)
         self._lanes = Lanes(
             pipeline,
             self._control,
             lambda runner, control: Attempt(
-                store, self._files, sources, runner, outbox, control, self.totals, settings, clock
+                store, self._files, sources, runner, outbox, control, self.totals, settings, clock, notes
             ),
             self.wake,
         )

@@ -94,9 +94,15 @@ class Several(Bench):
 
     def end(self, *names: str) -> None:
         """Let runs end, and have that recorded."""
+        self.let_end(*names)
+        self.record()
+
+    def let_end(self, *names: str) -> None:
         self.pipeline.release(*names)
         lanes = [lane for lane in self.worker._lanes._all if lane.job and lane.job.source_name in names]
         wait_for(lambda: all(lane.outcome for lane in lanes))
+
+    def record(self) -> None:
         self.worker._lanes.record_ended(self.worker._recorder, self.now)
 
     def quit(self) -> None:
@@ -218,6 +224,85 @@ def test_stopping_puts_all_that_run_back_as_they_were(bench: Several) -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert [(bench.job(job).status, bench.job(job).attempts) for job in jobs] == [(PENDING, 0)] * 3
+
+
+def test_jobs_that_complete_at_about_the_same_time_share_a_commit(
+    bench: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.worker.owed._wanted = True
+    jobs = [bench.add(name) for name in "abc"]
+    bench.pipeline.slots = 3
+    bench.fill()
+    bench.let_end("a", "b", "c")
+    commits: list[int] = []
+    real = bench.store._storage.append_all
+    monkeypatch.setattr(
+        bench.store._storage, "append_all", lambda lines, durable: (commits.append(len(lines)), real(lines, durable))
+    )
+    bench.record()
+    assert commits == [3]
+    assert {bench.job(job).status for job in jobs} == {COMPLETED}
+    for told in (bench.worker.completed, bench.worker.owed.job_ids):
+        assert sorted(told.get_nowait() for _ in jobs) == sorted(jobs)
+        assert told.empty()
+    assert bench.worker.totals["jobs_completed"] == 3
+    assert all(lane.job is None for lane in bench.worker._lanes._all)
+    assert not any(bench.worker.cancel(job) for job in jobs)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_ends_that_could_not_be_recorded_together_are_recorded_later_and_told_once(
+    bench: Several, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """Or were recorded although the disk denied it."""
+    jobs = [bench.add("a"), bench.add("b"), bench.add("c")]
+    bench.fill()
+    bench.let_end("a", "b")
+    real = bench.store._storage.append_all
+
+    def fail(lines: object, durable: bool) -> None:
+        if stored:
+            real(lines, durable)
+        raise StoreError("The disk refuses.") from OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store._storage, "append_all", fail)
+        bench.record()
+        assert bench.worker.completed.empty(), "nobody is told of what may not be stored"
+        bench.store._index.rebuild(bench.store._table.rows())  # as when the files are read again
+    assert bench.fill() == ["c"]
+    assert [bench.job(job).status for job in jobs] == [COMPLETED, COMPLETED, RUNNING]
+    assert sorted(bench.worker.completed.get_nowait() for _ in range(2)) == sorted(jobs[:2])
+    assert bench.worker.completed.empty()
+    bench.end("c")
+
+
+def test_the_progress_of_all_goes_into_their_records_in_one_commit_a_second(
+    bench: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [bench.add("a"), bench.add("b")]
+    bench.fill()
+    wait_for(lambda: len(bench.worker._lanes.running) == 2)
+    commits: list[tuple[int, bool]] = []
+    real = bench.store._storage.append_all
+    monkeypatch.setattr(
+        bench.store._storage,
+        "append_all",
+        lambda lines, durable: (commits.append((len(lines), durable)), real(lines, durable)),
+    )
+    lanes = [lane for lane in bench.worker._lanes._all if lane.job]
+    for step in range(1, 7):
+        bench.now += 0.25
+        for lane in lanes:
+            lane.attempt.progress.report(Progress(step, 10, step))
+    assert commits == [(2, False)]
+    assert sorted(bench.job(job).frames_processed for job in jobs) == [3, 4]
+    lanes[0].attempt.progress.done()
+    bench.now += 1
+    lanes[1].attempt.progress.report(Progress(8, 10, 8))
+    assert sorted(bench.job(job).frames_processed for job in jobs) == [4, 8], "what has ended is not noted any more"
+    bench.end("a", "b")
+    assert [bench.job(job).frames_processed for job in jobs] == [10, 10]
 
 
 @pytest.mark.parametrize("seed", range(3))
