@@ -42,6 +42,8 @@ class Way:
     """Jobs that may be under way."""
     shares: bool = True
     """Whether a video is cut into parts."""
+    starting: float = 1
+    """Jobs of which it may not be known yet what they need."""
     in_groups: bool = True
     """Whether changes of jobs share a sync."""
 
@@ -122,7 +124,7 @@ class Simulation:
         """Parts of each job that is under way that are not made."""
         self._events: list[tuple[float, int, int, str, float]] = []
         self._count = 0
-        self._starting = False
+        self._starting = 0
         self.outcome = Outcome()
         self._coordinator = Coordinator(costs, way.in_groups, self.outcome)
 
@@ -147,9 +149,10 @@ class Simulation:
     def _start_next(self, now: float) -> None:
         """Start the next job if a worker is free that no job before it wants."""
         job = len(self.outcome.starts)
-        may = self._idle and not self._due and not self._starting and len(self._left) < self._way.at_once
-        if job < len(self._seconds) and may:
-            self._starting = True
+        room = self._idle and not self._due and self._starting < self._way.starting
+        if job < len(self._seconds) and room and len(self._left) < self._way.at_once:
+            self._starting += 1
+            self._idle -= 1
             self._left[job] = 1
             stored = self._coordinator.change(now)
             self.outcome.starts.append((stored, job))
@@ -158,17 +161,17 @@ class Simulation:
     def _started(self, now: float, job: int, _: float) -> None:
         frames = max(1.0, self._seconds[job] * FPS)
         if not self._way.shares or frames <= SEGMENT_FRAMES:
-            self._starting = False
+            self._starting -= 1
+            self._idle += 1
             heapq.heappush(self._due, (job, -1, frames))
             return
         seconds = self._seconds[job]
         took = seconds / 3600 * self._costs.plan_hour + seconds * VIDEO_BYTES / self._costs.hash_bytes
-        self._idle -= 1
         self.outcome.worked += took
         self._at(now + took, job, "planned", frames)
 
     def _planned(self, now: float, job: int, frames: float) -> None:
-        self._starting = False
+        self._starting -= 1
         self._idle += 1
         least = PARTS_A_SLOT * self._idle
         wanted = min(GROUP_SECONDS * FPS, frames / least)

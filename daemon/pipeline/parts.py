@@ -25,6 +25,8 @@ from daemon.pipeline.results import TAIL_BYTES, Summary, dumps, frame_line, tail
 from daemon.pipeline.seams import Seam
 
 COPY_BYTES = 1 << 20
+LINE_BYTES = 1 << 14
+"""What the last line of most parts has room in."""
 
 
 class PartDamaged(TransientError):
@@ -123,8 +125,7 @@ def part_facts(plan: PartPlan, number: int, path: Path) -> PartFacts:
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - TAIL_BYTES))
-            line = file.read().splitlines()[-1]
+            line = _last_line(file, end)
         said: dict[str, Any] = loads(line)
         if said["bytes"] + len(line) + 2 != end:
             raise PartDamaged(number, "is not whole")
@@ -141,6 +142,18 @@ def part_facts(plan: PartPlan, number: int, path: Path) -> PartFacts:
     except (ValueError, LookupError, TypeError) as error:
         raise PartDamaged(number, "is damaged") from error
     return facts
+
+
+def _last_line(file: BinaryIO, end: int) -> bytes:
+    """Return the last line of a file without reading much more of it: the daemon asks for that of every part."""
+    size = LINE_BYTES
+    while True:
+        file.seek(max(0, end - size))
+        tail = file.read().removesuffix(b"\n")
+        begins = tail.rfind(b"\n") + 1
+        if begins or size >= min(end, TAIL_BYTES):
+            return tail[begins:]
+        size *= 8
 
 
 def join(plan: PartPlan, parts: Sequence[Path], output_path: Path) -> dict[str, Any]:

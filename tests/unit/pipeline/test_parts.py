@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from daemon.errors import BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
 from daemon.pipeline.frame_index import FrameIndex, NotExact
-from daemon.pipeline.parts import PartDamaged, join
+from daemon.pipeline.parts import LINE_BYTES, PartDamaged, _last_line, join
 from daemon.pipeline.plans import PartPlan, PlanDamaged, cut
 from daemon.pipeline.records import Analysis, Frame, Progress, TextBlock
 from daemon.pipeline.results import MOST_TEXTS, Summary, recorded_facts
@@ -276,3 +277,20 @@ def test_merged_summaries_are_that_of_all_frames(edge: int) -> None:
         (first if number < edge else second).add(frame)
     first.merge(Summary.from_record(json.loads(json.dumps(second.to_record()))))
     assert first.to_record() == whole.to_record()
+
+
+@pytest.mark.parametrize("length", [0, 10, LINE_BYTES - 1, LINE_BYTES, 9 * LINE_BYTES])
+@pytest.mark.parametrize("before", [0, 1, 40 * LINE_BYTES])
+def test_of_a_part_little_more_than_its_last_line_is_read(tmp_path: Path, length: int, before: int) -> None:
+    class Counting(BytesIO):
+        read_bytes = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            found = super().read(size)
+            self.read_bytes += len(found)
+            return found
+
+    content = b"\n" * before + b"x" * length + b"\n"
+    file = Counting(content)
+    assert _last_line(file, len(content)) == b"x" * length
+    assert file.read_bytes <= max(LINE_BYTES, 10 * length)
