@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -56,8 +55,6 @@ class Costs:
     """Bytes of a video that a slot hashes in a second."""
     join_bytes: float = 6e8
     """Bytes of a document that a second of the processor joins."""
-    join_python: float = 0.05
-    """Share of that outside of the kernel: other threads of the daemon cannot compute meanwhile."""
     change: float = 3e-4
     """Processor time that a change of a job takes, of those that are on the disk when they are acknowledged."""
     sync: float = 2e-3
@@ -74,8 +71,7 @@ def measure(folder: Path) -> Costs:
     Args:
         folder: Where files are written, about 250 MB; on the disk on which the data folder is going to be.
     """
-    joined, python = _join(folder)
-    return Costs(_plan_hour(folder), _hash(), joined, python, **_store(folder))
+    return Costs(_plan_hour(folder), _hash(), _join(folder), **_store(folder))
 
 
 def _plan_hour(folder: Path) -> float:
@@ -120,8 +116,7 @@ def _hash() -> float:
     return HASHED_BYTES / (time.thread_time() - begun)
 
 
-def _join(folder: Path) -> tuple[float, float]:
-    """Return the bytes that a second of the processor joins, and the share of it that is not the kernel's."""
+def _join(folder: Path) -> float:
     plan = _plan(JOINED_PARTS, JOINED_FRAMES)
     paths = [folder / f"{number:06}" for number in range(len(plan))]
     for number, path in enumerate(paths):
@@ -130,15 +125,13 @@ def _join(folder: Path) -> tuple[float, float]:
     document = folder / "document.json"
     spent = []
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_THREAD)
+        begun = time.thread_time()
         join(plan, paths, document)
-        after = resource.getrusage(resource.RUSAGE_THREAD)
-        spent.append((after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime))
-    python, kernel = min(spent, key=sum)
-    size = document.stat().st_size
+        spent.append(time.thread_time() - begun)
+    speed = document.stat().st_size / min(spent)
     for path in (*paths, document):
         path.unlink()
-    return size / (python + kernel), python / (python + kernel)
+    return speed
 
 
 def _plan(parts: int, frames: int) -> PartPlan:

@@ -217,7 +217,7 @@ def lengths(count: int, median: float = 120.0, longest: float = 8 * 3600.0, seed
 
 def costs_table(costs: Costs) -> Table:
     """Return a table of costs."""
-    table = Table(title=f"Costs measured on {processor()}")
+    table = Table(title=f"Measured on {processor()}")
     table.add_column("what")
     table.add_column("costs", justify="right")
     change, sync = costs.change * 1e3, costs.sync * 1e3
@@ -225,7 +225,6 @@ def costs_table(costs: Costs) -> Table:
         "planning an hour of video, in a slot": f"{costs.plan_hour:.2f} s",
         "hashing a video, in a slot": f"{costs.hash_bytes / 1e6:.0f} MB/s",
         "joining a document, in the daemon": f"{costs.join_bytes / 1e6:.0f} MB/s",
-        "  of that outside of the kernel": f"{costs.join_python:.1%}",
         "a change of a job, alone": f"{change + sync:.2f} ms",
         "  one of 64 with one sync": f"{change + sync / 64:.2f} ms",
         "progress of a job, alone": f"{costs.note * 1e3:.2f} ms",
