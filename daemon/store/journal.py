@@ -130,30 +130,18 @@ class Journal:
             self._read()
         return self._tables
 
-    def append(self, changes: Changes, durable: bool = True) -> None:
+    def append(self, changes: Changes, durable: bool = True, further: Sequence[Changes] = ()) -> None:
         """Write changes as one commit.
 
         Args:
             changes: ``{table: {doc_id: document}}``; None removes.
-            durable: Return only when it would survive a power cut. Otherwise it survives the end of this
-                process, and becomes durable with the next commit that is.
+            durable: Survive a power cut from then on; else the end of this process alone, until the next one that is.
+            further: Commits behind it, with the same sync. A power cut in between may leave the first ones alone.
 
         Raises:
             StoreError: nothing of it was acknowledged, and nothing is changed in memory.
         """
-        self.append_all([changes], durable)
-
-    def append_all(self, commits: Sequence[Changes], durable: bool = True) -> None:
-        """Write several commits with one sync; a power cut in between may leave the first ones and no others.
-
-        Args:
-            commits: As in ``append``, in order.
-            durable: The same, for all of them.
-
-        Raises:
-            StoreError: nothing of any was acknowledged, and nothing is changed in memory.
-        """
-        payloads = [encode(changes) for changes in commits]
+        payloads = [encode(each) for each in (changes, *further)]
         try:
             self._append(payloads, durable)
         except StoreError as error:
@@ -173,7 +161,7 @@ class Journal:
 
     def _append(self, payloads: Sequence[bytes], durable: bool) -> None:
         self._make_ready()
-        lines = b"".join(b"%08x %s\n" % (zlib.crc32(payload), payload) for payload in payloads)
+        lines = b"".join(b"%08x %s\n" % (zlib.crc32(each), each) for each in payloads)
         self._state = _State.UNREAD  # unless nothing fails
         try:
             self._file.append(lines, durable)

@@ -57,7 +57,8 @@ class JournalStorage(Storage):
 
     def append_all(self, commits: Sequence[Changes], durable: bool = True) -> None:
         """See JobStorage.append_all."""
-        self.journal.append_all(commits, durable)
+        first, *further = commits
+        self.journal.append(first, durable, further)
 
     def close(self) -> None:
         """See JobStorage.close."""

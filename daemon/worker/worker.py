@@ -74,9 +74,8 @@ class JobWorker:
         self._files = JobFiles(storage)
         self.owed = OwedObjects(settings.result_store is not None)
         """What ended jobs owe the result store."""
-        self._unpublished = UnpublishedErrors(
-            store, outbox, storage.path(OLD_NOTES), self._control.stopping.is_set, self.owed
-        )
+        stopping = self._control.stopping.is_set
+        self._unpublished = UnpublishedErrors(store, outbox, storage.path(OLD_NOTES), stopping, self.owed)
         notes = ProgressNotes(store, clock, NOTE_SECONDS if pipeline.lanes == 1 else NOTE_SECONDS_OF_SEVERAL)
         self._lanes = Lanes(
             pipeline,
@@ -99,7 +98,7 @@ class JobWorker:
             clock,
             self.owed,
         )
-        self._warmth = Warmth(pipeline, self._control.stopping.is_set, clock)
+        self._warmth = Warmth(pipeline, stopping, clock)
 
     @property
     def running(self) -> Running | None:
