@@ -1,12 +1,13 @@
 """GroupCommit: what several threads change of jobs at about the same time goes to the disk with one sync.
 
-While one thread waits for the disk, others line up for the store's lock with what they want to change. The first of
-them that gets the lock stores all of it, so each waits for one sync, and a hundred need few. Every change is a line of
-its own, as if it had been made alone: it is checked, refused and told of by itself.
+While one thread waits for the disk, others line up with what they want to change. When it is back one of them stores
+all of it, so each waits for two syncs at most, and a hundred need few. Every change is a line of its own, as if it had
+been made alone: it is checked, refused and told of by itself.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -58,14 +59,29 @@ class GroupCommit:
         self._get = get
         self._events = events
         self._clock = clock
+        self._turn = threading.Condition()
         self._waiting: deque[Change] = deque()
+        self._is_storing = False
 
     def carry_out(self, *changes: Change) -> None:
-        """Store changes; the outcome of each is in it afterwards. Those of one job are made in this order."""
-        self._waiting.extend(changes)
-        with self._table.lock:
-            while any(change.outcome is None for change in changes):
-                self._store(self._next_group())
+        """Store changes; the outcome of each is in it afterwards. Those of one job are made in this order.
+
+        Nobody may hold the lock of the table who calls this.
+        """
+        with self._turn:
+            self._waiting.extend(changes)
+            self._turn.wait_for(lambda: not self._is_storing or not _are_open(changes))
+            if not _are_open(changes):
+                return
+            self._is_storing = True
+        try:
+            with self._table.lock:
+                while _are_open(changes):
+                    self._store(self._next_group())
+        finally:
+            with self._turn:
+                self._is_storing = False
+                self._turn.notify_all()
 
     def _next_group(self) -> list[Change]:
         """Take what waits, up to a second change of a job: that one needs to know what becomes of the first."""
@@ -107,3 +123,7 @@ class GroupCommit:
         job = replace(before, **change.fields, updated_at=timestamp(now))
         others = self._events.of([job]) if job.status is not before.status else {}
         return {job.sequence: job.to_record()}, others
+
+
+def _are_open(changes: Sequence[Change]) -> bool:
+    return any(change.outcome is None for change in changes)

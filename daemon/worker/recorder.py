@@ -116,7 +116,11 @@ class OutcomeRecorder:
         completed = [(job, outcome) for job, outcome in ended if isinstance(outcome, Completed)]
         together = {job.job_id for job, _ in completed} if len(completed) > 1 else set()
         if together:
-            self._complete_all(completed)
+            try:
+                self._complete_all(completed)
+            except Exception as error:
+                for job, outcome in completed:
+                    self.keep(job.job_id, outcome, error)
         for job, outcome in ended:
             if job.job_id not in together:
                 try:

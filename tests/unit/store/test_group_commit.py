@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,29 @@ def test_what_ten_threads_change_while_one_waits_for_the_disk_takes_one_more_syn
     assert [job.job_id for job in sorted(store.jobs(RUNNING), key=lambda job: job.updated_at)] == [
         f"job-{number}" for number in range(11)
     ], "in the order in which they were asked for"
+
+
+def test_threads_that_change_again_and_again_keep_sharing_syncs(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = []
+
+    def fsync(descriptor: int) -> None:
+        syncs.append(descriptor)
+        time.sleep(0.01)
+
+    def change(number: int) -> None:
+        for to in (RUNNING, PENDING) * 4:
+            store.move(f"job-{number}", to)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(syncs) < 48, "of 96 that changes one by one take"
+    assert store.counts()[PENDING] == 12
 
 
 def test_a_change_that_may_not_be_made_is_refused_alone(store: JobStore, disk: SlowDisk, callers: Callers) -> None:
