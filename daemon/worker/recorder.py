@@ -119,8 +119,8 @@ class OutcomeRecorder:
             try:
                 self._complete_all(completed)
             except Exception as error:
-                for job, outcome in completed:
-                    self.keep(job.job_id, outcome, error)
+                for job, end in completed:
+                    self.keep(job.job_id, end, error)
         for job, outcome in ended:
             if job.job_id not in together:
                 try:
