@@ -24,6 +24,7 @@ DropframeError
     │   ├── PipelineDied      the pipeline process ended, or was ended for its memory
     │   └── PipelineStalled   no frame came for ``stall_seconds``
     ├── ResourceUnavailable   disk full, outbox away: tried again without counting
+    │   └── NodeLost          the machine that did it is gone; another does it
     ├── SourceChanged         the video was written to while it was analysed
     ├── Cancelled             a person cancelled the job
     └── Interrupted           Dropframe is stopping; the job goes back to the queue
@@ -126,6 +127,10 @@ class PipelineStalled(TransientError):
 
 class ResourceUnavailable(JobError):
     """A folder or disk does not let us work just now; tried again until it does, without counting."""
+
+
+class NodeLost(ResourceUnavailable):
+    """The machine of a cluster that did a piece of work is gone, or lacks what all share; another one does it."""
 
 
 class SourceChanged(JobError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from daemon.cluster.check import check_cluster, require_ray
 from daemon.errors import DropframeError, MachineError
 from daemon.fs import mounts
 from daemon.fs.mounts import is_remote, mount_of
@@ -194,6 +195,7 @@ def require_machine(settings: Settings) -> list[str]:
         MachineError: which one, and what to do.
     """
     require_package(settings)
+    require_ray(settings)
     told = settings.without_effect()
     for check in itertools.chain(check_limits(), check_folders(settings)):
         if check.away:
@@ -341,6 +343,8 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield from libraries
     if all(check.ok for check in libraries):
         yield check_executor(settings)
+        if settings.executor == "cluster":
+            yield from (Check(*each) for each in check_cluster(settings))
         yield check_tesseract()
         yield from check_unused_weights(settings)
         if settings.data_dir.is_dir():

@@ -29,6 +29,7 @@ from daemon.logs import LogOnce
 from daemon.objects.inbox_store import InboxStore
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import Ready
+from daemon.pipeline.executor import Executor
 from daemon.pipeline.executor_choice import make_executor
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.preflight import require_machine
@@ -158,7 +159,7 @@ class DaemonService:
         if self._asked_to_stop:
             self.intake.stop()
         sweep_leftovers(settings)
-        self.pipeline = make_executor(settings)
+        self.pipeline = _executor(settings)
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)
@@ -314,6 +315,14 @@ class DaemonService:
         join(self._thread)
         if not inbox_answers:
             log.warning("The inbox does not answer; Dropframe ends without waiting for it")
+
+
+def _executor(settings: Settings) -> Executor:
+    if settings.executor != "cluster":
+        return make_executor(settings)
+    from daemon.cluster.pool import ClusterPool  # costs memory that nobody else needs
+
+    return ClusterPool(settings)
 
 
 def pipeline_ids(settings: Settings) -> frozenset[str]:

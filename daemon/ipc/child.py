@@ -21,8 +21,8 @@ def private_stdout() -> BinaryIO:
 
 
 def without_credentials() -> dict[str, str]:
-    """Return the environment for a child that reads strangers' videos or results: without credentials for AWS."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    """Return the environment for a child that reads strangers' videos or results: without credentials."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_AUTH_"))}
 
 
 def end_with_parent(parent: int) -> None:

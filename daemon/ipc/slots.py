@@ -22,3 +22,5 @@ class SlotBeat:
     """Since the daemon was started."""
     ended: int
     """How often its process has ended while it worked."""
+    node: str | None = None
+    """Name of its machine, if that is one of a cluster."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.slot_process import SlotProcess
 
 
 @dataclass(eq=False)
@@ -18,13 +18,13 @@ class Unit:
 
     place: tuple[int, int]
     """Of the job, in the order of their starts, and of the unit in its job; what is lower is done first."""
-    work: Callable[[PipelineProcess], Any]
+    work: Callable[[SlotProcess], Any]
     kind: str | None = None
     """``Ready.kind`` of the process that has to do it, as of others of the same document; None if any will do."""
     job_id: str = ""
     result: Future[Any] = field(default_factory=Future)
 
-    def do(self, process: PipelineProcess) -> None:
+    def do(self, process: SlotProcess) -> None:
         """Do it and keep what comes of it."""
         try:
             value = self.work(process)
@@ -108,7 +108,10 @@ class Board:
         """Tell whether no slot can do what is due of a job, as all have taken up other weights meanwhile."""
         with self._changed:
             due = [unit for unit in self._due if unit.place[0] == job]
-            return any(not any(self._fits(unit, slot) for slot in self._all) for unit in due)
+            may_fit = [slot for slot in self._all if slot.kind is not None]
+            if len(may_fit) < len(self._all):
+                return False  # of a slot that has never been up nobody knows what it will have
+            return any(not any(self._fits(unit, slot) for slot in may_fit) for unit in due)
 
     def has_room(self) -> bool:
         """Tell whether there is a slot that has nothing to do."""
@@ -119,6 +122,12 @@ class Board:
         """Return how many slots wait for something to do."""
         with self._changed:
             return len(self._idle)
+
+    def leave(self, slot: Taker) -> None:
+        """Count a slot out that takes nothing any more."""
+        with self._changed:
+            self._all.discard(slot)
+            self._up.discard(slot)
 
     def close(self) -> None:
         """Give nothing out any more; what is due says that it was cancelled."""

@@ -49,11 +49,15 @@ class Ready:
     """Name of the GPU, if it is one."""
     gpus: int = 0
     """How many there are."""
+    node: str | None = None
+    """Name of the machine, if it is one of a cluster."""
+    abilities: str = ""
+    """Of its processor (``machine.abilities``), where machines may differ."""
 
     @property
     def kind(self) -> str:
         """Names all on which bytes of a document may hang; those of one kind may make parts of the same document."""
-        return json.dumps([self.models, self.gpu])
+        return json.dumps([self.models, self.gpu, self.abilities])
 
 
 class ModelsRefused(Exception):
@@ -76,6 +80,8 @@ class PipelineProcess:
     """
 
     lanes = 1
+    starts_for_work = True
+    """What is due may be given to one that is not up, which is started for it."""
 
     def __init__(
         self,
@@ -162,7 +168,7 @@ class PipelineProcess:
                     )
                 self._check_memory(child)
             if answer["kind"] == "refused":
-                raise ModelsRefused(_error(answer))
+                raise ModelsRefused(error_of(answer))
         except BaseException:
             child.kill()
             raise
@@ -255,7 +261,7 @@ class PipelineProcess:
                     report: Mapping[str, Any] = answer["report"]
                     return report
                 else:
-                    raise _error(answer)
+                    raise error_of(answer)
                 if not patience.stopping and should_stop():
                     patience.stopping = True
                     child.send(kind="stop")
@@ -298,7 +304,8 @@ class PipelineProcess:
             child.kill()
 
 
-def _error(answer: Mapping[str, Any]) -> errors.DropframeError:
+def error_of(answer: Mapping[str, Any]) -> errors.DropframeError:
+    """Return the error that an answer names; one that counts as an attempt if it is not one of ours."""
     kind = getattr(errors, answer["error"], errors.TransientError)
     if not issubclass(kind, JobError | MachineError):
         kind = errors.TransientError

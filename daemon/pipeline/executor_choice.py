@@ -23,7 +23,7 @@ class Choice:
     """What was chosen."""
 
     slots: int
-    """Pipeline processes; 1 stands for the embedded executor."""
+    """Pipeline processes; 1 stands for the embedded executor, 0 for as many as a cluster has room for."""
     why: str
     """A sentence."""
 
@@ -37,6 +37,8 @@ def choose(settings: Settings, machine: Machine) -> Choice:
         by_work = 1  # one process has the GPU
     wanted = min(by_work, by_memory) if settings.workers == "auto" else settings.workers
     has = f"{machine.cores} cores" + (f" and {machine.gpus} GPUs" if machine.gpus else "")
+    if settings.executor == "cluster":
+        return Choice(0, f"cluster: the machines of {settings.cluster_address}.")
     if settings.executor == "embedded":
         return Choice(1, "embedded: one pipeline process, as executor says.")
     if settings.executor == "auto" and settings.workers == "auto" and gpus < 2 and machine.cores < POOL_CORES:

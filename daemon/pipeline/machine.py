@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 SLOT_BYTES = 2_000_000_000
 """Memory that one pipeline process may need."""
+VECTOR_FLAGS = ("amx", "asimd", "avx", "f16c", "fma", "sse", "sve")
+"""What names of instructions begin with that work on many numbers at a time."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,11 @@ def machine_memory() -> int:
 def sixty_percent(memory_bytes: int) -> int:
     """Return the part of a memory that pipeline processes may take."""
     return memory_bytes * 6 // 10
+
+
+def abilities(cpu_info: Path = Path("/proc/cpuinfo"), environment: Mapping[str, str] = os.environ) -> str:
+    """Name the instructions of this processor on which the last bits of numbers may hang, and what caps them."""
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "").partition(":")[2].split()
+    vector = sorted(flag for flag in found if flag.startswith(VECTOR_FLAGS))
+    return " ".join([platform.machine(), *vector, environment.get("ONEDNN_MAX_CPU_ISA", "")]).strip()

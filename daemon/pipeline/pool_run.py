@@ -15,16 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemon.errors import Interrupted, PermanentError, PipelineDied, PipelineStalled
+from daemon.errors import Interrupted, NodeLost, PermanentError, PipelineDied, PipelineStalled
 from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of
 from daemon.pipeline.board import Board, Unit
-from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.parts import PartDamaged, join, part_facts
 from daemon.pipeline.plans import PartPlan, PlanDamaged
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
 from daemon.pipeline.seams import NotExact
+from daemon.pipeline.slot_process import SlotProcess
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class PoolRun:
 
     # In a slot.
 
-    def _begin(self, process: PipelineProcess, on_placed: Callable[[], None]) -> tuple[str | None, RunReport | None]:
+    def _begin(self, process: SlotProcess, on_placed: Callable[[], None]) -> tuple[str | None, RunReport | None]:
         """Plan it. If it is to be run in one piece, run it; else return the kind of process that parts need."""
         document = self._request.output_path
         checkpoint = document.with_name(document.name + ".checkpoint")
@@ -153,10 +153,10 @@ class PoolRun:
         on_placed()
         return None, self._in_one_piece(process)
 
-    def _in_one_piece(self, process: PipelineProcess) -> RunReport:
+    def _in_one_piece(self, process: SlotProcess) -> RunReport:
         return process.run(self._request, self._progressed, self._should_stop)
 
-    def _make(self, process: PipelineProcess, number: int, sums: PartSums) -> None:
+    def _make(self, process: SlotProcess, number: int, sums: PartSums) -> None:
         request = PartRequest(self._plan_path, number, self._request.file_path, self._path(number))
         seconds = process.run_part(request, lambda p: self._progressed(sums.progressed(number, p)), self._should_stop)
         self._progressed(sums.made(number, seconds))
@@ -211,7 +211,7 @@ class PoolRun:
 
     # On the board.
 
-    def _unit(self, number: int, work: Callable[[PipelineProcess], Any], kind: str | None = None) -> Unit:
+    def _unit(self, number: int, work: Callable[[SlotProcess], Any], kind: str | None = None) -> Unit:
         return Unit((self._job, number), work, kind, self._request.file_path.stem)
 
     def _have_done(self, units: Iterable[Unit], on_placed: Callable[[], None] = lambda: None) -> None:
@@ -245,10 +245,14 @@ class PoolRun:
         return Interrupted(STOPPED) if self._asked_to_stop() else None
 
     def _error_of(self, unit: Unit) -> BaseException | None:
-        """Return why a unit failed; None also if it is done once more, as it has ended its process."""
+        """Return why a unit failed; None also if it is done once more, as it has lost its process or its machine."""
         if unit.result.cancelled():
             return Interrupted(STOPPED)
         error, number = unit.result.exception(), unit.place[1]
+        if isinstance(error, NodeLost) and not self._failed.is_set():
+            log.warning("a piece of work for %s is given to another slot: %s", unit.job_id, error)
+            self._put(self._unit(number, unit.work, unit.kind))
+            return None
         if number < 0 or not isinstance(error, PipelineDied | PipelineStalled):
             return error
         self._tries[number] += 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PARTS = ".parts"
 """Ending of the folder that holds a plan and the parts of a document that is not finished."""
@@ -30,6 +31,12 @@ class RunRequest:
         """Return the JSON form."""
         return {**vars(self), "file_path": str(self.file_path), "output_path": str(self.output_path)}
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return what ``to_record`` was called on."""
+        paths = {name: Path(record[name]) for name in ("file_path", "output_path")}
+        return cls(**{**record, **paths})
+
 
 @dataclass(frozen=True)
 class PartRequest:
@@ -43,3 +50,9 @@ class PartRequest:
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return what ``to_record`` was called on."""
+        paths = {name: Path(record[name]) for name in ("plan_path", "file_path", "output_path")}
+        return cls(**{**record, **paths})

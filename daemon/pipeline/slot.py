@@ -11,7 +11,7 @@ from daemon.errors import DropframeError, Interrupted
 from daemon.ipc.slots import SlotBeat
 from daemon.logs import LogOnce
 from daemon.pipeline.board import Board, Unit
-from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.slot_process import SlotProcess
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ class Slot:
     """
 
     def __init__(
-        self, number: int, cores: tuple[int, ...], board: Board, make: Callable[[int], PipelineProcess | None]
+        self, number: int, cores: tuple[int, ...], board: Board, make: Callable[[int], SlotProcess | None]
     ) -> None:
         self.number = number
         self._cores = cores
         self._board = board
         self._make = make
-        self.process: PipelineProcess | None = None
+        self.process: SlotProcess | None = None
         self.looked = threading.Event()
         """Set once it has been tried to start the process."""
         self.error: Exception | None = None
@@ -51,6 +51,7 @@ class Slot:
         self._busy = 0.0
         self._ended = 0
         self._due = 0.0
+        self._closed = False
         self._not_up = LogOnce(log)
         self._thread = threading.Thread(target=self._loop, name=f"slot-{number}")
 
@@ -68,8 +69,8 @@ class Slot:
 
     @property
     def may_try(self) -> bool:
-        """Whether there is a process at all, which could be started."""
-        return self.process is not None
+        """Whether there is a process at all, which could be started for what is due."""
+        return self.process is not None and self.process.starts_for_work
 
     @property
     def state(self) -> SlotBeat:
@@ -84,6 +85,7 @@ class Slot:
             memory_bytes=process.resident_bytes() if process else 0,
             busy_seconds=round(self._busy + (now - self._since if unit else 0.0), 3),
             ended=self._ended,
+            node=ready.node if ready else None,
         )
 
     def start(self) -> None:
@@ -92,7 +94,8 @@ class Slot:
             self._thread.start()
 
     def close(self) -> None:
-        """End the process, and the thread once the board is closed; what was being done fails."""
+        """End the process and the thread; what was being done fails."""
+        self._closed = True
         if self.process is not None:
             self.process.close()
         if self._thread.ident is not None:
@@ -101,7 +104,7 @@ class Slot:
             self.process.close()  # it may have been about to start another
 
     def _loop(self) -> None:
-        while not self._board.closed:
+        while not self._is_over():
             try:
                 if not self.is_up:
                     self._keep_up()
@@ -113,6 +116,9 @@ class Slot:
                 log.exception("Slot %d goes on after an unexpected error", self.number)
                 time.sleep(IDLE_SECONDS)
 
+    def _is_over(self) -> bool:
+        return self._closed or self._board.closed
+
     def _keep_up(self) -> None:
         """Start the process if it is not up, and exchange it if there are other weights."""
         now = time.monotonic()
@@ -120,7 +126,7 @@ class Slot:
         if self.process is None or (now < self._due and not self.is_up):
             return
         try:
-            self.process.start(lambda: self._board.closed)
+            self.process.start(self._is_over)
         except Interrupted:
             return
         except Exception as error:

@@ -33,6 +33,7 @@ HOMES = {
     "rapidfuzz": {"daemon/derive/text_keys.py"},
     "mcp": {"daemon/cli/agent.py"},
     "mcp_types": {"daemon/cli/agent.py"},
+    "ray": {"daemon/cluster/ray_cluster.py"},
     "obstore": {"daemon/objects/bucket.py"},
     "sqlite3": {"daemon/search/index.py", "daemon/search/reader.py"},
 }
@@ -44,7 +45,7 @@ FLOORS = (
     {"ipc"},
     {"store"},
     {"pipeline"},
-    {"derive"},
+    {"derive", "cluster"},
     {"search", "stills", "export", "webhooks"},
     {"ingest", "worker"},
     {"objects"},

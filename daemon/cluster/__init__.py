@@ -1,0 +1,1 @@
+"""Pipeline processes on the machines of a Ray cluster (docs/scale-out.md)."""

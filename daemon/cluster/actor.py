@@ -1,0 +1,163 @@
+"""SlotActor: what runs on a machine of the cluster. It holds one pipeline process, and answers when it is asked.
+
+Nothing here knows Ray, and nothing is raised over the wire: errors are answers like others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from daemon.cluster.cores import Cores
+from daemon.cluster.share import require_share
+from daemon.errors import DropframeError, NodeLost, ResourceUnavailable
+from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.frame_index import NotExact
+from daemon.pipeline.machine import SLOT_BYTES, abilities, count_cores, count_gpus, machine_memory, sixty_percent
+from daemon.pipeline.records import Progress
+from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LEASE_PART = 0.5
+"""Part of ``silent_seconds`` after which an actor that nobody asks any more ends itself.
+
+Whoever does not hear of it for the whole of that time has its work done by another, which must not write to the same
+files as this one."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a slot has of its machine."""
+
+    cores: int
+    gpu: bool = False
+
+
+class SlotActor:
+    """Holds one pipeline process, in a thread of its own, as the kernel ends a child with the thread that started it.
+
+    Args:
+        told: Settings, in JSON form.
+        share: What the slot has of its machine.
+        mark: What the mark in the shared folder says.
+    """
+
+    def __init__(self, told: Mapping[str, Any], share: Share, mark: str) -> None:
+        self._settings = _settings_for(Settings.load(**told), share)
+        self._share, self._mark = share, mark
+        self._requests: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._stopped = -1
+        """The last turn that is to be stopped; those before it are over."""
+        self._unasked = 0.0
+        self._process: PipelineProcess | None = None
+        threading.Thread(target=self._work, name="slot", daemon=True).start()
+        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+
+    def hello(self) -> str:
+        """Return the name of the machine; that there is an answer says that the actor is up."""
+        self._unasked = 0.0
+        return socket.gethostname()
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Have something done: ``kind`` and ``turn`` say what; ``answers`` gives what comes of it."""
+        self._requests.put(request)
+
+    def stop(self, turn: int) -> None:
+        """Have a turn end soon."""
+        self._stopped = max(self._stopped, turn)
+
+    def answers(self, seconds: float) -> dict[str, Any]:
+        """Return what there is to say, after so many seconds at most, and the memory that is held."""
+        self._unasked = 0.0
+        said = []
+        try:
+            said.append(self._answers.get(timeout=seconds) if seconds else self._answers.get_nowait())
+            while True:
+                said.append(self._answers.get_nowait())
+        except queue.Empty:
+            return {"answers": said, "memory_bytes": self._process.resident_bytes() if self._process else 0}
+
+    def _watch(self) -> None:
+        step = 0.5
+        while self._unasked < LEASE_PART * self._settings.silent_seconds:
+            time.sleep(step)
+            self._unasked += step  # not the clock: the machine may have been asleep, and so whoever asks
+        log.error("nobody asks any more, so this slot ends itself")
+        os._exit(1)  # and the kernel the pipeline process
+
+    # In the thread that has the process.
+
+    def _work(self) -> None:
+        cores = Cores(self._share.cores)
+        slots = max(1, count_gpus(environment={}) if self._share.gpu else count_cores() // self._share.cores)
+        whole = sixty_percent(machine_memory())
+        limit = self._settings.memory_limit_bytes or max(whole // slots, min(whole, SLOT_BYTES))
+        self._process = PipelineProcess(self._settings, cores.numbers, limit)
+        while True:
+            request = self._requests.get()
+            answer = self._answer(self._process, request)
+            self._answers.put({"turn": request["turn"], "ready": self._ready(self._process), **answer})
+
+    def _answer(self, process: PipelineProcess, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {"kind": "done", "report": self._do(process, request)}
+        except DropframeError as error:
+            return {"kind": "error", "error": type(error).__name__, "message": str(error)}
+        except Exception as error:
+            log.exception("unexpected error")
+            said = (str(error).strip() or "no message").splitlines()[0][:200]
+            message = f"The slot failed on {socket.gethostname()}: {type(error).__name__}: {said}."
+            return {"kind": "error", "error": "PipelineDied", "message": message}
+
+    def _do(self, process: PipelineProcess, request: Mapping[str, Any]) -> dict[str, Any]:
+        turn: int = request["turn"]
+
+        def tell(progress: Progress) -> None:
+            self._answers.put({"turn": turn, "kind": "progress", **asdict(progress)})
+
+        def should_stop() -> bool:
+            return self._stopped >= turn
+
+        self._check_share(request)
+        match request["kind"]:
+            case "start":
+                process.start(should_stop)
+                return {}
+            case "plan":
+                run, path = RunRequest.from_record(request["request"]), Path(request["plan_path"])
+                return {"planned": process.plan(run, path, should_stop, request["least_parts"])}
+            case "part":
+                part = PartRequest.from_record(request["request"])
+                try:
+                    return {"not_exact": None, "stage_seconds": process.run_part(part, tell, should_stop)}
+                except NotExact as why:
+                    return {"not_exact": str(why)}
+        return asdict(process.run(RunRequest.from_record(request["request"]), tell, should_stop))
+
+    def _check_share(self, request: Mapping[str, Any]) -> None:
+        """Make sure that files are missing because they are, not because this machine lacks the shared folder."""
+        try:
+            require_share(self._settings, self._mark)
+        except ResourceUnavailable as error:
+            raise error if request["kind"] == "start" else NodeLost(str(error)) from error
+
+    def _ready(self, process: PipelineProcess) -> dict[str, Any] | None:
+        if process.ready is None or not process.is_up:
+            return None
+        return {**asdict(process.ready), "node": socket.gethostname(), "abilities": abilities()}
+
+
+def _settings_for(settings: Settings, share: Share) -> Settings:
+    """Return the settings of a slot. Ray shows it its GPU alone, so that is the first one; the device is never left open."""
+    return settings.model_copy(update={"device": "cuda:0" if share.gpu else "cpu"})

@@ -1,0 +1,143 @@
+"""Place: one slot in the driver process. It has an actor placed, hands requests to it, and hears whether it lives."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from daemon.errors import DropframeError, PipelineDied
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+"""Longest wait of one question to an actor that is at work."""
+
+
+class Actor(Protocol):
+    """What a place needs of an actor; see ``RemoteActor``."""
+
+    def wait_up(self, should_stop: Callable[[], bool]) -> bool:
+        """Wait until it is up."""
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Have something done."""
+
+    def stop(self, turn: int) -> None:
+        """Have a turn end soon."""
+
+    def answers(self, seconds: float, silent_seconds: float) -> Mapping[str, Any]:
+        """Return what it has to say."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+class Place:
+    """Does one turn after the other.
+
+    Args:
+        number: Of the slot.
+        make: Has an actor placed.
+        tell: Sends an answer to the daemon.
+        silent_seconds: Time without an answer after which an actor is ended.
+    """
+
+    def __init__(
+        self, number: int, make: Callable[[], Actor], tell: Callable[..., None], silent_seconds: float
+    ) -> None:
+        self._number, self._make, self._tell = number, make, tell
+        self._silent_seconds = silent_seconds
+        self._idle_seconds = min(2.0, silent_seconds / 8)
+        """Time between two questions to an actor that has nothing to do; it ends itself if nobody asks."""
+        self._due: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._actor: Actor | None = None
+        self._closed = False
+        self._memory = 0
+        threading.Thread(target=self._loop, name=f"place-{number}", daemon=True).start()
+
+    def put(self, request: Mapping[str, Any]) -> None:
+        """Have something done; its answers carry the same turn."""
+        self._due.put(request)
+
+    def stop(self, turn: int) -> None:
+        """Have a turn end soon."""
+        if (actor := self._actor) is not None:
+            actor.stop(turn)
+
+    def close(self) -> None:
+        """End the actor, whatever it does."""
+        self._closed = True
+        self._due.put(None)
+        if (actor := self._actor) is not None:
+            actor.kill()
+
+    def _loop(self) -> None:
+        while not self._closed:
+            try:
+                request = self._due.get(timeout=self._idle_seconds)
+            except queue.Empty:
+                self._look()
+                continue
+            if request is not None:
+                self._serve(request)
+        self._drop()
+
+    def _look(self) -> None:
+        """Ask an actor that has nothing to do, so that it is known whether it lives, and that it knows that we do."""
+        if self._actor is None:
+            return
+        try:
+            self._ask(self._actor, 0)
+        except DropframeError as error:
+            log.warning("slot %d: %s", self._number, error)
+            self._drop()
+            self._tell("gone", slot=self._number)
+
+    def _serve(self, request: Mapping[str, Any]) -> None:
+        turn = request["turn"]
+        try:
+            if (actor := self._started(request["kind"])) is None:
+                return
+            actor.send(request)
+            while not self._closed:
+                for answer in self._ask(actor, WAIT_SECONDS):
+                    if answer["turn"] == turn:
+                        self._tell(slot=self._number, **answer)
+                    if answer["turn"] == turn and answer["kind"] != "progress":
+                        return
+        except Exception as error:
+            if not isinstance(error, DropframeError):
+                log.exception("unexpected error")
+                error = PipelineDied(f"A slot of the cluster failed: {type(error).__name__}.")
+            self._drop()
+            said = {"error": type(error).__name__, "message": str(error)}
+            self._tell("error", slot=self._number, turn=turn, ready=None, **said)
+
+    def _started(self, kind: str) -> Actor | None:
+        """Return an actor that is up; None if there is to be none any more."""
+        if self._actor is None:
+            if kind != "start":
+                raise PipelineDied("The slot has ended.")
+            self._actor = self._make()
+            if not self._actor.wait_up(lambda: self._closed):
+                return None
+        return self._actor
+
+    def _ask(self, actor: Actor, seconds: float) -> list[Mapping[str, Any]]:
+        said = actor.answers(seconds, self._silent_seconds + seconds)
+        if said["memory_bytes"] != self._memory:
+            self._memory = said["memory_bytes"]
+            self._tell("memory", slot=self._number, memory_bytes=self._memory)
+        answers: list[Mapping[str, Any]] = said["answers"]
+        return answers
+
+    def _drop(self) -> None:
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            try:
+                actor.kill()
+            except Exception:  # it is gone, or the whole cluster
+                log.debug("an actor cannot be ended", exc_info=True)

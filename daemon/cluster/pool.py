@@ -1,0 +1,146 @@
+"""ClusterPool: the executor whose slots are pipeline processes on the machines of a Ray cluster.
+
+All but the slots is as in a pool of one machine: plan, parts, order, attempts and joining stay in the daemon.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from daemon.cluster.driver_process import AWAY, DriverProcess
+from daemon.cluster.remote import RemoteProcess
+from daemon.cluster.share import put_mark
+from daemon.errors import Interrupted, ResourceUnavailable
+from daemon.ipc.slots import SlotBeat
+from daemon.pipeline.board import Board
+from daemon.pipeline.client import Ready
+from daemon.pipeline.pool_run import PoolRun
+from daemon.pipeline.records import Progress, RunReport
+from daemon.pipeline.run_requests import RunRequest
+from daemon.pipeline.slot import Slot
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+RESIZE_SECONDS = 1.0
+"""Time between two looks how many slots there should be."""
+LANES = 64
+"""Jobs under way at most, where the cluster says how many slots there are."""
+
+
+class ClusterPool:
+    """Runs several jobs on slots that come and go with the machines of a cluster.
+
+    Args:
+        settings: With the address of the cluster.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.on_room: Callable[[], None] = lambda: None
+        """Called from any thread when another job may be begun."""
+        self._board = Board(lambda: self.on_room())
+        self._jobs = itertools.count()
+        self._slots: list[Slot] = []
+        self._driver: DriverProcess | None = None
+        self._closing = threading.Event()
+        self._resizing = threading.Thread(target=self._keep_size, name="cluster-size")
+        self.lanes = LANES if settings.workers == "auto" else 2 * settings.workers
+
+    @property
+    def ready(self) -> Ready | None:
+        """What is loaded, once a slot is up."""
+        return next((slot.process.ready for slot in self._slots if slot.process and slot.process.ready), None)
+
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
+        """Wait until a slot is up.
+
+        Raises:
+            ResourceUnavailable: the cluster is not there; it is waited for, and jobs run once it is.
+            JobError, MachineError: as ``PipelinePool.start``.
+        """
+        if self._driver is None:
+            self._driver = DriverProcess(self._settings, put_mark(self._settings))
+            self._driver.start()
+            self._resizing.start()
+        while (ready := self.ready) is None:
+            self._closing.wait(LOOK_SECONDS)
+            if should_stop() or self._board.closed:
+                raise Interrupted("Dropframe is stopping.")
+            if self._driver.looked.is_set() and self._driver.slots is None:
+                raise ResourceUnavailable(AWAY)
+            if self._slots and (error := self._slots[0].error) is not None:
+                raise error
+        return ready
+
+    def has_room(self) -> bool:
+        """Tell whether a slot has nothing to do, and no job that has been begun has something for it."""
+        return self._board.has_room()
+
+    def run(
+        self,
+        request: RunRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_placed: Callable[[], None] = lambda: None,
+    ) -> RunReport:
+        """Run one request and wait for its end; see ``Executor.run``."""
+        run = PoolRun(self._settings, self._board, next(self._jobs), request, on_progress, should_stop)
+        return run.run(on_placed)
+
+    def slots(self) -> Sequence[SlotBeat]:
+        """Return how each slot is."""
+        return [slot.state for slot in list(self._slots)]
+
+    def close(self) -> None:
+        """End all slots and everything that they started."""
+        self._closing.set()
+        self._board.close()
+        if self._driver is not None:
+            self._driver.close()
+        if self._resizing.ident is not None:
+            self._resizing.join()
+        for slot in self._slots:
+            slot.close()
+
+    # The number of slots.
+
+    def _keep_size(self) -> None:
+        assert self._driver is not None
+        while not self._closing.wait(RESIZE_SECONDS):
+            try:
+                self._driver.check()
+                if self._driver.slots is not None:
+                    self._resize(self._driver.slots)
+            except Exception:
+                log.exception("The cluster is looked after further after an unexpected error")
+
+    def _resize(self, room: int) -> None:
+        """Have as many slots as there is room for, or as was asked for.
+
+        One is always kept: it waits for a machine, which tells Ray that one is wanted. Only slots that have no machine
+        are given up.
+        """
+        wanted = max(1, room) if self._settings.workers == "auto" else self._settings.workers
+        for slot in [slot for slot in reversed(self._slots) if not slot.is_up][: max(0, len(self._slots) - wanted)]:
+            self._slots.remove(slot)
+            slot.close()
+            self._board.leave(slot)
+            log.info("slot %d is given up, as its machine is gone", slot.number)
+        taken = {slot.number for slot in self._slots}
+        free = itertools.filterfalse(taken.__contains__, itertools.count())
+        for number in itertools.islice(free, max(0, wanted - len(self._slots))):
+            slot = Slot(number, (), self._board, self._process)
+            self._slots.append(slot)
+            slot.start()
+
+    def _process(self, number: int) -> RemoteProcess | None:
+        """Return the process of a slot. The first one is first, as it may have to prepare models for all."""
+        first = min((slot.number for slot in self._slots), default=number)
+        if self._driver is None or (number != first and self.ready is None):
+            return None
+        return RemoteProcess(self._driver, number)
