@@ -159,5 +159,5 @@ class SlotActor:
 
 
 def _settings_for(settings: Settings, share: Share) -> Settings:
-    """Return the settings of a slot. Ray shows it its GPU alone, so that is the first one; the device is never left open."""
+    """Return the settings of a slot. Ray shows it no GPU but its own, which is the first one then."""
     return settings.model_copy(update={"device": "cuda:0" if share.gpu else "cpu"})

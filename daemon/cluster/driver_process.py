@@ -148,6 +148,8 @@ class DriverProcess:
         """
         turn, box = next(self._turns), queue.SimpleQueue[Mapping[str, Any]]()
         with self._lock:
+            if self._closing.is_set():
+                raise Interrupted("Dropframe is stopping.")
             if self.slots is None:
                 raise ResourceUnavailable(AWAY)
             self._waiting[turn] = box
@@ -232,8 +234,9 @@ class DriverProcess:
                 had_slots = bool(self._up)
                 self._up.clear()
                 self._memory.clear()
+                error = "Interrupted" if self._closing.is_set() else "ResourceUnavailable"
                 for box in self._waiting.values():
-                    box.put({"kind": "error", "error": "ResourceUnavailable", "message": AWAY})
+                    box.put({"kind": "error", "error": error, "message": AWAY})
             for pipe in (child.stdin, child.stdout):
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]

@@ -50,14 +50,10 @@ class Node:
                 start_new_session=True,
             )
 
-    def wait_up(self) -> None:
-        """Wait until it runs."""
-
-        def up() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
-            return START in self.log.read_text()
-
-        wait_for(up, 120, "Ray did not start")
+    def is_up(self) -> bool:
+        """Wait until it runs; return whether it does."""
+        wait_for(lambda: self.process.poll() is not None or START in self.log.read_text(), 120, "Ray did not start")
+        return self.process.poll() is None
 
     def pid_of(self, program: str) -> int:
         """Return the process of a program that is part of it: raylet or gcs_server."""
@@ -119,14 +115,19 @@ class Loopback:
         folder = f"--temp-dir={self._temporary.name}/{self._started}"
         port = f"--port={self._port}"
         self.head = self._start("--head", port, "--num-cpus=0", "--include-dashboard=false", folder)
-        self.head.wait_up()
+        assert self.head.is_up(), self.head.log.read_text()
 
     def start_nodes(self, number: int) -> None:
         """Start nodes."""
-        started = [self._start(f"--address={self.address}", "--num-cpus=1") for _ in range(number)]
-        self.nodes += started
-        for node in started:
-            node.wait_up()
+        for _ in range(number):
+            for _try in range(3):  # Ray gives up after 30 s, which on a busy machine may be too few
+                self.nodes.append(node := self._start(f"--address={self.address}", "--num-cpus=1"))
+                if node.is_up():
+                    break
+                self.nodes.remove(node)
+                node.close()
+            else:
+                raise AssertionError(node.log.read_text())
 
     def actors(self) -> list[int]:
         """Return the processes of the actors."""
