@@ -10,7 +10,7 @@ SLOW_JOBS ?= 4
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long cluster-kills stopping coverage smoke audit format docs bench hooks \
 	release clean always
 
 help: ## List the commands
@@ -89,6 +89,9 @@ crash-long: dev ## Kill everything 1,000 times, at random and at every failpoint
 	$(BIN)/python -m tests.system.crash --cycles 1000 $(ARGS)
 	ANSWER_KILLS=500 ORDER_JOBS=200 $(BIN)/pytest -s -k "answer or order" \
 		tests/system/faults/test_worker.py tests/system/crash/test_order.py
+
+cluster-kills: dev ## Kill actors, nodes, heads and daemons of a Ray cluster 30 times, at random (KILLS=30)
+	CLUSTER_KILLS=$(or $(KILLS),30) $(BIN)/pytest -s -k killed tests/cluster $(ARGS)
 
 stopping: dev ## End Dropframe 20 times with a job running and an upload open
 	STOPPING_TRIES=20 $(BIN)/pytest -s tests/system/test_stopping.py $(ARGS)

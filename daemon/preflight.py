@@ -23,7 +23,9 @@ from daemon.fs.space import FULL, DiskGuard
 from daemon.ipc import health
 from daemon.ipc.health import SILENT_SECONDS
 from daemon.objects.check import check_stores, require_package
+from daemon.pipeline.executor_choice import choose
 from daemon.pipeline.libraries import LIBRARIES, missing_library, version_of
+from daemon.pipeline.machine import Machine
 from daemon.settings import Settings
 
 LEAST_FILES = 64
@@ -310,9 +312,6 @@ def check_store(settings: Settings) -> Check:
 
 def check_executor(settings: Settings) -> Check:
     """Say which executor runs jobs here."""
-    from daemon.pipeline.executor_choice import choose
-    from daemon.pipeline.machine import Machine
-
     return Check("executor", True, choose(settings, Machine.here()).why)
 
 
@@ -338,13 +337,10 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield check_disk(settings, nearest_existing(settings.data_dir))
     yield check_store(settings)
     yield check_daemon(settings)
-    yield from (Check(*each) for each in check_stores(settings))
-    libraries = list(check_libraries())
-    yield from libraries
+    yield from (Check(*each) for each in itertools.chain(check_stores(settings), check_cluster(settings)))
+    yield from (libraries := list(check_libraries()))
     if all(check.ok for check in libraries):
         yield check_executor(settings)
-        if settings.executor == "cluster":
-            yield from (Check(*each) for each in check_cluster(settings))
         yield check_tesseract()
         yield from check_unused_weights(settings)
         if settings.data_dir.is_dir():

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from daemon.cluster.choice import make_executor
 from daemon.deletion import Deletion
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.follow_ups import FollowUps
@@ -29,8 +30,6 @@ from daemon.logs import LogOnce
 from daemon.objects.inbox_store import InboxStore
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import Ready
-from daemon.pipeline.executor import Executor
-from daemon.pipeline.executor_choice import make_executor
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
@@ -159,7 +158,7 @@ class DaemonService:
         if self._asked_to_stop:
             self.intake.stop()
         sweep_leftovers(settings)
-        self.pipeline = _executor(settings)
+        self.pipeline = make_executor(settings)
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)
@@ -315,14 +314,6 @@ class DaemonService:
         join(self._thread)
         if not inbox_answers:
             log.warning("The inbox does not answer; Dropframe ends without waiting for it")
-
-
-def _executor(settings: Settings) -> Executor:
-    if settings.executor != "cluster":
-        return make_executor(settings)
-    from daemon.cluster.pool import ClusterPool  # costs memory that nobody else needs
-
-    return ClusterPool(settings)
 
 
 def pipeline_ids(settings: Settings) -> frozenset[str]:

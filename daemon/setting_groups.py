@@ -184,30 +184,6 @@ class PipelineSettings(BaseModel):
         250,
         description="Frames after which a running job's work is saved; nothing carries over to the next ones.",
     )
-    executor: Literal["auto", "embedded", "pool", "cluster"] = Field(
-        "auto",
-        description="What runs jobs: embedded is one pipeline process, with one job at a time; pool has several, which "
-        "share long videos; cluster has them on the machines of a Ray cluster (docs/scale-out.md). auto takes a pool "
-        "from 8 cores or 2 GPUs on, and if workers is 2 or more.",
-    )
-    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
-        "auto",
-        description="Pipeline processes of a pool or cluster, to which cores and GPUs are dealt out; auto goes by "
-        "cores, GPUs and memory, of a cluster by the machines that are up.",
-        json_schema_extra={"allowed": "a whole number from 1 to 256, or auto"},
-    )
-    cluster_address: str = Field(
-        "auto",
-        min_length=1,
-        description="Address of the Ray cluster's head, with its port; auto takes the cluster that this machine is in.",
-        json_schema_extra={"allowed": "auto, or an address such as 192.0.2.10:6379"},
-    )
-    silent_seconds: Seconds = Field(
-        30.0, ge=4, description="A slot of a cluster that does not answer for this long is ended and started anew."
-    )
-    group_seconds: Seconds = Field(
-        90.0, gt=0, description="Longest part that a pool or cluster cuts videos into, in seconds of video, about."
-    )
 
 
 class LimitSettings(BaseModel):

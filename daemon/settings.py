@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from daemon.errors import SettingsError
+from daemon.executor_settings import ExecutorSettings
 from daemon.setting_groups import (
     FolderSettings,
     InboxSettings,
@@ -51,6 +52,7 @@ class Settings(
     NotificationSettings,
     RetentionSettings,
     LimitSettings,
+    ExecutorSettings,
     PipelineSettings,
     InboxSettings,
     ObjectStoreSettings,

@@ -31,7 +31,12 @@ def require_ray(settings: Settings) -> None:
 
 
 def check_cluster(settings: Settings) -> Iterator[tuple[str, bool, str]]:
-    """Yield what was found of the cluster and of each machine: a name, whether it can be used, and a sentence."""
+    """Yield what was found of the cluster and of each machine: a name, whether it can be used, and a sentence.
+
+    Nothing where there is no cluster to be used.
+    """
+    if settings.executor != "cluster":
+        return
     try:
         require_ray(settings)
         mark = _mark(settings)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from daemon.cluster.actor import Share
 from daemon.cluster.capacity import Capacity
-from daemon.cluster.place import Actor, Place
+from daemon.cluster.placement import Actor, Placement
 from daemon.errors import DropframeError
 from daemon.ipc.child import end_with_parent, private_stdout
 from daemon.logs import FORMAT
@@ -53,7 +53,7 @@ class Driver:
     def __init__(self, cluster: Cluster, answers: Answers, silent_seconds: float) -> None:
         self._cluster, self._answers = cluster, answers
         self._silent_seconds = silent_seconds
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, Placement] = {}
         self._share = cluster.capacity().share
 
     def handle(self, request: Mapping[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Driver:
                 place.stop(request["turn"])
         else:
             if place is None:
-                place = self._places[number] = Place(number, self._make, self._tell, self._silent_seconds)
+                place = self._places[number] = self._placement(number)
             place.put(request)
 
     def watch(self) -> None:
@@ -79,8 +79,8 @@ class Driver:
             self._tell("capacity", slots=capacity.slots)
             time.sleep(CAPACITY_SECONDS)
 
-    def _make(self) -> Actor:
-        return self._cluster.place(self._share)
+    def _placement(self, number: int) -> Placement:
+        return Placement(number, self._cluster.place, lambda: self._share, self._tell, self._silent_seconds)
 
     def _tell(self, kind: str, **content: Any) -> None:
         self._answers.send(kind, **content)

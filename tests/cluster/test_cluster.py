@@ -53,7 +53,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> bytes:
 
 @pytest.fixture
 def daemon(cluster: Loopback, tmp_path: Path) -> Iterator[Daemon]:
-    silent = {"DROPFRAME_SILENT_SECONDS": "6", "DROPFRAME_CLUSTER_ADDRESS": cluster.address}
+    silent = {"DROPFRAME_SILENT_SECONDS": "12", "DROPFRAME_CLUSTER_ADDRESS": cluster.address}
     daemon = Daemon(tmp_path, **CUT, **cluster.settings | silent)
     daemon.start()
     yield daemon

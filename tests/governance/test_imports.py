@@ -39,8 +39,17 @@ HOMES = {
 }
 FLOORS = (
     {"", "errors", "failpoints", "jobs", "logs", "mp4", "mp4_index", "public_job", "queue", "s3_address", "settings"}
-    | {"container_checks", "containers", "export_formats", "languages", "setting_groups", "threads", "tokens"}
-    | {"unknown_names", "webhook_settings"},
+    | {
+        "container_checks",
+        "containers",
+        "executor_settings",
+        "export_formats",
+        "languages",
+        "setting_groups",
+        "threads",
+        "tokens",
+    }
+    | {"executor_settings", "unknown_names", "webhook_settings"},
     {"fs"},
     {"ipc"},
     {"store"},

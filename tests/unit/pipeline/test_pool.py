@@ -175,7 +175,7 @@ def test_what_was_begun_with_weights_that_no_slot_has_any_more_runs_in_one_piece
         if wanted.get("number") == 4:
             for slot in bench.pool._slots:
                 slot.process.models = [{"name": "other"}]  # type: ignore[union-attr]
-                slot.process.ready = replace(slot.process.ready, models=[{"name": "other"}])  # type: ignore[union-attr,type-var]
+                slot.process.ready = replace(slot.process.ready, models=[{"name": "other"}])  # type: ignore[misc,union-attr,type-var]
             raise PipelineDied("It died.")
 
     bench.act = exchange
@@ -193,7 +193,7 @@ def test_slots_of_several_kinds_do_not_share_a_video(bench: PoolBench, clip: Pat
     wait_for(lambda: bench.pool._board.idle() == 2)
     other = bench.pool._slots[1].process
     other.models = [{"name": "other"}]  # type: ignore[union-attr]
-    other.ready = replace(other.ready, models=other.models)  # type: ignore[union-attr,type-var]
+    other.ready = replace(other.ready, models=other.models)  # type: ignore[misc,union-attr,type-var]
     bench.act = note
     assert bench.run(clip) == bench.alone(clip)
     assert len(used) == 1

@@ -1,4 +1,4 @@
-"""Place: one slot in the driver process. It has an actor placed, hands requests to it, and hears whether it lives."""
+"""Placement: one slot in the driver process. It has an actor placed, hands requests to it, and hears if it lives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from daemon.cluster.actor import Share
 from daemon.errors import DropframeError, PipelineDied
 
 log = logging.getLogger(__name__)
@@ -35,19 +36,26 @@ class Actor(Protocol):
         """End it."""
 
 
-class Place:
+class Placement:
     """Does one turn after the other.
 
     Args:
         number: Of the slot.
-        make: Has an actor placed.
+        make: Has an actor placed, with its share of a machine.
+        share: Says what that is just now.
         tell: Sends an answer to the daemon.
         silent_seconds: Time without an answer after which an actor is ended.
     """
 
     def __init__(
-        self, number: int, make: Callable[[], Actor], tell: Callable[..., None], silent_seconds: float
+        self,
+        number: int,
+        make: Callable[[Share], Actor],
+        share: Callable[[], Share],
+        tell: Callable[..., None],
+        silent_seconds: float,
     ) -> None:
+        self._share = share
         self._number, self._make, self._tell = number, make, tell
         self._silent_seconds = silent_seconds
         self._idle_seconds = min(2.0, silent_seconds / 8)
@@ -121,10 +129,17 @@ class Place:
         if self._actor is None:
             if kind != "start":
                 raise PipelineDied("The slot has ended.")
-            self._actor = self._make()
-            if not self._actor.wait_up(lambda: self._closed):
-                return None
+            self._place()
         return self._actor
+
+    def _place(self) -> None:
+        """Have an actor placed, and wait until it is up; anew if it waits for more than slots have by now."""
+        while not self._closed:
+            share = self._share()
+            actor = self._actor = self._make(share)
+            if actor.wait_up(lambda: self._closed or self._share() != share):  # noqa: B023 - called before it changes
+                return
+            self._drop()
 
     def _ask(self, actor: Actor, seconds: float) -> list[Mapping[str, Any]]:
         said = actor.answers(seconds, self._silent_seconds + seconds)
