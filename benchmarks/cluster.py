@@ -1,7 +1,7 @@
 """Slots of a Ray cluster on this machine against processes of this machine, on the same cores.
 
-``python -m benchmarks.cluster [--rounds 3] [--frames 1000]``: medians of rounds in turn, and whether the documents are the
-same. A head without cores and two nodes of one core each are started on the loopback address.
+``python -m benchmarks.cluster [--rounds 3] [--frames 1000]``: medians of rounds in turn, and whether the documents are
+the same. A head without cores and two nodes of one core each are started on the loopback address.
 """
 
 from __future__ import annotations

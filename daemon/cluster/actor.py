@@ -64,11 +64,6 @@ class SlotActor:
         threading.Thread(target=self._work, name="slot", daemon=True).start()
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
-    def hello(self) -> str:
-        """Return the name of the machine; that there is an answer says that the actor is up."""
-        self._unasked = 0.0
-        return socket.gethostname()
-
     def send(self, request: Mapping[str, Any]) -> None:
         """Have something done: ``kind`` and ``turn`` say what; ``answers`` gives what comes of it."""
         self._requests.put(request)

@@ -157,7 +157,8 @@ class DriverProcess:
             self._send({"kind": kind, "slot": slot, "turn": turn, **wanted})
             return self._answered(slot, turn, box, on_progress, should_stop)
         finally:
-            self._waiting.pop(turn, None)
+            with self._lock:
+                self._waiting.pop(turn, None)
 
     def _answered(
         self,
@@ -206,13 +207,13 @@ class DriverProcess:
     def _keep(self) -> None:
         while not self._closing.is_set():
             try:
-                child = start_driver(self._settings, self._mark)
+                if self._listen(start_driver(self._settings, self._mark)):
+                    # Its slots may still be at work where nobody reaches them; they end themselves by then.
+                    self._closing.wait(LEASE_PART * self._settings.silent_seconds)
             except OSError as error:
                 self._not_there(f"The process that drives the cluster cannot be started: {error.strerror}")
-            else:
-                had_slots = self._listen(child)
-                if had_slots:  # they may still be at work where nobody reaches them; they end themselves by then
-                    self._closing.wait(LEASE_PART * self._settings.silent_seconds)
+            except Exception:
+                log.exception("The cluster is tried again after an unexpected error")
             self.looked.set()
             self._closing.wait(AGAIN_SECONDS)
 

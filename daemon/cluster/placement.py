@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from daemon.cluster.actor import Share
-from daemon.errors import DropframeError, PipelineDied
+from daemon.errors import DropframeError, NodeLost, PipelineDied
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Placement:
         """Return an actor that is up; None if there is to be none any more."""
         if self._actor is None:
             if kind != "start":
-                raise PipelineDied("The slot has ended.")
+                raise NodeLost("The slot has ended.")  # after it was given this, and before it could begin
             self._place()
         return self._actor
 

@@ -108,10 +108,9 @@ class Board:
         """Tell whether no slot can do what is due of a job, as all have taken up other weights meanwhile."""
         with self._changed:
             due = [unit for unit in self._due if unit.place[0] == job]
-            may_fit = [slot for slot in self._all if slot.kind is not None]
-            if len(may_fit) < len(self._all):
-                return False  # of a slot that has never been up nobody knows what it will have
-            return any(not any(self._fits(unit, slot) for slot in may_fit) for unit in due)
+            if not self._up:
+                return False  # nobody knows what the next one that comes up will have
+            return any(not any(self._fits(unit, slot) for slot in self._all) for unit in due)
 
     def has_room(self) -> bool:
         """Tell whether there is a slot that has nothing to do."""

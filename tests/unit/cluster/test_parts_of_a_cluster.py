@@ -186,7 +186,7 @@ def test_an_actor_that_is_lost_ends_its_turn_once_and_another_is_placed_for_the_
     assert said["error"] == ("NodeLost" if isinstance(error, NodeLost) else "PipelineDied")
     assert first.killed
     bench.place.put({"kind": "part", "turn": 4})  # the daemon does not know yet
-    assert wait_for(lambda: bench.answer(4), 10)["error"] == "PipelineDied"
+    assert wait_for(lambda: bench.answer(4), 10)["error"] == "NodeLost", "which costs no try"
     assert len(bench.actors) == 1
     assert bench.start(5) is not first
     bench.place.close()
