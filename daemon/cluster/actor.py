@@ -88,6 +88,9 @@ class SlotActor:
         while self._unasked < LEASE_PART * self._settings.silent_seconds:
             time.sleep(step)
             self._unasked += step  # not the clock: the machine may have been asleep, and so whoever asks
+        self._expire()
+
+    def _expire(self) -> None:
         log.error("nobody asks any more, so this slot ends itself")
         os._exit(1)  # and the kernel the pipeline process
 

@@ -15,13 +15,15 @@ import pytest
 from daemon.jobs import JobStatus
 from tests.clips import make_clip
 from tests.cluster.loopback import Loopback
+from tests.system.crash.test_order import Starts
 from tests.system.running import Daemon, as_json, children, running, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
 
 CUT = {"DROPFRAME_DEFAULT_PIPELINE": "ocr_only", "DROPFRAME_SEGMENT_FRAMES": "10", "DROPFRAME_RETRY_SECONDS": "0.1"}
-FRAMES = 80
-VICTIMS = ("actor", "pipeline", "frozen actor", "driver", "raylet", "head", "daemon")
+FRAMES = 60
+VICTIMS = ("actor", "pipeline", "driver", "raylet", "head", "daemon")
+FROZEN = "frozen actor"
 KILLS = int(os.environ.get("CLUSTER_KILLS", "0"))
 """``make cluster-kills`` asks for 30, at random moments."""
 
@@ -53,7 +55,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> bytes:
 
 @pytest.fixture
 def daemon(cluster: Loopback, tmp_path: Path) -> Iterator[Daemon]:
-    silent = {"DROPFRAME_SILENT_SECONDS": "12", "DROPFRAME_CLUSTER_ADDRESS": cluster.address}
+    silent = {"DROPFRAME_SILENT_SECONDS": "8", "DROPFRAME_CLUSTER_ADDRESS": cluster.address}
     daemon = Daemon(tmp_path, **CUT, **cluster.settings | silent)
     daemon.start()
     yield daemon
@@ -108,7 +110,7 @@ def test_a_job_whose_cluster_is_killed_everywhere_ends_once_with_the_bytes_of_on
 ) -> None:
     slots_up(daemon)
     chance = random.Random(KILLS)
-    victims = [chance.choice(VICTIMS) for _ in range(KILLS)] or list(VICTIMS)
+    victims = [chance.choice((*VICTIMS, FROZEN)) for _ in range(KILLS)] or list(VICTIMS)
     for number, victim in enumerate(victims):
         name = f"{number}.mp4"
         daemon.drop(clip, name)
@@ -120,7 +122,6 @@ def test_a_job_whose_cluster_is_killed_everywhere_ends_once_with_the_bytes_of_on
         job = daemon.wait_job(name, seconds=240)
         assert (job.status, job.frames_processed) == (JobStatus.COMPLETED, FRAMES), victim
         assert daemon.results()[f"{name}.json"] == expected.replace(b'"a.mp4"', f'"{name}"'.encode()), victim
-        slots_up(daemon)
     assert len(daemon.jobs()) == len(victims)
     assert not list((daemon.data / "video_jobs").glob("*.parts"))
 
@@ -143,3 +144,27 @@ def test_both_nodes_share_a_job_and_the_doctor_names_them(
     found = [(check["ok"], check["sentence"]) for check in checks if check["name"].startswith("machine ")]
     assert len(found) == 2
     assert all(ok and "it sees the shared folder" in sentence for ok, sentence in found)
+
+
+@pytest.mark.timeout(600)
+def test_jobs_start_in_the_order_of_their_acceptance_whatever_is_killed(
+    cluster: Loopback, daemon: Daemon, tmp_path: Path
+) -> None:
+    short = make_clip(tmp_path / "short.mp4", frames=1, size=(160, 120), text="A 1")
+    count, chance = 24, random.Random(5)
+    slots_up(daemon)
+    starts = Starts(daemon.data)
+    try:
+        for number, victim in enumerate(("actor", "driver", "daemon", "")):
+            for job in range(6):
+                daemon.drop(short, f"{number}{job}.mp4")
+            wait_for(lambda: len(starts.sequences) >= 6 * number + 2, 180)  # noqa: B023
+            if victim:
+                strike(victim, cluster, daemon, chance)
+        wait_for(lambda: len(daemon.jobs()) == count and all(job.ended for job in daemon.jobs()), 300)
+    finally:
+        starts.close()
+    assert {job.status for job in daemon.jobs()} == {JobStatus.COMPLETED}
+    assert len(starts.sequences) == count
+    assert starts.sequences == sorted(starts.sequences)
+    assert starts.at_once <= 3, "the order of the starts could not be seen"
