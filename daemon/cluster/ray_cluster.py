@@ -91,7 +91,12 @@ class RayCluster:
         has = ", ".join(
             f"{int(node['Resources'][name])} {name}" for name in ("CPU", "GPU") if node["Resources"].get(name)
         )
-        return True, f"{has}, Python {found['python']}, Ray {found['ray']}; it sees the shared folder"
+        sees = (
+            "it sees the shared folder"
+            if self._mark
+            else "after the first start it is seen if it has the shared folder"
+        )
+        return True, f"{has}, Python {found['python']}, Ray {found['ray']}; {sees}"
 
 
 class RemoteActor:

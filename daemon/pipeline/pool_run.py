@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -251,7 +251,8 @@ class PoolRun:
         error, number = unit.result.exception(), unit.place[1]
         if isinstance(error, NodeLost) and not self._failed.is_set():
             log.warning("a piece of work for %s is given to another slot: %s", unit.job_id, error)
-            self._put(self._unit(number, unit.work, unit.kind))
+            unit.result = Future()  # of the same unit, whose result somebody may wait for
+            self._put(unit)
             return None
         if number < 0 or not isinstance(error, PipelineDied | PipelineStalled):
             return error

@@ -79,11 +79,11 @@ def strike(victim: str, cluster: Loopback, daemon: Daemon, chance: random.Random
     """Kill something, and put in its place what somebody would who looks after the cluster."""
     match victim:
         case "actor":
-            os.kill(chance.choice(cluster.actors()), signal.SIGKILL)
+            os.kill(chance.choice(wait_for(cluster.actors, 60)), signal.SIGKILL)
         case "frozen actor":
-            os.kill(chance.choice(cluster.actors()), signal.SIGSTOP)
+            os.kill(chance.choice(wait_for(cluster.actors, 60)), signal.SIGSTOP)
         case "pipeline":
-            os.kill(chance.choice(cluster.pipelines()), signal.SIGKILL)
+            os.kill(chance.choice(wait_for(cluster.pipelines, 60)), signal.SIGKILL)
         case "driver":
             os.kill(driver_of(daemon), signal.SIGKILL)
         case "raylet":
@@ -104,11 +104,27 @@ def strike(victim: str, cluster: Loopback, daemon: Daemon, chance: random.Random
             daemon.start()
 
 
+def check_that_both_share(daemon: Daemon, cluster: Loopback, clip: Path, expected: bytes) -> None:
+    """Run a job undisturbed, and have the doctor look."""
+    daemon.drop(clip, "a.mp4")
+    assert daemon.wait_job("a.mp4", seconds=180).status is JobStatus.COMPLETED
+    assert daemon.results()["a.mp4.json"] == expected
+    beat = daemon.beat()
+    assert beat is not None
+    seen = [(slot.number, bool(slot.node), slot.busy_seconds > 0) for slot in beat.slots]
+    assert seen == [(0, True, True), (1, True, True)]
+    checks = as_json(daemon.home, "doctor", **CUT, **cluster.settings)
+    found = [(check["ok"], check["sentence"]) for check in checks if check["name"].startswith("machine ")]
+    assert len(found) == 2
+    assert all(ok and "it sees the shared folder" in sentence for ok, sentence in found)
+
+
 @pytest.mark.timeout(900 + 120 * KILLS)
 def test_a_job_whose_cluster_is_killed_everywhere_ends_once_with_the_bytes_of_one_process(
     cluster: Loopback, daemon: Daemon, clip: Path, expected: bytes
 ) -> None:
     slots_up(daemon)
+    check_that_both_share(daemon, cluster, clip, expected)
     chance = random.Random(KILLS)
     victims = [chance.choice((*VICTIMS, FROZEN)) for _ in range(KILLS)] or list(VICTIMS)
     for number, victim in enumerate(victims):
@@ -122,28 +138,8 @@ def test_a_job_whose_cluster_is_killed_everywhere_ends_once_with_the_bytes_of_on
         job = daemon.wait_job(name, seconds=240)
         assert (job.status, job.frames_processed) == (JobStatus.COMPLETED, FRAMES), victim
         assert daemon.results()[f"{name}.json"] == expected.replace(b'"a.mp4"', f'"{name}"'.encode()), victim
-    assert len(daemon.jobs()) == len(victims)
+    assert len(daemon.jobs()) == 1 + len(victims)
     assert not list((daemon.data / "video_jobs").glob("*.parts"))
-
-
-@pytest.mark.timeout(600)
-def test_both_nodes_share_a_job_and_the_doctor_names_them(
-    cluster: Loopback, daemon: Daemon, clip: Path, expected: bytes
-) -> None:
-    slots_up(daemon)
-    daemon.drop(clip, "a.mp4")
-    assert daemon.wait_job("a.mp4", seconds=180).status is JobStatus.COMPLETED
-    assert daemon.results()["a.mp4.json"] == expected
-    beat = daemon.beat()
-    assert beat is not None
-    assert [(slot.number, bool(slot.node), slot.busy_seconds > 0) for slot in beat.slots] == [
-        (0, True, True),
-        (1, True, True),
-    ]
-    checks = as_json(daemon.home, "doctor", **CUT, **cluster.settings)
-    found = [(check["ok"], check["sentence"]) for check in checks if check["name"].startswith("machine ")]
-    assert len(found) == 2
-    assert all(ok and "it sees the shared folder" in sentence for ok, sentence in found)
 
 
 @pytest.mark.timeout(600)
@@ -151,14 +147,14 @@ def test_jobs_start_in_the_order_of_their_acceptance_whatever_is_killed(
     cluster: Loopback, daemon: Daemon, tmp_path: Path
 ) -> None:
     short = make_clip(tmp_path / "short.mp4", frames=1, size=(160, 120), text="A 1")
-    count, chance = 24, random.Random(5)
+    count, chance = 15, random.Random(5)
     slots_up(daemon)
     starts = Starts(daemon.data)
     try:
-        for number, victim in enumerate(("actor", "driver", "daemon", "")):
-            for job in range(6):
+        for number, victim in enumerate(("actor", "daemon", "")):
+            for job in range(5):
                 daemon.drop(short, f"{number}{job}.mp4")
-            wait_for(lambda: len(starts.sequences) >= 6 * number + 2, 180)  # noqa: B023
+            wait_for(lambda: len(starts.sequences) >= 5 * number + 2, 180)  # noqa: B023
             if victim:
                 strike(victim, cluster, daemon, chance)
         wait_for(lambda: len(daemon.jobs()) == count and all(job.ended for job in daemon.jobs()), 300)

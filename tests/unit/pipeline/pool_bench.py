@@ -41,6 +41,7 @@ class InThread:
     """A pipeline process in the thread of its slot. ``before`` is called with each request."""
 
     before: Act = staticmethod(lambda kind, wanted: None)
+    starts_for_work = True
 
     def __init__(
         self, settings: Settings, cores: Sequence[int], memory_limit: int | None, turn: threading.Lock

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from daemon.errors import BadVideo, Interrupted, PermanentError, PipelineDied
+from daemon.errors import BadVideo, Interrupted, NodeLost, PermanentError, PipelineDied
 from daemon.pipeline.pool import shares
 from daemon.pipeline.records import Progress
 from tests.clips import make_clip
@@ -96,6 +96,20 @@ def test_a_part_that_ends_its_process_again_has_the_video_run_in_one_piece(bench
     assert bench.run(clip) == bench.alone(clip)
     assert bench.asked.count("part 1") == 2
     assert bench.asked[-1] == "run"
+
+
+@pytest.mark.parametrize("lost", ["plan", "part 1"])
+def test_work_whose_machine_is_lost_is_done_by_another_and_that_is_no_try(
+    bench: PoolBench, clip: Path, lost: str
+) -> None:
+    def act(kind: str, wanted: Mapping[str, Any]) -> None:
+        if bench.asked[-1] == lost and bench.asked.count(lost) <= 5:
+            raise NodeLost("The machine is gone.")
+
+    bench.act = act
+    assert bench.run(clip) == bench.alone(clip)
+    assert bench.asked.count(lost) >= 5
+    assert "run" not in bench.asked
 
 
 def test_an_attempt_after_one_in_one_piece_does_not_begin_with_parts(bench: PoolBench, clip: Path) -> None:
