@@ -28,7 +28,7 @@ class ExecutorSettings(BaseModel):
         "auto",
         min_length=1,
         description="Address of the Ray cluster's head, with its port; auto takes the cluster that this machine is in.",
-        json_schema_extra={"allowed": "auto, or an address such as 192.0.2.10:6379"},
+        json_schema_extra={"allowed": "a host with its port, such as 192.0.2.10:6379, or auto"},
     )
     silent_seconds: Seconds = Field(
         30.0, ge=4, description="A slot of a cluster that does not answer for this long is ended and started anew."
