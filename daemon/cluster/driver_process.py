@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from daemon.cluster.actor import LEASE_PART
+from daemon.cluster.share import put_mark
 from daemon.errors import Interrupted, ResourceUnavailable
 from daemon.ipc.child import without_credentials
 from daemon.logs import LogOnce
@@ -77,11 +78,10 @@ class DriverProcess:
 
     Args:
         settings: With the address of the cluster.
-        mark: What the mark in the shared folder says.
     """
 
-    def __init__(self, settings: Settings, mark: str) -> None:
-        self._settings, self._mark = settings, mark
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._child: subprocess.Popen[bytes] | None = None
         self._turns = itertools.count()
         self._lock = threading.Lock()
@@ -207,7 +207,7 @@ class DriverProcess:
     def _keep(self) -> None:
         while not self._closing.is_set():
             try:
-                if self._listen(start_driver(self._settings, self._mark)):
+                if self._listen(start_driver(self._settings, put_mark(self._settings))):
                     # Its slots may still be at work where nobody reaches them; they end themselves by then.
                     self._closing.wait(LEASE_PART * self._settings.silent_seconds)
             except OSError as error:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from daemon.cluster.driver_process import AWAY, DriverProcess
 from daemon.cluster.remote import RemoteProcess
-from daemon.cluster.share import put_mark
 from daemon.errors import Interrupted, ResourceUnavailable
 from daemon.ipc.slots import SlotBeat
 from daemon.pipeline.board import Board
@@ -64,7 +63,7 @@ class ClusterPool:
             JobError, MachineError: as ``PipelinePool.start``.
         """
         if self._driver is None:
-            self._driver = DriverProcess(self._settings, put_mark(self._settings))
+            self._driver = DriverProcess(self._settings)
             self._driver.start()
             self._resizing.start()
         while (ready := self.ready) is None:

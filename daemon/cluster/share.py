@@ -10,7 +10,7 @@ from daemon.fs.atomic import atomic_write
 from daemon.settings import Settings
 
 MARK = ".cluster"
-"""Name of the file in the folder of the videos, whose content is new with each start."""
+"""Name of the file in the folder of the videos, whose content is new with each start of the driver."""
 
 
 def put_mark(settings: Settings) -> str:

@@ -69,7 +69,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def driver(home: Path) -> Iterator[DriverProcess]:
-    driver = DriverProcess(Settings.load(home=home), "mark")
+    driver = DriverProcess(Settings.load(home=home))
     driver.start()
     wait_for(lambda: driver.slots is not None, 20)
     yield driver
