@@ -20,10 +20,10 @@ from daemon.cluster.cores import Cores
 from daemon.cluster.share import require_share
 from daemon.errors import DropframeError, NodeLost, ResourceUnavailable
 from daemon.pipeline.client import PipelineProcess
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.machine import SLOT_BYTES, abilities, count_cores, count_gpus, machine_memory, sixty_percent
 from daemon.pipeline.records import Progress
 from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)

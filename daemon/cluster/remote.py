@@ -10,9 +10,9 @@ from typing import Any
 from daemon.cluster.driver_process import DriverProcess
 from daemon.errors import DropframeError, MachineError, NodeLost, ResourceUnavailable
 from daemon.pipeline.client import Ready
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
 
 WEIGHTS_SECONDS = 5.0
 """Time between two looks of an idle slot whether there are other weights."""

@@ -16,9 +16,9 @@ from daemon.cluster.actor import Share, SlotActor
 from daemon.cluster.share import put_mark
 from daemon.errors import BadVideo, Interrupted
 from daemon.pipeline.client import Ready
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.records import Progress
 from daemon.pipeline.run_requests import PartRequest
+from daemon.pipeline.seams import NotExact
 from daemon.settings import Settings
 from tests.system.running import wait_for
 
