@@ -42,9 +42,9 @@ def downgrade(
     as_json: JsonOption = False,
 ) -> None:
     """Rewrite the job store for an older Dropframe before you install that. The daemon must not be running."""
+    settings = load(home)
     from daemon.store.job_store import JobStore
 
-    settings = load(home)
     with JobStore.open(settings.data_dir) as store:
         count = len(store.jobs())
         store.downgrade(schema)
@@ -63,9 +63,9 @@ def clean(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what the retention settings (keep_…) do not keep. The daemon does this by itself once an hour."""
+    settings = load(home)
     from daemon import retention
 
-    settings = load(home)
     with reading(settings) as reader:
         found = retention.plan(settings, reader.find, datetime.now(UTC))
     if found and not dry_run:
@@ -88,12 +88,12 @@ def clean(
 @models_app.command("list")
 def models_list(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Show which weights are used for what, and which official ones can be fetched."""
+    settings = load(home, weights=weights)
     from daemon.pipeline.models import Weights, file_sha256, find_weights
     from daemon.pipeline.pull import OFFICIAL, RECOGNISERS
     from daemon.pipeline.regions import rapidocr_models
     from daemon.pipeline.unused_weights import unused_weights
 
-    settings = load(home, weights=weights)
     found = find_weights(settings)
     detector = rapidocr_models()[0]
     regions = Weights(detector, detector.stem, file_sha256(detector))
@@ -136,9 +136,9 @@ def models_pull(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch official weights into data/models/ and check their pinned checksum. An interrupted fetch resumes."""
+    settings = load(home)
     from daemon.pipeline.pull import pull
 
-    settings = load(home)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -157,10 +157,10 @@ def models_pull(
 @models_app.command("export")
 def models_export(home: HomeOption = None, weights: WeightsOption = None, as_json: JsonOption = False) -> None:
     """Prepare the object weights for the CPU now, instead of at the first start."""
+    settings = load(home, weights=weights)
     from daemon.pipeline.models import export, find_weights
     from daemon.pipeline.pipelines import NO_WEIGHTS
 
-    settings = load(home, weights=weights)
     found = find_weights(settings)
     if found is None:
         raise ModelError(NO_WEIGHTS)

@@ -14,7 +14,7 @@ import typer
 from rich import markup
 from rich.console import Console
 
-from daemon.errors import SettingsError
+from daemon.errors import MachineError, SettingsError
 from daemon.fs.identity import shown
 from daemon.settings import CONFIG_FILE, Settings
 from daemon.store.job_reader import JobReader
@@ -47,10 +47,28 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 
 def load(home: Path | None, **flags: Any) -> Settings:
-    """Read the settings; paths in flags are relative to the current folder, as people mean them."""
+    """Read the settings; paths in flags are relative to the current folder, as people mean them.
+
+    Raises:
+        MachineError: this system cannot hold a home.
+    """
+    require_linux()
     if flags.get("weights") is not None:
         flags["weights"] = Path(flags["weights"]).resolve()
     return Settings.load(home=home, **flags)
+
+
+def require_linux() -> None:
+    """See that this is Linux, whose inotify, locks and ways to move a file nothing here goes without.
+
+    Raises:
+        MachineError: it is another system.
+    """
+    if sys.platform != "linux":
+        raise MachineError(
+            "Dropframe runs on Linux only. Elsewhere run it in WSL 2, a virtual machine or a container, and use it "
+            "over HTTP or through a shared inbox."
+        )
 
 
 def load_existing(home: Path | None, **flags: Any) -> Settings:

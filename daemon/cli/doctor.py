@@ -31,9 +31,9 @@ def doctor(
     home: HomeOption = None, weights: WeightsOption = None, device: DeviceOption = None, as_json: JsonOption = False
 ) -> None:
     """Check folders, disk, libraries, models, device and the job store; say what to do about each problem."""
+    settings = load(home, weights=weights, device=device)
     from daemon.preflight import all_checks
 
-    settings = load(home, weights=weights, device=device)
     checks = []
     for check in all_checks(settings):
         checks.append(check)

@@ -102,7 +102,7 @@ def connect_host(settings: Settings) -> str:
 def command() -> str:
     """Return how this very program is called, as short as it can be typed here."""
     program = Path(sys.executable).with_name("dropframe")
-    if program.parents[2] == Path.cwd():  # .venv/bin/ of a checkout
+    if Path.cwd() in program.parents[2:3]:  # .venv/bin/ of a checkout
         return str(program.relative_to(Path.cwd()))
     on_path = shutil.which("dropframe")
     return "dropframe" if on_path or not program.exists() else str(program)

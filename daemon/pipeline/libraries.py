@@ -45,7 +45,7 @@ def missing_library(name: str, error: Exception) -> str:
     """Return what to do about a library that cannot be imported."""
     found = re.search(r"(lib[\w+.-]+\.so[.\d]*)", str(error))
     if found is None:
-        return f"{name} cannot be imported ({error}); run make install again."
+        return f"{name} cannot be imported ({error}); install Dropframe again."
     package = SYSTEM_PACKAGES.get(found[1])
     where = f"the package {package}" if package else "the package that has it (apt-file search finds it)"
     return f"{name} needs the system library {found[1]}; install {where}."

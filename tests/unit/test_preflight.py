@@ -178,7 +178,7 @@ def test_a_damaged_job_store_is_a_failed_check(settings: Settings) -> None:
             "libstrange.so.7: cannot open shared object file",
             "cv2 needs the system library libstrange.so.7; install the package that has it (apt-file search finds it).",
         ),
-        ("No module named 'cv2'", "cv2 cannot be imported (No module named 'cv2'); run make install again."),
+        ("No module named 'cv2'", "cv2 cannot be imported (No module named 'cv2'); install Dropframe again."),
     ],
 )
 @pytest.mark.parametrize("kind", [ImportError, OSError])
