@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
 import venv
@@ -70,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu", action="store_true", help="with CUDA, also where no NVIDIA driver is found")
     parser.add_argument("--extras", default="", metavar="NAMES", help="extras of pyproject.toml, such as s3,mcp")
     flags = parser.parse_args(arguments)
+    if wrong := wrong_python(sys.version_info[:2]):
+        print(wrong, file=sys.stderr)
+        return 2
     begun = time.monotonic()
     gpu = flags.gpu or DRIVER.exists()
     step(1, f"Virtual environment in {VENV}")
@@ -109,6 +111,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def wrong_python(version: tuple[int, int]) -> str:
+    """Return what to do about a Python that Dropframe does not run on; nothing if it does."""
+    text = (ROOT / "pyproject.toml").read_text()
+    found = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', text, re.MULTILINE)
+    assert found is not None
+    oldest, after = int(found[1]), int(found[2])
+    if (3, oldest) <= version < (3, after):
+        return ""
+    return (
+        f"Dropframe needs Python 3.{oldest} to 3.{after - 1}, and this is {version[0]}.{version[1]}; name another one, "
+        f"such as make run PYTHON=python3.{oldest}."
+    )
+
+
 def requirements(extras: Sequence[str], *, slim: bool) -> list[str]:
     """Return what pyproject.toml asks for, and what building Dropframe itself needs.
 
@@ -119,6 +135,8 @@ def requirements(extras: Sequence[str], *, slim: bool) -> list[str]:
     Raises:
         KeyError: there is no such extra.
     """
+    import tomllib  # older ones than the oldest that runs Dropframe do not have it, and must hear which one does
+
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())
     found: list[str] = [*about["project"]["dependencies"], *about["build-system"]["requires"]]
     for name in extras:

@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 ORDER = ["governance", "lint", "types", "coverage", "smoke", "registry"]
@@ -36,6 +38,14 @@ def test_the_workflow_runs_on_every_push_and_pull_request() -> None:
     assert loaded[True] == ["push", "pull_request"]  # YAML reads the key "on" as true
 
 
+def test_the_pythons_of_the_workflow_are_those_that_the_package_names() -> None:
+    loaded = yaml.safe_load(WORKFLOW.read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [line.rpartition(" :: ")[2] for line in project["classifiers"] if ":: Python :: 3." in line]
+    assert loaded["jobs"]["ci"]["strategy"]["matrix"]["python"] == named
+    assert [f"3.{minor}" for minor in range(20) if f"3.{minor}" in SpecifierSet(project["requires-python"])] == named
+
+
 def test_workflow_hooks_and_our_ci_run_the_same_targets_governance_first() -> None:
     in_workflow = [target for step in workflow_steps() for target in made(step.get("run", ""))]
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
@@ -47,8 +57,6 @@ def test_workflow_hooks_and_our_ci_run_the_same_targets_governance_first() -> No
 
 
 def test_the_coverage_gate_is_90_percent_of_both_packages() -> None:
-    import tomllib
-
     measured = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
     assert measured["run"]["source"] == ["daemon", "sidecar"]
     assert measured["report"]["fail_under"] == 90

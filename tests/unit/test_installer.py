@@ -26,6 +26,23 @@ def test_what_runs_dropframe_is_installed_without_what_tests_need() -> None:
         install.requirements(["s4"], slim=True)
 
 
+def test_a_python_that_is_too_old_or_too_new_is_told_which_ones_run_dropframe() -> None:
+    assert [install.wrong_python((3, minor)) for minor in (11, 12, 13, 14)] == [""] * 4
+    assert install.wrong_python((3, 10)) == (
+        "Dropframe needs Python 3.11 to 3.14, and this is 3.10; name another one, such as make run PYTHON=python3.11."
+    )
+    assert "this is 3.15;" in install.wrong_python((3, 15))
+
+
+def test_a_python_without_tomllib_is_told_so_too(tmp_path: Path) -> None:
+    hide = "import sys; sys.modules['tomllib'] = None; sys.version_info = (3, 10, 12); import runpy; "
+    code = hide + "sys.argv[0] = sys.argv.pop(1); runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, str(install.__file__)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Dropframe needs Python 3.11 to 3.14, and this is 3.10;")
+
+
 def test_of_what_ultralytics_asks_for_everything_is_taken_but_what_is_left_out() -> None:
     asked = {line.name for line in map(Requirement, distribution(install.ULTRALYTICS).requires or []) if for_all(line)}
     direct = {Requirement(line).name for line in install.requirements([], slim=True)}
