@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,32 @@ def test_compose_restricts_every_service_and_names_real_files_ports_and_settings
             assert service["stop_grace_period"] == "20s"
     assert services("compose.yml")["daemon"]["network_mode"] == "none"
     assert services("compose.yml")["sidecar"]["ports"] == ["127.0.0.1:8000:8000"]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
+def test_an_image_has_extras_and_a_python_that_the_package_names(path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(re.findall(r"\['optional-dependencies'\]\['(\w+)'\]", path.read_text()))
+    assert extras == ({"s3", "gpu"} if path.suffix else {"s3"})
+    assert extras <= set(project["optional-dependencies"])
+    pythons = {match for name, rest in instructions(path) if name == "FROM" for match in re.findall(r"\d+\.\d+", rest)}
+    assert len(pythons) == 1
+    assert {f"Programming Language :: Python :: {version}" for version in pythons} <= set(project["classifiers"])
+
+
+def test_the_image_for_a_gpu_differs_from_the_other_in_libraries_and_variables_alone() -> None:
+    plain, cuda = (instructions(path) for path in OURS)
+    differing = {name for name, _ in set(plain) ^ set(cuda)}
+    assert differing == {"ARG", "RUN", "ENV"}
+    assert [rest for name, rest in plain if name == "RUN" and "-r requirements.txt" not in rest] == [
+        rest for name, rest in cuda if name == "RUN" and "-r requirements.txt" not in rest
+    ]
+    device = re.search(r"DROPFRAME_DEVICE=(\S+)", last(OURS[1], "ENV"))
+    assert device is not None
+    assert Settings(device=device[1]).device == "cuda:0"
+    gpu = services("compose.gpu.yml")
+    assert {service["image"] for service in gpu.values()} == {"dropframe:cuda"}
+    assert gpu["daemon"]["build"]["dockerfile"] == f"deploy/docker/{OURS[1].name}"
 
 
 RESTRICTED = """
