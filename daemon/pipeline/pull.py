@@ -155,6 +155,16 @@ def _cannot_be_pulled(name: str, official: Mapping[str, Official]) -> str:
     return f"{name!r} cannot be pulled; {weights} can, and recognisers of text such as text:ru."
 
 
+def _opened(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Ask for what a request names; of a refusal, which is an answer as well, the connection is closed."""
+    try:
+        answer: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        raise
+    return answer
+
+
 def _fetch(wanted: Official, part: Path, file: BinaryIO, on_progress: Callable[[int, int], None]) -> int:
     """Fetch what is missing of a file, and return how many bytes it should have."""
     done = part.stat().st_size
@@ -162,7 +172,7 @@ def _fetch(wanted: Official, part: Path, file: BinaryIO, on_progress: Callable[[
         return done
     request = urllib.request.Request(wanted.url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310
     opener = urllib.request.build_opener()  # urlopen would keep the proxy of its first call
-    with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+    with _opened(opener, request) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0
             file.truncate(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,16 @@ import pytest
 from daemon.errors import BadOptions
 from daemon.ingest.options_file import read_options
 
+# From 3.14 on Python reads as deep as its stack lasts, and so to the end of anything that an options file may hold.
+DEEP = " (Expecting value" if sys.version_info >= (3, 14) else " that can be read (it is nested too deeply)"
+
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('{"frame_stride": "x", "frame_stride": 2}', "Option frame_stride is given more than once."),
         (f'{{"frame_stride": {"9" * 5000}}}', "Option frame_stride must be at most 2147483647."),
-        ("[" * 60_000, "not JSON that can be read (it is nested too deeply)"),
+        ("[" * 60_000, f"not JSON{DEEP}"),
         ('{"frame_stride": null}', "not null."),
         ('{"frame_stride": true}', "not true."),
         ('{"frame_stride": NaN}', "not NaN."),
