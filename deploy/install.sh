@@ -63,8 +63,8 @@ if [[ -n $uninstall ]]; then
     exit 0
 fi
 
-"$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-    die "$python is not Python 3.11 or newer with venv; install python3-venv, or name another with PYTHON=."
+"$python" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null ||
+    die "$python is not Python 3.11 to 3.14 with venv; install python3-venv, or name another with PYTHON=."
 if [[ -z $wheel ]]; then
     wheel=$(find "$project/dist" -name 'dropframe-*.whl' -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2-) || true
     [[ -n $wheel ]] || die "there is no wheel in $project/dist; run make release first, or name one with --wheel."

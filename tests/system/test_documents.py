@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,12 @@ from tests.system.documents import Block, Session, blocks, pages, session
 from tests.system.running import ROOT
 
 NOT_RUN: dict[str, dict[str, int]] = {
-    "README.md": {"it needs the internet": 1},
     "docs/operations.md": {
         "it needs Windows": 1,
         "it needs a GPU": 1,
         "it needs a container engine": 1,
         "it needs root": 7,
-        "it needs the internet": 1,
+        "it needs the internet": 2,
     },
     "docs/object-storage.md": {"it needs the internet": 1},
     "docs/programs.md": {"it needs the internet": 1},
@@ -71,19 +71,42 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"](docs/{page.name})" not in text] == []
 
 
+def test_every_extra_of_the_package_is_explained() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    section = (ROOT / "docs" / "operations.md").read_text().partition("### pipx and pip")[2].partition("\n#")[0]
+    for name in set(extras) - {"dev"}:
+        (row,) = re.findall(rf"^\| `{name}` \| `([^`]+)` \|", section, re.MULTILINE)
+        assert any(re.match(rf"{re.escape(row)}\b", line) for line in extras[name]), name
+
+
+def test_the_readme_fits_on_a_screen_and_names_the_pythons_of_the_package() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 80
+    oldest, after = re.findall(
+        r"3\.(\d+)", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    )
+    for page in ("README.md", "CONTRIBUTING.md", "deploy/README.md", "deploy/install.sh"):
+        assert f"Python 3.{oldest} to 3.{int(after) - 1}" in (ROOT / page).read_text(), page
+
+
 @pytest.mark.slow
 @pytest.mark.needs("curl")
 def test_the_readme_does_what_it_says(terminal: Session) -> None:
     said = {block.line: terminal.run(block) for block in of("README.md")}
     together = "\n".join(said.values())
-    assert re.search(r"completed +10/10 +street\.mp4", together)
+    assert "DROPFRAME DEMO" in together
+    assert len(re.findall(r"completed +10/10 +street\.mp4", together)) == 2
     assert '"results": [\n{"frame_index": 0' in together
     document = json.loads((terminal.home / "outbox" / "street.mp4.json").read_text())
     assert document["summary"]["texts"] == ["HOME 2 - 1 AWAY"]
-    dropped, uploaded = terminal.jobs()
-    assert (uploaded.source, uploaded.options.frame_stride) == ("http", 5)
+    jobs = terminal.jobs()
+    assert [job.source for job in jobs] == ["inbox", "inbox", "cli", "http"]
+    assert [job.source_name for job in jobs] == ["dropframe-demo.mp4", *["street.mp4"] * 3]
+    uploaded = jobs[-1]
+    assert uploaded.options.frame_stride == 5
     assert f'"job_id":"{uploaded.job_id}"' in together
-    assert {dropped.status, uploaded.status} == {JobStatus.COMPLETED}
+    assert {job.status for job in jobs} == {JobStatus.COMPLETED}
+    assert f"Watch it with what was found drawn over it: http://127.0.0.1:{terminal.port}/" in together
     assert f"The web page is on http://127.0.0.1:{terminal.port}" in terminal.log()
 
 
