@@ -10,7 +10,7 @@ import pytest
 
 from daemon.cli.common import out
 from daemon.cli.demo import _page_has
-from daemon.cli.greeting import Greeting, page_of
+from daemon.cli.greeting import Greeting, command, page_of
 from daemon.settings import Settings
 
 
@@ -55,3 +55,9 @@ def test_a_command_for_another_terminal_has_what_flags_said(tmp_path: Path, monk
     assert flags() == ""
     assert flags(port=0) == ""
     assert flags(port=9000, host="::1") == " --host ::1 --port 9000"
+
+
+def test_the_command_is_named_for_a_python_right_below_the_root_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    for python in ("/bin/python3", "/python3"):
+        monkeypatch.setattr("sys.executable", python)
+        assert command().endswith("dropframe")
