@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from daemon.pipeline.regions import RapidOcrRegions
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.settings import Settings
 
@@ -19,9 +18,7 @@ def on_cpu_in_fp32(settings: Settings) -> VideoFilePipelineService:
     Left alone, text is looked for in bf16 where the processor has it, and that alone changes 4 % of the lines of
     street.mp4: lines that are hardly legible.
     """
-    service = VideoFilePipelineService(settings.model_copy(update={"device": "cpu"}))
-    vars(service.loaded)["_finder"] = RapidOcrRegions(settings.text_detect_size, half=False)
-    return service
+    return VideoFilePipelineService(settings.model_copy(update={"device": "cpu", "precision": "fp32"}))
 
 
 def agreement(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:

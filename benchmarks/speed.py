@@ -26,6 +26,7 @@ from rich.table import Table
 import daemon.pipeline  # noqa: F401 - the environment of our own stages
 from benchmarks.clips import clips, known, weights
 from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.inference import in_half
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.records import Analysis
 from daemon.pipeline.regions import RapidOcrRegions
@@ -177,7 +178,7 @@ def half_precision(settings: Settings, rounds: int) -> None:
     table = Table(title="RapidOCR's detector on 48 frames, in turn")
     for column in ("clip", "precision", "milliseconds a frame", "lines found"):
         table.add_column(column)
-    finders = [RapidOcrRegions(settings.text_detect_size, half=half) for half in (False, True)]
+    finders = [RapidOcrRegions(settings.text_detect_size, half=in_half(name, "cpu")) for name in ("fp32", "auto")]
     for clip in clips():
         video = Video(clip)
         info = video.info

@@ -161,6 +161,11 @@ class PipelineSettings(BaseModel):
         False,
         description="Drop the weaker of two overlapping boxes (iou) although their classes differ.",
     )
+    precision: Literal["auto", "fp32", "half"] = Field(
+        "auto",
+        description="What networks compute in, reading aside, which is always fp32: half (bf16 on a processor, fp16 on "
+        "a GPU), fp32, or auto, which takes half where the processor or the GPU has it.",
+    )
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
         "auto",

@@ -41,6 +41,7 @@ def what_frames_depend_on(settings: Settings) -> str:
         "iou",
         "class_agnostic_nms",
         "image_size",
+        "precision",
         "text_engine",
         "text_languages",
         "text_detect_size",

@@ -2,7 +2,7 @@
 
 Pictures go in as bytes; converting them to normalised floats is compiled into the network. Precision is fp32
 unless a network is asked to run in bf16: left alone, OpenVINO computes all in bf16 on the processors that have it,
-and objects and letters would differ from one machine to the next.
+letters too, which would differ from one machine to the next.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import preprocess
 
+from daemon.errors import MachineError
 from daemon.pipeline.records import Image
 
 COMPILED_SHAPES = 4
@@ -54,7 +55,7 @@ class CpuModel:
         normalisation: What is done to the pixels.
         any_width: Compile once for pictures of any width, for a network that sees a new width all the time.
             Costs about a tenth of the speed.
-        half: Compute in bf16 where the processor can; takes half the time there.
+        half: Compute in bf16; takes half the time or less.
         batch: Requests in flight at most; also the number of cores used, one a request.
     """
 
@@ -62,7 +63,7 @@ class CpuModel:
         self, path: Path, normalisation: Normalisation, *, any_width: bool = False, half: bool = False, batch: int = 8
     ) -> None:
         self.runtime = "openvino"
-        self.precision = "bf16" if half and "BF16" in cpu_capabilities() else "fp32"
+        self.precision = "bf16" if half else "fp32"
         """What the network computes in."""
         self._path = path
         self._normalisation = normalisation
@@ -140,6 +141,22 @@ class CpuModel:
 def cpu_capabilities() -> list[str]:
     """Return what OpenVINO can compute in on this processor, such as ``FP32`` and ``BF16``."""
     return list(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def in_half(precision: str, device: str) -> bool:
+    """Tell whether networks that may compute in half precision do so.
+
+    Args:
+        precision: The setting.
+        device: ``cpu`` or ``cuda:N``.
+
+    Raises:
+        MachineError: the setting asks for what the processor does not have.
+    """
+    able = device != "cpu" or "BF16" in cpu_capabilities()
+    if precision == "half" and not able:
+        raise MachineError("precision is half, but this processor does not compute in bf16; set it to auto or fp32.")
+    return able and precision != "fp32"
 
 
 def character_list(path: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from daemon.pipeline.inference import in_half
 from daemon.pipeline.machine import has_cuda_driver
 from daemon.pipeline.models import find_weights
 from daemon.pipeline.read import TextStage
@@ -80,7 +81,9 @@ class LoadedModels:
 
     @functools.cached_property
     def _finder(self) -> RapidOcrRegions:
-        return RapidOcrRegions(self.settings.text_detect_size, device_of_text(self.settings, self.device))
+        device = device_of_text(self.settings, self.device)
+        half = in_half(self.settings.precision, device)
+        return RapidOcrRegions(self.settings.text_detect_size, device, half=half)
 
     @functools.cached_property
     def _reader(self) -> TextReader:

@@ -72,19 +72,19 @@ def rapidocr_models() -> tuple[Path, Path]:
 class RapidOcrRegions:
     """Finds the lines of text in frames: RapidOCR's detector (DB), under OpenVINO or on a GPU.
 
-    In bf16 where the processor has it: that halves the time of the dearest network of all, and where a line stands
-    hardly moves (measured: docs/performance.md). What is read there is computed in fp32.
+    Bf16 halves the time of the dearest network of all, and where a line stands hardly moves (measured:
+    docs/performance.md). What is read there is computed in fp32.
 
     Args:
         short_side: Shorter side of the picture that the network sees of a frame that is not taller, in pixels.
         device: ``cpu`` or ``cuda:N``.
-        half: Use bf16 where there is bf16.
+        half: Use bf16 on the CPU, which must have it.
 
     Raises:
         MachineError: the GPU cannot be used.
     """
 
-    def __init__(self, short_side: int, device: str = "cpu", *, half: bool = True) -> None:
+    def __init__(self, short_side: int, device: str = "cpu", *, half: bool = False) -> None:
         self._path, _ = rapidocr_models()
         self._short_side = short_side
         self._device = device.split(":")[0]

@@ -13,6 +13,7 @@ import torch
 from daemon.errors import MachineError
 from daemon.pipeline.detect import ObjectStage
 from daemon.pipeline.fingerprint import what_frames_depend_on
+from daemon.pipeline.inference import in_half
 from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
 from daemon.pipeline.video import Video
@@ -132,7 +133,7 @@ def test_what_an_earlier_stage_found_is_kept(stage: ObjectStage) -> None:
 def test_the_model_is_named_with_its_checksum_and_input(stage: ObjectStage, weights: Path) -> None:
     (model,) = stage.models(VideoInfo("h264", 1280, 720, None, None, None))
     assert (model.name, model.role, model.runtime, model.device) == ("yolov8n-coco", "objects", "openvino", "cpu")
-    assert (model.precision, model.imgsz) == ("fp32", [384, 640])
+    assert (model.precision, model.imgsz) == ("bf16" if in_half("auto", "cpu") else "fp32", [384, 640])
     assert model.sha256 == "ce42ae6a450f50561455f8e1edc81af30b5a8908f43dadbb53393d85730727a2"
 
 
@@ -167,12 +168,39 @@ def test_boxes_that_are_no_numbers_are_dropped() -> None:
     assert [d.box for d in found] == [(1, 1, 9, 9)]
 
 
+def test_a_picture_with_a_box_at_the_least_confidence_is_seen_again_in_fp32() -> None:
+    class Asked(Stub):
+        def __call__(self, pictures: Any) -> list[torch.Tensor]:
+            seen.append(len(pictures))
+            return super().__call__(pictures)
+
+    seen: list[int] = []
+    weights, images = Weights(Path("stub.pt"), "stub", ""), [np.zeros((640, 640, 3), np.uint8)] * 2
+    for rough, exact, left in ((0.26, 0.24, 0), (0.24, 0.26, 1), (0.3, 0.2, 1), (0.2, 0.3, 0)):
+        detectors = Stub([[1, 1, 9, 9, rough, 0]]), Asked([[1, 1, 9, 9, exact, 0]])
+        yolo = Yolo(detectors[0], weights, "cpu", side=640, confidence=0.25, iou=0.7, precise=detectors[1])
+        assert [len(found) for found in run(ObjectStage(yolo), images)] == [left, left]
+    assert seen == [2, 2, 0, 0]
+
+
+def test_half_precision_is_taken_where_the_processor_has_it_and_refused_where_it_is_asked_for_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("daemon.pipeline.inference.cpu_capabilities", lambda: ["FP32", "BF16"])
+    assert [in_half(precision, "cpu") for precision in ("auto", "half", "fp32")] == [True, True, False]
+    monkeypatch.setattr("daemon.pipeline.inference.cpu_capabilities", lambda: ["FP32"])
+    assert [in_half(precision, "cpu") for precision in ("auto", "fp32")] == [False, False]
+    assert [in_half(precision, "cuda:0") for precision in ("auto", "half", "fp32")] == [True, True, False]
+    with pytest.raises(MachineError, match=r"does not compute in bf16; set it to auto or fp32"):
+        in_half("half", "cpu")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end_to_end", [True, False])
 def test_yolo26_works_with_and_without_suppression_of_doubles(tmp_path: Path, end_to_end: bool) -> None:
     """It has a branch that needs none; a checkpoint may hold that one alone. Made here with random weights."""
     weights = save_checkpoint(tmp_path / "tiny26.pt", "yolo26n.yaml", end_to_end=end_to_end)
-    settings = Settings.load(home=tmp_path, confidence=0.25)
+    settings = Settings.load(home=tmp_path, confidence=0.25, precision="fp32")
     stage = ObjectStage.load(weights, settings, "cpu")
     assert stage._yolo._detector.end_to_end is end_to_end
     images = [np.random.default_rng(n).integers(0, 255, (360, 640, 3), np.uint8) for n in (0,)]
@@ -206,7 +234,7 @@ def test_a_thing_seen_as_two_classes_is_one_detection_where_that_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agnostic: bool, seen: list[str]
 ) -> None:
     weights = Weights(tmp_path / "any.pt", "any", "ab")
-    monkeypatch.setattr("daemon.pipeline.yolo.OpenVinoDetector", lambda *_: TwoOnOne())
+    monkeypatch.setattr("daemon.pipeline.yolo.OpenVinoDetector", lambda *_, **__: TwoOnOne())
     stage = ObjectStage.load(weights, Settings(home=tmp_path, class_agnostic_nms=agnostic), "cpu")
     frame = Frame(0, 0.0, np.zeros((320, 640, 3), np.uint8))
     [analysis] = stage([Analysis(frame)])
