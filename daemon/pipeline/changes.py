@@ -28,6 +28,8 @@ NOISE_FACTOR = 12
 """Between the two, more than so many times the median difference (and half a level, as differences are whole) is a
 change: noise is everywhere, so that the median shows it, and letters are few."""
 
+SAMPLED_ROWS = 32
+"""Of so many rows one is compared first: of two frames that differ it nearly always tells."""
 
 Thumbnail = NDArray[Any]
 """A small copy of a frame, shape (height, width, 3)."""
@@ -59,13 +61,13 @@ def union(one: Box, other: Box) -> Box:
 
 def cut(now: NDArray[Any], image: Image, box: Box) -> Patch:
     """Copy the part of a frame's thumbnail that a box of the frame covers; at least one pixel."""
-    left, top, right, bottom = _scaled(now, image, box)
+    left, top, right, bottom = scaled(now, image, box)
     return Patch(now[top:bottom, left:right].copy(), left, top)
 
 
 def differs_within(before: Patch, now: NDArray[Any], image: Image, box: Box) -> bool:
     """Tell whether a box of a frame looks other than it did, as far as that was kept."""
-    left, top, right, bottom = _scaled(now, image, box)
+    left, top, right, bottom = scaled(now, image, box)
     rows, columns = before.pixels.shape[:2]
     left, right = max(left, before.left), min(right, before.left + columns)
     top, bottom = max(top, before.top), min(bottom, before.top + rows)
@@ -77,11 +79,12 @@ def differs_within(before: Patch, now: NDArray[Any], image: Image, box: Box) -> 
 
 def differs_at(before: NDArray[Any], now: NDArray[Any], image: Image, box: Box) -> bool:
     """Tell whether a box of a frame looks other in two thumbnails."""
-    left, top, right, bottom = _scaled(now, image, box)
+    left, top, right, bottom = scaled(now, image, box)
     return differs(before[top:bottom, left:right], now[top:bottom, left:right])
 
 
-def _scaled(now: NDArray[Any], image: Image, box: Box) -> tuple[int, int, int, int]:
+def scaled(now: NDArray[Any], image: Image, box: Box) -> tuple[int, int, int, int]:
+    """Return a box of a frame as edges in its thumbnail, at least one pixel apart; the last two are outside."""
     down, across = now.shape[0] / image.shape[0], now.shape[1] / image.shape[1]
     left, top = (
         max(0, min(int(value), most - 1))
@@ -101,3 +104,10 @@ def differs(before: NDArray[Any], now: NDArray[Any]) -> bool:
     if most > NOISY_THRESHOLD or most <= CHANGE_THRESHOLD:
         return most > NOISY_THRESHOLD
     return most > NOISE_FACTOR * (float(np.median(difference[::2, ::2])) + 0.5)
+
+
+def are_equal(one: Image | None, other: Image | None) -> bool:
+    """Tell whether two frames are the same to the byte."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return np.array_equal(one[::SAMPLED_ROWS], other[::SAMPLED_ROWS]) and np.array_equal(one, other)

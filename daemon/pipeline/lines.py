@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
-from daemon.pipeline.changes import Patch, Thumbnail, cut, differs_within, union
+from daemon.pipeline.changes import Patch, Thumbnail, cut, differs_within, scaled, union
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.records import Box, Image
 from daemon.pipeline.regions import Quad, Region, direction, enclosing, spans
+from daemon.pipeline.shifts import looks_alike, shift_of
 
 EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
 jitter by a pixel or two, while a character more moves an edge by half a height."""
+
+MOST_TRIED = 8
+"""Known lines of the same size, the nearest first, of which it is seen whether one moved to a place."""
 
 LAID_ON_SIDE = 1.5
 """Heights by widths from which on a region is laid on its side to be read (``crop``)."""
@@ -33,12 +37,13 @@ MOST_LOOSE = 1.6
 
 
 @dataclass(eq=False)
-class Line:
-    """A region, what it looked like when it was read, and what was read."""
+class Writing:
+    """What stands in a line, wherever that moves to: what it looked like, and what was read."""
 
     region: Region
+    """Where it stood."""
     seen: Patch
-    """What it looked like, with the room around it into which its edges may move."""
+    """What it looked like there, with the room around it into which its edges may move."""
     image: Image | None
     """The frame in which it is to be read; None once it was."""
     reading: Reading | None = field(default=Reading("", 0.0))
@@ -47,14 +52,65 @@ class Line:
     """Whether it was read upside down, from its other end."""
 
 
+@dataclass(eq=False)
+class Line:
+    """A region and what stands in it."""
+
+    region: Region
+    seen: Patch
+    """What it looks like in this place."""
+    writing: Writing
+
+    @property
+    def reading(self) -> Reading | None:
+        """What was read; None if the engine gave it up."""
+        return self.writing.reading
+
+
 def line_of(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Line:
-    """Return the known line that a region holds unchanged, or else a new one."""
+    """Return the known line that a region holds unchanged, or one that moved there, or else a new one."""
     for line in known:
         if edges_moved(line.region, region) <= EDGE_SHIFT:
             both = union(read_box(line.region), read_box(region))  # a sign may have come at either end
             if not differs_within(line.seen, now, image, both):
                 return line
-    return Line(region, cut(now, image, with_margin(region)), image)
+    if (moved := _moved_to(region, image, now, known)) is not None:
+        return moved
+    seen = cut(now, image, with_margin(region))
+    return Line(region, seen, Writing(region, seen, image))
+
+
+def _moved_to(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Line | None:
+    """Return a known line that looks the same in another place, in that place."""
+    across, down = now.shape[1] / image.shape[1], now.shape[0] / image.shape[0]
+    writings = {id(line.writing): line.writing for line in known}.values()
+    ways = [(_way(each.region, region), each) for each in writings]
+    alike = [(way, each) for way, each in ways if edges_moved(_by(each.region, way), region) <= EDGE_SHIFT]
+    for (x, y), writing in sorted(alike, key=lambda each: max(map(abs, each[0])))[:MOST_TRIED]:
+        room = EDGE_SHIFT * shorter_side(region.outline) * max(across, down)
+        part = scaled(now, image, read_box(writing.region))
+        shift = shift_of(writing.seen, part, now, (x * across, y * down), room)
+        if shift is None:
+            continue
+        x, y = shift[0] / across, shift[1] / down
+        if edges_moved(_by(writing.region, (x, y)), region) > EDGE_SHIFT:
+            continue
+        left, top, right, bottom = read_box(region)
+        both = union(read_box(writing.region), (left - x, top - y, right - x, bottom - y))
+        if looks_alike(writing.seen, scaled(now, image, both), now, shift):
+            return Line(region, cut(now, image, with_margin(region)), writing)
+    return None
+
+
+def _way(one: Region, other: Region) -> tuple[float, float]:
+    """Return how far to the right and down the middle of a region is from that of another, in pixels."""
+    left, top, right, bottom = (there - here for here, there in zip(one.box, other.box, strict=True))
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def _by(region: Region, way: tuple[float, float]) -> Region:
+    """Return a region moved."""
+    return replace(region, outline=region.outline + np.asarray(way, np.float32))
 
 
 def edges_moved(before: Region, after: Region) -> float:
@@ -122,7 +178,7 @@ def way_of(line: Line) -> Quad:
     quad = line.region.quad
     along, down = quad[1] - quad[0], quad[3] - quad[0]
     way = down if np.linalg.norm(down) >= LAID_ON_SIDE * np.linalg.norm(along) else along
-    return np.asarray((-way if line.on_head else way) / max(1e-6, float(np.linalg.norm(way))), np.float32)
+    return np.asarray((-way if line.writing.on_head else way) / max(1e-6, float(np.linalg.norm(way))), np.float32)
 
 
 def shorter_side(quad: Quad) -> float:

@@ -8,24 +8,27 @@ half the size, if that line is tall enough to be seen so.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from daemon.pipeline import moved
 from daemon.pipeline.changes import Thumbnail, differs, differs_at, thumbnail, union
-from daemon.pipeline.lines import Line, around, goes_on, height_of, line_of, read_box, same_place, touch
+from daemon.pipeline.lines import Line, Writing, around, goes_on, height_of, line_of, read_box, same_place, touch
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
 from daemon.pipeline.regions import RapidOcrRegions, Region
 
 LOOK_SECONDS = 0.2
 """Longest time between two looks at full size while anything changes: what is shown for that long is seen."""
+RECENT_LOOKS = 3
+"""Looks whose lines are remembered."""
 CLOCK_SLACK = 0.001
 """Seconds by which the times of frames may be rounded."""
 
 T = TypeVar("T")
-Read = Callable[[Collection[Line]], None]
+Read = Callable[[Collection[Writing]], None]
 Place = tuple[list[Line], list[Line]]
 """Lines that stand in one place before and after."""
 
@@ -60,7 +63,7 @@ class LineFinder:
     Args:
         finder: Finds regions.
         least_confidence: Lines read with less are not worth a look.
-        read: Reads lines, of which it is given those that are new.
+        read: Reads what is new.
     """
 
     def __init__(self, finder: RapidOcrRegions, least_confidence: float, read: Read) -> None:
@@ -75,6 +78,8 @@ class LineFinder:
         """The last frame of the batch before."""
         self._looked: Thumbnail | None = None
         """The last frame in which regions were looked for at full size."""
+        self._recent: deque[list[Line]] = deque(maxlen=RECENT_LOOKS)
+        """Lines of the last looks, the latest last."""
 
     def __call__(self, images: Sequence[Image], times: Sequence[float]) -> list[list[Line]]:
         """Return the lines of each frame of a batch, all of them read.
@@ -111,12 +116,18 @@ class LineFinder:
         changed = [at for at in places if self._changed(thumbnails[at])]
         found = dict(zip(changed, self._look_closely([images[at] for at in changed]), strict=True))
         looks: dict[int, Look] = {}
-        known = self._last.lines if self._last else []
+        lines = self._last.lines if self._last else []
         for at in places:
             if at in found:
-                known = [line_of(region, images[at], thumbnails[at], known) for region in found[at]]
-            looks[at] = Look(times[at], thumbnails[at], known)
+                known = [*lines, *self._known_lately()]
+                lines = [line_of(region, images[at], thumbnails[at], known) for region in found[at]]
+                self._recent.append(lines)
+            looks[at] = Look(times[at], thumbnails[at], lines)
         return looks
+
+    def _known_lately(self) -> list[Line]:
+        """Return the lines of the last looks, the latest first: one may be missed by a look, and found by the next."""
+        return [line for lines in reversed(self._recent) for line in lines]
 
     def _look_closely(self, images: Sequence[Image]) -> list[list[Region]]:
         """Look at full size, and at half for what the network misses there: a line alone on plain ground."""
@@ -150,7 +161,7 @@ class LineFinder:
         for some, quick in ((closely, False), (quickly, True)):
             found = self._finder([images[each.at] for each in some], quick=quick)
             for each, regions in zip(some, found, strict=True):
-                known = [*each.old, *each.new, *(lines[each.at - 1] if each.at else [])]
+                known = [*each.old, *each.new, *(lines[each.at - 1] if each.at else []), *self._known_lately()]
                 seen = [line_of(region, images[each.at], thumbnails[each.at], known) for region in regions]
                 lines[each.at] = together(each.kept, seen, lambda line: line.region)
 
@@ -179,9 +190,10 @@ def together(known: Sequence[T], found: Sequence[T], region_of: Callable[[T], Re
     return kept + more
 
 
-def unread(lines: Iterable[Sequence[Line]]) -> list[Line]:
-    """Return the lines that are to be read, each once."""
-    return list({id(line): line for some in lines for line in some if line.image is not None}.values())
+def unread(lines: Iterable[Sequence[Line]]) -> list[Writing]:
+    """Return what is to be read, each once."""
+    writings = (line.writing for some in lines for line in some)
+    return list({id(each): each for each in writings if each.image is not None}.values())
 
 
 def full_looks(times: Sequence[float], last: float | None) -> list[int]:

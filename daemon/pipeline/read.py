@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import cv2
 
-from daemon.pipeline.lines import Line, way_of
+from daemon.pipeline.lines import Line, Writing, way_of
 from daemon.pipeline.looks import LineFinder
 from daemon.pipeline.order import EASTERN, in_turned_order
 from daemon.pipeline.overlap import spread
@@ -82,19 +82,19 @@ class TextStage:
             for each, lines in zip(batch, lines_by_frame, strict=True)
         ]
 
-    def _read(self, lines: Collection[Line]) -> None:
+    def _read(self, writings: Collection[Writing]) -> None:
         crops = spread(
-            lambda place: crop(*place), [(line.image, line.region) for line in lines if line.image is not None]
+            lambda place: crop(*place), [(each.image, each.region) for each in writings if each.image is not None]
         )
-        doubtful: list[tuple[Line, Reading, Image]] = []
-        for line, picture, reading in zip(lines, crops, self._read_each(crops), strict=True):
-            line.image, line.reading = None, reading
+        doubtful: list[tuple[Writing, Reading, Image]] = []
+        for writing, picture, reading in zip(writings, crops, self._read_each(crops), strict=True):
+            writing.image, writing.reading = None, reading
             if reading and reading.confidence < TURN_BELOW:
-                doubtful.append((line, reading, cv2.rotate(picture, cv2.ROTATE_180)))
+                doubtful.append((writing, reading, cv2.rotate(picture, cv2.ROTATE_180)))
         turned = self._read_each([picture for _, _, picture in doubtful])
-        for (line, upright, _), reading in zip(doubtful, turned, strict=True):
+        for (writing, upright, _), reading in zip(doubtful, turned, strict=True):
             if reading and reading.confidence >= max(TURN_BELOW, upright.confidence):
-                line.reading, line.on_head = reading, True
+                writing.reading, writing.on_head = reading, True
 
     def _read_each(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
         for reading in self._reader(crops):

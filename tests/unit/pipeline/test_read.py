@@ -498,3 +498,32 @@ def test_a_line_that_moves_is_found_on_its_way_and_read_in_the_looks_alone(
         (right,) = finder([image])[0]
         assert np.allclose(each.text_blocks[0].box, right.box, atol=4)
     assert counted.crops <= 6
+
+
+def passing(text: str, at: int, pixels: float = 3.3, ink: int = 235) -> Image:
+    """Draw a line that moves to the left by so many pixels a frame."""
+    image: Image = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
+    cv2.putText(image, text, (200, 180), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (ink, ink, ink), 2, cv2.LINE_AA)
+    way = np.asarray([[1, 0, -pixels * at], [0, 1, pixels * at / 3]], np.float32)
+    return np.asarray(cv2.warpAffine(image, way, SIZE, borderValue=(60, 60, 60)), np.uint8)
+
+
+def test_a_line_that_moved_but_looks_the_same_is_not_read_again(
+    stage: TextStage, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [passing("PLATFORM 7", at) for at in range(24)]
+    assert in_batches(stage, images) == [["PLATFORM 7"]] * 24
+    assert counted.crops <= 2
+    before = counted.crops
+    monkeypatch.setattr("daemon.pipeline.lines.MOST_TRIED", 0)
+    in_batches(stage, images)
+    assert counted.crops - before >= 6  # the count can tell: one in each look
+
+
+@pytest.mark.parametrize("ink", [235, 76])
+@pytest.mark.parametrize(("before", "after"), [("PLATFORM 3", "PLATFORM 8"), ("GATE C", "GATE G"), ("08:11", "08:17")])
+def test_a_character_that_changes_while_its_line_moves_is_read(
+    stage: TextStage, before: str, after: str, ink: int
+) -> None:
+    images = [passing(before if at < 16 else after, at, ink=ink) for at in range(32)]
+    assert in_batches(stage, images) == [[before]] * 16 + [[after]] * 16
