@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from daemon.pipeline.inference import in_half
 from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
 from daemon.pipeline.video import Video
-from daemon.pipeline.yolo import Yolo, resolve_device
+from daemon.pipeline.yolo import Seen, Yolo, resolve_device
 from daemon.settings import Settings
 from tests.unit.pipeline.test_models import save_checkpoint
 
@@ -179,7 +180,7 @@ def test_a_picture_with_a_box_at_the_least_confidence_is_seen_again_in_fp32() ->
     for rough, exact, left in ((0.26, 0.24, 0), (0.24, 0.26, 1), (0.3, 0.2, 1), (0.2, 0.3, 0)):
         detectors = Stub([[1, 1, 9, 9, rough, 0]]), Asked([[1, 1, 9, 9, exact, 0]])
         yolo = Yolo(detectors[0], weights, "cpu", side=640, confidence=0.25, iou=0.7, precise=detectors[1])
-        assert [len(found) for found in run(ObjectStage(yolo), images)] == [left, left]
+        assert [len(found.detections) for found in yolo(images)] == [left, left]
     assert seen == [2, 2, 0, 0]
 
 
@@ -246,3 +247,25 @@ def test_a_result_begun_with_other_suppression_is_not_gone_on_with(tmp_path: Pat
         what_frames_depend_on(Settings(home=tmp_path, class_agnostic_nms=agnostic)) for agnostic in (False, True)
     )
     assert one != other
+
+
+def test_a_frame_that_equals_the_one_before_is_not_looked_at(stage: ObjectStage, street: list[Any]) -> None:
+    class Counted:
+        def __init__(self) -> None:
+            self.images = 0
+
+        def __call__(self, images: Sequence[Any]) -> list[Seen]:
+            self.images += len(images)
+            return stage._yolo(images)
+
+    one, two, other = street[0], street[0].copy(), street[1]
+    counted = Counted()
+    screen = ObjectStage(counted)  # type: ignore[arg-type]
+    screen.new_segment()
+    assert run(screen, [one, two, other, other.copy(), one]) + run(screen, [two, two]) == run(
+        stage, [one, one, other, other, one, one, one]
+    )
+    assert counted.images == 3
+    screen.new_segment()
+    run(screen, [one])
+    assert counted.images == 4  # nothing is remembered across the edge of a segment
