@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from daemon.pipeline.clocks import StageClock
+from daemon.pipeline.looks import CLOCK_SLACK, LOOK_SECONDS
 from daemon.pipeline.overlap import overlap
 from daemon.pipeline.records import Analysis, Frame, Stage, VideoInfo
 
-BATCH_FRAMES = 8
+BATCH_FRAMES = 12
 """Frames that a stage takes at once, at most."""
 BATCH_BYTES = 64_000_000
 """Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
@@ -34,6 +35,17 @@ def clocks_of(stages: Sequence[Stage]) -> dict[str, StageClock]:
     return {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
 
 
+def batch_frames(info: VideoInfo, stride: int) -> int:
+    """Return how many frames make a batch.
+
+    Text is looked for at the end of each batch, so one takes as many frames as come between some looks: with any number
+    a third of the looks would come before they are due.
+    """
+    most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
+    between = int((LOOK_SECONDS + CLOCK_SLACK) * (info.fps or 0) / stride)
+    return most // between * between if 1 < between <= most else most
+
+
 class StageChain:
     """Runs stages, each in a thread of its own.
 
@@ -41,12 +53,16 @@ class StageChain:
         stages: In order.
         clocks: Of ``clocks_of``.
         segment_frames: Frames after which every stage forgets all.
+        stride: One of so many frames comes.
     """
 
-    def __init__(self, stages: Sequence[Stage], clocks: Mapping[str, StageClock], segment_frames: int) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], clocks: Mapping[str, StageClock], segment_frames: int, stride: int
+    ) -> None:
         self._stages = stages
         self._clocks = clocks
         self._segment_frames = segment_frames
+        self._stride = stride
 
     @contextmanager
     def analysed(self, frames: Iterator[Frame], info: VideoInfo) -> Iterator[Iterator[Batch]]:
@@ -66,7 +82,7 @@ class StageChain:
 
     def _batches(self, frames: Iterable[Frame], info: VideoInfo) -> Iterator[Batch]:
         """Cut frames into batches, the same way every time: no batch crosses the edge of a segment."""
-        most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
+        most = batch_frames(info, self._stride)
         frames = iter(frames)
         while True:
             for start in range(0, self._segment_frames, most):
