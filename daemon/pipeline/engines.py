@@ -35,6 +35,10 @@ LEAST_STROKES, LEAST_CONTRAST = 3.0, 16
 """Edges that a row of a line of letters crosses at least, on average, and the grey levels between letters and ground.
 A bar, a block or a smooth area has fewer."""
 
+WIDTH_STEP = 32
+"""Pixels to a multiple of which lines are padded, so that few widths are seen."""
+USUAL_WIDTHS = range(96, 641, WIDTH_STEP)
+"""Widths of most lines, the least first, for which a GPU prepares itself when it is loaded."""
 CROPS_AT_ONCE = 32
 """Crops that an engine takes at most before it gives their readings, so that much text is seen to be worked on."""
 
@@ -58,7 +62,7 @@ class RapidOcrReader:
     """
 
     height = 48
-    least_width = 96
+    least_width = USUAL_WIDTHS.start
     most_width = 3200
 
     def __init__(self, device: str = "cpu", path: Path | None = None) -> None:
@@ -71,6 +75,7 @@ class RapidOcrReader:
             from daemon.pipeline.gpu import OnnxModel  # loads torch
 
             self._model = OnnxModel(self._path, PADDLE, device)
+            self._model.prepare((self.height, width) for width in USUAL_WIDTHS)
         self._decode = CTCLabelDecode(character=character_list(self._path))
         self.characters = frozenset(self._decode.character)
         """What it can read."""
@@ -103,9 +108,9 @@ class RapidOcrReader:
         return int(min(max(1, round(columns * self.height / rows)), self.most_width))
 
     def _fitted(self, crop: Image) -> Image:
-        """Scale to the network's height and pad to a width of a few steps, so that few shapes are seen."""
+        """Scale to the network's height and pad to a width of a few steps."""
         wide = self._width(crop)
-        padded = np.full((self.height, max(self.least_width, -(-wide // 32) * 32), 3), 127, np.uint8)
+        padded = np.full((self.height, max(self.least_width, -(-wide // WIDTH_STEP) * WIDTH_STEP), 3), 127, np.uint8)
         padded[:, :wide] = cv2.resize(crop, (wide, self.height))
         return padded
 

@@ -9,8 +9,10 @@ whatever it is together with.
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torch.utils.dlpack import from_dlpack
 
 from daemon.errors import MachineError
 from daemon.pipeline.inference import Normalisation
+from daemon.pipeline.models import CHANNELS
 from daemon.pipeline.records import Image
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,8 @@ shape is another than the last time, so each shape has a session of its own."""
 NOT_FINITE = torch.full((1, 6), torch.nan)
 """Stands among boxes for all that was not finite."""
 PROVIDER = "CUDAExecutionProvider"
+MOST_PREPARING = 8
+"""Shapes for which a network prepares itself at the same time, at most; each keeps a core busy for seconds."""
 WARM_UPS = 3
 """Runs before a network is recorded: it and its libraries prepare themselves in them."""
 
@@ -140,7 +145,24 @@ class OnnxModel:
         first = _session(path, self._device, self._stream)
         self._input, self._output = first.get_inputs()[0].name, first.get_outputs()[0].name
         self._unused = [first]
-        self._sessions: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._sessions: OrderedDict[tuple[int, ...], Future[Any]] = OrderedDict()
+
+    def prepare(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Get ready for pictures of some sizes in threads, and return at once. Call it before pictures come.
+
+        Args:
+            sizes: Heights and widths, those first that will be needed first; at most KEPT_SHAPES.
+        """
+        pool = ThreadPoolExecutor(max(1, min(MOST_PREPARING, len(os.sched_getaffinity(0)) // 2)), "prepare")
+        for height, width in sizes:
+            shape = (BATCH, CHANNELS, height, width)
+            self._sessions[shape] = pool.submit(self._prepared, shape)
+        pool.shutdown(wait=False)
+
+    def _prepared(self, shape: tuple[int, ...]) -> Any:
+        session = _session(self._path, self._device, self._stream)
+        session.run([self._output], {self._input: np.zeros(shape, np.float32)})
+        return session
 
     def __call__(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
         """Run the network on pictures of one size.
@@ -192,11 +214,12 @@ class OnnxModel:
     def _session_for(self, shape: tuple[int, ...]) -> Any:
         if shape not in self._sessions:
             made = self._unused.pop() if self._unused else _session(self._path, self._device, self._stream)
-            self._sessions[shape] = made
+            self._sessions[shape] = Future()
+            self._sessions[shape].set_result(made)
             if len(self._sessions) > KEPT_SHAPES:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end(shape)
-        return self._sessions[shape]
+        return self._sessions[shape].result()
 
 
 @cache

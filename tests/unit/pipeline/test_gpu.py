@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from ultralytics.utils.nms import non_max_suppression
 
 from daemon.errors import MachineError
 from daemon.pipeline import gpu
+from daemon.pipeline.engines import USUAL_WIDTHS, RapidOcrReader
 from daemon.pipeline.gpu import boxes_of, marked, onnx_device
 from daemon.pipeline.regions import RapidOcrRegions
 
@@ -79,3 +82,28 @@ def test_what_is_not_a_number_hides_no_other_box_and_is_marked() -> None:
     rows = marked(found, output)
     assert [len(row) - len(before) for row, before in zip(rows, whole, strict=True)] == [0, 1, 0]
     assert rows[1][-1].isnan().all()
+
+
+def test_the_recogniser_prepares_itself_for_the_usual_widths_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="x")]
+
+        get_outputs = get_inputs
+
+        def run(self, outputs: list[str], given: dict[str, Any]) -> None:
+            ready.append(given["x"].shape)
+
+    made, ready = [], []  # type: ignore[var-annotated]
+    monkeypatch.setattr(gpu, "new_stream", lambda device: None)
+    monkeypatch.setattr(gpu, "_session", lambda *_: made.append(Session()) or made[-1])  # type: ignore[func-returns-value]
+    model = RapidOcrReader("cuda:0")._model
+    assert isinstance(model, gpu.OnnxModel)
+    usual = [(gpu.BATCH, 3, 48, width) for width in USUAL_WIDTHS]
+    sessions = [model._session_for(shape) for shape in usual * 2]
+    assert sorted(ready) == usual
+    assert len(set(map(id, sessions))) == len(usual)
+    other = model._session_for((gpu.BATCH, 3, 48, 1024))
+    assert other is made[0]  # that from which the names were read
+    assert model._session_for((gpu.BATCH, 3, 48, 1024)) is other
+    assert len(made) == len(usual) + 1
