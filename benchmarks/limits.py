@@ -115,7 +115,7 @@ def together(settings: Settings, rounds: int, most: int, folder: Path) -> Table:
         table.add_column(column)
     for clip in clips():
         frames = [Analysis(frame) for frame in itertools.islice(Video(clip).frames(), most)]
-        size = batch_frames(Video(clip).info, 1)
+        size = batch_frames(Video(clip).info, 1, settings.text_look_seconds)
         for stage in (loaded.objects, loaded.text):
             stage(frames[:size])  # compiled for this size
         for pipeline_id, some in stages.items():

@@ -184,6 +184,12 @@ class PipelineSettings(BaseModel):
         description="Shorter side of the picture in which lines of text are looked for; frames that are taller are "
         "seen at up to 1.5 times as much. Larger finds smaller text.",
     )
+    text_look_seconds: Seconds = Field(
+        0.2,
+        le=1,
+        description="Longest time between two looks for lines of text while the picture changes: a line that is shown "
+        "for less may be missed; 0 looks at every frame. One of 12 frames is looked at in any case.",
+    )
     text_confidence: float = Field(0.5, ge=0, le=1, description="Lowest confidence of a line of text that is kept.")
     segment_frames: Frames = Field(
         250,

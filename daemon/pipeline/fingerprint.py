@@ -45,6 +45,7 @@ def what_frames_depend_on(settings: Settings) -> str:
         "text_engine",
         "text_languages",
         "text_detect_size",
+        "text_look_seconds",
         "text_confidence",
         "segment_frames",
     )

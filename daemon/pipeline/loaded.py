@@ -72,12 +72,16 @@ class LoadedModels:
             ModelError: weights cannot be used.
             MachineError: the engine is not installed.
         """
-        return TextStage(self._finder, self._reader, self.settings.text_confidence)
+        return self._text_stage(detecting=False)
 
     @functools.cached_property
     def text_detecting(self) -> TextStage:
         """The reader of text that also gives its regions as detections; raises what ``text`` does."""
-        return TextStage(self._finder, self._reader, self.settings.text_confidence, detecting=True)
+        return self._text_stage(detecting=True)
+
+    def _text_stage(self, *, detecting: bool) -> TextStage:
+        least, look_seconds = self.settings.text_confidence, self.settings.text_look_seconds
+        return TextStage(self._finder, self._reader, least, detecting=detecting, look_seconds=look_seconds)
 
     @functools.cached_property
     def _finder(self) -> RapidOcrRegions:

@@ -20,8 +20,6 @@ from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
 from daemon.pipeline.regions import RapidOcrRegions, Region
 
-LOOK_SECONDS = 0.2
-"""Longest time between two looks at full size while anything changes: what is shown for that long is seen."""
 RECENT_LOOKS = 3
 """Looks whose lines are remembered."""
 CLOCK_SLACK = 0.001
@@ -64,12 +62,15 @@ class LineFinder:
         finder: Finds regions.
         least_confidence: Lines read with less are not worth a look.
         read: Reads what is new.
+        look_seconds: Longest time between two looks at full size while anything changes: what is shown for that long
+            is seen.
     """
 
-    def __init__(self, finder: RapidOcrRegions, least_confidence: float, read: Read) -> None:
+    def __init__(self, finder: RapidOcrRegions, least_confidence: float, read: Read, look_seconds: float) -> None:
         self._finder = finder
         self._least_confidence = least_confidence
         self._read = read
+        self._look_seconds = look_seconds
         self.new_segment()
 
     def new_segment(self) -> None:
@@ -112,7 +113,7 @@ class LineFinder:
     def _look(
         self, images: Sequence[Image], thumbnails: Sequence[Thumbnail], times: Sequence[float]
     ) -> dict[int, Look]:
-        places = full_looks(times, self._last.time if self._last else None)
+        places = full_looks(times, self._last.time if self._last else None, self._look_seconds)
         changed = [at for at in places if self._changed(thumbnails[at])]
         found = dict(zip(changed, self._look_closely([images[at] for at in changed]), strict=True))
         looks: dict[int, Look] = {}
@@ -196,16 +197,17 @@ def unread(lines: Iterable[Sequence[Line]]) -> list[Writing]:
     return list({id(each): each for each in writings if each.image is not None}.values())
 
 
-def full_looks(times: Sequence[float], last: float | None) -> list[int]:
+def full_looks(times: Sequence[float], last: float | None, look_seconds: float) -> list[int]:
     """Return which frames of a batch are looked at at full size, if they changed: the last one always.
 
     Args:
         times: Of the batch's frames, seconds.
         last: Time of the last one looked at; None at the start of a segment, the first frame of which is looked at.
+        look_seconds: Longest time between two of them.
     """
     places = []
     for at, now in enumerate(times):
-        if at + 1 == len(times) or last is None or not 0 <= times[at + 1] - last <= LOOK_SECONDS + CLOCK_SLACK:
+        if at + 1 == len(times) or last is None or not 0 <= times[at + 1] - last <= look_seconds + CLOCK_SLACK:
             places.append(at)
             last = now
     return places

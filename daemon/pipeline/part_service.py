@@ -189,7 +189,7 @@ class PartService:
 
             stack.enter_context(every(PROGRESS_SECONDS, report))
             frames = seams.passed(_frames_of(plan, number, video, search.step))
-            chain = StageChain(stages, clocks, self._settings.segment_frames, plan.frame_stride)
+            chain = StageChain(stages, clocks, self._settings, plan.frame_stride)
             for batch in stack.enter_context(chain.analysed(frames, video.info)):
                 if should_stop():
                     raise Interrupted(STOPPED)

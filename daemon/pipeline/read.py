@@ -21,6 +21,7 @@ from daemon.pipeline.readings import LEAST_COVERED, Reading, TextReader
 from daemon.pipeline.records import Analysis, Box, Detection, Image, ModelInfo, TextBlock, VideoInfo
 from daemon.pipeline.regions import RapidOcrRegions, crop
 from daemon.pipeline.scripts import settle
+from daemon.settings import Settings
 
 JOINERS = "\u200c\u200d"
 """Signs without width that belong to the spelling of Persian, Hindi and others."""
@@ -29,6 +30,7 @@ SPECK_CATEGORIES = frozenset({"Pd", "Pi", "Pf", "Sk", "Zs"})
 """Marks that dust, edges and rules are read as, and the Unicode categories of dashes, quotes, accents and spaces. A
 line of nothing else says nothing; a digit, a letter or a sign such as ``?``, ``!``, ``%`` or ``$`` does."""
 
+USUAL_LOOK_SECONDS: float = Settings.model_fields["text_look_seconds"].default
 TURN_BELOW = 0.9
 """A line that is read with less is read upside down as well. Lines that stand as they should are nearly all read with
 more, and hardly a line upside down is (measured: docs/performance.md)."""
@@ -42,17 +44,24 @@ class TextStage:
         reader: Reads crops.
         least_confidence: Lines read with less are left out.
         detecting: Give the regions as detections too, of the class ``text``, whatever was read in them.
+        look_seconds: Longest time between two looks for lines while anything changes.
     """
 
     name = "text"
     needs: frozenset[str] = frozenset()
 
     def __init__(
-        self, finder: RapidOcrRegions, reader: TextReader, least_confidence: float, *, detecting: bool = False
+        self,
+        finder: RapidOcrRegions,
+        reader: TextReader,
+        least_confidence: float,
+        *,
+        detecting: bool = False,
+        look_seconds: float = USUAL_LOOK_SECONDS,
     ) -> None:
         self.gives = frozenset({"text_blocks", "detections"} if detecting else {"text_blocks"})
         self._finder = finder
-        self._lines = LineFinder(finder, least_confidence, self._read)
+        self._lines = LineFinder(finder, least_confidence, self._read, look_seconds)
         self._reader = reader
         self._least_confidence = least_confidence
         self._detecting = detecting

@@ -131,7 +131,7 @@ class VideoFilePipelineService:
             stack.callback(hashed.stop)
             stack.enter_context(serializer.in_one_piece_after(NotExact))
             frames = _frames_to_come(video, serializer, options, hashed.step)
-            chain = StageChain(stages, clocks, self._settings.segment_frames, options.frame_stride)
+            chain = StageChain(stages, clocks, self._settings, options.frame_stride)
             for batch in stack.enter_context(chain.analysed(frames, video.info)):
                 if should_stop():
                     raise Interrupted(STOPPED)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from daemon.pipeline.clocks import StageClock
-from daemon.pipeline.looks import CLOCK_SLACK, LOOK_SECONDS
+from daemon.pipeline.looks import CLOCK_SLACK
 from daemon.pipeline.overlap import overlap
 from daemon.pipeline.records import Analysis, Frame, Stage, VideoInfo
+from daemon.settings import Settings
 
 BATCH_FRAMES = 12
 """Frames that a stage takes at once, at most."""
@@ -35,14 +36,14 @@ def clocks_of(stages: Sequence[Stage]) -> dict[str, StageClock]:
     return {name: StageClock() for name in ("decode", *(stage.name for stage in stages), "write")}
 
 
-def batch_frames(info: VideoInfo, stride: int) -> int:
+def batch_frames(info: VideoInfo, stride: int, look_seconds: float) -> int:
     """Return how many frames make a batch.
 
     Text is looked for at the end of each batch, so one takes as many frames as come between some looks: with any number
     a third of the looks would come before they are due.
     """
     most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
-    between = int((LOOK_SECONDS + CLOCK_SLACK) * (info.fps or 0) / stride)
+    between = int((look_seconds + CLOCK_SLACK) * (info.fps or 0) / stride)
     return most // between * between if 1 < between <= most else most
 
 
@@ -52,16 +53,17 @@ class StageChain:
     Args:
         stages: In order.
         clocks: Of ``clocks_of``.
-        segment_frames: Frames after which every stage forgets all.
+        settings: Frames after which every stage forgets all, and seconds between two looks for text.
         stride: One of so many frames comes.
     """
 
     def __init__(
-        self, stages: Sequence[Stage], clocks: Mapping[str, StageClock], segment_frames: int, stride: int
+        self, stages: Sequence[Stage], clocks: Mapping[str, StageClock], settings: Settings, stride: int
     ) -> None:
         self._stages = stages
         self._clocks = clocks
-        self._segment_frames = segment_frames
+        self._segment_frames = settings.segment_frames
+        self._look_seconds = settings.text_look_seconds
         self._stride = stride
 
     @contextmanager
@@ -82,7 +84,7 @@ class StageChain:
 
     def _batches(self, frames: Iterable[Frame], info: VideoInfo) -> Iterator[Batch]:
         """Cut frames into batches, the same way every time: no batch crosses the edge of a segment."""
-        most = batch_frames(info, self._stride)
+        most = batch_frames(info, self._stride, self._look_seconds)
         frames = iter(frames)
         while True:
             for start in range(0, self._segment_frames, most):

@@ -283,7 +283,7 @@ class Yolo:
             doubtful = [place for place, boxes in enumerate(kept) if self._is_doubtful(boxes)]
             for place, output in zip(doubtful, self._precise([pictures[at] for at in doubtful]), strict=True):
                 outputs[place], kept[place] = output, self._kept(output)
-        finite = [bool(output.isfinite().all()) for output in outputs]
+        finite = [is_finite(output) for output in outputs]
         boxes = torch.cat(kept)  # of all frames at once: the steps are many and small
         owners = torch.arange(len(kept)).repeat_interleave(torch.tensor([len(each) for each in kept]))
         good = torch.isfinite(boxes).all(1) & (boxes[:, 4] > self._confidence)
@@ -312,6 +312,12 @@ class Yolo:
             output, least, self._iou, agnostic=self._agnostic, max_time_img=FOREVER
         )
         return boxes[0]
+
+
+def is_finite(output: torch.Tensor) -> bool:
+    """Tell whether all of a network's output is finite."""
+    # If the sum is, then so is all of it; that takes a tenth of the time.
+    return bool(output.sum().isfinite()) or bool(output.isfinite().all())
 
 
 def check_shape(output: torch.Tensor, classes: int, *, end_to_end: bool) -> None:

@@ -20,7 +20,7 @@ def test_a_constant_that_is_changed_is_another_version(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     assert digest_of([copy]) == digest_of([PACKAGE]), "compiled files and places make no difference"
     looks = copy / "pipeline" / "looks.py"
-    looks.write_text(re.sub(r"LOOK_SECONDS = [\d.]+", "LOOK_SECONDS = 0.7", looks.read_text()))
+    looks.write_text(re.sub(r"RECENT_LOOKS = \d+", "RECENT_LOOKS = 7", looks.read_text()))
     assert digest_of([copy]) != digest_of([PACKAGE])
     told = subprocess.run(
         [sys.executable, "-c", CODE],

@@ -527,3 +527,12 @@ def test_a_character_that_changes_while_its_line_moves_is_read(
 ) -> None:
     images = [passing(before if at < 16 else after, at, ink=ink) for at in range(32)]
     assert in_batches(stage, images) == [[before]] * 16 + [[after]] * 16
+
+
+
+def test_with_no_time_between_looks_a_line_that_is_shown_on_one_frame_is_seen(
+    finder: RapidOcrRegions, counted: Counted
+) -> None:
+    images = [page([("GOAL", 200, 200)] if n in (2, 5) else [], SIZE, 40) for n in range(8)]
+    every_frame = TextStage(finder, counted, 0.5, look_seconds=0)
+    assert [bool(lines) for lines in in_batches(every_frame, images)] == [n in (2, 5) for n in range(8)]
