@@ -117,7 +117,7 @@ def together(settings: Settings, rounds: int, most: int, folder: Path) -> Table:
         frames = [Analysis(frame) for frame in itertools.islice(Video(clip).frames(), most)]
         size = batch_frames(Video(clip).info, 1, settings.text_look_seconds)
         for stage in (loaded.objects, loaded.text):
-            stage(frames[:size])  # compiled for this size
+            run_stage(stage, frames[:size], size)  # compiled for this size
         for pipeline_id, some in stages.items():
             works: dict[str, Callable[[], object]] = {
                 "decode": lambda clip=clip: sum(1 for _ in Video(clip).frames(max_frames=most)),
