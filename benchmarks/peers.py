@@ -1,8 +1,8 @@
 """Dropframe beside other programs on the same clips, in turn: frames a second and ratios.
 
 ``python -m benchmarks.peers [--rounds 2] [--frames 60]``. A peer that is not installed is left out. ``yolo predict`` is
-Ultralytics' own loop, RapidOCR reads each whole frame with its defaults, mosaix packs small copies of several frames
-into one picture (it finds less, and is no measure of the same work).
+Ultralytics' own loop, with its own suppression of doubles where torchvision cannot be used. RapidOCR reads each whole
+frame with its defaults. mosaix packs small copies of several frames into one picture, and finds less.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ import itertools, os, sys, time
 os.environ.update(YOLO_VERBOSE="false", YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", ULTRALYTICS_SAFE_LOAD="1")
 clip, weights, frames = sys.argv[1], sys.argv[2], int(sys.argv[3])
 import cv2
+try:
+    import torchvision
+except (ImportError, RuntimeError):  # not installed, or of another torch
+    from types import ModuleType, SimpleNamespace
+    from ultralytics.utils.nms import TorchNMS
+    sys.modules["torchvision"] = ModuleType("torchvision")
+    sys.modules["torchvision"].ops = SimpleNamespace(nms=TorchNMS.nms)
 def read():
     video = cv2.VideoCapture(clip)
     while (got := video.read())[0]:
@@ -54,7 +61,7 @@ def run(most):
     ("yolo", "mosaix"): """
 import mosaix
 def run(most):
-    return mosaix.VideoPipeline.from_model(weights).run(clip).frame_count if most > 2 else 0
+    return len(mosaix.VideoPipeline.from_model(weights).run(clip).frames) if most > 2 else 0
 """,
     ("ocr_only", "RapidOCR"): """
 from rapidocr import EngineType, RapidOCR
