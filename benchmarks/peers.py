@@ -103,7 +103,7 @@ def main() -> None:
         output = Path(home) / "document.json"
         for clip in clips():
             for (pipeline_id, name), source in PEERS.items():
-                request = RunRequest(clip, pipeline_id, 1, None, output, clip.name)
+                request = RunRequest(clip, pipeline_id, 1, asked.frames, output, clip.name)
                 process.run(request)  # compiled for this size
                 pairs: list[tuple[float, float]] = []
                 for _ in range(asked.rounds):
