@@ -22,6 +22,10 @@ jitter by a pixel or two, while a character more moves an edge by half a height.
 MOST_TRIED = 8
 """Known lines of the same size, the nearest first, of which it is seen whether one moved to a place."""
 
+READ_FOR_SURE = 0.97
+"""A line that moved is read a second time if it was read with less: what ran into it where it was, or the edge of the
+picture, may have cost it a letter or an accent."""
+
 LAID_ON_SIDE = 1.5
 """Heights by widths from which on a region is laid on its side to be read (``crop``)."""
 
@@ -50,6 +54,21 @@ class Writing:
     """None if the engine gave it up."""
     on_head: bool = False
     """Whether it was read upside down, from its other end."""
+    earlier: Writing | None = None
+    """The same in another place, where it was not read for sure."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether it need not be read in yet another place."""
+        waits = self.image is not None
+        return (
+            waits or self.earlier is not None or (self.reading is not None and self.reading.confidence >= READ_FOR_SURE)
+        )
+
+    def keep_surer(self) -> None:
+        """Keep what was read earlier, if that was surer."""
+        if self.earlier and self.earlier.reading and self.earlier.reading.confidence > confidence_of(self.reading):
+            self.reading, self.on_head = self.earlier.reading, self.earlier.on_head
 
 
 @dataclass(eq=False)
@@ -67,6 +86,11 @@ class Line:
         return self.writing.reading
 
 
+def confidence_of(reading: Reading | None) -> float:
+    """Return how sure a reading is; 0 if there is none."""
+    return reading.confidence if reading else 0.0
+
+
 def line_of(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Line:
     """Return the known line that a region holds unchanged, or one that moved there, or else a new one."""
     for line in known:
@@ -74,14 +98,14 @@ def line_of(region: Region, image: Image, now: Thumbnail, known: Sequence[Line])
             both = union(read_box(line.region), read_box(region))  # a sign may have come at either end
             if not differs_within(line.seen, now, image, both):
                 return line
-    if (moved := _moved_to(region, image, now, known)) is not None:
-        return moved
-    seen = cut(now, image, with_margin(region))
-    return Line(region, seen, Writing(region, seen, image))
+    writing, seen = _moved_to(region, image, now, known), cut(now, image, with_margin(region))
+    if writing is not None and writing.is_settled:
+        return Line(region, seen, writing)
+    return Line(region, seen, Writing(region, seen, image, earlier=writing))
 
 
-def _moved_to(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Line | None:
-    """Return a known line that looks the same in another place, in that place."""
+def _moved_to(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Writing | None:
+    """Return what is known and looks the same in another place."""
     across, down = now.shape[1] / image.shape[1], now.shape[0] / image.shape[0]
     writings = {id(line.writing): line.writing for line in known}.values()
     ways = [(_way(each.region, region), each) for each in writings]
@@ -98,7 +122,7 @@ def _moved_to(region: Region, image: Image, now: Thumbnail, known: Sequence[Line
         left, top, right, bottom = read_box(region)
         both = union(read_box(writing.region), (left - x, top - y, right - x, bottom - y))
         if looks_alike(writing.seen, scaled(now, image, both), now, shift):
-            return Line(region, cut(now, image, with_margin(region)), writing)
+            return writing
     return None
 
 

@@ -104,6 +104,8 @@ class TextStage:
         for (writing, upright, _), reading in zip(doubtful, turned, strict=True):
             if reading and reading.confidence >= max(TURN_BELOW, upright.confidence):
                 writing.reading, writing.on_head = reading, True
+        for writing in writings:
+            writing.keep_surer()
 
     def _read_each(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
         for reading in self._reader(crops):

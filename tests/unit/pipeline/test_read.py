@@ -520,6 +520,24 @@ def test_a_line_that_moved_but_looks_the_same_is_not_read_again(
     assert counted.crops - before >= 6  # the count can tell: one in each look
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kept", "read"),
+    [
+        (("PLATFORMN", 0.95), ("PLATFORM 7", 0.96), "PLATFORM 7", 2),
+        (("A", 0.95), ("B", 0.9), "A", 2),
+        (("A", 0.98), ("B", 0.99), "A", 1),
+    ],
+)
+def test_a_line_that_moved_is_read_a_second_time_unless_the_first_reading_is_sure(
+    finder: RapidOcrRegions, first: tuple[str, float], second: tuple[str, float], kept: str, read: int
+) -> None:
+    told = itertools.chain([Reading(*first), Reading(*second)], itertools.repeat(Reading("never", 1.0)))
+    given = Counted(lambda crops: (next(told) for _ in crops))
+    images = [passing("PLATFORM 7", at) for at in range(32)]
+    assert in_batches(TextStage(finder, given, 0.5), images)[16:] == [[kept]] * 16
+    assert given.crops == read
+
+
 @pytest.mark.parametrize("ink", [235, 76])
 @pytest.mark.parametrize(("before", "after"), [("PLATFORM 3", "PLATFORM 8"), ("GATE C", "GATE G"), ("08:11", "08:17")])
 def test_a_character_that_changes_while_its_line_moves_is_read(
@@ -527,7 +545,6 @@ def test_a_character_that_changes_while_its_line_moves_is_read(
 ) -> None:
     images = [passing(before if at < 16 else after, at, ink=ink) for at in range(32)]
     assert in_batches(stage, images) == [[before]] * 16 + [[after]] * 16
-
 
 
 def test_with_no_time_between_looks_a_line_that_is_shown_on_one_frame_is_seen(
