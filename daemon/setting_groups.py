@@ -152,19 +152,16 @@ class PipelineSettings(BaseModel):
         None, description="Object weights (.pt); without it the newest .pt in data/models/ is used."
     )
     auto_pull: bool = Field(
-        True,
-        description="Fetch the default official weights at a start without any; false fetches nothing by itself.",
+        True, description="Fetch the default official weights at a start without any; false fetches nothing by itself."
     )
     confidence: float = Field(0.25, gt=0, lt=1, description="Lowest confidence of a detection that is kept.")
     iou: float = Field(0.7, gt=0, lt=1, description="Overlap (IoU) above which the weaker of two boxes is dropped.")
     class_agnostic_nms: bool = Field(
-        False,
-        description="Drop the weaker of two overlapping boxes (iou) although their classes differ.",
+        False, description="Drop the weaker of two overlapping boxes (iou) although their classes differ."
     )
     precision: Literal["auto", "fp32", "half"] = Field(
         "auto",
-        description="What networks compute in, reading aside, which is always fp32: half (bf16 on a processor, fp16 on "
-        "a GPU), fp32, or auto, which takes half where the processor or the GPU has it.",
+        description="What networks but the reader's compute in; half is bf16, or fp16 on a GPU; auto: if it can.",
     )
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
@@ -185,10 +182,7 @@ class PipelineSettings(BaseModel):
         "seen at up to 1.5 times as much. Larger finds smaller text.",
     )
     text_look_seconds: Seconds = Field(
-        0.2,
-        le=1,
-        description="Longest time between two looks for lines of text while the picture changes: a line that is shown "
-        "for less may be missed; 0 looks at every frame. One of 12 frames is looked at in any case.",
+        0.2, le=1, description="Longest time between looks for text; what shows for less may be missed; 0: each frame."
     )
     text_confidence: float = Field(0.5, ge=0, le=1, description="Lowest confidence of a line of text that is kept.")
     segment_frames: Frames = Field(
