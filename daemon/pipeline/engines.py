@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytesseract
 from numpy.typing import NDArray
-from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
 from daemon.errors import MachineError, TransientError
 from daemon.pipeline.inference import CpuModel, character_list
+from daemon.pipeline.libraries import without_init
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.readings import LEAST_COVERED, Reading
@@ -25,6 +25,9 @@ from daemon.pipeline.scripts import joined, logical_order
 
 if TYPE_CHECKING:
     from daemon.pipeline.gpu import OnnxModel
+
+with without_init("rapidocr.ch_ppocr_rec"):
+    from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
 log = logging.getLogger(__name__)
 

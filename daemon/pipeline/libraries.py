@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
 SYSTEM_PACKAGES = {
@@ -49,3 +53,17 @@ def missing_library(name: str, error: Exception) -> str:
     package = SYSTEM_PACKAGES.get(found[1])
     where = f"the package {package}" if package else "the package that has it (apt-file search finds it)"
     return f"{name} needs the system library {found[1]}; install {where}."
+
+
+@contextmanager
+def without_init(package: str) -> Iterator[None]:
+    """Let modules of a package be imported without all that its ``__init__`` imports."""
+    spec = None if package in sys.modules else find_spec(package)
+    if spec is None:  # it is there as a whole, or an import says that it is missing
+        yield
+        return
+    sys.modules[package] = module_from_spec(spec)
+    try:
+        yield
+    finally:
+        del sys.modules[package]

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from rapidocr.utils.process_img import get_rotate_crop_image
 
 from daemon.pipeline.inference import CpuModel, Normalisation
+from daemon.pipeline.libraries import without_init
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image, ModelInfo, VideoInfo
 
 if TYPE_CHECKING:
     from daemon.pipeline.gpu import OnnxModel
+
+with without_init("rapidocr.ch_ppocr_det"):  # which imports networks of all kinds: a tenth of the time of a start
+    from rapidocr.ch_ppocr_det.utils import DBPostProcess
 
 ROLE = "text_regions"
 PADDLE = Normalisation(mean=127.5, scale=127.5, rgb=False)
