@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
 
 THUMBNAIL_SIDE = 360
@@ -52,6 +54,13 @@ def thumbnail(image: Image) -> NDArray[Any]:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small: NDArray[Any] = cv2.blur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (3, 3))
     return small
+
+
+def thumbnails_of(images: Sequence[Image]) -> list[Thumbnail]:
+    """Return a thumbnail of each frame, the very same for frames that are one picture."""
+    single = {id(image): image for image in images}
+    made = dict(zip(single, spread(thumbnail, single.values()), strict=True))
+    return [made[id(image)] for image in images]
 
 
 def union(one: Box, other: Box) -> Box:
@@ -99,6 +108,8 @@ def scaled(now: NDArray[Any], image: Image, box: Box) -> tuple[int, int, int, in
 
 def differs(before: NDArray[Any], now: NDArray[Any]) -> bool:
     """Tell whether any pixel of two pictures of one size differs by more than noise."""
+    if before is now:
+        return False
     difference = cv2.absdiff(before, now)
     most = int(difference.max())
     if most > NOISY_THRESHOLD or most <= CHANGE_THRESHOLD:
@@ -110,4 +121,6 @@ def are_equal(one: Image | None, other: Image | None) -> bool:
     """Tell whether two frames are the same to the byte."""
     if one is None or other is None or one.shape != other.shape:
         return False
+    if one is other:
+        return True
     return np.array_equal(one[::SAMPLED_ROWS], other[::SAMPLED_ROWS]) and np.array_equal(one, other)

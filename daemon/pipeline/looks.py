@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from daemon.pipeline import moved
-from daemon.pipeline.changes import Thumbnail, differs, differs_at, thumbnail, union
+from daemon.pipeline.changes import Thumbnail, differs, differs_at, thumbnails_of, union
 from daemon.pipeline.lines import Line, Writing, around, goes_on, height_of, line_of, read_box, same_place, touch
-from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image
 from daemon.pipeline.regions import RapidOcrRegions, Region
 
@@ -89,7 +88,7 @@ class LineFinder:
             images: Of one size.
             times: Of the frames, seconds.
         """
-        thumbnails = spread(thumbnail, images)
+        thumbnails = thumbnails_of(images)
         looks = self._look(images, thumbnails, times)
         lines: list[list[Line]] = [[]] * len(images)
         doubtful: list[Between] = []

@@ -28,7 +28,7 @@ from daemon.pipeline.video_errors import ENCRYPTED, blame_the_disk, why_it_canno
 from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_hdr import HLG, PQ
 from daemon.pipeline.video_limits import Limits, check_codec, decoders_for
-from daemon.pipeline.video_picture import Orientation, Renderer, believed_aspect
+from daemon.pipeline.video_picture import Orientation, Renderer, RepeatingRenderer, believed_aspect
 from daemon.pipeline.video_tracks import (
     Stream,
     container_at,
@@ -200,6 +200,7 @@ class Video:
         self._orientation = orientation
         is_hd_bt709 = context.codec.canonical_name not in BT601_UNLESS_TOLD
         self._renderer = Renderer(self._stored, aspect, orientation, limits.frame_pixels, is_hd_bt709)
+        self._repeating = RepeatingRenderer(self._renderer)
         width, height = self._renderer.size
         return VideoInfo(
             codec=context.codec.canonical_name,
@@ -326,7 +327,7 @@ class Video:
 
     def _frame(self, wanted: tuple[int, float, av.VideoFrame]) -> Frame:
         index, timestamp, decoded = wanted
-        return Frame(index, round(timestamp, 6), self._renderer.render(decoded))
+        return Frame(index, round(timestamp, 6), self._repeating.render(decoded))
 
     def _note(self, decoded: av.VideoFrame, index: int) -> None:
         """Count a frame, and remember what is special about it."""

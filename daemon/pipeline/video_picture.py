@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from daemon.pipeline.changes import are_equal
 from daemon.pipeline.records import Image
 from daemon.pipeline.video_hdr import TRANSFERS, ToneMap
 
@@ -180,3 +181,40 @@ class Renderer:
         if kind not in self._tone_maps:
             self._tone_maps[kind] = ToneMap(*kind)
         return self._tone_maps[kind](deep)
+
+
+class RepeatingRenderer:
+    """Gives for a frame that equals the one before it the very same picture again, which nobody may draw on.
+
+    Args:
+        renderer: Makes the pictures.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._last: tuple[Any, Image] | None = None
+        """The frame before, or with several threads one of those before, and its picture."""
+
+    def render(self, frame: Any) -> Image:
+        """See Renderer.render; safe to be called from several threads."""
+        last = self._last
+        image = last[1] if last and is_same(last[0], frame) else self._renderer.render(frame)
+        self._last = frame, image
+        return image
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether two frames of PyAV are the same to the byte, and say the same of their colours."""
+    if _colours(one) != _colours(other):
+        return False
+    planes = zip(_planes(one), _planes(other), strict=True)
+    return all(are_equal(ours, theirs) for ours, theirs in planes)
+
+
+def _colours(frame: Any) -> tuple[Any, ...]:
+    kind = (frame.width, frame.height, frame.format.name, len(frame.planes))
+    return (*kind, frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries)
+
+
+def _planes(frame: Any) -> list[Image]:
+    return [np.frombuffer(plane, np.uint8).reshape(plane.height, -1) for plane in frame.planes]

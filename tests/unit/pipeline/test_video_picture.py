@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -16,7 +17,13 @@ import pytest
 from daemon.pipeline.records import Frame, Image
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_hdr import HLG, PQ, ToneMap
-from daemon.pipeline.video_picture import Orientation, believed_aspect, square_pixels
+from daemon.pipeline.video_picture import (
+    Orientation,
+    Renderer,
+    RepeatingRenderer,
+    believed_aspect,
+    square_pixels,
+)
 from tests.clips import draw_frame, make_clip
 from tests.odd_clips import PATCHES, encode, hdr, interlaced, moving, patches, set_matrix
 
@@ -302,3 +309,23 @@ def test_untold_colours_are_those_of_hd_from_720_lines_on_as_players_have_it(
         found = image[image.shape[0] // 2, int((index + 0.5) * image.shape[1] / len(PATCHES)), ::-1]
         expected = _seen_in_709(colour) if is_709 else colour
         assert np.abs(found - np.array(expected)).max() < 6, (colour, found, expected)
+
+
+def drawn(level: int, matrix: int = 1) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="bgr24").reformat(format="yuv420p")
+    frame.planes[0].update(bytes([level]) + bytes(frame.planes[0])[1:])
+    frame.colorspace = matrix
+    return frame
+
+
+def test_a_frame_that_equals_the_one_before_is_not_converted_again() -> None:
+    def renderer() -> Renderer:
+        return Renderer((64, 48), Fraction(1), Orientation(), 1 << 20)
+
+    frames = [drawn(level, matrix) for level, matrix in ((90, 1), (90, 1), (91, 1), (91, 5), (90, 5), (90, 5))]
+    repeating, plain = RepeatingRenderer(renderer()), renderer()
+    images = [repeating.render(frame) for frame in frames]
+    for image, frame in zip(images, frames, strict=True):
+        assert np.array_equal(image, plain.render(frame))
+    same = [before is now for before, now in itertools.pairwise(images)]
+    assert same == [True, False, False, False, True]
