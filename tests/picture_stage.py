@@ -16,11 +16,11 @@ from daemon.errors import Interrupted
 from daemon.jobs import Options
 from daemon.pipeline import part_service
 from daemon.pipeline import service as service_module
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.parts import join
 from daemon.pipeline.pipelines import Pipeline
 from daemon.pipeline.plans import PartPlan
 from daemon.pipeline.records import Analysis, Detection, ModelInfo, RunReport, TextBlock, VideoInfo
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.video_ranges import RangedVideo
 from daemon.settings import Settings

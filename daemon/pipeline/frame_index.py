@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.pipeline.seams import NotExact as NotExact  # it stands where no numpy is loaded
+from daemon.pipeline.seams import NotExact
 
 MOST_FRAMES = 8_000_000
 """Coded frames of a video that gets an index, at most: 37 hours at 60 a second. An index takes 8 bytes for each."""

@@ -12,7 +12,7 @@ from daemon.jobs import Options
 from daemon.pipeline.account import frame_account
 from daemon.pipeline.clocks import PROGRESS_SECONDS, STOPPED, Hashing, every
 from daemon.pipeline.fingerprint import fingerprint
-from daemon.pipeline.frame_index import FrameIndex, NotExact
+from daemon.pipeline.frame_index import FrameIndex
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.parts import SeamRecorder, part_file
@@ -20,6 +20,7 @@ from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
 from daemon.pipeline.plans import GROUP_SECONDS, USUAL_FPS, PartPlan, cut
 from daemon.pipeline.records import Frame, Progress, Stage, VideoInfo
 from daemon.pipeline.results import analysed_total, head_of
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.stages import StageChain, clocks_of, converters
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_ranges import RangedVideo

@@ -18,11 +18,10 @@ from typing import Any, BinaryIO
 from daemon.errors import TransientError
 from daemon.fs.atomic import atomic_write
 from daemon.pipeline.account import summary_warnings
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.plans import PartPlan
 from daemon.pipeline.records import Analysis, Frame
 from daemon.pipeline.results import TAIL_BYTES, Summary, dumps, frame_line, tail_of
-from daemon.pipeline.seams import Seam
+from daemon.pipeline.seams import NotExact, Seam
 
 COPY_BYTES = 1 << 20
 LINE_BYTES = 1 << 14

@@ -15,14 +15,14 @@ from daemon.pipeline.account import frame_account, summary_warnings
 from daemon.pipeline.clocks import PROGRESS_SECONDS, STOPPED, Hashing, every, never_down
 from daemon.pipeline.code_version import code_version
 from daemon.pipeline.fingerprint import fingerprint
-from daemon.pipeline.frame_index import FrameIndex, NotExact
+from daemon.pipeline.frame_index import FrameIndex
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.part_service import PartService
 from daemon.pipeline.pipelines import Pipeline, check_fit, get_pipeline
 from daemon.pipeline.records import Frame, Progress, RunReport, Stage
 from daemon.pipeline.results import ResultsSerializer, analysed_total
-from daemon.pipeline.seams import Seam, after_seam
+from daemon.pipeline.seams import NotExact, Seam, after_seam
 from daemon.pipeline.stages import StageChain, clocks_of, converters
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_ranges import RangedVideo

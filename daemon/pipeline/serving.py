@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from daemon.jobs import Options
 from daemon.pipeline.clocks import PROGRESS_SECONDS
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.plans import PartPlan, PlanDamaged
 from daemon.pipeline.records import Progress
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.service import VideoFilePipelineService
 
 

@@ -15,7 +15,8 @@ import av
 import numpy as np
 
 from daemon.pipeline.entry_points import entry_rule
-from daemon.pipeline.frame_index import EntryPoint, FrameIndex, IndexBuilder, NotExact, build_index, stepping
+from daemon.pipeline.frame_index import EntryPoint, FrameIndex, IndexBuilder, build_index, stepping
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_errors import blame_the_disk
 from daemon.pipeline.video_tracks import Stream, listed_frames

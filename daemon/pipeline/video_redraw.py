@@ -20,8 +20,8 @@ from av.container import InputContainer, OutputContainer
 
 from daemon.errors import PermanentError
 from daemon.fs.space import FULL, TRANSIENT_DISK_ERRORS
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.records import Image
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_picture import BT709, HD_LINES
 from daemon.pipeline.video_ranges import WORTH_SECONDS, RangedVideo

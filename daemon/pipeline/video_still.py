@@ -19,8 +19,9 @@ from pathlib import Path
 import av
 
 from daemon.errors import PermanentError
-from daemon.pipeline.frame_index import FrameIndex, NotExact
+from daemon.pipeline.frame_index import FrameIndex
 from daemon.pipeline.records import Image
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.video_fields import progressive
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_ranges import SAME_SECONDS, WORTH_SECONDS, RangedVideo

@@ -14,11 +14,11 @@ from daemon.pipeline import part_service
 from daemon.pipeline import pool as pool_module
 from daemon.pipeline import service as service_module
 from daemon.pipeline.client import Ready
-from daemon.pipeline.frame_index import NotExact
 from daemon.pipeline.pipelines import Pipeline
 from daemon.pipeline.pool import PipelinePool
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.serving import Serving
 from daemon.settings import Settings

@@ -15,11 +15,12 @@ import pytest
 
 from daemon.errors import BadVideo, Interrupted, ModelError
 from daemon.jobs import Options
-from daemon.pipeline.frame_index import FrameIndex, NotExact
+from daemon.pipeline.frame_index import FrameIndex
 from daemon.pipeline.parts import LINE_BYTES, PartDamaged, _last_line, join
 from daemon.pipeline.plans import PartPlan, PlanDamaged, cut
 from daemon.pipeline.records import Analysis, Frame, Progress, TextBlock
 from daemon.pipeline.results import MOST_TEXTS, Summary, recorded_facts
+from daemon.pipeline.seams import NotExact
 from tests.clips import make_clip
 from tests.picture_stage import Bench
 from tests.range_clips import LONG, SIZE, STRUCTURES

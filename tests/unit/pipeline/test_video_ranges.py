@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from daemon.errors import BadVideo, Interrupted
-from daemon.pipeline.frame_index import LEAST_APART, STEP_PACKETS, FrameIndex, IndexBuilder, NotExact
+from daemon.pipeline.frame_index import LEAST_APART, STEP_PACKETS, FrameIndex, IndexBuilder
 from daemon.pipeline.records import Frame
+from daemon.pipeline.seams import NotExact
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_ranges import RangedVideo
