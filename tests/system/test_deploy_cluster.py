@@ -382,10 +382,6 @@ def test_settings_in_the_files_are_settings() -> None:
         assert config == f"{folder}/{generated['files'][0]}"
 
 
-LACKING = pytest.mark.skipif("cluster_address" not in Settings.model_fields, reason="there is no such executor yet")
-
-
-@LACKING
 def test_the_settings_load_and_each_group_has_room_for_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DROPFRAME_CONFIG", str(CLUSTER / "dropframe.toml"))
     settings = Settings.load().model_dump()
@@ -397,7 +393,6 @@ def test_the_settings_load_and_each_group_has_room_for_all_processes(monkeypatch
             assert group["maxReplicas"] * int(limits[name]) >= number * settings["workers"], group["groupName"]
 
 
-@pytest.mark.skipif("cluster" not in EXTRAS, reason="there is no such extra yet")
 def test_all_pods_have_a_version_of_ray_that_is_supported() -> None:
     (wanted,) = [each for each in map(Requirement, EXTRAS["cluster"]) if each.name == "ray"]
     assert ray_version() in wanted.specifier
