@@ -19,7 +19,7 @@ while (($#)); do
 done
 python=$(${PYTHON:-python3} -c 'import sys; print(sys.executable)')
 base=$(mktemp -d)
-trap 'rm -rf "$base"' EXIT
+trap 'pkill -f "^$base/" || true; rm -rf "$base"' EXIT # also a Dropframe that was left running by what failed
 chmod 755 "$base"
 
 die() {
