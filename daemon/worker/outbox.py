@@ -12,9 +12,8 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from daemon.fs.identity import shown
 from daemon.fs.mounts import Mount, mount_of
 from daemon.fs.moves import NAME_BYTES
 from daemon.jobs import Job, JobSource, JobStatus
+from daemon.threads import NamedLocks
 
 RESULT = ".json"
 ERROR = ".error.json"
@@ -51,7 +51,8 @@ class Outbox:
     def __init__(self, folder: Path, jobs: Iterable[Job] = (), mount: Mount | None = None) -> None:
         self._folder = folder
         self._mount = mount or mount_of(folder)
-        self._lock = threading.RLock()
+        self._locks = NamedLocks()
+        """By what all names of a job's files begin with: a copy that takes long holds up nothing of other jobs."""
         self._deleted: set[str] = set()
         """Jobs of which an error may be about to be published by another thread."""
         self._newest: dict[str, int] = {}
@@ -112,7 +113,7 @@ class Outbox:
             OSError: the outbox cannot be written. Nothing of the document is visible then.
             Interrupted: ``stopping`` said so. Nothing of the document is visible then.
         """
-        with self._lock:
+        with self._locks.of(self.path(job, "")):
             if self.is_outdated(job):
                 return None
             path = self.path(job)
@@ -131,7 +132,7 @@ class Outbox:
             OSError: the outbox cannot be written. Nothing of the export is visible then.
             Interrupted: ``stopping`` said so. Nothing of the export is visible then.
         """
-        with self._lock:
+        with self._locks.of(self.path(job, "")):
             if job.job_id in self._deleted or self.is_outdated(job):
                 return False
             path = self.path(job, ending)
@@ -145,7 +146,7 @@ class Outbox:
         Raises:
             OSError: the outbox cannot be reached or written.
         """
-        with self._lock:
+        with self._locks.of(self.path(job, "")):
             self.check()
             self._remove_if(self.path(job, ending), lambda published: sha256_of(published) == sha256)
 
@@ -155,7 +156,7 @@ class Outbox:
         Raises:
             OSError: the outbox cannot be written.
         """
-        with self._lock:
+        with self._locks.of(self.path(job, "")):
             if job.job_id in self._deleted or self.is_outdated(job) or self.is_outdated(job, ERROR):
                 return None
             path = self.path(job, ERROR)
@@ -178,7 +179,7 @@ class Outbox:
             OSError: the outbox cannot be written.
         """
         path, result = self.note_path(name), place_of(name, RESULT, "")
-        with self._lock, self._below(path) as place:
+        with self._lock_of_note(name), self._below(path) as place:
             with suppress(FileNotFoundError):
                 if os.stat(place / os.path.basename(result), follow_symlinks=False).st_mtime > rejected_at + 1:
                     return
@@ -194,7 +195,7 @@ class Outbox:
             OSError: the outbox cannot be written.
         """
         path = self.note_path(name)
-        with self._lock:
+        with self._lock_of_note(name):
             self.check()
             with suppress(FileNotFoundError, NotADirectoryError), self._below(path, make=False) as place:
                 (place / path.name).unlink(missing_ok=True)
@@ -214,7 +215,7 @@ class Outbox:
         Raises:
             OSError: the outbox cannot be reached or written.
         """
-        with self._lock:
+        with self._locks.of(self.path(job, "")):
             self.check()
             same = partial(_holds, document)
             return not self.is_outdated(job) and self._remove_if(self.path(job), same)
@@ -229,7 +230,7 @@ class Outbox:
         Raises:
             OSError: the outbox cannot be reached or written.
         """
-        with self._lock:
+        with self._locks.of(self.path(job, "")):
             self._deleted.add(job.job_id)
             self.check()
             if document is not None:
@@ -271,6 +272,9 @@ class Outbox:
                 why = f"{path.parent} is not a folder, or is reached through a link"
                 raise OSError(errno.ENOTDIR, why, str(path)) from error
             yield Path(f"/proc/self/fd/{descriptor}")
+
+    def _lock_of_note(self, name: str) -> AbstractContextManager[object]:
+        return self._locks.of(self._folder / place_of(shown(name), "", ""))
 
     def name_of(self, job: Job, ending: str) -> str:
         """Return the path below the outbox at which something of a job is published."""

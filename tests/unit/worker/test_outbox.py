@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -236,6 +238,28 @@ def test_publishing_ends_between_two_blocks(folder: Path) -> None:
         Outbox(folder).publish(a_job(), io.BytesIO(bytes(5 << 20)), stopping)
     assert names(folder) == []
     assert len(asked) == 3
+
+
+def test_a_copy_that_takes_long_holds_up_nothing_but_its_own_name(folder: Path) -> None:
+    outbox, begun, go_on = Outbox(folder), threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        begun.set()
+        assert go_on.wait(20)
+        return False
+
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(outbox.publish, a_job("slow.mp4"), io.BytesIO(b"first"), wait)
+        assert begun.wait(20)
+        newer = threads.submit(publish, outbox, a_job("slow.mp4", 2), b"second")
+        publish(outbox, a_job("quick.mp4"))
+        outbox.publish_error(a_job("failed.mp4"))
+        outbox.publish_note("refused.mp4", "It is text.", 1.0)
+        assert names(folder)[1:] == ["failed.mp4.error.json", "quick.mp4.json", "refused.mp4.rejected.txt"]
+        assert not newer.done()
+        go_on.set()
+        assert slow.result(20) == newer.result(20) == folder / "slow.mp4.json"
+    assert (folder / "slow.mp4.json").read_bytes() == b"second"
 
 
 def test_what_a_killed_daemon_was_writing_goes_when_it_is_old(folder: Path) -> None:
