@@ -31,6 +31,7 @@ NOT_RUN: dict[str, dict[str, int]] = {
     },
     "docs/object-storage.md": {"it needs the internet": 1},
     "docs/programs.md": {"it needs the internet": 1},
+    "docs/scale-out.md": {"it needs several machines": 1},
     "docs/rollback.md": {"it needs an older release": 1, "it needs root": 2},
 }
 """How many blocks of each page are not run, by the reason that stands above them."""
