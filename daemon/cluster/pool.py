@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.25
 RESIZE_SECONDS = 1.0
 """Time between two looks how many slots there should be."""
-LANES = 64
+LANES = 512
 """Jobs under way at most, where the cluster says how many slots there are."""
+AWAY_SECONDS = 300.0
+"""Time in which a machine that was started anew is back, for what was begun on others of its kind."""
 
 
 class ClusterPool:
@@ -42,7 +44,7 @@ class ClusterPool:
         self._settings = settings
         self.on_room: Callable[[], None] = lambda: None
         """Called from any thread when another job may be begun."""
-        self._board = Board(lambda: self.on_room())
+        self._board = Board(lambda: self.on_room(), AWAY_SECONDS)
         self._jobs = itertools.count()
         self._slots: list[Slot] = []
         self._driver: DriverProcess | None = None

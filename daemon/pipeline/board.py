@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -57,9 +58,10 @@ class Board:
 
     Args:
         on_room: Called when there may be room for another job.
+        away_seconds: How long slots of a kind may be gone before nobody waits for them any more.
     """
 
-    def __init__(self, on_room: Callable[[], None]) -> None:
+    def __init__(self, on_room: Callable[[], None], away_seconds: float = 0.0) -> None:
         self._changed = threading.Condition()
         self._due: list[Unit] = []
         """In order."""
@@ -69,6 +71,9 @@ class Board:
         """Slots that have ever waited."""
         self._up: set[Taker] = set()
         self._on_room = on_room
+        self._away_seconds = away_seconds
+        self._orphaned: dict[int, float] = {}
+        """Since when nobody can do what is due of a job (monotonic seconds)."""
         self.closed = False
 
     def put(self, unit: Unit) -> None:
@@ -101,16 +106,20 @@ class Board:
         with self._changed:
             withdrawn = [unit for unit in self._due if unit.place[0] == job]
             self._due = [unit for unit in self._due if unit.place[0] != job]
+            self._orphaned.pop(job, None)
             self._tell_of_room()
             return withdrawn
 
     def has_orphans(self, job: int) -> bool:
-        """Tell whether no slot can do what is due of a job, as all have taken up other weights meanwhile."""
+        """Tell whether no slot can do what is due of a job: their machine is gone, or they have other weights now."""
         with self._changed:
             due = [unit for unit in self._due if unit.place[0] == job]
-            if not self._up:
-                return False  # nobody knows what the next one that comes up will have
-            return any(not any(self._fits(unit, slot) for slot in self._all) for unit in due)
+            # While none is up, nobody knows what the next one will be.
+            if not self._up or all(any(self._fits(unit, slot) for slot in self._all) for unit in due):
+                self._orphaned.pop(job, None)
+                return False
+            now = time.monotonic()
+            return now - self._orphaned.setdefault(job, now) >= self._away_seconds
 
     def has_room(self) -> bool:
         """Tell whether there is a slot that has nothing to do."""

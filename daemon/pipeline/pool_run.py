@@ -20,6 +20,7 @@ from daemon.failpoints import failpoint
 from daemon.fs.identity import identity_of
 from daemon.pipeline.board import Board, Unit
 from daemon.pipeline.parts import PartDamaged, join, part_facts
+from daemon.pipeline.patience import FROZEN_SECONDS
 from daemon.pipeline.plans import PartPlan, PlanDamaged
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
@@ -40,6 +41,10 @@ PLAN = "plan-"
 """What the name of a plan begins with; the rest names the file of which it is one, should that be changed."""
 ONE_PIECE = "one-piece"
 """Name of the file that says that a video is to be run in one piece, whatever a plan says."""
+
+
+class KindGone(Exception):
+    """No slot is left of the kind that a video's parts were begun with."""
 
 
 class PartSums:
@@ -100,7 +105,9 @@ class PoolRun:
     ) -> None:
         self._board, self._job, self._request = board, job, request
         self._on_progress, self._asked_to_stop = on_progress, should_stop
-        self._begun = time.monotonic()
+        self._begun = self._looked = time.monotonic()
+        self._worked = 0.0
+        """Seconds in which a slot was at work for the job."""
         self._most_seconds = settings.max_job_seconds
         self._failed = threading.Event()
         """Set when what slots still do for the job is of no use any more."""
@@ -115,13 +122,24 @@ class PoolRun:
         """Run it; raises what ``PipelineProcess.run`` does."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._plan_path = self._folder / f"{PLAN}{_version_of(self._request.file_path)}"
-        try:
-            report = self._in_parts_or_one_piece(on_placed)
-        except NotExact as why:
-            log.info("%s: it is run in one piece, as %s", self._request.file_path.name, why)
-            report = self._in_one_piece_after_all()
+        report: RunReport | None = None
+        while report is None:
+            try:
+                report = self._in_parts_or_one_piece(on_placed)
+            except KindGone as why:
+                log.info("%s: its parts are made anew, as %s", self._request.file_path.name, why)
+                self._begin_anew()
+            except NotExact as why:
+                log.info("%s: it is run in one piece, as %s", self._request.file_path.name, why)
+                report = self._in_one_piece_after_all()
         shutil.rmtree(self._folder, ignore_errors=True)
         return report
+
+    def _begin_anew(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(exist_ok=True)
+        self._failed.clear()
+        self._tries.clear()
 
     def _in_parts_or_one_piece(self, on_placed: Callable[[], None]) -> RunReport:
         unit = self._unit(-1, lambda process: self._begin(process, on_placed))
@@ -130,10 +148,8 @@ class PoolRun:
         return report or self._in_parts(self._load_plan(), kind, on_placed)
 
     def _in_one_piece_after_all(self) -> RunReport:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(exist_ok=True)
+        self._begin_anew()
         (self._folder / ONE_PIECE).touch()  # so that an attempt after this one does not begin with parts again
-        self._failed.clear()
         unit = self._unit(-1, self._in_one_piece)
         self._have_done([unit])
         report: RunReport = unit.result.result()
@@ -221,6 +237,7 @@ class PoolRun:
         on_placed()
         error: BaseException | None = None
         while self._under_way:
+            self._count_time()
             wait([unit.result for unit in self._under_way], LOOK_SECONDS, FIRST_COMPLETED)
             error = error or self._why_to_end()
             for unit in [unit for unit in self._under_way if unit.result.done()]:
@@ -233,15 +250,21 @@ class PoolRun:
         if error is not None:
             raise error
 
+    def _count_time(self) -> None:
+        """Count what has passed since the last look. No job is to blame for time in which nobody worked, or all stood still."""
+        passed, self._looked = time.monotonic() - self._looked, time.monotonic()
+        if any(unit.result.running() for unit in self._under_way):
+            self._worked += min(passed, FROZEN_SECONDS)
+
     def _put(self, unit: Unit) -> None:
         self._under_way.append(unit)
         self._board.put(unit)
 
     def _why_to_end(self) -> Exception | None:
-        if time.monotonic() - self._begun > self._most_seconds:
+        if self._worked > self._most_seconds:
             return PermanentError(f"The job took longer than {self._most_seconds:.0f} s (max_job_seconds).")
         if self._board.has_orphans(self._job):
-            return NotExact("other weights are in use than those that it was begun with")
+            return KindGone("no slot has what they were begun with, other weights or another machine")
         return Interrupted(STOPPED) if self._asked_to_stop() else None
 
     def _error_of(self, unit: Unit) -> BaseException | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 
 from daemon.errors import BadVideo, Interrupted, NodeLost, PermanentError, PipelineDied
+from daemon.pipeline.board import Board
 from daemon.pipeline.pool import shares
+from daemon.pipeline.pool_run import PoolRun
 from daemon.pipeline.records import Progress
+from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.range_clips import STRUCTURES
 from tests.system.running import wait_for
@@ -184,9 +188,12 @@ def test_a_part_that_is_damaged_is_made_again_by_the_next_attempt(bench: PoolBen
     assert bench.asked == ["plan", "part 0"]
 
 
-def test_what_was_begun_with_weights_that_no_slot_has_any_more_runs_in_one_piece(bench: PoolBench, clip: Path) -> None:
+def test_what_was_begun_with_weights_that_no_slot_has_any_more_is_begun_anew(bench: PoolBench, clip: Path) -> None:
+    gone: list[bool] = []
+
     def exchange(kind: str, wanted: Mapping[str, Any]) -> None:
-        if wanted.get("number") == 4:
+        if wanted.get("number") == 4 and not gone:
+            gone.append(True)
             for slot in bench.pool._slots:
                 slot.process.models = [{"name": "other"}]  # type: ignore[union-attr]
                 slot.process.ready = replace(slot.process.ready, models=[{"name": "other"}])  # type: ignore[misc,union-attr,type-var]
@@ -194,8 +201,8 @@ def test_what_was_begun_with_weights_that_no_slot_has_any_more_runs_in_one_piece
 
     bench.act = exchange
     assert bench.run(clip) == bench.alone(clip)
-    assert bench.asked.count("part 4") == 1
-    assert bench.asked[-1] == "run"
+    assert bench.asked.count("plan") == bench.asked.count("part 4") == 2
+    assert "run" not in bench.asked
 
 
 def test_slots_of_several_kinds_do_not_share_a_video(bench: PoolBench, clip: Path) -> None:
@@ -219,6 +226,18 @@ def test_frames_never_get_fewer(bench: PoolBench, clip: Path) -> None:
     bench.pool.run(bench.request(clip), told.append)
     frames = [progress.frames_processed for progress in told]
     assert frames == sorted(frames)
+
+
+def test_a_job_that_waits_for_slots_takes_no_time(tmp_path: Path, clip: Path) -> None:
+    settings, board = Settings(home=tmp_path, max_job_seconds=0.2), Board(lambda: None)
+    run = PoolRun(settings, board, 0, PoolBench.request(clip), lambda progress: None, lambda: False)
+    with ThreadPoolExecutor(1) as threads:
+        report = threads.submit(run.run, lambda: None)
+        time.sleep(0.8)
+        assert not report.done()
+        board.close()
+        with pytest.raises(Interrupted):
+            report.result(20)
 
 
 def test_a_job_that_takes_too_long_fails(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
