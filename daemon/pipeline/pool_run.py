@@ -251,7 +251,7 @@ class PoolRun:
             raise error
 
     def _count_time(self) -> None:
-        """Count what has passed since the last look. No job is to blame for time in which nobody worked, or all stood still."""
+        """Count time since the last look in which somebody worked, and this process did not stand still."""
         passed, self._looked = time.monotonic() - self._looked, time.monotonic()
         if any(unit.result.running() for unit in self._under_way):
             self._worked += min(passed, FROZEN_SECONDS)
