@@ -47,6 +47,10 @@ FOLDERS = {"home": ".", "inbox_dir": "inbox", "outbox_dir": "outbox", "data_dir"
 """The settings that are paths, with where they point below the home."""
 
 
+NOT_FOR_CHILDREN = {"webhooks", "tokens", "on_completed"}
+"""Settings that hold secrets, or may. All are lists."""
+
+
 class Settings(
     SidecarSettings,
     NotificationSettings,
@@ -140,6 +144,11 @@ class Settings(
             named = re.search(r'field "(\w+)"', str(error))
             name = ENV_PREFIX + named[1].upper() if named else "A setting"
             raise SettingsError(f"""{name} must be a list in JSON, such as '["a", "b"]'.""") from error
+
+
+    def for_children(self) -> dict[str, Any]:
+        """Return the JSON form for a process that reads strangers' videos, without what holds secrets."""
+        return {**self.model_dump(mode="json", exclude=NOT_FOR_CHILDREN), **{name: [] for name in NOT_FOR_CHILDREN}}
 
 
 def nearest(name: str, names: list[str]) -> str:

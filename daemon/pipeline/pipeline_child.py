@@ -45,9 +45,7 @@ class PipelineChild:
             self._process.kill()
             self._process.wait()
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-        # Secrets are no business of the process that reads strangers' videos.
-        told = {**settings.model_dump(mode="json", exclude={"webhooks"}), "webhooks": []}
-        self._write({"parent": os.getpid(), "settings": told, "cores": cores})
+        self._write({"parent": os.getpid(), "settings": settings.for_children(), "cores": cores})
 
     @property
     def alive(self) -> bool:
