@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -144,6 +144,20 @@ class Settings(
             named = re.search(r'field "(\w+)"', str(error))
             name = ENV_PREFIX + named[1].upper() if named else "A setting"
             raise SettingsError(f"""{name} must be a list in JSON, such as '["a", "b"]'.""") from error
+
+    @classmethod
+    def told(cls, record: Mapping[str, Any]) -> Self:
+        """Return the settings that another process has loaded and dumped, whatever our own environment and file say.
+
+        Raises:
+            SettingsError: they are those of another version.
+        """
+        settings = cls.__new__(cls)
+        try:
+            BaseModel.__init__(settings, **record)  # ours would read all sources
+        except ValidationError as error:
+            raise SettingsError(" ".join(dict.fromkeys(map(_sentence, error.errors())))) from error
+        return settings
 
 
     def for_children(self) -> dict[str, Any]:

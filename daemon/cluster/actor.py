@@ -53,7 +53,7 @@ class SlotActor:
     """
 
     def __init__(self, told: Mapping[str, Any], share: Share, mark: str) -> None:
-        self._settings = _settings_for(Settings.load(**told), share)
+        self._settings = _settings_for(Settings.told(told), share)
         self._share, self._mark = share, mark
         self._requests: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()

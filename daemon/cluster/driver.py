@@ -94,7 +94,7 @@ def main() -> None:
         return  # the parent died before it said what to do
     beginning = json.loads(line)
     end_with_parent(beginning["parent"])
-    settings = Settings.load(**beginning["settings"])
+    settings = Settings.told(beginning["settings"])
     logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_AUTH_MODE", "token")

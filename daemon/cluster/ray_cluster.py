@@ -190,7 +190,7 @@ def look_around(told: Mapping[str, Any], mark: str) -> dict[str, Any]:
     problem = ""
     try:
         if mark:  # else nothing has been started yet
-            require_share(Settings.load(**told), mark)
+            require_share(Settings.told(told), mark)
     except DropframeError as error:
         problem = str(error)
     here = {"python": platform.python_version(), "ray": ray.__version__, "version": __version__}

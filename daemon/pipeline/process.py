@@ -62,7 +62,7 @@ def main() -> None:
     _take_along()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     be_killed_first()
-    settings = Settings.load(**beginning["settings"])
+    settings = Settings.told(beginning["settings"])
     logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
     if reachable is not None:
         logging.getLogger(__name__).info("the network cannot be taken away from this process: %s", reachable)

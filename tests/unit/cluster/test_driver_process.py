@@ -128,7 +128,7 @@ def test_slots_come_and_go_with_the_machines_and_one_always_waits(home: Path, mo
         assert pool.start().node == "n1"
         wait_for(lambda: [slot.node for slot in pool.slots()] == ["n1", "n1"], 20)
         assert pool._driver is not None
-        pool._resize(3)
+        pool._driver.slots = 3
         wait_for(lambda: [slot.node for slot in pool.slots()] == ["n1"] * 3, 20)
         pool._driver._up.pop(1)
         pool._driver.slots = 2

@@ -18,7 +18,7 @@ from daemon.cluster.check import check_cluster, require_ray
 from daemon.cluster.cores import Cores
 from daemon.cluster.placement import Placement
 from daemon.cluster.share import MARK, put_mark, require_share
-from daemon.errors import MachineError, NodeLost, PipelineDied, ResourceUnavailable
+from daemon.errors import MachineError, NodeLost, PipelineDied, ResourceUnavailable, SettingsError
 from daemon.pipeline.client import Ready
 from daemon.pipeline.machine import abilities
 from daemon.settings import Settings
@@ -76,6 +76,11 @@ def test_a_machine_without_the_shared_folder_is_named_and_no_video_is_to_blame(t
     assert [path.name for path in ours.videos_dir.iterdir()] == [MARK]
     with pytest.raises(ResourceUnavailable, match=r"cannot be used on .*: No such file"):
         require_share(theirs, mark)
+    (theirs.videos_dir.parent).mkdir(parents=True)
+    theirs.videos_dir.symlink_to(ours.videos_dir)  # as one of two mounts
+    with pytest.raises(ResourceUnavailable, match=r"/models cannot be used on .*: No such file"):
+        require_share(theirs, mark)
+    theirs.videos_dir.unlink()
     put_mark(theirs)
     with pytest.raises(ResourceUnavailable, match="another folder"):
         require_share(theirs, mark)
@@ -107,6 +112,17 @@ def test_nothing_of_ray_is_loaded_with_the_daemon_or_doctor() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "daemon.cluster.pool" in done.stdout.split()
     assert "ray" not in done.stdout.split()
+
+
+def test_a_slot_goes_by_what_it_is_told_whatever_its_own_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load(home=tmp_path)
+    (tmp_path / "dropframe.toml").write_text('weights = "theirs.pt"\n')
+    monkeypatch.setenv("DROPFRAME_WEIGHTS", "/theirs.pt")
+    assert Settings.told(settings.model_dump(mode="json")) == settings
+    with pytest.raises(SettingsError, match="odd is not a setting"):
+        Settings.told({"odd": 1})
 
 
 class PlayedActor:
