@@ -33,6 +33,9 @@ LEASE_PART = 0.5
 
 Whoever does not hear of it for the whole of that time has its work done by another, which must not write to the same
 files as this one."""
+STILL_SECONDS = 10.0
+"""Shortest time without a sign of the thread that does the work after which a turn counts as lost; its pipeline process
+looks at least that often whether it should stop."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class SlotActor:
         self._stopped = -1
         """The last turn that is to be stopped; those before it are over."""
         self._unasked = 0.0
+        self._still = 0.0
+        """Seconds since the last sign of the thread that does the work."""
+        self._turn: int | None = None
+        """What it does just now."""
         self._process: PipelineProcess | None = None
         threading.Thread(target=self._work, name="slot", daemon=True).start()
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
@@ -75,6 +82,8 @@ class SlotActor:
     def answers(self, seconds: float) -> dict[str, Any]:
         """Return what there is to say, after so many seconds at most, and the memory that is held."""
         self._unasked = 0.0
+        if (turn := self._turn) is not None and self._still > max(STILL_SECONDS, self._settings.silent_seconds):
+            self._answers.put(self._stands_still(turn))
         said = []
         try:
             said.append(self._answers.get(timeout=seconds) if seconds else self._answers.get_nowait())
@@ -83,11 +92,17 @@ class SlotActor:
         except queue.Empty:
             return {"answers": said, "memory_bytes": self._process.resident_bytes() if self._process else 0}
 
+    @staticmethod
+    def _stands_still(turn: int) -> dict[str, Any]:
+        message = f"A slot on {socket.gethostname()} stands still; a folder that it shares may hang there."
+        return {"turn": turn, "ready": None, "kind": "error", "error": "NodeLost", "message": message}
+
     def _watch(self) -> None:
         step = 0.5
         while self._unasked < LEASE_PART * self._settings.silent_seconds:
             time.sleep(step)
             self._unasked += step  # not the clock: the machine may have been asleep, and so whoever asks
+            self._still += step
         self._expire()
 
     def _expire(self) -> None:
@@ -104,7 +119,9 @@ class SlotActor:
         self._process = PipelineProcess(self._settings, cores.numbers, limit)
         while True:
             request = self._requests.get()
+            self._still, self._turn = 0.0, request["turn"]
             answer = self._answer(self._process, request)
+            self._turn = None
             self._answers.put({"turn": request["turn"], "ready": self._ready(self._process), **answer})
 
     def _answer(self, process: PipelineProcess, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,6 +142,7 @@ class SlotActor:
             self._answers.put({"turn": turn, "kind": "progress", **asdict(progress)})
 
         def should_stop() -> bool:
+            self._still = 0.0
             return self._stopped >= turn
 
         self._check_share(request)

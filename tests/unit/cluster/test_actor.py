@@ -70,9 +70,13 @@ class Bench:
     def ask(self, kind: str) -> list[dict[str, Any]]:
         """Return all answers to a request."""
         self.turn += 1
-        paths = {name: str(self.settings.home / "x") for name in ("plan_path", "file_path", "output_path")}
-        self.actor.send({"kind": kind, "turn": self.turn, "request": {"number": 0, **paths}})
+        self.actor.send({"kind": kind, "turn": self.turn, "request": self.request()})
         return self.rest()
+
+    def request(self) -> dict[str, Any]:
+        """Return that of a part."""
+        paths = {name: str(self.settings.home / "x") for name in ("plan_path", "file_path", "output_path")}
+        return {"number": 0, **paths}
 
     def rest(self) -> list[dict[str, Any]]:
         said: list[dict[str, Any]] = []
@@ -155,6 +159,29 @@ def test_a_machine_that_has_lost_the_shared_folder_is_lost_and_cannot_be_started
     assert answer["error"] == "NodeLost"
     assert "Mount Dropframe's data folder there" in answer["message"]
     assert bench.ask("start")[-1]["error"] == "ResourceUnavailable"
+
+
+def test_a_slot_that_stands_still_on_its_machine_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, at_work = threading.Event(), threading.Event()
+
+    def act(tell: object, should_stop: Callable[[], bool]) -> dict[str, float]:
+        bench.actor._still = 1000
+        should_stop()
+        at_work.set()
+        hangs.wait(30)
+        return {}
+
+    monkeypatch.setattr(Played, "act", staticmethod(act))
+    bench.actor.send({"kind": "part", "turn": 1, "request": bench.request()})
+    assert at_work.wait(10)
+    assert bench.actor.answers(0)["answers"] == [], "the process was heard of"
+    bench.actor._still = 99
+    assert bench.actor.answers(0)["answers"] == []
+    bench.actor._still = 101
+    (said,) = bench.actor.answers(0)["answers"]
+    assert (said["turn"], said["error"], said["ready"]) == (1, "NodeLost", None)
+    assert "stands still" in said["message"]
+    hangs.set()
 
 
 @pytest.mark.slow
