@@ -62,7 +62,7 @@ class ClusterPool:
 
         Raises:
             ResourceUnavailable: the cluster is not there; it is waited for, and jobs run once it is.
-            JobError, MachineError: as ``PipelinePool.start``.
+            JobError: the first slot cannot be started; others are tried, and all again and again.
         """
         if self._driver is None:
             self._driver = DriverProcess(self._settings)
@@ -140,8 +140,12 @@ class ClusterPool:
             slot.start()
 
     def _process(self, number: int) -> RemoteProcess | None:
-        """Return the process of a slot. The first one is first, as it may have to prepare models for all."""
-        first = min((slot.number for slot in self._slots), default=number)
-        if self._driver is None or (number != first and self.ready is None):
+        """Return the process of a slot. The first one is first, as it may have to prepare models for all.
+
+        Unless it does not come up: its machine may be a bad one, and others good.
+        """
+        first = min(self._slots, key=lambda slot: slot.number, default=None)
+        waits = first is not None and number != first.number and first.error is None and self.ready is None
+        if self._driver is None or waits:
             return None
         return RemoteProcess(self._driver, number)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cluster.driver_process import DriverProcess
-from daemon.errors import DropframeError, MachineError, NodeLost, ResourceUnavailable
+from daemon.errors import DropframeError, MachineError, ModelError, NodeLost, ResourceUnavailable
 from daemon.pipeline.client import Ready
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
@@ -47,8 +47,8 @@ class RemoteProcess:
         """Have a place found for it, wait until it is up, and have it look for other weights.
 
         Raises:
-            JobError: it cannot be started; there may be no cluster.
-            ModelError: the weights cannot be used.
+            JobError: it cannot be started; there may be no cluster, or it cannot use the weights. Nothing that keeps
+                others from being started.
         """
         ready, now = self.ready, time.monotonic()
         if ready is not None and now < self._due:
@@ -56,7 +56,7 @@ class RemoteProcess:
         self._due = now + WEIGHTS_SECONDS
         try:
             self._call("start", {}, should_stop=should_stop)
-        except MachineError as error:  # of one machine; others may do
+        except (MachineError, ModelError) as error:  # of one machine; others may do
             raise ResourceUnavailable(str(error)) from error
         if (ready := self.ready) is None:
             raise ResourceUnavailable("The slot has ended.")

@@ -32,7 +32,10 @@ for line in sys.stdin:
     with open(sys.argv[1] + "/asked", "a") as file:
         file.write(asked["kind"] + "\\n")
     same = {name: asked[name] for name in ("slot", "turn") if name in asked}
-    if asked["kind"] == "start":
+    if asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/bad-%d" % asked["slot"]):
+        error = open(sys.argv[1] + "/bad-%d" % asked["slot"]).read()
+        say("error", error=error, message="Its machine is a bad one.", ready=None, **same)
+    elif asked["kind"] == "start":
         say("done", report={}, ready=ready, **same)
     elif asked["kind"] == "plan" and asked["plan_path"] == "end":
         os._exit(3)
@@ -133,6 +136,22 @@ def test_slots_come_and_go_with_the_machines_and_one_always_waits(home: Path, mo
         pool._driver._up.pop(1)
         pool._driver.slots = 2
         wait_for(lambda: [slot.number for slot in pool.slots()] in ([0, 2], [0, 1]), 20)
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("error", ["MachineError", "ModelError"])
+def test_one_bad_machine_keeps_no_other_from_work_and_never_ends_the_daemon(
+    home: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    monkeypatch.setattr("daemon.cluster.pool.RESIZE_SECONDS", 0.05)
+    (home / "bad-0").write_text(error)
+    pool = ClusterPool(Settings.load(home=home, executor="cluster"))
+    try:
+        with pytest.raises(ResourceUnavailable, match="a bad one"):
+            pool.start()
+        wait_for(lambda: [slot.node for slot in pool.slots()] == [None, "n1"], 20)
+        assert pool.has_room()
     finally:
         pool.close()
 
