@@ -18,7 +18,7 @@ from typing import Any
 
 from daemon.cluster.actor import LEASE_PART
 from daemon.cluster.share import put_mark
-from daemon.errors import Interrupted, ResourceUnavailable
+from daemon.errors import Interrupted, NodeLost, ResourceUnavailable
 from daemon.ipc.child import without_credentials
 from daemon.logs import LogOnce
 from daemon.pipeline.client import Ready, error_of
@@ -155,7 +155,7 @@ class DriverProcess:
             self._waiting[turn] = box
         try:
             self._send({"kind": kind, "slot": slot, "turn": turn, **wanted})
-            return self._answered(slot, turn, box, on_progress, should_stop)
+            return self._answered(slot, kind, turn, box, on_progress, should_stop)
         finally:
             with self._lock:
                 self._waiting.pop(turn, None)
@@ -163,6 +163,7 @@ class DriverProcess:
     def _answered(
         self,
         slot: int,
+        kind: str,
         turn: int,
         box: queue.SimpleQueue[Mapping[str, Any]],
         on_progress: Callable[[Progress], None],
@@ -179,6 +180,8 @@ class DriverProcess:
                 if deadline is not None and (time.monotonic() > deadline or slot not in self._up):
                     self.release(slot)
                     raise Interrupted("The slot did not stop in time and was ended.") from None
+                if kind != "start" and self._is_gone(slot, box):
+                    raise NodeLost("The slot has ended.") from None  # given up as it got this: nobody answers
                 continue
             if answer["kind"] == "progress":
                 on_progress(Progress(answer["frames_processed"], answer["frames_total"], answer["steps"]))
@@ -187,6 +190,10 @@ class DriverProcess:
             else:
                 report: Mapping[str, Any] = answer["report"]
                 return report
+
+    def _is_gone(self, slot: int, box: queue.SimpleQueue[Mapping[str, Any]]) -> bool:
+        with self._lock:  # or the driver may be just about to say what it died of
+            return slot not in self._up and box.empty()
 
     def _send(self, request: Mapping[str, Any]) -> None:
         with self._lock:
@@ -264,9 +271,13 @@ class DriverProcess:
     def _take(self, answer: dict[str, Any]) -> None:
         if (box := self._waiting.get(answer["turn"])) is None:
             return
-        if answer["kind"] != "progress":
-            if answer["ready"] is None:
-                self._up.pop(answer["slot"], None)
-            else:
-                self._up[answer["slot"]] = Ready(**answer["ready"])
-        box.put(answer)
+        with self._lock:  # so that whoever sees that the slot is not up any more has the answer
+            if answer["kind"] != "progress":
+                self._note(answer["slot"], answer["ready"])
+            box.put(answer)
+
+    def _note(self, slot: int, ready: Mapping[str, Any] | None) -> None:
+        if ready is None:
+            self._up.pop(slot, None)
+        else:
+            self._up[slot] = Ready(**ready)

@@ -107,6 +107,16 @@ def test_a_slot_whose_machine_is_gone_is_given_back(driver: DriverProcess, home:
     wait_for(lambda: "close" in (home / "asked").read_text(), 10)
 
 
+def test_a_slot_that_is_given_up_just_as_it_gets_work_hands_it_back(driver: DriverProcess) -> None:
+    process = RemoteProcess(driver, 0)
+    process.start()
+    given_up = threading.Timer(0.3, process.close)
+    given_up.start()
+    with pytest.raises(NodeLost, match="has ended"):
+        plan(process, "never")
+    given_up.join()
+
+
 def test_a_turn_is_asked_to_stop_and_its_slot_stays_up(driver: DriverProcess) -> None:
     process, stop = RemoteProcess(driver, 0), threading.Event()
     process.start()
