@@ -73,14 +73,14 @@ class Placement:
     def stop(self, turn: int) -> None:
         """Have a turn end soon."""
         if (actor := self._actor) is not None:
-            actor.stop(turn)
+            _try(lambda: actor.stop(turn))
 
     def close(self) -> None:
         """End the actor, whatever it does."""
         self._closed = True
         self._due.put(None)
         if (actor := self._actor) is not None:
-            actor.kill()
+            _try(actor.kill)
 
     def _loop(self) -> None:
         while not self._closed:
@@ -99,8 +99,8 @@ class Placement:
             return
         try:
             self._ask(self._actor, 0)
-        except DropframeError as error:
-            log.warning("slot %d: %s", self._number, error)
+        except Exception as error:  # Ray has errors of its own, and this thread must live
+            log.warning("slot %d: %s", self._number, error, exc_info=not isinstance(error, DropframeError))
             self._drop()
             self._tell("gone", slot=self._number)
 
@@ -152,7 +152,12 @@ class Placement:
     def _drop(self) -> None:
         actor, self._actor = self._actor, None
         if actor is not None:
-            try:
-                actor.kill()
-            except Exception:  # it is gone, or the whole cluster
-                log.debug("an actor cannot be ended", exc_info=True)
+            _try(actor.kill)
+
+
+def _try(act: Callable[[], None]) -> None:
+    """Have an actor end something; an error says that it is gone, or the whole cluster."""
+    try:
+        act()
+    except Exception:
+        log.debug("an actor cannot be reached", exc_info=True)

@@ -208,12 +208,13 @@ def test_an_actor_that_is_lost_ends_its_turn_once_and_another_is_placed_for_the_
     bench.place.close()
 
 
-def test_an_idle_actor_that_is_lost_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [PipelineDied("gone"), ValueError("odd")])
+def test_an_idle_actor_that_is_lost_is_told_of(error: Exception) -> None:
     bench = Bench()
     actor = bench.start(1)
 
     def fail() -> list[dict[str, Any]]:
-        raise PipelineDied("gone")
+        raise error
 
     actor.says = fail
     assert wait_for(lambda: next((s for s in bench.told if s["kind"] == "gone"), None), 10) == {
@@ -222,6 +223,19 @@ def test_an_idle_actor_that_is_lost_is_told_of(caplog: pytest.LogCaptureFixture)
     }
     assert actor.killed
     assert {"kind": "memory", "slot": 3, "memory_bytes": 7} in bench.told
+    assert bench.start(2) is not actor
+    bench.place.close()
+
+
+def test_a_place_whose_actor_cannot_be_reached_is_closed_all_the_same() -> None:
+    bench = Bench()
+    actor = bench.start(1)
+
+    def fail(turn: int = 0) -> None:
+        raise ValueError("The cluster is gone.")
+
+    actor.kill = actor.stop = fail  # type: ignore[method-assign]
+    bench.place.stop(1)
     bench.place.close()
 
 
