@@ -33,6 +33,8 @@ LEASE_PART = 0.5
 
 Whoever does not hear of it for the whole of that time has its work done by another, which must not write to the same
 files as this one."""
+WATCH_SECONDS = 0.5
+"""Time between two looks whether it is so."""
 STILL_SECONDS = 10.0
 """Shortest time without a sign of the thread that does the work after which a turn counts as lost; its pipeline process
 looks at least that often whether it should stop."""
@@ -98,11 +100,10 @@ class SlotActor:
         return {"turn": turn, "ready": None, "kind": "error", "error": "NodeLost", "message": message}
 
     def _watch(self) -> None:
-        step = 0.5
         while self._unasked < LEASE_PART * self._settings.silent_seconds:
-            time.sleep(step)
-            self._unasked += step  # not the clock: the machine may have been asleep, and so whoever asks
-            self._still += step
+            time.sleep(WATCH_SECONDS)
+            self._unasked += WATCH_SECONDS  # not the clock: the machine may have been asleep, and so whoever asks
+            self._still += WATCH_SECONDS
         self._expire()
 
     def _expire(self) -> None:

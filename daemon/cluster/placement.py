@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from daemon.cluster.actor import Share
+from daemon.cluster.actor import LEASE_PART, WATCH_SECONDS, Share
 from daemon.errors import DropframeError, NodeLost, PipelineDied
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ class Placement:
         """Time between two questions to an actor that has nothing to do; it ends itself if nobody asks."""
         self._due: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
         self._actor: Actor | None = None
-        self._closed = False
+        self._closed = threading.Event()
+        self._asked = 0.0
+        """When an actor was last asked."""
         self._memory = 0
         threading.Thread(target=self._loop, name=f"place-{number}", daemon=True).start()
 
@@ -77,13 +80,13 @@ class Placement:
 
     def close(self) -> None:
         """End the actor, whatever it does."""
-        self._closed = True
+        self._closed.set()
         self._due.put(None)
         if (actor := self._actor) is not None:
             _try(actor.kill)
 
     def _loop(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 request = self._due.get(timeout=self._idle_seconds)
             except queue.Empty:
@@ -105,24 +108,40 @@ class Placement:
             self._tell("gone", slot=self._number)
 
     def _serve(self, request: Mapping[str, Any]) -> None:
-        turn = request["turn"]
         try:
-            if (actor := self._started(request["kind"])) is None:
-                return
-            actor.send(request)
-            while not self._closed:
-                for answer in self._ask(actor, WAIT_SECONDS):
-                    if answer["turn"] == turn:
-                        self._tell(slot=self._number, **answer)
-                    if answer["turn"] == turn and answer["kind"] != "progress":
-                        return
+            if (actor := self._started(request["kind"])) is not None:
+                actor.send(request)
+                self._hear(actor, request["turn"])
         except Exception as error:
             if not isinstance(error, DropframeError):
                 log.exception("unexpected error")
                 error = PipelineDied(f"A slot of the cluster failed: {type(error).__name__}.")
+            was_at_work = self._actor is not None
             self._drop()
+            if was_at_work and request["kind"] == "run":
+                self._outlast()
             said = {"error": type(error).__name__, "message": str(error)}
-            self._tell("error", slot=self._number, turn=turn, ready=None, **said)
+            self._tell("error", slot=self._number, turn=request["turn"], ready=None, **said)
+
+    def _hear(self, actor: Actor, turn: int) -> None:
+        """Hand answers on until the turn is over."""
+        while not self._closed.is_set():
+            for answer in self._ask(actor, WAIT_SECONDS):
+                if answer["turn"] != turn:
+                    continue
+                if answer.get("error") == "NodeLost":
+                    raise NodeLost(answer["message"])  # as if it were not heard of any more
+                self._tell(slot=self._number, **answer)
+                if answer["kind"] != "progress":
+                    return
+
+    def _outlast(self) -> None:
+        """Wait until an actor that was lost has ended itself, should it live where nobody reaches it.
+
+        Whoever runs the video in one piece after it writes to the same file; parts have names of their own.
+        """
+        end = self._asked + LEASE_PART * self._silent_seconds + WATCH_SECONDS
+        self._closed.wait(max(0.0, end - time.monotonic()))
 
     def _started(self, kind: str) -> Actor | None:
         """Return an actor that is up; None if there is to be none any more."""
@@ -134,14 +153,15 @@ class Placement:
 
     def _place(self) -> None:
         """Have an actor placed, and wait until it is up; anew if it waits for more than slots have by now."""
-        while not self._closed:
+        while not self._closed.is_set():
             share = self._share()
             actor = self._actor = self._make(share)
-            if actor.wait_up(lambda: self._closed or self._share() != share):  # noqa: B023 - called before it changes
+            if actor.wait_up(lambda: self._closed.is_set() or self._share() != share):  # noqa: B023 - called before it changes
                 return
             self._drop()
 
     def _ask(self, actor: Actor, seconds: float) -> list[Mapping[str, Any]]:
+        self._asked = time.monotonic()
         said = actor.answers(seconds, self._silent_seconds + seconds)
         if said["memory_bytes"] != self._memory:
             self._memory = said["memory_bytes"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,28 @@ def test_an_actor_that_is_lost_ends_its_turn_once_and_another_is_placed_for_the_
     assert wait_for(lambda: bench.answer(4), 10)["error"] == "NodeLost", "which costs no try"
     assert len(bench.actors) == 1
     assert bench.start(5) is not first
+    bench.place.close()
+
+
+@pytest.mark.parametrize("how", ["raised", "answered"])
+def test_a_run_in_one_piece_is_given_back_only_when_who_had_it_has_ended_itself(how: str) -> None:
+    bench = Bench()
+    bench.place._silent_seconds = 1.0
+    bench.place._idle_seconds = 60
+    actor, asked = bench.start(1), []
+
+    def fail() -> list[dict[str, Any]]:
+        asked.append(time.monotonic())
+        if how == "raised":
+            raise NodeLost("away")
+        return [{"turn": 3, "kind": "error", "error": "NodeLost", "message": "away", "ready": None}]
+
+    actor.says = fail
+    bench.place.put({"kind": "run", "turn": 3})
+    said = wait_for(lambda: bench.answer(3), 10)
+    assert time.monotonic() - asked[-1] > 0.5, "LEASE_PART of silent_seconds"
+    assert (said["error"], said["message"], said["ready"]) == ("NodeLost", "away", None)
+    assert actor.killed
     bench.place.close()
 
 
