@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon import __version__
 from daemon.cluster.cores import Cores
 from daemon.cluster.share import require_share
-from daemon.errors import DropframeError, NodeLost, ResourceUnavailable
+from daemon.errors import DropframeError, MachineError, NodeLost, ResourceUnavailable
 from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.machine import SLOT_BYTES, abilities, count_cores, count_gpus, machine_memory, sixty_percent
 from daemon.pipeline.records import Progress
@@ -54,12 +55,13 @@ class SlotActor:
     Args:
         told: Settings, in JSON form.
         share: What the slot has of its machine.
-        mark: What the mark in the shared folder says.
+        mark: What the mark in the shared folders says.
+        version: Of Dropframe where all that comes from.
     """
 
-    def __init__(self, told: Mapping[str, Any], share: Share, mark: str) -> None:
-        self._settings = _settings_for(Settings.told(told), share)
-        self._share, self._mark = share, mark
+    def __init__(self, told: Mapping[str, Any], share: Share, mark: str, version: str) -> None:
+        self._told, self._share, self._mark, self._version = told, share, mark, version
+        self._silent_seconds = float(told["silent_seconds"])
         self._requests: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._stopped = -1
@@ -84,7 +86,7 @@ class SlotActor:
     def answers(self, seconds: float) -> dict[str, Any]:
         """Return what there is to say, after so many seconds at most, and the memory that is held."""
         self._unasked = 0.0
-        if (turn := self._turn) is not None and self._still > max(STILL_SECONDS, self._settings.silent_seconds):
+        if (turn := self._turn) is not None and self._still > max(STILL_SECONDS, self._silent_seconds):
             self._answers.put(self._stands_still(turn))
         said = []
         try:
@@ -100,7 +102,7 @@ class SlotActor:
         return {"turn": turn, "ready": None, "kind": "error", "error": "NodeLost", "message": message}
 
     def _watch(self) -> None:
-        while self._unasked < LEASE_PART * self._settings.silent_seconds:
+        while self._unasked < LEASE_PART * self._silent_seconds:
             time.sleep(WATCH_SECONDS)
             self._unasked += WATCH_SECONDS  # not the clock: the machine may have been asleep, and so whoever asks
             self._still += WATCH_SECONDS
@@ -113,21 +115,38 @@ class SlotActor:
     # In the thread that has the process.
 
     def _work(self) -> None:
-        cores = Cores(self._share.cores)
-        slots = max(1, count_gpus(environment={}) if self._share.gpu else count_cores() // self._share.cores)
-        whole = sixty_percent(machine_memory())
-        limit = self._settings.memory_limit_bytes or max(whole // slots, min(whole, SLOT_BYTES))
-        self._process = PipelineProcess(self._settings, cores.numbers, limit)
         while True:
             request = self._requests.get()
             self._still, self._turn = 0.0, request["turn"]
-            answer = self._answer(self._process, request)
+            answer = self._answer(request)
             self._turn = None
-            self._answers.put({"turn": request["turn"], "ready": self._ready(self._process), **answer})
+            self._answers.put({"turn": request["turn"], "ready": self._ready(), **answer})
 
-    def _answer(self, process: PipelineProcess, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _made(self) -> tuple[Settings, PipelineProcess]:
+        """Return what does the work, which is made for the first request.
+
+        Raises:
+            MachineError: this machine has another version.
+        """
+        if self._version != __version__:
+            raise MachineError(
+                f"{socket.gethostname()} has Dropframe {__version__}, and the daemon {self._version}; install the same."
+            )
+        settings = _settings_for(Settings.told(self._told), self._share)
+        if self._process is None:
+            self._process = self._make(settings)
+        return settings, self._process
+
+    def _make(self, settings: Settings) -> PipelineProcess:
+        cores = Cores(self._share.cores)
+        slots = max(1, count_gpus(environment={}) if self._share.gpu else count_cores() // self._share.cores)
+        whole = sixty_percent(machine_memory())
+        limit = settings.memory_limit_bytes or max(whole // slots, min(whole, SLOT_BYTES))
+        return PipelineProcess(settings, cores.numbers, limit)
+
+    def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return {"kind": "done", "report": self._do(process, request)}
+            return {"kind": "done", "report": self._do(request)}
         except DropframeError as error:
             return {"kind": "error", "error": type(error).__name__, "message": str(error)}
         except Exception as error:
@@ -136,7 +155,7 @@ class SlotActor:
             message = f"The slot failed on {socket.gethostname()}: {type(error).__name__}: {said}."
             return {"kind": "error", "error": "PipelineDied", "message": message}
 
-    def _do(self, process: PipelineProcess, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
         turn: int = request["turn"]
 
         def tell(progress: Progress) -> None:
@@ -146,7 +165,8 @@ class SlotActor:
             self._still = 0.0
             return self._stopped >= turn
 
-        self._check_share(request)
+        settings, process = self._made()
+        self._check_share(settings, request["kind"])
         match request["kind"]:
             case "start":
                 process.start(should_stop)
@@ -162,15 +182,16 @@ class SlotActor:
                     return {"not_exact": str(why)}
         return asdict(process.run(RunRequest.from_record(request["request"]), tell, should_stop))
 
-    def _check_share(self, request: Mapping[str, Any]) -> None:
-        """Make sure that files are missing because they are, not because this machine lacks the shared folder."""
+    def _check_share(self, settings: Settings, kind: str) -> None:
+        """Make sure that files are missing because they are, not because this machine lacks a shared folder."""
         try:
-            require_share(self._settings, self._mark)
+            require_share(settings, self._mark)
         except ResourceUnavailable as error:
-            raise error if request["kind"] == "start" else NodeLost(str(error)) from error
+            raise error if kind == "start" else NodeLost(str(error)) from error
 
-    def _ready(self, process: PipelineProcess) -> dict[str, Any] | None:
-        if process.ready is None or not process.is_up:
+    def _ready(self) -> dict[str, Any] | None:
+        process = self._process
+        if process is None or process.ready is None or not process.is_up:
             return None
         return {**asdict(process.ready), "node": socket.gethostname(), "abilities": abilities()}
 

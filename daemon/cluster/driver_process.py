@@ -277,7 +277,7 @@ class DriverProcess:
             box.put(answer)
 
     def _note(self, slot: int, ready: Mapping[str, Any] | None) -> None:
-        if ready is None:
+        try:
+            self._up[slot] = Ready(**(ready or {}))
+        except TypeError:  # there is nothing, or what another version would have
             self._up.pop(slot, None)
-        else:
-            self._up[slot] = Ready(**ready)

@@ -116,7 +116,7 @@ class RemoteActor:
             max_task_retries=0,
             max_concurrency=THREADS,
         )
-        self._actor: Any = kind.remote(told, share, mark)
+        self._actor: Any = kind.remote(told, share, mark, __version__)
         self._node: str | None = None
 
     def wait_up(self, should_stop: Callable[[], bool]) -> bool:

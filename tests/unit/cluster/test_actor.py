@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from daemon import __version__
 from daemon.cluster import actor as actor_module
 from daemon.cluster.actor import Share, SlotActor
 from daemon.cluster.share import put_mark
@@ -61,10 +62,10 @@ class Quiet(SlotActor):
 class Bench:
     """An actor, asked as a driver does."""
 
-    def __init__(self, home: Path, silent_seconds: float = 100) -> None:
+    def __init__(self, home: Path, silent_seconds: float = 100, version: str = __version__) -> None:
         self.settings = Settings.load(home=home, executor="cluster", silent_seconds=silent_seconds)
         mark = put_mark(self.settings)
-        self.actor = Quiet(self.settings.model_dump(mode="json"), Share(1), mark)
+        self.actor = Quiet(self.settings.model_dump(mode="json"), Share(1), mark, version)
         self.turn = 0
 
     def ask(self, kind: str) -> list[dict[str, Any]]:
@@ -159,6 +160,12 @@ def test_a_machine_that_has_lost_the_shared_folder_is_lost_and_cannot_be_started
     assert answer["error"] == "NodeLost"
     assert "Mount Dropframe's data folder there" in answer["message"]
     assert bench.ask("start")[-1]["error"] == "ResourceUnavailable"
+
+
+def test_a_machine_with_another_version_gets_nothing_to_do(tmp_path: Path) -> None:
+    said = Bench(tmp_path, version="0.0.1").ask("start")[-1]
+    assert (said["error"], said["ready"]) == ("MachineError", None)
+    assert f"has Dropframe {__version__}, and the daemon 0.0.1" in said["message"]
 
 
 def test_a_slot_that_stands_still_on_its_machine_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ for line in sys.stdin:
     if asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/bad-%d" % asked["slot"]):
         error = open(sys.argv[1] + "/bad-%d" % asked["slot"]).read()
         say("error", error=error, message="Its machine is a bad one.", ready=None, **same)
+    elif asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/later"):
+        say("done", report={}, ready={**ready, "colour": "green"}, **same)
     elif asked["kind"] == "start":
         say("done", report={}, ready=ready, **same)
     elif asked["kind"] == "plan" and asked["plan_path"] == "end":
@@ -96,6 +98,16 @@ def test_a_slot_is_up_until_its_driver_ends_and_then_with_the_next(driver: Drive
     process._due = 0
     process.start()
     assert plan(process, "yes")
+
+
+def test_what_another_version_says_of_its_models_is_not_taken_for_a_slot(driver: DriverProcess, home: Path) -> None:
+    (home / "later").touch()
+    process = RemoteProcess(driver, 0)
+    with pytest.raises(ResourceUnavailable):
+        process.start()
+    (home / "later").unlink()
+    process._due = 0
+    assert process.start().node == "n1", "the driver lives"
 
 
 def test_a_slot_whose_machine_is_gone_is_given_back(driver: DriverProcess, home: Path) -> None:
