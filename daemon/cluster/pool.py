@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from daemon.cluster.driver_process import AWAY, DriverProcess
@@ -31,6 +32,8 @@ LANES = 512
 """Jobs under way at most, where the cluster says how many slots there are."""
 AWAY_SECONDS = 300.0
 """Time in which a machine that was started anew is back, for what was begun on others of its kind."""
+
+NONE_UP = "No machine of the cluster is up yet; jobs wait for one."
 
 
 class ClusterPool:
@@ -58,22 +61,26 @@ class ClusterPool:
         return next((slot.process.ready for slot in self._slots if slot.process and slot.process.ready), None)
 
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
-        """Wait until a slot is up.
+        """Wait until a slot is up, if there are machines.
 
         Raises:
-            ResourceUnavailable: the cluster is not there; it is waited for, and jobs run once it is.
+            ResourceUnavailable: the cluster is not there, has no machine, or none of its machines is ready within
+                ``start_seconds``; it is waited for, and jobs run once one is.
             JobError: the first slot cannot be started; others are tried, and all again and again.
         """
         if self._driver is None:
             self._driver = DriverProcess(self._settings)
             self._driver.start()
             self._resizing.start()
+        deadline = time.monotonic() + self._settings.start_seconds
         while (ready := self.ready) is None:
             self._closing.wait(LOOK_SECONDS)
             if should_stop() or self._board.closed:
                 raise Interrupted("Dropframe is stopping.")
             if self._driver.looked.is_set() and self._driver.slots is None:
                 raise ResourceUnavailable(AWAY)
+            if self._driver.slots == 0 or time.monotonic() > deadline:
+                raise ResourceUnavailable(NONE_UP)
             if self._slots and (error := self._slots[0].error) is not None:
                 raise error
         return ready

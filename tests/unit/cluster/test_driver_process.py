@@ -32,7 +32,9 @@ for line in sys.stdin:
     with open(sys.argv[1] + "/asked", "a") as file:
         file.write(asked["kind"] + "\\n")
     same = {name: asked[name] for name in ("slot", "turn") if name in asked}
-    if asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/bad-%d" % asked["slot"]):
+    if asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/slow-%d" % asked["slot"]):
+        pass
+    elif asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/bad-%d" % asked["slot"]):
         error = open(sys.argv[1] + "/bad-%d" % asked["slot"]).read()
         say("error", error=error, message="Its machine is a bad one.", ready=None, **same)
     elif asked["kind"] == "start" and os.path.exists(sys.argv[1] + "/later"):
@@ -174,6 +176,19 @@ def test_one_bad_machine_keeps_no_other_from_work_and_never_ends_the_daemon(
             pool.start()
         wait_for(lambda: [slot.node for slot in pool.slots()] == [None, "n1"], 20)
         assert pool.has_room()
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(("room", "seconds"), [("0", 600), ("1", 0.1)])
+def test_nobody_waits_for_the_first_machine(home: Path, room: str, seconds: float) -> None:
+    (home / "room").write_text(room)
+    (home / "slow-0").touch()
+    pool = ClusterPool(Settings.load(home=home, executor="cluster", start_seconds=seconds))
+    try:
+        with pytest.raises(ResourceUnavailable, match="jobs wait for one"):
+            pool.start()
+        assert not pool.has_room()
     finally:
         pool.close()
 
