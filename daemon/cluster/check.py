@@ -43,13 +43,16 @@ def check_cluster(settings: Settings) -> Iterator[tuple[str, bool, str]]:
     except MachineError as error:
         yield "cluster", False, str(error)
         return
-    child, deadline, found = start_driver(settings, mark, check=True), time.monotonic() + MOST_SECONDS, 0
+    child, deadline = start_driver(settings, mark, check=True), time.monotonic() + MOST_SECONDS
+    found, answers = 0, False
     assert child.stdout is not None
     try:
         while select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
             if not (line := child.stdout.readline()):
                 break
             answer = json.loads(line)
+            if answers := answer["kind"] == "checked":
+                break
             if answer["kind"] == "refused":
                 yield "cluster", False, answer["message"]
                 return
@@ -58,7 +61,7 @@ def check_cluster(settings: Settings) -> Iterator[tuple[str, bool, str]]:
     finally:
         end_driver(child)
     where = settings.cluster_address
-    if child.returncode not in (0, None) and not found:
+    if not answers and not found:
         yield "cluster", False, f"Nothing answers at cluster_address = {where}; start Ray there (docs/scale-out.md)."
     else:
         none = ", which has no machine with cores just now; jobs wait for one" if not found else ""

@@ -108,6 +108,7 @@ def main() -> None:
     if beginning["check"]:
         for name, ok, sentence in cluster.check():
             answers.send("check", name=name, ok=ok, sentence=sentence)
+        answers.send("checked")
         return
     driver = Driver(cluster, answers, settings.silent_seconds)
     threading.Thread(target=_watch, args=(driver,), name="capacity", daemon=True).start()

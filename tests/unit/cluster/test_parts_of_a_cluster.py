@@ -108,6 +108,35 @@ def test_who_asks_for_a_cluster_without_ray_is_told_what_to_install(
     assert [(ok, "dropframe[cluster]" in text) for _, ok, text in check_cluster(asked)] == [(False, True)]
 
 
+@pytest.mark.parametrize(
+    ("says", "ok", "text"),
+    [
+        (["checked"], True, "no machine with cores just now"),
+        (["check", "checked"], True, "127.0.0.1:1 answers"),
+        ([], False, "Nothing answers"),
+    ],
+)
+def test_the_doctor_tells_a_cluster_without_machines_from_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: list[str], ok: bool, text: str
+) -> None:
+    code = (
+        "import json, os, sys, time\n"
+        "for kind in sys.argv[1:]: print(json.dumps({'kind': kind, 'name': 'a', 'ok': True, 'sentence': 'b'}))\n"
+        "sys.stdout.flush(); os.close(1); time.sleep(60)  # as one that takes its time to leave the cluster"
+    )
+
+    def start(*_: Any, **__: Any) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", code, *says]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("daemon.cluster.check.start_driver", start)
+    found = list(check_cluster(Settings.load(home=tmp_path, executor="cluster", cluster_address="127.0.0.1:1")))
+    assert [name for name, *_ in found] == ["a"] * says.count("check") + ["cluster"]
+    assert found[-1][1] is ok
+    assert text in found[-1][2]
+
+
 def test_nothing_of_ray_is_loaded_with_the_daemon_or_doctor() -> None:
     code = "import daemon.service, daemon.preflight, daemon.cluster.pool, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
