@@ -159,7 +159,6 @@ class Settings(
             raise SettingsError(" ".join(dict.fromkeys(map(_sentence, error.errors())))) from error
         return settings
 
-
     def for_children(self) -> dict[str, Any]:
         """Return the JSON form for a process that reads strangers' videos, without what holds secrets."""
         return {**self.model_dump(mode="json", exclude=NOT_FOR_CHILDREN), **{name: [] for name in NOT_FOR_CHILDREN}}

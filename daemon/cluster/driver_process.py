@@ -55,8 +55,7 @@ def start_driver(settings: Settings, mark: str, check: bool = False) -> subproce
         start_new_session=True,
         env=without_credentials() | tokens,
     )
-    # Secrets are no business of machines that read strangers' videos.
-    told = {**settings.model_dump(mode="json", exclude={"webhooks", "tokens"}), "webhooks": [], "tokens": []}
+    told = settings.for_children()
     assert child.stdin is not None
     with contextlib.suppress(OSError):  # it has ended already
         child.stdin.write(
