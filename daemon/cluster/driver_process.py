@@ -70,6 +70,9 @@ def end_driver(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    for pipe in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):  # what was not written
+            pipe.close()  # type: ignore[union-attr]
 
 
 class DriverProcess:
@@ -244,9 +247,6 @@ class DriverProcess:
                 error = "Interrupted" if self._closing.is_set() else "ResourceUnavailable"
                 for box in self._waiting.values():
                     box.put({"kind": "error", "error": error, "message": AWAY})
-            for pipe in (child.stdin, child.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]
             if not self._closing.is_set():
                 self._not_there("There is no connection to the cluster; it is tried again and again.")
         return had_slots
