@@ -142,6 +142,7 @@ def test_answered_jobs_complete_through_kills_of_both_and_500_cut_uploads_leave_
                     process.kill()
                     process.wait()
     with running_sidecar(home) as sidecar, running_daemon(home):
+        wait_for(lambda: httpx.get(f"{sidecar.url}/readyz").is_success, 60, "what ran at the kill does not wait again")
         for job_id in answered:
             assert wait_for_end(sidecar, job_id)["status"] == "completed"
         assert httpx.get(sidecar.url + "/v1/jobs").json()["counts"] == {
