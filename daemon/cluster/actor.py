@@ -19,7 +19,7 @@ from typing import Any
 from daemon import __version__
 from daemon.cluster.cores import Cores
 from daemon.cluster.share import require_share
-from daemon.errors import DropframeError, MachineError, NodeLost, ResourceUnavailable
+from daemon.errors import DropframeError, MachineError, ModelError, NodeLost, ResourceUnavailable
 from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.machine import SLOT_BYTES, abilities, count_cores, count_gpus, machine_memory, sixty_percent
 from daemon.pipeline.records import Progress
@@ -129,9 +129,7 @@ class SlotActor:
             MachineError: this machine has another version.
         """
         if self._version != __version__:
-            raise MachineError(
-                f"{socket.gethostname()} has Dropframe {__version__}, and the daemon {self._version}; install the same."
-            )
+            raise MachineError(f"it has Dropframe {__version__}, and the daemon {self._version}; install the same.")
         settings = _settings_for(Settings.told(self._told), self._share)
         if self._process is None:
             self._process = self._make(settings)
@@ -148,7 +146,9 @@ class SlotActor:
         try:
             return {"kind": "done", "report": self._do(request)}
         except DropframeError as error:
-            return {"kind": "error", "error": type(error).__name__, "message": str(error)}
+            of_machine = isinstance(error, MachineError | ModelError)  # there are others
+            message = f"On {socket.gethostname()}: {error}" if of_machine else str(error)
+            return {"kind": "error", "error": type(error).__name__, "message": message}
         except Exception as error:
             log.exception("unexpected error")
             said = (str(error).strip() or "no message").splitlines()[0][:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -165,7 +166,9 @@ def test_a_machine_that_has_lost_the_shared_folder_is_lost_and_cannot_be_started
 def test_a_machine_with_another_version_gets_nothing_to_do(tmp_path: Path) -> None:
     said = Bench(tmp_path, version="0.0.1").ask("start")[-1]
     assert (said["error"], said["ready"]) == ("MachineError", None)
-    assert f"has Dropframe {__version__}, and the daemon 0.0.1" in said["message"]
+    assert said["message"].startswith(
+        f"On {socket.gethostname()}: it has Dropframe {__version__}, and the daemon 0.0.1"
+    )
 
 
 def test_a_slot_that_stands_still_on_its_machine_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
