@@ -13,7 +13,7 @@ from daemon.pipeline.changes import Patch, Thumbnail, cut, differs_within, scale
 from daemon.pipeline.readings import Reading
 from daemon.pipeline.records import Box, Image
 from daemon.pipeline.regions import Quad, Region, direction, enclosing, spans
-from daemon.pipeline.shifts import looks_alike, shift_of
+from daemon.pipeline.shifts import LEAST_LETTERS, looks_alike, shift_of
 
 EDGE_SHIFT = 0.35
 """How far a region's edges may move, in heights of its line, and still be the same line: regions found anew
@@ -107,6 +107,8 @@ def line_of(region: Region, image: Image, now: Thumbnail, known: Sequence[Line])
 def _moved_to(region: Region, image: Image, now: Thumbnail, known: Sequence[Line]) -> Writing | None:
     """Return what is known and looks the same in another place."""
     across, down = now.shape[1] / image.shape[1], now.shape[0] / image.shape[0]
+    if shorter_side(region.outline) * min(across, down) < LEAST_LETTERS:
+        return None
     writings = {id(line.writing): line.writing for line in known}.values()
     ways = [(_way(each.region, region), each) for each in writings]
     alike = [(way, each) for way, each in ways if edges_moved(_by(each.region, way), region) <= EDGE_SHIFT]

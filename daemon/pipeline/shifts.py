@@ -18,7 +18,12 @@ from daemon.pipeline.changes import CHANGE_THRESHOLD, Patch, Thumbnail
 EDGE_ALLOWANCE = 0.15
 """Share of the difference between neighbouring pixels that counts as no change, as moving by part of a pixel softens
 edges. The same letters further on differ by 7 % of their contrast in scrolling credits and by 2 % in a pan, another
-letter by 40 % and more (measured: docs/performance.md)."""
+letter by 20 % and more of what the line's brightness spans, by as little as that where letters are small."""
+SPAN_ALLOWANCE = 0.15
+"""Share of what brightness spans around a pixel, within a line's height, by which that pixel may differ beyond this: a
+faint letter that is another one differs by few levels."""
+LEAST_LETTERS = 8.0
+"""Pixels of a thumbnail that a line is tall, at least, to be known in another place: of less, letters look alike."""
 LEAST_SHIFT = 0.2
 """Pixels of a thumbnail by which something moved, at least: what stands still is compared without an allowance."""
 MOST_SEARCHED = 8
@@ -78,4 +83,12 @@ def looks_alike(before: Patch, part: Part, now: Thumbnail, shift: Shift) -> bool
     new = cv2.warpAffine(now, back, (right - left, bottom - top), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     edges = cv2.subtract(cv2.dilate(old, _NEIGHBOURS), cv2.erode(old, _NEIGHBOURS))
     change = cv2.subtract(cv2.absdiff(old, new), cv2.convertScaleAbs(edges, alpha=EDGE_ALLOWANCE))
-    return int(change.max()) <= CHANGE_THRESHOLD
+    limit = np.clip(_span(old) * SPAN_ALLOWANCE, 1, CHANGE_THRESHOLD)
+    return bool((change <= limit).all())
+
+
+def _span(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return by how much brightness differs around each pixel, no further off than a line is tall."""
+    near = np.ones((min(pixels.shape[:2]),) * 2, np.uint8)
+    spans: NDArray[Any] = cv2.subtract(cv2.dilate(pixels, near), cv2.erode(pixels, near))
+    return spans

@@ -11,9 +11,10 @@ import pytest
 from daemon.pipeline.changes import thumbnail
 from daemon.pipeline.engines import RapidOcrReader
 from daemon.pipeline.lines import Line, around, edges_moved, goes_on, line_of, same_place
-from daemon.pipeline.looks import together
+from daemon.pipeline.looks import LineFinder, together
 from daemon.pipeline.moved import between, may_be_one
 from daemon.pipeline.read import TextStage
+from daemon.pipeline.readings import Reading
 from daemon.pipeline.records import Analysis, Frame, Image
 from daemon.pipeline.regions import RapidOcrRegions, Region, enclosing
 
@@ -129,3 +130,64 @@ def test_turned_lines_are_given_in_the_order_in_which_they_are_read(stage: TextS
     stage.new_segment()
     (found,) = stage([Analysis(Frame(0, 0.0, page(TEXTS, angle)))])
     assert [block.text for block in found.text_blocks if " " in block.text] == TEXTS
+
+
+ROW = 100
+"""Pixels from one row of a list to the next."""
+
+
+def rows(texts: Sequence[str], shape: tuple[int, int], size: float, contrast: int) -> tuple[Image, list[Region]]:
+    """Draw rows of a list, and return where they stand."""
+    image: Image = np.full((*shape, 3), 40, np.uint8)
+    found = []
+    for number, text in enumerate(texts):
+        low = ROW * (number + 1)
+        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 3)
+        cv2.putText(image, text, (200, low), cv2.FONT_HERSHEY_SIMPLEX, size, (40 + contrast,) * 3, 3, cv2.LINE_AA)
+        found.append(region(200, low - height, 200 + width, low, 0))
+    return image, found
+
+
+class Rows:
+    """Finds rows where they were drawn."""
+
+    def __init__(self, places: Sequence[Sequence[Region]]) -> None:
+        self._places = list(places)
+
+    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
+        return [[] if quick else list(self._places.pop(0)) for _ in images]
+
+    def least_quick_height(self, image: Image) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "contrast"),
+    [((1080, 1920), 1.2, 12), ((2160, 3840), 1.0, 40), ((2160, 3840), 0.6, 100), ((720, 1280), 0.6, 20)],
+)
+def test_a_row_that_appears_is_read_and_not_taken_for_one_like_it(
+    shape: tuple[int, int], size: float, contrast: int
+) -> None:
+    texts = ["Item 1385", "Item 1365"]
+    images, places = zip(*(rows(texts[:shown], shape, size, contrast) for shown in (1, 2)), strict=True)
+
+    def look_up(writings: object) -> None:
+        for writing in writings:  # type: ignore[attr-defined]
+            row = round(writing.region.box[3] / ROW) - 1
+            writing.reading, writing.image = Reading(texts[row], 0.99), None
+
+    finder = LineFinder(Rows(places), 0.5, look_up, 0.2)  # type: ignore[arg-type]
+    shown = [
+        [line.reading.text for line in finder([image], [at])[0] if line.reading] for at, image in enumerate(images)
+    ]
+    assert shown == [texts[:1], texts]
+
+
+def test_a_row_that_moved_is_known_again() -> None:
+    image, places = rows(["Item 1385"], (1080, 1920), 1.4, 100)
+    known = line_of(places[0], image, thumbnail(image), [])
+    known.writing.reading, known.writing.image = Reading("Item 1385", 0.99), None
+    later = np.roll(image, 20, axis=0)
+    left, top, right, bottom = places[0].box
+    moved = region(left, top + 20, right, bottom + 20)
+    assert line_of(moved, later, thumbnail(later), [known]).writing is known.writing
