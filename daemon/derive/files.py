@@ -23,7 +23,7 @@ from daemon.errors import StorageError, StoredFileMissing
 from daemon.fs.atomic import atomic_write
 from daemon.jobs import is_job_id, output_key
 
-VERSION = 3
+VERSION = 4
 """Of the rules by which everything is derived; with another one, all is made again."""
 FOLDER = "derived"
 PROBLEM = "problem.json"

@@ -11,6 +11,7 @@ one digit. So what differs from the text so far is kept apart until what follows
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from daemon.derive.document import Box, FoundText, Moment
@@ -69,6 +70,11 @@ class TextPlace:
         seconds = now_s - self.last.time_s
         x, y = self.shift[0] * seconds, self.shift[1] * seconds
         return self.box[0] + x, self.box[1] + y, self.box[2] + x, self.box[3] + y
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it goes on by more than its own height in a second."""
+        return math.hypot(*self.shift) > self.box[3] - self.box[1]
 
     def similarity(self, key: str) -> float:
         """Return how like its texts a key is, from 0 to 1."""

@@ -12,6 +12,8 @@ from daemon.derive.text_keys import key_of
 
 GAP_SECONDS, GAP_FRAMES = 0.5, 2
 """How long a text may be away and is still the same: whichever is longer, in analysed frames."""
+GAP_MOVING_SECONDS = 0.8
+"""The same for a text that moves, which is found less surely."""
 LEAST_OVERLAP = 0.5
 """Of two boxes (IoU), or of the heights of two lines."""
 INSIDE = 0.8
@@ -87,7 +89,8 @@ class ScreenTexts:
         for place in self._places:
             missed = now.position - place.last.position - 1
             away_s = now.time_s - place.segments[-1].end_s
-            if (missed > GAP_FRAMES and away_s > GAP_SECONDS + 1e-6) or (missed > 0 and crowd > 0):
+            gap_s = GAP_MOVING_SECONDS if place.is_moving else GAP_SECONDS
+            if (missed > GAP_FRAMES and away_s > gap_s + 1e-6) or (missed > 0 and crowd > 0):
                 crowd -= 1
                 yield from place.close()
             else:

@@ -114,6 +114,17 @@ def test_a_text_may_be_away_for_half_a_second(tmp_path: Path) -> None:
     assert len(texts_of(tmp_path, reads(*["LIVE NOW"] * 10, *[""] * 13, *["LIVE NOW"] * 10))) == 2
 
 
+def test_a_text_that_moves_may_be_away_for_longer(tmp_path: Path) -> None:
+    def moving(gap: int, speed: float) -> list[dict[str, Any]]:
+        rows = [500 - speed * n for n in range(40 + gap)]
+        shown = [[{"bbox": [714, y, 754, y + 22], "confidence": 0.97, "text": "EMT"}] for y in rows]
+        return [frame(n, n * 0.04, [] if 20 <= n < 20 + gap else block, []) for n, block in enumerate(shown)]
+
+    assert spans(texts_of(tmp_path, moving(19, 2.2))) == [("EMT", 0, 58)]
+    assert len(texts_of(tmp_path, moving(21, 2.2))) == 2
+    assert len(texts_of(tmp_path, moving(19, 0.2))) == 2
+
+
 def test_a_text_may_be_away_for_two_frames_however_long_they_are(tmp_path: Path) -> None:
     away_two = reads("LIVE NOW", "LIVE NOW", "", "", "LIVE NOW", step_s=2.0)
     assert spans(texts_of(tmp_path, away_two)) == [("LIVE NOW", 0, 4)]
