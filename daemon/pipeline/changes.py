@@ -75,12 +75,10 @@ def cut(now: NDArray[Any], image: Image, box: Box) -> Patch:
 
 
 def differs_within(before: Patch, now: NDArray[Any], image: Image, box: Box) -> bool:
-    """Tell whether a box of a frame looks other than it did, as far as that was kept."""
+    """Tell whether a box of a frame looks other than it did; so does one of which not all was kept."""
     left, top, right, bottom = scaled(now, image, box)
     rows, columns = before.pixels.shape[:2]
-    left, right = max(left, before.left), min(right, before.left + columns)
-    top, bottom = max(top, before.top), min(bottom, before.top + rows)
-    if left >= right or top >= bottom:
+    if left < before.left or top < before.top or right > before.left + columns or bottom > before.top + rows:
         return True
     old = before.pixels[top - before.top : bottom - before.top, left - before.left : right - before.left]
     return differs(old, now[top:bottom, left:right])

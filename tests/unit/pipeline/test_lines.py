@@ -191,3 +191,16 @@ def test_a_row_that_moved_is_known_again() -> None:
     left, top, right, bottom = places[0].box
     moved = region(left, top + 20, right, bottom + 20)
     assert line_of(moved, later, thumbnail(later), [known]).writing is known.writing
+
+
+def test_a_line_between_two_places_is_not_known_by_a_part_of_what_was_kept() -> None:
+    image, places = rows(["ABCDEF"], (720, 1280), 1.0, 200)
+    left, top, right, bottom = places[0].box
+    later = np.roll(image, 450, axis=1)
+    before = line_of(places[0], image, thumbnail(image), [])
+    after = line_of(region(left + 450, top, right + 450, bottom), later, thumbnail(later), [])
+    way = left + 444 - right  # it ends where the room kept around the later one begins
+    halfway = between((before, after), way / 450)
+    other = np.full_like(image, 40)
+    cv2.putText(other, "LIGHT", (round(left + way), ROW), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (240,) * 3, 3)
+    assert line_of(halfway.region, other, thumbnail(other), [halfway]) is not halfway
