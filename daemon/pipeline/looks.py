@@ -202,8 +202,10 @@ def full_looks(times: Sequence[float], last: float | None, look_seconds: float) 
     Args:
         times: Of the batch's frames, seconds.
         last: Time of the last one looked at; None at the start of a segment, the first frame of which is looked at.
-        look_seconds: Longest time between two of them.
+        look_seconds: Longest time between two of them; 0 stands for every frame, whatever their times.
     """
+    if look_seconds == 0:
+        return list(range(len(times)))
     places = []
     for at, now in enumerate(times):
         if at + 1 == len(times) or last is None or not 0 <= times[at + 1] - last <= look_seconds + CLOCK_SLACK:

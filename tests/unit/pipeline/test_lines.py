@@ -11,7 +11,7 @@ import pytest
 from daemon.pipeline.changes import thumbnail
 from daemon.pipeline.engines import RapidOcrReader
 from daemon.pipeline.lines import Line, around, edges_moved, goes_on, line_of, same_place
-from daemon.pipeline.looks import LineFinder, together
+from daemon.pipeline.looks import LineFinder, full_looks, together
 from daemon.pipeline.moved import between, may_be_one
 from daemon.pipeline.read import TextStage
 from daemon.pipeline.readings import Reading
@@ -204,3 +204,7 @@ def test_a_line_between_two_places_is_not_known_by_a_part_of_what_was_kept() -> 
     other = np.full_like(image, 40)
     cv2.putText(other, "LIGHT", (round(left + way), ROW), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (240,) * 3, 3)
     assert line_of(halfway.region, other, thumbnail(other), [halfway]) is not halfway
+
+
+def test_every_frame_is_looked_at_where_no_time_may_pass_even_if_times_are_equal() -> None:
+    assert full_looks([2.0, 2.0, 2.0, 2.04, 2.04], 2.0, 0) == [0, 1, 2, 3, 4]
