@@ -90,7 +90,7 @@ class LineFinder:
         """
         thumbnails = thumbnails_of(images)
         looks = self._look(images, thumbnails, times)
-        lines: list[list[Line]] = [[]] * len(images)
+        lines: list[list[Line]] = [[] for _ in images]
         doubtful: list[Between] = []
         before, start = self._last, 0
         for at, look in looks.items():
