@@ -86,8 +86,13 @@ class LoadedModels:
     @functools.cached_property
     def _finder(self) -> RapidOcrRegions:
         device = device_of_text(self.settings, self.device)
-        half = in_half(self.settings.precision, device)
+        half = in_half(self._precision_on(device), device)
         return RapidOcrRegions(self.settings.text_detect_size, device, half=half)
+
+    def _precision_on(self, device: str) -> str:
+        """Return the setting; text that stays on the CPU beside a GPU is found in half only where the CPU has it."""
+        asked = self.settings.precision
+        return "auto" if asked == "half" and device != self.device else asked
 
     @functools.cached_property
     def _reader(self) -> TextReader:

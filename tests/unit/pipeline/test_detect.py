@@ -15,6 +15,7 @@ from daemon.errors import MachineError
 from daemon.pipeline.detect import ObjectStage
 from daemon.pipeline.fingerprint import what_frames_depend_on
 from daemon.pipeline.inference import in_half
+from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import Weights, find_weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Box, Detection, Frame, TextBlock, VideoInfo
 from daemon.pipeline.video import Video
@@ -194,6 +195,19 @@ def test_half_precision_is_taken_where_the_processor_has_it_and_refused_where_it
     assert [in_half(precision, "cuda:0") for precision in ("auto", "half", "fp32")] == [True, True, False]
     with pytest.raises(MachineError, match=r"does not compute in bf16; set it to auto or fp32"):
         in_half("half", "cpu")
+
+
+@pytest.mark.parametrize(("capabilities", "half"), [(["FP32"], False), (["FP32", "BF16"], True)])
+def test_text_beside_a_gpu_is_found_in_full_precision_where_its_processor_has_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: list[str], half: bool
+) -> None:
+    monkeypatch.setattr("daemon.pipeline.inference.cpu_capabilities", lambda: capabilities)
+    monkeypatch.setattr("daemon.pipeline.loaded.usable_device", lambda _: "cuda:0")
+    monkeypatch.setattr("daemon.pipeline.loaded.device_of_text", lambda *_: "cpu")
+    monkeypatch.setattr("daemon.pipeline.loaded.RapidOcrRegions", lambda _, device, half: (device, half))
+    monkeypatch.setattr("daemon.pipeline.loaded.TextStage", lambda finder, *_, **__: finder)
+    monkeypatch.setattr("daemon.pipeline.loaded.load_reader", lambda *_: None)
+    assert LoadedModels(Settings.load(home=tmp_path, precision="half")).text == ("cpu", half)
 
 
 @pytest.mark.slow
