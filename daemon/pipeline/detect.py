@@ -48,12 +48,11 @@ class ObjectStage:
 
     def _seen(self, images: Sequence[Image]) -> list[Seen]:
         """Return what is in each frame; there is one at least."""
-        image, seen = self._last or (None, None)
+        image = self._last[0] if self._last else None
         is_new = [not are_equal(before, now) for before, now in pairwise([image, *images])]
         fresh = iter(self._yolo([now for now, new in zip(images, is_new, strict=True) if new]))
-        found: list[Seen] = []
+        found = [self._last[1]] if self._last else []
         for new in is_new:
-            seen = next(fresh) if new or seen is None else seen
-            found.append(seen)
+            found.append(next(fresh) if new else found[-1])
         self._last = images[-1], found[-1]
-        return found
+        return found[-len(images) :]
