@@ -17,6 +17,9 @@ BATCH_FRAMES = 12
 """Frames that a stage takes at once, at most."""
 BATCH_BYTES = 64_000_000
 """Bytes of pictures in a batch, at most, so that memory stays bounded for large frames."""
+LOOK_BYTES = 128_000_000
+"""The same of those that are looked at for text together: of large frames a batch is less than what comes between two
+looks, and a look for each batch is dear."""
 BATCHES_AHEAD = 2
 """Batches waiting between two stages, at most."""
 
@@ -45,6 +48,13 @@ def batch_frames(info: VideoInfo, stride: int, look_seconds: float) -> int:
     most = max(1, min(BATCH_FRAMES, BATCH_BYTES // (info.width * info.height * 3)))
     between = int((look_seconds + CLOCK_SLACK) * (info.fps or 0) / stride)
     return most // between * between if 1 < between <= most else most
+
+
+def batches_a_look(info: VideoInfo, stride: int, look_seconds: float) -> int:
+    """Return how many batches are looked at for text together."""
+    between = int((look_seconds + CLOCK_SLACK) * (info.fps or 0) / stride)
+    most = min(between, LOOK_BYTES // (info.width * info.height * 3))
+    return max(1, most // batch_frames(info, stride, look_seconds))
 
 
 class StageChain:
@@ -78,7 +88,8 @@ class StageChain:
             decoded = self._batches(self._clocks["decode"].making(frames), info)
             batches = stack.enter_context(overlap(decoded, BATCHES_AHEAD))
             for stage in self._stages:
-                done = self._apply(stage, batches)
+                together = batches_a_look(info, self._stride, self._look_seconds) if stage.name == "text" else 1
+                done = self._apply(stage, batches, together)
                 batches = stack.enter_context(overlap(done, BATCHES_AHEAD))
             yield batches
 
@@ -94,12 +105,25 @@ class StageChain:
                     return
                 yield batch
 
-    def _apply(self, stage: Stage, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def _apply(self, stage: Stage, batches: Iterable[Batch], together: int) -> Iterator[Batch]:
         seen, clock = 0, self._clocks[stage.name]
-        for batch in batches:
+        for some in self._joined(batches, together):
             with clock.running():
                 if seen % self._segment_frames == 0:
                     stage.new_segment()
-                seen += len(batch)
-                done = stage(batch)
-            yield done
+                seen += sum(map(len, some))
+                done = iter(stage([each for batch in some for each in batch]))
+            for size in list(map(len, some)):
+                yield list(itertools.islice(done, size))
+
+    def _joined(self, batches: Iterable[Batch], together: int) -> Iterator[list[Batch]]:
+        """Put batches together, the same way every time: not over the edge of a segment, at which a batch ends."""
+        seen, joined = 0, []
+        for batch in batches:
+            seen += len(batch)
+            joined.append(batch)
+            if len(joined) == together or seen % self._segment_frames == 0:
+                yield joined
+                joined = []
+        if joined:
+            yield joined
