@@ -207,7 +207,8 @@ def test_text_beside_a_gpu_is_found_in_full_precision_where_its_processor_has_no
     monkeypatch.setattr("daemon.pipeline.loaded.RapidOcrRegions", lambda _, device, half: (device, half))
     monkeypatch.setattr("daemon.pipeline.loaded.TextStage", lambda finder, *_, **__: finder)
     monkeypatch.setattr("daemon.pipeline.loaded.load_reader", lambda *_: None)
-    assert LoadedModels(Settings.load(home=tmp_path, precision="half")).text == ("cpu", half)
+    found: object = LoadedModels(Settings.load(home=tmp_path, precision="half")).text
+    assert found == ("cpu", half)
 
 
 @pytest.mark.slow
