@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import socket
 import threading
 import time
@@ -164,3 +165,4 @@ def test_what_an_upload_has_announced_is_kept_for_it_until_it_ends(tmp_path: Pat
             wait_until(lambda: put(10 * MIB) == 201)
             for video_path in sidecar.spool.glob("*.mp4"):
                 video_path.unlink()
+            wait_until(lambda: shutil.disk_usage(sidecar.spool).free > 42 * MIB)  # nobody has one open any more
