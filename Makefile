@@ -4,8 +4,6 @@ BIN := .venv/bin
 ARGS ?=
 # Processes that run tests: more than cores, since tests that start Dropframe wait more than they compute.
 JOBS ?= 3
-# The slow ones wait still more.
-SLOW_JOBS ?= 4
 # Where this is set, as in many containers, every process compiles all that it loads: twice the time of a start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -99,7 +97,7 @@ stopping: dev ## End Dropframe 20 times with a job running and an upload open
 coverage: dev .venv-moto/.installed ## Run the whole test suite; the fast part must cover 90 % of daemon/ and sidecar/
 	$(BIN)/coverage erase
 	$(BIN)/pytest -m "not slow" -n $(JOBS) --cov --cov-report=term $(ARGS)
-	$(BIN)/pytest -m slow -n $(SLOW_JOBS) $(ARGS) # not measured, which would take half as much time again
+	$(BIN)/pytest -m slow -n $(JOBS) $(ARGS) # not measured, which would take half as much time again
 
 first-run: ## Clone, make run, drop a clip, see a result: as a newcomer does, in a folder of its own
 	tests/first_run.sh $(ARGS)
