@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -68,6 +69,8 @@ def encode(
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 output.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
             output.mux(stream.encode(None))
+    # Run by root, SVT-AV1 puts its caller, and so all that it starts later, before everything else on the machine.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 

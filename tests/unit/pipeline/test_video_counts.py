@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ def test_pictures_that_are_never_shown_are_no_damage(tmp_path: Path, codec: str)
     video, frames = decode(encode(tmp_path / "a.mp4", moving(30), codecs=[codec], options=options))
     assert len(frames) == 30
     assert account(video) == (30, 0, 0, [])
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_a_container_that_lists_too_few_frames_knows_nothing(tmp_path: Path) -> None:
