@@ -44,6 +44,14 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process; nothing once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def processes_in(session: int) -> list[int]:
     """Return the processes of a session that have not ended."""
     found = []
@@ -126,7 +134,7 @@ def test_a_text_engine_does_not_outlive_a_kill(
         [pipeline] = daemon.pipelines()
 
         def engines() -> list[int]:
-            return [p for p in processes_in(pipeline) if b"sleep" in Path(f"/proc/{p}/cmdline").read_bytes()]
+            return [p for p in processes_in(pipeline) if b"sleep" in command_of(p)]
 
         [engine] = wait_for(engines, 30, "no text was read")
         os.kill(daemon.pid if killed == "daemon" else pipeline, signal.SIGKILL)
