@@ -591,7 +591,7 @@ class Uploading(RuleBasedStateMachine):
             writer.start()
         for writer in writers:
             writer.join()
-        assert set(answers) <= {204, 409}
+        assert set(answers) <= {204, 409, 503}  # 503: the other one did not let go in time
         assert len(answers) == 2
         self.go_on(address, at + len(piece))
 
