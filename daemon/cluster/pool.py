@@ -9,18 +9,14 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from daemon.cluster.driver_process import AWAY, DriverProcess
 from daemon.cluster.remote import RemoteProcess
 from daemon.errors import Interrupted, ResourceUnavailable
-from daemon.ipc.slots import SlotBeat
-from daemon.pipeline.board import Board
 from daemon.pipeline.client import Ready
-from daemon.pipeline.pool_run import PoolRun
-from daemon.pipeline.records import Progress, RunReport
-from daemon.pipeline.run_requests import RunRequest
 from daemon.pipeline.slot import Slot
+from daemon.pipeline.slot_pool import SlotPool
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +32,7 @@ AWAY_SECONDS = 300.0
 NONE_UP = "No machine of the cluster is up yet; jobs wait for one."
 
 
-class ClusterPool:
+class ClusterPool(SlotPool):
     """Runs several jobs on slots that come and go with the machines of a cluster.
 
     Args:
@@ -44,21 +40,11 @@ class ClusterPool:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.on_room: Callable[[], None] = lambda: None
-        """Called from any thread when another job may be begun."""
-        self._board = Board(lambda: self.on_room(), AWAY_SECONDS)
-        self._jobs = itertools.count()
-        self._slots: list[Slot] = []
+        super().__init__(settings, AWAY_SECONDS)
         self._driver: DriverProcess | None = None
         self._closing = threading.Event()
         self._resizing = threading.Thread(target=self._keep_size, name="cluster-size")
         self.lanes = LANES if settings.workers == "auto" else 2 * settings.workers
-
-    @property
-    def ready(self) -> Ready | None:
-        """What is loaded, once a slot is up."""
-        return next((slot.process.ready for slot in self._slots if slot.process and slot.process.ready), None)
 
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
         """Wait until a slot is up, if there are machines.
@@ -84,25 +70,6 @@ class ClusterPool:
             if self._slots and (error := self._slots[0].error) is not None:
                 raise error
         return ready
-
-    def has_room(self) -> bool:
-        """Tell whether a slot has nothing to do, and no job that has been begun has something for it."""
-        return self._board.has_room()
-
-    def run(
-        self,
-        request: RunRequest,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_placed: Callable[[], None] = lambda: None,
-    ) -> RunReport:
-        """Run one request and wait for its end; see ``Executor.run``."""
-        run = PoolRun(self._settings, self._board, next(self._jobs), request, on_progress, should_stop)
-        return run.run(on_placed)
-
-    def slots(self) -> Sequence[SlotBeat]:
-        """Return how each slot is."""
-        return [slot.state for slot in list(self._slots)]
 
     def close(self) -> None:
         """End all slots and everything that they started."""

@@ -13,14 +13,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 from daemon.errors import Interrupted
-from daemon.ipc.slots import SlotBeat
-from daemon.pipeline.board import Board
 from daemon.pipeline.client import PipelineProcess, Ready
 from daemon.pipeline.machine import SLOT_BYTES, count_cores, machine_memory, sixty_percent
-from daemon.pipeline.pool_run import PoolRun
-from daemon.pipeline.records import Progress, RunReport
-from daemon.pipeline.run_requests import RunRequest
 from daemon.pipeline.slot import Slot
+from daemon.pipeline.slot_pool import SlotPool
 from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.1
 
 
-class PipelinePool:
+class PipelinePool(SlotPool):
     """Keeps several pipeline processes and runs several jobs on them.
 
     Args:
@@ -37,22 +33,13 @@ class PipelinePool:
     """
 
     def __init__(self, settings: Settings, count: int) -> None:
-        self._settings = settings
+        super().__init__(settings)
         whole = sixty_percent(machine_memory())
         self._memory_limit = settings.memory_limit_bytes or max(whole // count, min(whole, SLOT_BYTES))
-        self.on_room: Callable[[], None] = lambda: None
-        """Called from any thread when another job may be begun."""
-        self._board = Board(lambda: self.on_room())
         self._turn = threading.Lock()
-        self._jobs = itertools.count()
         self._shares = shares(sorted(os.sched_getaffinity(0)), count, count_cores())
         self._slots = [Slot(number, share, self._board, self._process) for number, share in enumerate(self._shares)]
         self.lanes = 2 * count  # one that publishes its result keeps no slot from working
-
-    @property
-    def ready(self) -> Ready | None:
-        """What is loaded, once a slot is up."""
-        return next((slot.process.ready for slot in self._slots if slot.process and slot.process.ready), None)
 
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
         """Wait until a slot is up, and have the others start; raises what ``PipelineProcess.start`` does."""
@@ -65,25 +52,6 @@ class PipelinePool:
             if should_stop() or self._board.closed:
                 raise Interrupted("Dropframe is stopping.")
         return ready
-
-    def has_room(self) -> bool:
-        """Tell whether a slot has nothing to do, and no job that has been begun has something for it."""
-        return self._board.has_room()
-
-    def run(
-        self,
-        request: RunRequest,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_placed: Callable[[], None] = lambda: None,
-    ) -> RunReport:
-        """Run one request and wait for its end; see ``Executor.run``."""
-        run = PoolRun(self._settings, self._board, next(self._jobs), request, on_progress, should_stop)
-        return run.run(on_placed)
-
-    def slots(self) -> Sequence[SlotBeat]:
-        """Return how each slot is."""
-        return [slot.state for slot in self._slots]
 
     def close(self) -> None:
         """End all slots and everything that they started."""
