@@ -9,10 +9,9 @@ from typing import Any
 
 from daemon.cluster.driver_process import DriverProcess
 from daemon.errors import DropframeError, MachineError, ModelError, NodeLost, ResourceUnavailable
-from daemon.pipeline.client import Ready
+from daemon.pipeline.client import Ready, seconds_of
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
-from daemon.pipeline.seams import NotExact
 
 WEIGHTS_SECONDS = 5.0
 """Time between two looks of an idle slot whether there are other weights."""
@@ -76,10 +75,7 @@ class RemoteProcess:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
         """See ``PipelineProcess.run_part``."""
-        report = self._call("part", {"request": request.to_record()}, on_progress, should_stop)
-        if report["not_exact"] is not None:
-            raise NotExact(report["not_exact"])
-        return dict(report["stage_seconds"])
+        return seconds_of(self._call("part", {"request": request.to_record()}, on_progress, should_stop))
 
     def run(
         self,

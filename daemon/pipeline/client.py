@@ -228,10 +228,7 @@ class PipelineProcess:
             NotExact: the video is to be run in one piece.
             JobError, MachineError: as ``run``.
         """
-        report = self._call("part", request.to_record(), on_progress, should_stop)
-        if report["not_exact"] is not None:
-            raise NotExact(report["not_exact"])
-        return dict(report["stage_seconds"])
+        return seconds_of(self._call("part", request.to_record(), on_progress, should_stop))
 
     def _call(
         self,
@@ -302,6 +299,17 @@ class PipelineProcess:
         child, self._child, self.ready = self._child, None, None
         if child is not None:
             child.kill()
+
+
+def seconds_of(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return the busy seconds of each stage that a pipeline process reports of a part.
+
+    Raises:
+        NotExact: it says that the video is to be run in one piece.
+    """
+    if report["not_exact"] is not None:
+        raise NotExact(report["not_exact"])
+    return dict(report["stage_seconds"])
 
 
 def error_of(answer: Mapping[str, Any]) -> errors.DropframeError:

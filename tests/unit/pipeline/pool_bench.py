@@ -13,12 +13,11 @@ from daemon.errors import PipelineDied
 from daemon.pipeline import part_service
 from daemon.pipeline import pool as pool_module
 from daemon.pipeline import service as service_module
-from daemon.pipeline.client import Ready
+from daemon.pipeline.client import Ready, seconds_of
 from daemon.pipeline.pipelines import Pipeline
 from daemon.pipeline.pool import PipelinePool
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
-from daemon.pipeline.seams import NotExact
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.serving import Serving
 from daemon.settings import Settings
@@ -79,10 +78,7 @@ class InThread:
     def run_part(
         self, request: PartRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> dict[str, float]:
-        report = self._call("part", request.to_record(), should_stop, on_progress)
-        if report["not_exact"] is not None:
-            raise NotExact(report["not_exact"])
-        return dict(report["stage_seconds"])
+        return seconds_of(self._call("part", request.to_record(), should_stop, on_progress))
 
     def run(
         self, request: RunRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
