@@ -7,7 +7,6 @@ goes before what later ones want. The document is the same to the byte as that o
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -18,8 +17,6 @@ from daemon.pipeline.machine import SLOT_BYTES, count_cores, machine_memory, six
 from daemon.pipeline.slot import Slot
 from daemon.pipeline.slot_pool import SlotPool
 from daemon.settings import Settings
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 
