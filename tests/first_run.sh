@@ -31,7 +31,7 @@ die() {
 mkdir "$base/bin"
 for program in bash cat chmod cp cut date dirname env expand getent git grep head id ln ls make mkdir mktemp mv \
     nice nproc ps pwd rm sed sh sleep sort tail tee touch tr true uname wc; do
-    found=$(command -v "$program") && [[ $found == /* ]] && ln -s "$found" "$base/bin/$program"
+    found=$(type -P "$program") && ln -s "$found" "$base/bin/$program"
 done
 git clone -q --no-local "$project" "$base/clone"
 

@@ -38,5 +38,6 @@ def make_release(folder: Path) -> Release:
     )
     (wheel,), (archive,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as packed:
-        packed.extractall(folder / "source", filter="tar")
+        packed.extraction_filter = lambda member, path: member  # as an argument only from Python 3.11.4 on
+        packed.extractall(folder / "source")
     return Release(wheel, archive, folder / "source" / f"dropframe-{__version__}")

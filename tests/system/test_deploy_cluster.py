@@ -308,6 +308,7 @@ def test_the_daemon_is_ready_when_health_says_so() -> None:
     assert service["spec"]["publishNotReadyAddresses"] is True  # the page says what is wrong
 
 
+@pytest.mark.needs("find")
 @pytest.mark.parametrize(
     ("probe", "age_seconds", "is_well"),
     [

@@ -136,6 +136,7 @@ def test_exports_and_mounts_name_the_folders_of_the_installation() -> None:
 # Logs
 
 
+@pytest.mark.needs("logrotate")
 def test_logrotate_turns_the_log_over_while_it_is_written(tmp_path: Path) -> None:
     log = tmp_path / "log" / "dropframe.log"
     log.parent.mkdir()

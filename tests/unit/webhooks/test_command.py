@@ -41,7 +41,8 @@ def test_it_is_no_line_of_a_shell(tmp_path: Path) -> None:
 
 
 def test_its_failure_is_told_with_the_end_of_what_it_said_and_not_repeated(tmp_path: Path) -> None:
-    delivery = run(tmp_path, "sh", "-c", "seq 10000 >&2; echo 'the NAS is\n away' >&2; exit 3")
+    count = "i=0; while [ $i != 10000 ]; do echo $((i += 1)); done >&2"
+    delivery = run(tmp_path, "sh", "-c", f"{count}; echo 'the NAS is\n away' >&2; exit 3")
     assert delivery.end is DeliveryEnd.FINAL
     assert delivery.problem.startswith("sh ended with code 3: ")
     assert delivery.problem.endswith("10000 the NAS is away")
@@ -101,7 +102,7 @@ def test_it_is_ended_when_dropframe_ends_and_then_run_again(tmp_path: Path) -> N
 
 def test_one_that_says_no_end_of_things_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.webhooks.command.MOST_ERROR_BYTES", 100_000)
-    assert "wrote more than 100000 bytes" in run(tmp_path, "sh", "-c", "yes >&2").problem
+    assert "wrote more than 100000 bytes" in run(tmp_path, "sh", "-c", "while :; do echo y; done >&2").problem
 
 
 def test_a_job_that_was_deleted_meanwhile_is_nobodys_business(tmp_path: Path) -> None:
