@@ -91,7 +91,7 @@ class RapidOcrReader:
     def __call__(self, crops: Sequence[Image]) -> Iterator[Reading]:
         """See TextReader."""
         for some in parts(crops):
-            fitted = spread(self._fitted, some)
+            fitted = list(spread(self._fitted, some))
             for crop, picture, (classes, scores) in zip(some, fitted, self._model.best(fitted), strict=True):
                 text, confidence = self._decode.decode(classes, scores, remove_duplicate=True)[0][0]
                 seen = ~np.isin(classes[0], self._not_letters)

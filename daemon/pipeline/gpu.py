@@ -164,7 +164,7 @@ class OnnxModel:
         session.run([self._output], {self._input: np.zeros(shape, np.float32)})
         return session
 
-    def __call__(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
+    def __call__(self, images: Iterable[Image]) -> list[NDArray[np.float32]]:
         """Run the network on pictures of one size.
 
         Args:
@@ -173,7 +173,7 @@ class OnnxModel:
         Returns:
             The first output for each picture, in order, with a batch dimension of 1.
         """
-        return [row[None] for batch, count in self._outputs(images) for row in batch[:count].cpu().numpy()]
+        return [row[None] for batch, count in self._outputs(list(images)) for row in batch[:count].cpu().numpy()]
 
     def best(self, images: Sequence[Image]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Run a recogniser on pictures of any sizes, those of one size together.

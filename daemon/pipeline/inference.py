@@ -8,8 +8,8 @@ letters too, which would differ from one machine to the next.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from openvino import preprocess
 from daemon.errors import MachineError
 from daemon.pipeline.records import Image
 
+AHEAD = 2
+"""Pictures given to a network for each core, so that it has another while the caller works on what came of one."""
 COMPILED_SHAPES = 4
 """Compiled networks kept for each model. One takes about 0.1 s to make and up to 100 MB to keep."""
 
@@ -56,7 +58,7 @@ class CpuModel:
         any_width: Compile once for pictures of any width, for a network that sees a new width all the time.
             Costs about a tenth of the speed.
         half: Compute in bf16; takes half the time or less.
-        batch: Requests in flight at most; also the number of cores used, one a request.
+        batch: Cores used, at most; each computes one picture.
     """
 
     def __init__(
@@ -69,42 +71,43 @@ class CpuModel:
         self._normalisation = normalisation
         self._any_width = any_width
         self._streams = max(1, min(batch, len(os.sched_getaffinity(0))))
-        self._compiled: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._compiled: OrderedDict[tuple[int, int], _Requests] = OrderedDict()
 
-    def __call__(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
+    def __call__(self, images: Iterable[Image]) -> Iterator[NDArray[np.float32]]:
         """Run the network on pictures of one size, or of one height if made for any width.
 
-        Each picture is a request of its own, so a result does not depend on what else is in the batch.
+        Pictures are taken, and what comes of them is given, while others are computed. Each picture is a request of its
+        own, so a result does not depend on what else is in the batch.
 
         Args:
             images: Shape (height, width, 3), uint8.
 
-        Returns:
+        Yields:
             The first output for each picture, in order, with the batch dimension of 1 left in.
         """
-        if not images:
-            return []
-        queue = self._queue(images[0].shape[0], -1 if self._any_width else images[0].shape[1])
-        outputs: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images)
+        running: deque[Any] = deque()
+        requests: _Requests | None = None
+        try:
+            for image in images:
+                requests = requests or self._requests(image.shape[0], -1 if self._any_width else image.shape[1])
+                if len(running) == AHEAD * self._streams:
+                    yield requests.end(running)
+                running.append(requests.begin(image))
+            while requests and running:
+                yield requests.end(running)
+        finally:
+            while requests and running:  # of a caller who wants no more
+                requests.end(running)
 
-        def keep(request: Any, place: int) -> None:
-            outputs[place] = request.get_output_tensor(0).data.copy()
-
-        queue.set_callback(keep)
-        for place, image in enumerate(images):
-            queue.start_async({0: image[None]}, place)
-        queue.wait_all()
-        return outputs
-
-    def best(self, images: Sequence[Image]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def best(self, images: Iterable[Image]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Run a recogniser on pictures as a call does.
 
-        Returns:
+        Yields:
             For each picture the most likely class at each place and its probability, each of shape (1, places).
         """
-        return [(output.argmax(2), output.max(2)) for output in self(images)]
+        return ((output.argmax(2), output.max(2)) for output in self(images))
 
-    def _queue(self, height: int, width: int) -> Any:
+    def _requests(self, height: int, width: int) -> _Requests:
         key = (height, width)
         if key not in self._compiled:
             compiled = core().compile_model(
@@ -116,7 +119,7 @@ class CpuModel:
                     "INFERENCE_NUM_THREADS": self._streams,
                 },
             )
-            self._compiled[key] = ov.AsyncInferQueue(compiled, self._streams)
+            self._compiled[key] = _Requests(compiled)
             if len(self._compiled) > COMPILED_SHAPES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
@@ -136,6 +139,27 @@ class CpuModel:
             steps.mean(self._normalisation.mean)
         steps.scale(self._normalisation.scale)
         return prepared.build()
+
+
+class _Requests:
+    """The requests of a compiled network, each used again and again."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._free: list[Any] = []
+
+    def begin(self, image: Image) -> Any:
+        request = self._free.pop() if self._free else self._compiled.create_infer_request()
+        request.start_async({0: image[None]})
+        return request
+
+    def end(self, running: deque[Any]) -> NDArray[np.float32]:
+        """Wait for the request that was begun first, and return its output."""
+        request = running.popleft()
+        request.wait()
+        output: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        self._free.append(request)
+        return output
 
 
 def cpu_capabilities() -> list[str]:

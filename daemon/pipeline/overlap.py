@@ -115,15 +115,16 @@ def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> 
         raise failure
 
 
-def spread(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    """Return what a function makes of each item, in order; on a machine of many cores several are worked on at once.
+def spread(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """Give what a function makes of each item, in order: on a machine of many cores several are worked on at once, on
+    others each when it is asked for.
 
     Args:
         function: Safe to be called from several threads.
         items: Few, such as the pictures of a batch.
     """
     helpers = _helpers()
-    return list(map(function, items) if helpers is None else helpers.map(function, items))
+    return map(function, items) if helpers is None else helpers.map(function, items)
 
 
 @cache

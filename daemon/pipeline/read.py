@@ -92,9 +92,8 @@ class TextStage:
         ]
 
     def _read(self, writings: Collection[Writing]) -> None:
-        crops = spread(
-            lambda place: crop(*place), [(each.image, each.region) for each in writings if each.image is not None]
-        )
+        places = [(each.image, each.region) for each in writings if each.image is not None]
+        crops = list(spread(lambda place: crop(*place), places))
         doubtful: list[tuple[Writing, Reading, Image]] = []
         for writing, picture, reading in zip(writings, crops, self._read_each(crops), strict=True):
             writing.image, writing.reading = None, reading

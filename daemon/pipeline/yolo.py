@@ -7,7 +7,7 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,10 +71,10 @@ class Detector(Protocol):
     runtime: str
     precision: str
 
-    def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+    def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
         """Run letterboxed pictures of one size.
 
-        Returns:
+        Yields:
             For each, what the network gives, with a batch dimension of 1: (1, 4 + classes, candidates), or
             (1, boxes, 6) if end to end. Where something that it gave is not finite, this is not, either.
         """
@@ -111,12 +111,11 @@ class OpenVinoDetector:
         self._model = CpuModel(exported.xml, Normalisation(mean=0, scale=255, rgb=True), half=half)
         self.precision = self._model.precision
 
-    def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+    def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
         """See Detector."""
-        outputs = [torch.from_numpy(output) for output in self._model(pictures)]
-        for output in outputs:
+        for output in map(torch.from_numpy, self._model(pictures)):
             check_shape(output, self._classes, end_to_end=self.end_to_end)
-        return outputs
+            yield output
 
 
 class CudaDetector:
@@ -169,9 +168,9 @@ class CudaDetector:
         check_shape(first, self._classes, end_to_end=self._gives_final_boxes)
         return first
 
-    def __call__(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+    def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
         """See Detector."""
-        found: list[torch.Tensor] = []
+        pictures, found = list(pictures), list[torch.Tensor]()
         with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             for start in range(0, len(pictures), BATCH):
                 some = pictures[start : start + BATCH]
@@ -180,7 +179,7 @@ class CudaDetector:
                     found += output.float().cpu()
                 else:
                     found += marked(boxes_of(output, self._confidence, self._iou, self._agnostic), output)
-        return [boxes[None] for boxes in found]
+        return (boxes[None] for boxes in found)
 
 
 class Yolo:
@@ -276,14 +275,8 @@ class Yolo:
         """Return what is in each frame. Frames are of one size."""
         if not images:
             return []
-        pictures = spread(self._fitted, images)
-        outputs = self._detector(pictures)
-        kept = [self._kept(output) for output in outputs]
-        if self._precise is not None:
-            doubtful = [place for place, boxes in enumerate(kept) if self._is_doubtful(boxes)]
-            for place, output in zip(doubtful, self._precise([pictures[at] for at in doubtful]), strict=True):
-                outputs[place], kept[place] = output, self._kept(output)
-        finite = [is_finite(output) for output in outputs]
+        pictures: list[Image] = []
+        kept, finite = zip(*self._looks(self._letterboxed(images, pictures), pictures), strict=True)
         boxes = torch.cat(kept)  # of all frames at once: the steps are many and small
         owners = torch.arange(len(kept)).repeat_interleave(torch.tensor([len(each) for each in kept]))
         good = torch.isfinite(boxes).all(1) & (boxes[:, 4] > self._confidence)
@@ -295,6 +288,38 @@ class Yolo:
         ):
             found[owner].append(Detection(tuple(box), self.names[int(number)], int(number), confidence))
         return [Seen(*each) for each in zip(found, finite, strict=True)]
+
+    def _looks(self, given: Iterator[Image], pictures: Sequence[Image]) -> list[tuple[torch.Tensor, bool]]:
+        """Return the boxes of each picture, and whether all that the network gave is finite.
+
+        Args:
+            given: Gives the pictures.
+            pictures: Those that were given.
+        """
+        if self._precise is None:
+            return [self._look(output) for output in self._detector(given)]
+        looks: list[tuple[torch.Tensor, bool]] = []
+        doubtful: list[int] = []
+
+        def in_doubt() -> Iterator[Image]:
+            for place, output in enumerate(self._detector(given)):
+                looks.append(self._look(output))
+                if self._is_doubtful(looks[place][0]):
+                    doubtful.append(place)
+                    yield pictures[place]
+
+        for number, output in enumerate(self._precise(in_doubt())):  # while others are seen for the first time
+            looks[doubtful[number]] = self._look(output)
+        return looks
+
+    def _look(self, output: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        return self._kept(output), is_finite(output)
+
+    def _letterboxed(self, images: Sequence[Image], pictures: list[Image]) -> Iterator[Image]:
+        """Give the picture of each frame, and keep it."""
+        for picture in spread(self._fitted, images):
+            pictures.append(picture)
+            yield picture
 
     def _fitted(self, image: Image) -> Image:
         picture: Image = np.ascontiguousarray(self._letterbox(image=image))
