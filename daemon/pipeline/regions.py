@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,20 +123,20 @@ class RapidOcrRegions:
         rows, _ = self.input_size(height, width, quick=True)
         return LEAST_HEIGHT * float(height) / rows
 
-    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> Iterator[list[Region]]:
-        """Give the regions of each frame. Frames are of one size; what is found in one depends on it alone.
+    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
+        """Return the regions of each frame. Frames are of one size; what is found in one depends on it alone.
 
         Args:
             images: The frames.
             quick: Look at a picture of half the size, in which small text is lost.
         """
         if not images:
-            return iter(())
+            return []
         height, width = images[0].shape[:2]
         rows, columns = self.input_size(height, width, quick=quick)
         maps = self._model(spread(lambda image: cv2.resize(image, (columns, rows)), images))
         trim = TRIM / QUICK if quick else TRIM
-        return spread(lambda output: self._found(output, height, width, trim), maps)
+        return list(spread(lambda output: self._found(output, height, width, trim), maps))
 
     def _found(self, output: NDArray[np.float32], height: int, width: int, trim: float) -> list[Region]:
         quads, scores = self._regions(output, (height, width))

@@ -173,6 +173,7 @@ def test_boxes_that_are_no_numbers_are_dropped() -> None:
 def test_a_picture_with_a_box_at_the_least_confidence_is_seen_again_in_fp32() -> None:
     class Asked(Stub):
         def __call__(self, pictures: Any) -> list[torch.Tensor]:
+            pictures = list(pictures)
             seen.append(len(pictures))
             return super().__call__(pictures)
 

@@ -152,4 +152,4 @@ def test_few_items_are_made_ahead_in_several_threads() -> None:
 def test_the_pictures_of_a_batch_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(4) as pool:
         monkeypatch.setattr("daemon.pipeline.overlap._helpers", lambda: pool)
-        assert spread(lambda number: -number, range(50)) == [-number for number in range(50)]
+        assert list(spread(lambda number: -number, range(50))) == [-number for number in range(50)]
