@@ -5,7 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("speed", "limits", "peers", "memory", "daemon", "store", "http", "checkpoints", "derive", "exports", "search")
+NAMES = (
+    "speed",
+    "limits",
+    "peers",
+    "still",
+    "memory",
+    "daemon",
+    "store",
+    "http",
+    "checkpoints",
+    "derive",
+    "exports",
+    "search",
+)
 
 
 def main() -> int:

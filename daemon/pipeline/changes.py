@@ -33,6 +33,10 @@ change: noise is everywhere, so that the median shows it, and letters are few.""
 SAMPLED_ROWS = 32
 """Of so many rows one is compared first: of two frames that differ it nearly always tells."""
 
+UNSEEN = 2
+"""Levels (of 256, of any colour) by which no pixel of two frames may differ that count as one picture. Encoders go on
+refining a picture in which nothing moves, by so little that nobody sees it; the noise of a camera is more."""
+
 Thumbnail = NDArray[Any]
 """A small copy of a frame, shape (height, width, 3)."""
 
@@ -113,6 +117,18 @@ def differs(before: NDArray[Any], now: NDArray[Any]) -> bool:
     if most > NOISY_THRESHOLD or most <= CHANGE_THRESHOLD:
         return most > NOISY_THRESHOLD
     return most > NOISE_FACTOR * (float(np.median(difference[::2, ::2])) + 0.5)
+
+
+def is_same_picture(one: Image, other: Image) -> bool:
+    """Tell whether nobody could tell two frames apart."""
+    if one.shape != other.shape:
+        return False
+    if one is other:
+        return True
+    return all(
+        cv2.absdiff(ours, theirs).max() <= UNSEEN
+        for ours, theirs in ((one[::SAMPLED_ROWS], other[::SAMPLED_ROWS]), (one, other))
+    )
 
 
 def are_equal(one: Image | None, other: Image | None) -> bool:

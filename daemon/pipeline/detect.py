@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
-from daemon.pipeline.changes import are_equal
+from daemon.pipeline.changes import is_same_picture
 from daemon.pipeline.models import Weights
 from daemon.pipeline.records import Analysis, Image, ModelInfo, VideoInfo
 from daemon.pipeline.yolo import Seen, Yolo
@@ -23,7 +22,7 @@ class ObjectStage:
     def __init__(self, yolo: Yolo) -> None:
         self._yolo = yolo
         self._last: tuple[Image, Seen] | None = None
-        """The last frame of the batch before, and what was seen in it."""
+        """The last frame that was looked at, and what was seen in it."""
 
     @classmethod
     def load(cls, weights: Weights, settings: Settings, device: str) -> ObjectStage:
@@ -39,7 +38,7 @@ class ObjectStage:
         self._last = None
 
     def __call__(self, batch: Sequence[Analysis]) -> list[Analysis]:
-        """See Stage. A frame that equals the one before it, as in a recording of a screen, is not looked at."""
+        """See Stage. A frame that shows the picture that was looked at last, as of a screen, is not looked at."""
         found = self._seen([each.frame.image for each in batch])
         return [
             replace(each, detections=tuple(seen.detections), objects_unseen=not seen.finite)
@@ -48,11 +47,14 @@ class ObjectStage:
 
     def _seen(self, images: Sequence[Image]) -> list[Seen]:
         """Return what is in each frame; there is one at least."""
-        image = self._last[0] if self._last else None
-        is_new = [not are_equal(before, now) for before, now in pairwise([image, *images])]
-        fresh = iter(self._yolo([now for now, new in zip(images, is_new, strict=True) if new]))
-        found = [self._last[1]] if self._last else []
-        for new in is_new:
-            found.append(next(fresh) if new else found[-1])
-        self._last = images[-1], found[-1]
-        return found[-len(images) :]
+        pictures = [self._last[0]] if self._last else []
+        known = [self._last[1]] if self._last else []
+        places: list[int] = []
+        for now in images:
+            # Compared with what was looked at and not with the frame before, so that a slow change is seen in time.
+            if not pictures or not is_same_picture(pictures[-1], now):
+                pictures.append(now)
+            places.append(len(pictures) - 1)
+        seen = [*known, *self._yolo(pictures[len(known) :])]
+        self._last = pictures[-1], seen[-1]
+        return [seen[place] for place in places]

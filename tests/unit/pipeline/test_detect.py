@@ -265,17 +265,21 @@ def test_a_result_begun_with_other_suppression_is_not_gone_on_with(tmp_path: Pat
     assert one != other
 
 
+class Counted:
+    """A network that counts the pictures that it sees."""
+
+    def __init__(self, stage: ObjectStage) -> None:
+        self._yolo = stage._yolo
+        self.images = 0
+
+    def __call__(self, images: Sequence[Any]) -> list[Seen]:
+        self.images += len(images)
+        return self._yolo(images)
+
+
 def test_a_frame_that_equals_the_one_before_is_not_looked_at(stage: ObjectStage, street: list[Any]) -> None:
-    class Counted:
-        def __init__(self) -> None:
-            self.images = 0
-
-        def __call__(self, images: Sequence[Any]) -> list[Seen]:
-            self.images += len(images)
-            return stage._yolo(images)
-
     one, two, other = street[0], street[0].copy(), street[1]
-    counted = Counted()
+    counted = Counted(stage)
     screen = ObjectStage(counted)  # type: ignore[arg-type]
     screen.new_segment()
     assert run(screen, [one, two, other, other.copy(), one]) + run(screen, [two, two]) == run(
@@ -285,3 +289,23 @@ def test_a_frame_that_equals_the_one_before_is_not_looked_at(stage: ObjectStage,
     screen.new_segment()
     run(screen, [one])
     assert counted.images == 4  # nothing is remembered across the edge of a segment
+
+
+def test_what_nobody_sees_is_not_looked_at_and_what_changes_slowly_is(stage: ObjectStage, street: list[Any]) -> None:
+    counted = Counted(stage)
+    camera = ObjectStage(counted)  # type: ignore[arg-type]
+    camera.new_segment()
+    ground = street[0].clip(10, 240)
+    refined = [ground + np.random.default_rng(seed).integers(0, 2, ground.shape, np.uint8) for seed in range(4)]
+    assert run(camera, refined) == run(stage, refined[:1]) * 4
+    assert counted.images == 1
+    slowly = [ground + np.uint8(level) for level in range(13)]
+    camera.new_segment()
+    run(camera, slowly[:5])
+    run(camera, slowly[5:])
+    assert counted.images == 1 + 5  # levels 0, 3, 6, 9 and 12
+    dot = ground.copy()
+    dot[400, 700, 1] += 3
+    camera.new_segment()
+    run(camera, [ground, dot, ground])
+    assert counted.images == 6 + 3
