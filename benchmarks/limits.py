@@ -1,4 +1,5 @@
-"""How far from the machine's limits: memory, each network and each stage alone, and all together against their sum.
+"""How far from the machine's limits: memory, each network and each stage alone, all together against their sum, and
+what the time of text is spent on.
 
 ``python -m benchmarks.limits [--rounds 3] [--frames 120]``. Times are of the processor, which other programs on the
 machine hardly change. All together can't take less than the sum of the stages divided by the cores.
@@ -13,10 +14,11 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -27,8 +29,11 @@ from benchmarks.clips import clips, weights
 from daemon.pipeline.inference import CpuModel, Normalisation, cpu_capabilities, in_half
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import export, find_weights
-from daemon.pipeline.records import Analysis, Stage
-from daemon.pipeline.regions import PADDLE, rapidocr_models
+from daemon.pipeline.read import TextStage
+from daemon.pipeline.readings import Reading, TextReader
+from daemon.pipeline.recognisers import load_reader
+from daemon.pipeline.records import Analysis, Image, Stage
+from daemon.pipeline.regions import PADDLE, RapidOcrRegions, Region, rapidocr_models
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.stages import batch_frames
 from daemon.pipeline.video import Video
@@ -140,6 +145,62 @@ def together(settings: Settings, rounds: int, most: int, folder: Path) -> Table:
     return table
 
 
+class CountedFinder(RapidOcrRegions):
+    """Finds regions, and counts frames and milliseconds of the processor by how closely it looks."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.spent = {False: [0, 0.0], True: [0, 0.0]}
+        """By ``quick``."""
+
+    def __call__(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Region]]:
+        """See RapidOcrRegions."""
+        begun = time.process_time()
+        found = super().__call__(images, quick=quick)
+        self.spent[quick][0] += len(images)
+        self.spent[quick][1] += (time.process_time() - begun) * 1000
+        return found
+
+
+class CountedReader:
+    """Reads, and counts lines and milliseconds of the processor."""
+
+    def __init__(self, reader: TextReader) -> None:
+        self.models = reader.models
+        self._reader = reader
+        self.spent = [0, 0.0]
+
+    def __call__(self, crops: Sequence[Image]) -> Iterator[Reading | None]:
+        """See TextReader."""
+        begun = time.process_time()
+        found = list(self._reader(crops))
+        self.spent[0] += len(crops)
+        self.spent[1] += (time.process_time() - begun) * 1000
+        return iter(found)
+
+
+def text_parts(settings: Settings, most: int) -> Table:
+    """Return the table of what the time of text is spent on."""
+    table = Table(title="text, milliseconds a frame of the processor")
+    for column in ("clip", "looks at full size", "looks at half of it", "reading", "all else", "together"):
+        table.add_column(column)
+    half, read = in_half(settings.precision, "cpu"), load_reader(settings)
+    for clip in clips():
+        finder, reader = CountedFinder(settings.text_detect_size, half=half), CountedReader(read)
+        stage = TextStage(finder, reader, settings.text_confidence, look_seconds=settings.text_look_seconds)
+        frames = [Analysis(frame) for frame in itertools.islice(Video(clip).frames(), most)]
+        size = batch_frames(Video(clip).info, 1, settings.text_look_seconds)
+        run_stage(stage, frames[:size], size)  # compiled for this size
+        parts = (finder.spent[False], finder.spent[True], reader.spent)
+        for part in parts:
+            part[:] = [0, 0.0]
+        together = spent(partial(run_stage, stage, frames, size))[0] * 1000
+        cells = [f"{ms / len(frames):.1f} ({count})" for count, ms in parts]
+        rest = together - sum(ms for _, ms in parts)
+        table.add_row(clip.name, *cells, f"{rest / len(frames):.1f}", f"{together / len(frames):.1f}")
+    return table
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -152,6 +213,7 @@ def main() -> None:
         console.print(memory(asked.rounds))
         console.print(networks(settings, asked.rounds))
         console.print(together(settings, asked.rounds, asked.frames, Path(home)))
+        console.print(text_parts(settings, asked.frames))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A camera before which nothing moves: frames a second, and how many frames equal the one before them.
 
-``python -m benchmarks.still [--rounds 3] [--frames 750]``: the first frame of street.mp4 over and over, coded three ways.
+``python -m benchmarks.still [--rounds 3] [--frames 750]``: the first frame of street.mp4 over and over, coded in
+three ways.
 """
 
 from __future__ import annotations
