@@ -99,7 +99,7 @@ def samba(folder: Path, inbox: Path, outbox: Path) -> Iterator[Samba]:
 @contextmanager
 def mounted(point: Path, *arguments: object) -> Iterator[None]:
     """Mount something; unmount it at the end if it still is."""
-    programs.skip_without("root")
+    programs.skip_without("root", "mount")
     point.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", *map(str, arguments), str(point)], capture_output=True, text=True, check=False)
     if done.returncode != 0:

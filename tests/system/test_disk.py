@@ -34,7 +34,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def mounted(folder: Path, options: str = "size=2m") -> Iterator[Path]:
     """Mount a small file system on a folder."""
-    programs.skip_without("root")
+    programs.skip_without("root", "mount")
     folder.mkdir(parents=True)
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "dropframe-test", str(folder)], capture_output=True, check=False
