@@ -15,7 +15,7 @@ from daemon.deletion import Deletion
 from daemon.errors import DropframeError, Interrupted, JobError, MachineError, ModelError, StoreError
 from daemon.follow_ups import FollowUps
 from daemon.fs import mounts
-from daemon.fs.atomic import sweep
+from daemon.fs.atomic import TEMPORARY, sweep
 from daemon.fs.space import FULL, DiskGuard
 from daemon.fs.storage import LocalStorageService
 from daemon.ingest.consumer import InboxConsumer
@@ -333,7 +333,7 @@ def sweep_leftovers(settings: Settings) -> None:
     """Remove what killed processes left in the data folder, but for the spool; the worker's thread does the outbox."""
     for folder in (settings.data_dir, settings.videos_dir):
         sweep(folder, LEFTOVER_SECONDS)
-    sweep(settings.models_dir / "exported", EXPORT_SECONDS, re.compile(r"\.export-.*"))
+    sweep(settings.models_dir / "exported", EXPORT_SECONDS, re.compile(rf"\.export-.*|{TEMPORARY.pattern}"))
 
 
 def force_exit() -> None:

@@ -159,9 +159,10 @@ class PipelineSettings(BaseModel):
     class_agnostic_nms: bool = Field(
         False, description="Drop the weaker of two overlapping boxes (iou) although their classes differ."
     )
-    precision: Literal["auto", "fp32", "half"] = Field(
+    precision: Literal["auto", "fp32", "half", "int8"] = Field(
         "auto",
-        description="What networks but the reader's compute in; half is bf16, or fp16 on a GPU; auto: if it can.",
+        description="What networks but the reader's compute in; half is bf16, or fp16 on a GPU; auto: if it can; int8: "
+        "objects on a CPU, once `dropframe models quantize` was run.",
     )
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(

@@ -24,6 +24,11 @@ class ObjectStage:
         self._last: tuple[Image, Seen] | None = None
         """The last frame that was looked at, and what was seen in it."""
 
+    @property
+    def calibration(self) -> str:
+        """See Stage."""
+        return self._yolo.calibration
+
     @classmethod
     def load(cls, weights: Weights, settings: Settings, device: str) -> ObjectStage:
         """Load weights for a device; raises what ``Yolo.load`` does."""

@@ -31,7 +31,8 @@ def fingerprint(settings: Settings, file_path: Path, info: VideoInfo, stages: Se
     """
     status = file_path.stat()
     video = f"{sha256} {status.st_size}" if sha256 else f"{file_path.name} {identity_of(status).lasting}"
-    return f"{video} {info} {what_frames_depend_on(settings)} {code_version(stages)}"
+    calibrated = "".join(getattr(stage, "calibration", "") for stage in stages)
+    return f"{video} {info} {what_frames_depend_on(settings)} {code_version(stages)} {calibrated}".rstrip()
 
 
 def what_frames_depend_on(settings: Settings) -> str:

@@ -8,6 +8,7 @@ letters too, which would differ from one machine to the next.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class CpuModel:
     """A network on the CPU, compiled for each input size it meets.
 
     Args:
-        path: An OpenVINO ``.xml`` or an ONNX file with one picture input.
+        network: An OpenVINO ``.xml`` or an ONNX file with one picture input, or XML and weights of the first.
         normalisation: What is done to the pixels.
         any_width: Compile once for pictures of any width, for a network that sees a new width all the time.
             Costs about a tenth of the speed.
@@ -62,12 +63,18 @@ class CpuModel:
     """
 
     def __init__(
-        self, path: Path, normalisation: Normalisation, *, any_width: bool = False, half: bool = False, batch: int = 8
+        self,
+        network: Path | tuple[bytes, bytes],
+        normalisation: Normalisation,
+        *,
+        any_width: bool = False,
+        half: bool = False,
+        batch: int = 8,
     ) -> None:
         self.runtime = "openvino"
         self.precision = "bf16" if half else "fp32"
         """What the network computes in."""
-        self._path = path
+        self._network = network if isinstance(network, tuple) else (network,)
         self._normalisation = normalisation
         self._any_width = any_width
         self._streams = max(1, min(batch, len(os.sched_getaffinity(0))))
@@ -126,7 +133,7 @@ class CpuModel:
         return self._compiled[key]
 
     def _prepared(self, height: int, width: int) -> Any:
-        model = core().read_model(self._path)
+        model = core().read_model(*self._network)
         model.reshape([1, 3, height, width])
         prepared = preprocess.PrePostProcessor(model)
         picture = prepared.input(0)
@@ -171,16 +178,33 @@ def in_half(precision: str, device: str) -> bool:
     """Tell whether networks that may compute in half precision do so.
 
     Args:
-        precision: The setting.
+        precision: The setting; int8 is of objects alone.
         device: ``cpu`` or ``cuda:N``.
 
     Raises:
-        MachineError: the setting asks for what the processor does not have.
+        MachineError: the setting asks for what the processor, or a GPU, does not have.
     """
+    if precision == "int8" and device != "cpu":
+        raise MachineError(
+            "precision is int8, in which nothing computes on a GPU here; set it to auto or half, or device to cpu."
+        )
     able = device != "cpu" or "BF16" in cpu_capabilities()
     if precision == "half" and not able:
         raise MachineError("precision is half, but this processor does not compute in bf16; set it to auto or fp32.")
     return able and precision != "fp32"
+
+
+def read_network(path: Path) -> Any:
+    """Return a network from an OpenVINO ``.xml``, not compiled."""
+    return core().read_model(path)
+
+
+def network_bytes(network: Any) -> tuple[bytes, bytes]:
+    """Return a network in OpenVINO form: XML and weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        ov.save_model(network, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def character_list(path: Path) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from daemon.errors import ModelError
 from daemon.fs.atomic import fsync_folder
+from daemon.fs.identity import shown
 from daemon.pipeline.unused_weights import checkpoint_problem
 from daemon.settings import Settings
 
@@ -70,6 +71,21 @@ def find_weights(settings: Settings) -> Weights | None:
         return None
     if not path.is_file():
         raise ModelError(f"The weights {path} are not there; set weights (or --weights) to a .pt file.")
+    return Weights(path, path.stem, file_sha256(path))
+
+
+def named_weights(name: str, settings: Settings) -> Weights:
+    """Return weights by their name in ``data/models/``, with or without ``.pt``, or by their path.
+
+    Raises:
+        ModelError: there are none.
+    """
+    places = [Path(name), settings.models_dir / name, settings.models_dir / f"{name}.pt"]
+    places += [settings.weights] if settings.weights and settings.weights.stem == name else []
+    path = next((place for place in places if place.suffix == ".pt" and place.is_file()), None)
+    if path is None:
+        there = ", ".join(shown(each.stem) for each in sorted(settings.models_dir.glob("*.pt")))
+        raise ModelError(f"There are no weights {shown(name)}; there is in data/models: {there or 'nothing'}.")
     return Weights(path, path.stem, file_sha256(path))
 
 
@@ -181,13 +197,18 @@ def _class_names(given: Any, classes: int, file: str) -> dict[int, str]:
     return names
 
 
+def export_folder(weights: Weights, settings: Settings) -> Path:
+    """Return where the weights' export is, or would be."""
+    return settings.models_dir / "exported" / f"{weights.sha256[:16]}-v{EXPORT_VERSION}"
+
+
 def export(weights: Weights, settings: Settings) -> Exported:
     """Return the weights in OpenVINO form, made once and cached by their checksum.
 
     Raises:
         ModelError: the weights cannot be loaded or exported.
     """
-    folder = settings.models_dir / "exported" / f"{weights.sha256[:16]}-v{EXPORT_VERSION}"
+    folder = export_folder(weights, settings)
     if not (folder / "model.json").is_file():
         _export(weights, folder)
     about = json.loads((folder / "model.json").read_text())

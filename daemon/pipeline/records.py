@@ -105,7 +105,7 @@ class ModelInfo:
     device: str
     """``cpu`` or ``cuda``."""
     precision: str
-    """``fp32``, ``bf16`` or ``fp16``."""
+    """``fp32``, ``bf16``, ``fp16`` or ``int8``."""
     imgsz: list[int] | None
     """Input height and width in pixels for this video; None when it differs from crop to crop."""
     sha256: str | None
@@ -122,7 +122,7 @@ class Stage(Protocol):
     gives: frozenset[str]
     """Fields of Analysis that this stage fills."""
     # A stage whose call can take long may count in an attribute ``steps`` what it has done of it, so that it is not
-    # taken to be stuck.
+    # taken to be stuck. One whose network was calibrated names by an attribute ``calibration`` to what.
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """Return the models that this stage uses on such a video."""

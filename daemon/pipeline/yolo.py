@@ -20,6 +20,7 @@ from ultralytics.utils.ops import scale_boxes
 from daemon.errors import MachineError, ModelError
 from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, marked, new_stream
 from daemon.pipeline.inference import CpuModel, Normalisation, in_half
+from daemon.pipeline.int8 import Int8Model, require_int8
 from daemon.pipeline.models import CHANNELS, Weights, export, first_line, load_checkpoint
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Detection, Image, ModelInfo, VideoInfo
@@ -36,6 +37,7 @@ DOUBT = 0.02
 """How close a box may come to the least confidence in bf16 before its picture is seen again in fp32. Bf16 changes a
 confidence by 0.004 to 0.02 on average: without a second look 97.9 % of boxes have their match, with it 99.2 %, at 0.03
 all (measured: docs/performance.md)."""
+PIXELS = Normalisation(mean=0, scale=255, rgb=True)
 FOREVER = 1e9
 """Seconds. Ultralytics gives up suppression after a time, so a busy machine would give other boxes."""
 
@@ -97,6 +99,7 @@ class OpenVinoDetector:
         weights: The checkpoint.
         settings: Where exports are kept.
         half: Compute in bf16.
+        int8: Their int8 form, which takes their place; what is not in int8 in it computes in fp32.
 
     Raises:
         ModelError: the weights cannot be used.
@@ -104,12 +107,14 @@ class OpenVinoDetector:
 
     runtime = "openvino"
 
-    def __init__(self, weights: Weights, settings: Settings, *, half: bool = False) -> None:
+    def __init__(
+        self, weights: Weights, settings: Settings, *, half: bool = False, int8: Int8Model | None = None
+    ) -> None:
         exported = export(weights, settings)
         self.names, self.stride, self.end_to_end = exported.names, exported.stride, exported.end_to_end
         self._classes = exported.classes
-        self._model = CpuModel(exported.xml, Normalisation(mean=0, scale=255, rgb=True), half=half)
-        self.precision = self._model.precision
+        self._model = CpuModel(int8.network if int8 else exported.xml, PIXELS, half=half)
+        self.precision = "int8" if int8 else self._model.precision
 
     def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
         """See Detector."""
@@ -194,6 +199,7 @@ class Yolo:
         iou: Overlap above which the weaker of two boxes is dropped.
         agnostic: Whether that also goes for boxes of different classes.
         precise: Sees pictures again in which a box is so weak that the network's precision decides about it.
+        int8: What the network is, if it was calibrated.
     """
 
     def __init__(
@@ -207,7 +213,9 @@ class Yolo:
         iou: float,
         agnostic: bool = False,
         precise: Detector | None = None,
+        int8: Int8Model | None = None,
     ) -> None:
+        self.calibration = int8.digest if int8 else ""
         self.names = detector.names
         self._detector = detector
         self._precise = precise
@@ -219,24 +227,26 @@ class Yolo:
         self._agnostic = agnostic
 
     @classmethod
-    def load(cls, weights: Weights, settings: Settings, device: str) -> Yolo:
-        """Load weights for a device, with the settings' input size, confidence and overlap.
+    def load(cls, weights: Weights, settings: Settings, device: str, int8: Int8Model | None = None) -> Yolo:
+        """Load weights for a device, with the settings' input size, confidence and overlap; in int8 as kept or given.
 
         Raises:
-            ModelError: the weights cannot be used.
-            MachineError: the processor does not have the precision that is asked for.
+            ModelError: the weights cannot be used, or have no int8 form where that is asked for.
+            MachineError: the processor, or the GPU, does not have the precision that is asked for.
         """
         boxes: Any = {"confidence": settings.confidence, "iou": settings.iou, "agnostic": settings.class_agnostic_nms}
         half = in_half(settings.precision, device)
+        int8 = (int8 or require_int8(weights, settings)) if settings.precision == "int8" else None
         detector: Detector
         precise: Detector | None = None
         if device == "cpu":
             torch.set_num_threads(1)  # torch only does non-maximum suppression here; its threads would fight OpenVINO's
-            detector = OpenVinoDetector(weights, settings, half=half)
+            half = half and int8 is None
+            detector = OpenVinoDetector(weights, settings, half=half, int8=int8)
             precise = OpenVinoDetector(weights, settings) if half else None
         else:
             detector = CudaDetector(weights, device, half=half, **boxes)
-        yolo = cls(detector, weights, device, side=settings.image_size, precise=precise, **boxes)
+        yolo = cls(detector, weights, device, side=settings.image_size, precise=precise, int8=int8, **boxes)
         yolo._try_out()
         return yolo
 
@@ -317,11 +327,12 @@ class Yolo:
 
     def _letterboxed(self, images: Sequence[Image], pictures: list[Image]) -> Iterator[Image]:
         """Give the picture of each frame, and keep it."""
-        for picture in spread(self._fitted, images):
+        for picture in spread(self.fitted, images):
             pictures.append(picture)
             yield picture
 
-    def _fitted(self, image: Image) -> Image:
+    def fitted(self, image: Image) -> Image:
+        """Return a frame as the network sees it; what it sees already stays as it is."""
         picture: Image = np.ascontiguousarray(self._letterbox(image=image))
         return picture
 
