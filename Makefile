@@ -8,7 +8,7 @@ JOBS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu soak crash-long cluster-kills stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu int8 soak crash-long cluster-kills stopping coverage smoke audit format docs bench hooks \
 	release clean always
 
 help: ## List the commands
@@ -65,6 +65,11 @@ gpu: dev ## Run the tests that need a CUDA GPU, then measure it (clips and weigh
 	@$(PYTHON) tools/install.py --dev --gpu
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python -m benchmarks.gpu
+
+int8: dev ## Calibrate for real and measure it (installs NNCF, 200 MB, into .venv; clips and weights in ../shared)
+	@$(PYTHON) tools/install.py --dev --extras int8
+	$(BIN)/pytest tests/int8 $(ARGS)
+	$(BIN)/python -m benchmarks.int8
 
 formats: dev ## Have the programs that exports are for read them (installs 1 GB of them into .venv-formats)
 	$(PYTHON) -m venv .venv-formats

@@ -29,7 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 SHARED = Path(__file__).parents[2] / "shared"
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ROOMS = ["gpu", "cluster", "system", "integration", "unit", "governance"]
+ROOMS = ["gpu", "int8", "cluster", "system", "integration", "unit", "governance"]
 """Folders of tests, those with the longest tests first."""
 THREAD_SECONDS = 5.0
 """How long a thread may take to end after its test, on a busy machine."""

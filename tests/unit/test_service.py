@@ -212,7 +212,7 @@ def test_unfinished_files_in_the_data_folder_are_swept_at_start(
     data = tmp_path / "data"
     for folder in ("video_jobs", "models/exported/.export-ab"):
         (data / folder).mkdir(parents=True)
-    left = [data / folder / ".7-abcdef012345.tmp" for folder in ("", "video_jobs")]
+    left = [data / folder / ".7-abcdef012345.tmp" for folder in ("", "video_jobs", "models/exported")]
     for path in left:
         path.write_bytes(b"half")
     for path in (*left, data / "models/exported/.export-ab"):

@@ -48,6 +48,7 @@ COMMANDS = [
     ["delete"],
     *(["import-jobs"], ["downgrade"]),
     *(["clean"], ["doctor"], ["models"], ["models", "list"], ["models", "pull"], ["models", "export"]),
+    ["models", "quantize"],
     *(["config"], ["config", "show"], ["token"]),
 ]
 

@@ -31,7 +31,9 @@ ACCOUNT = {"frames_decoded": 1, "frames_expected": 1, "frames_failed": 0, "frame
         replace(INFO, sample_aspect_ratio="64:45", rotation=90, mirrored=True, interlaced=True, hdr="hlg"),
     ],
 )
-@pytest.mark.parametrize("model", [MODEL, replace(MODEL, imgsz=None, sha256=None, runtime="tesseract")])
+@pytest.mark.parametrize(
+    "model", [MODEL, replace(MODEL, precision="int8"), replace(MODEL, imgsz=None, sha256=None, runtime="tesseract")]
+)
 def test_a_document_fits_the_published_schema(
     tmp_path: Path, analysis: Analysis, info: VideoInfo, model: ModelInfo
 ) -> None:

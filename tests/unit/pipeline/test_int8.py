@@ -1,0 +1,301 @@
+"""Objects in int8: calibrated with the operator's clips, taken where that is asked for, and else refused.
+
+What calibrates is put in the place of NNCF here, and leaves the network as it is; `make int8` runs the real one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from daemon import preflight
+from daemon.cli import main
+from daemon.errors import BadVideo, MachineError, ModelError
+from daemon.pipeline import quantize as quantizing
+from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.demo_clip import make_demo
+from daemon.pipeline.detect import ObjectStage
+from daemon.pipeline.fingerprint import fingerprint
+from daemon.pipeline.inference import in_half, read_network
+from daemon.pipeline.int8 import Int8Model, find_int8, int8_path, require_int8, save_int8
+from daemon.pipeline.loaded import LoadedModels
+from daemon.pipeline.models import Weights, export, find_weights, named_weights
+from daemon.pipeline.quantize import head_operations, iou, pictures_of, quantize, share, thinned
+from daemon.pipeline.records import Detection, Image, VideoInfo
+from daemon.settings import Settings
+from tests.clips import make_clip
+from tests.unit.pipeline.test_models import save_checkpoint
+
+INFO = VideoInfo("h264", 1280, 720, 25.0, None, None)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty frames with a stop sign, a clock and a ball."""
+    return make_demo(tmp_path_factory.mktemp("demo") / "demo.mp4")
+
+
+@pytest.fixture
+def home(warm_home: Path, tmp_path: Path) -> Path:
+    """A home with exported weights, and no int8 form of them."""
+    (tmp_path / "data" / "models").mkdir(parents=True)
+    for path in (warm_home / "data" / "models").iterdir():
+        if path.name != "exported":
+            (tmp_path / "data" / "models" / path.name).symlink_to(path)
+    exported = tmp_path / "data" / "models" / "exported"
+    exported.mkdir()
+    for path in (warm_home / "data" / "models" / "exported").iterdir():
+        (exported / path.name).symlink_to(path)
+    return tmp_path
+
+
+def settings_of(home: Path, **values: Any) -> Settings:
+    return Settings.load(home=home, **{"device": "cpu", **values})
+
+
+def weights_of(home: Path) -> Weights:
+    found = find_weights(settings_of(home))
+    assert found is not None
+    return found
+
+
+def as_exported(xml: Path, pictures: Sequence[Image]) -> tuple[bytes, bytes]:
+    """Stand in for the calibration: the network stays as it is."""
+    return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()
+
+
+@pytest.fixture
+def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantizing, "calibrated", as_exported)
+    monkeypatch.setattr(quantizing, "require_nncf", lambda: None)
+
+
+def put_int8(home: Path, name: str = "") -> None:
+    """Put an int8 form of the weights in place that computes as the export does."""
+    weights, settings = weights_of(home), settings_of(home)
+    xml, content = as_exported(export(weights, settings).xml, [])
+    save_int8(Int8Model((xml + name.encode(), content), {"sha256": weights.sha256}), weights, settings)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main.app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.usefixtures("lossless")
+def test_the_command_calibrates_with_three_of_four_frames_and_compares_the_others(
+    home: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Image] = []
+
+    def calibrated(xml: Path, pictures: Sequence[Image]) -> tuple[bytes, bytes]:
+        used.extend(pictures)
+        return as_exported(xml, pictures)
+
+    monkeypatch.setattr(quantizing, "calibrated", calibrated)
+    code, text = run("models", "quantize", "yolov8n-coco", "--from", demo, "--home", home)
+    assert code == 0
+    assert {picture.shape for picture in used} == {(384, 640, 3)}
+    assert len(used) == 38
+    assert "Calibrated with 38 frames; 12 others of the same clips were compared with fp32" in text
+    assert "Of 100 boxes 0.0 are missing in int8, new or of another class, and 0.0 more lie elsewhere" in text
+    assert [line.split()[:3] for line in text.splitlines() if line.startswith("int8")] == [["int8", "100.0%", "100.0%"]]
+    model = find_int8(weights_of(home), settings_of(home))
+    assert model is not None
+    assert model.record["sha256"] == weights_of(home).sha256
+    assert (model.record["frames"], model.record["held_back"]) == (38, 12)
+    assert model.record["clips"] == [{"name": "demo.mp4", "frames": 50}]
+    assert {"dropframe", "openvino", "torch"} <= set(model.record["versions"])
+    assert [path.name for path in int8_path(weights_of(home), settings_of(home)).parent.glob(".*")] == []
+
+
+@pytest.mark.usefixtures("lossless")
+def test_several_clips_may_stand_behind_from_and_share_the_frames(home: Path, demo: Path) -> None:
+    other = make_clip(home / "other.mp4", frames=30)
+    (home / "dropframe.toml").write_text("image_size = 320\n")
+    code, text = run("models", "quantize", "yolov8n-coco", "--from", demo, other, "--home", home, "--json")
+    assert code == 0
+    record = json.loads(text[text.index("{") :])
+    assert record["clips"] == [{"name": "demo.mp4", "frames": 50}, {"name": "other.mp4", "frames": 30}]
+    assert (record["frames"], record["held_back"]) == (60, 20)
+    assert [each["precision"] for each in record["agreement"]][:2] == ["fp32", "int8"]
+
+
+def test_without_nncf_the_command_says_how_to_install_it_and_changes_nothing(
+    home: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "nncf" else real(name, *more))
+    with pytest.raises(MachineError, match=r"^Quantizing needs a package .*: pip install 'dropframe\[int8\]'$"):
+        run("models", "quantize", "yolov8n-coco", "--from", demo, "--home", home)
+    assert not int8_path(weights_of(home), settings_of(home)).exists()
+
+
+@pytest.mark.usefixtures("lossless")
+def test_clips_that_are_too_short_or_show_nothing_or_are_no_videos_are_refused(home: Path, tmp_path: Path) -> None:
+    weights, settings = weights_of(home), settings_of(home, confidence=0.9)
+    with pytest.raises(ModelError, match="The clips have 5 frames, and calibrating needs 16 or more"):
+        quantize(weights, [make_clip(tmp_path / "short.mp4", frames=5)], settings)
+    with pytest.raises(ModelError, match="Nothing was found in 5 frames of the clips"):
+        quantize(weights, [make_clip(tmp_path / "empty.mp4", frames=20)], settings)
+    (tmp_path / "text.mp4").write_text("This is no video at all.")
+    with pytest.raises(BadVideo, match=r"^text\.mp4: "):
+        quantize(weights, [tmp_path / "text.mp4"], settings)
+    assert not int8_path(weights, settings).exists()
+
+
+@pytest.mark.usefixtures("lossless")
+def test_weights_that_are_not_there_are_named_with_those_that_are(home: Path, demo: Path) -> None:
+    with pytest.raises(ModelError, match=r"There are no weights yolov9; there is in data/models: yolov8n-coco\.$"):
+        run("models", "quantize", "yolov9", "--from", demo, "--home", home)
+    settings = settings_of(home)
+    for name in ("yolov8n-coco", "yolov8n-coco.pt", str(weights_of(home).path)):
+        assert named_weights(name, settings) == weights_of(home) or Path(name).is_absolute()
+        assert named_weights(name, settings).sha256 == weights_of(home).sha256
+
+
+def test_int8_without_an_int8_form_of_the_weights_is_refused_by_the_start_and_by_doctor(home: Path) -> None:
+    sentence = (
+        "precision is int8, but there is no int8 model of yolov8n-coco.pt; make one with dropframe models quantize "
+        "yolov8n-coco --from CLIP, or set precision to auto."
+    )
+    settings = settings_of(home, precision="int8")
+    with pytest.raises(ModelError) as refused:
+        LoadedModels(settings).describe()
+    assert str(refused.value) == sentence
+    assert list(preflight.check_models(settings)) == [preflight.Check("models", False, sentence)]
+
+
+def test_weights_elsewhere_are_named_by_their_path_in_the_command(tmp_path: Path) -> None:
+    weights = Weights(tmp_path / "mine.pt", "mine", "0" * 64)
+    with pytest.raises(ModelError, match=f"dropframe models quantize {weights.path} --from CLIP"):
+        require_int8(weights, settings_of(tmp_path / "home"))
+
+
+def test_a_damaged_int8_form_is_refused(home: Path) -> None:
+    put_int8(home)
+    path = int8_path(weights_of(home), settings_of(home))
+    whole = path.read_bytes()
+    for content in (b"", b"junk", whole[:-40], whole[:5000] + b"\0\1\2" + whole[5003:]):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"int8 model of yolov8n-coco is damaged; make it again with dropframe"):
+            find_int8(weights_of(home), settings_of(home))
+
+
+def test_nothing_but_the_setting_takes_int8_and_on_a_gpu_it_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_int8(home)
+    weights = weights_of(home)
+    for precision in ("auto", "fp32"):
+        stage = ObjectStage.load(weights, settings_of(home, precision=precision), "cpu")
+        assert stage.models(INFO)[0].precision in ("fp32", "bf16")
+        assert stage.calibration == ""
+    stage = ObjectStage.load(weights, settings_of(home, precision="int8"), "cpu")
+    [model] = stage.models(INFO)
+    assert (model.precision, model.runtime, model.sha256) == ("int8", "openvino", weights.sha256)
+    for capabilities, half in ((["FP32"], False), (["FP32", "BF16"], True)):  # of where text stands, as auto does
+        monkeypatch.setattr("daemon.pipeline.inference.cpu_capabilities", lambda given=capabilities: given)
+        assert in_half("int8", "cpu") is half
+    with pytest.raises(MachineError, match="precision is int8, in which nothing computes on a GPU here; set it to"):
+        ObjectStage.load(weights, settings_of(home, precision="int8"), "cuda:0")
+
+
+def test_a_document_begun_in_another_precision_or_with_another_calibration_is_not_gone_on_with(
+    home: Path, demo: Path
+) -> None:
+    def named(precision: str) -> str:
+        settings = settings_of(home, precision=precision)
+        return fingerprint(settings, demo, INFO, [ObjectStage.load(weights_of(home), settings, "cpu")])
+
+    put_int8(home)
+    found = {named("int8"), named("int8"), named("auto")}
+    put_int8(home, "<!-- calibrated anew -->")
+    assert len(found | {named("int8")}) == len(found) + 1 == 3
+
+
+def test_other_weights_do_not_get_the_int8_form_of_those_before(home: Path, tmp_path: Path) -> None:
+    put_int8(home)
+    other = save_checkpoint(tmp_path / "data" / "models" / "other.pt", "yolov8n.yaml")
+    settings = settings_of(home, precision="int8")
+    assert find_weights(settings) == other
+    with pytest.raises(ModelError, match=r"no int8 model of other\.pt; make one with dropframe models quantize other "):
+        LoadedModels(settings).describe()
+
+
+@pytest.mark.slow
+def test_weights_exchanged_for_some_without_an_int8_form_leave_in_use_what_is_loaded(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_int8(home)
+    process = PipelineProcess(settings_of(home, precision="int8"))
+    try:
+        before = process.start()
+        assert [model["precision"] for model in before.models if model["role"] == "objects"] == ["int8"]
+        save_checkpoint(tmp_path / "data" / "models" / "other.pt", "yolov8n.yaml")
+        assert process.start() == before
+        assert "other.pt cannot be used, so what was loaded before stays in use: precision is int8, but" in caplog.text
+    finally:
+        process.close()
+
+
+def test_what_the_head_makes_of_its_layers_is_left_as_it_is(home: Path) -> None:
+    network = read_network(export(weights_of(home), settings_of(home)).xml)
+    names = head_operations(network)
+    assert any(name.endswith("/Sigmoid") for name in names)
+    assert any(".dfl" in name for name in names)
+    layers = {each.get_friendly_name() for each in network.get_ordered_ops() if each.get_type_name() == "Convolution"}
+    assert layers & set(names) == {name for name in layers if ".dfl" in name}
+    assert len(layers) > 60
+
+
+@pytest.mark.parametrize(("frames", "wanted"), [(50, 20), (50, 50), (3, 20), (1000, 7), (1, 1), (0, 5)])
+def test_pictures_are_spread_over_a_clip_whatever_its_length(frames: int, wanted: int) -> None:
+    taken = [int(picture[0]) for picture in thinned((np.array([n]) for n in range(frames)), wanted)]
+    assert len(taken) == len(set(taken)) == min(frames, wanted)
+    assert taken == sorted(taken)
+    gaps = np.diff([0, *taken, frames])
+    assert frames == 0 or max(gaps) <= 3 * max(1, frames / wanted)
+
+
+def colour_at_the_middle(picture: Image) -> Image:
+    return picture[:1, :1].copy()
+
+
+def test_a_long_clip_is_not_decoded_as_a_whole(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    real: Callable[..., Any] = quantizing.find_frame
+
+    def noted(path: Path, limits: Any, wanted: Any) -> Any:
+        asked.append(wanted.seconds)
+        return real(path, limits, wanted)
+
+    monkeypatch.setattr(quantizing, "find_frame", noted)
+    settings = settings_of(tmp_path)
+    assert len(pictures_of(demo, settings, 4, colour_at_the_middle)) == 4
+    assert asked == []
+    monkeypatch.setattr(quantizing, "LONG", 40)
+    assert len(pictures_of(demo, settings, 4, colour_at_the_middle)) == 4
+    assert asked == pytest.approx([0.625, 1.875, 3.125, 4.375])
+
+
+def test_agreement_counts_the_boxes_of_both_sides_by_class_and_overlap() -> None:
+    def box(x: float, kind: int = 0) -> Detection:
+        return Detection((x, 0, x + 100, 100), "thing", kind, 0.5)
+
+    assert iou(box(0).box, box(0).box) == 1
+    assert iou(box(0).box, box(100).box) == 0
+    assert iou(box(0).box, box(50).box) == pytest.approx(1 / 3)
+    one, other = [[box(0), box(300)], []], [[box(2), box(320), box(0, 1)], []]
+    assert share(one, other, 0.9) == 2 / 5
+    assert share(one, other, 0.5) == 4 / 5
+    assert share([[]], [[]], 0.9) == 1
