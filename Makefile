@@ -8,7 +8,7 @@ JOBS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu int8 soak crash-long cluster-kills stopping coverage smoke audit format docs bench hooks \
+.PHONY: help install dev run demo first-run governance lint types registry check test test-all storm hostile gpu calibrate soak crash-long cluster-kills stopping coverage smoke audit format docs bench hooks \
 	release clean always
 
 help: ## List the commands
@@ -66,7 +66,7 @@ gpu: dev ## Run the tests that need a CUDA GPU, then measure it (clips and weigh
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python -m benchmarks.gpu
 
-int8: dev ## Calibrate for real and measure it (installs NNCF, 200 MB, into .venv; clips and weights in ../shared)
+calibrate: dev ## Calibrate for real and measure it (installs NNCF, 200 MB, into .venv; clips and weights in ../shared)
 	@$(PYTHON) tools/install.py --dev --extras int8
 	$(BIN)/pytest tests/int8 $(ARGS)
 	$(BIN)/python -m benchmarks.int8

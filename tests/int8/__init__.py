@@ -1,1 +1,1 @@
-"""What needs NNCF: `make int8`."""
+"""What needs NNCF: `make calibrate`."""

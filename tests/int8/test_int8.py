@@ -1,4 +1,4 @@
-"""The calibration itself, with NNCF, which is not among what tests are installed with: `make int8`."""
+"""The calibration itself, with NNCF, which is not among what tests are installed with: `make calibrate`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(warm_home: Path, demo: Path) -> dict[str, Any]:
     """What the command says of its calibration."""
-    command = [sys.executable, "-m", "daemon", "models", "quantize", "yolov8n-coco", "--json", "--home", warm_home]
-    done = subprocess.run([*command, "--from", demo], capture_output=True, text=True, check=False)
+    command = ["models", "quantize", "yolov8n-coco", "--json", "--home", str(warm_home), "--from", str(demo)]
+    done = subprocess.run([sys.executable, "-m", "daemon", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
@@ -49,8 +49,6 @@ def test_a_job_in_int8_sees_the_sign_on_every_frame_and_says_int8(
     document = json.loads((tmp_path / "result.json").read_text())
     assert [(model["role"], model["precision"]) for model in document["models"]] == [("objects", "int8")]
     assert document["models"][0]["sha256"] == made["sha256"]
-    signs = [
-        "stop sign" in [box["class_name"] for box in frame["result"]["detections"]] for frame in document["results"]
-    ]
+    signs = ["stop sign" in [box["class"] for box in frame["result"]["detections"]] for frame in document["results"]]
     assert len(signs) == 50
     assert sum(signs) >= 45

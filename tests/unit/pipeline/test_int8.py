@@ -1,6 +1,6 @@
 """Objects in int8: calibrated with the operator's clips, taken where that is asked for, and else refused.
 
-What calibrates is put in the place of NNCF here, and leaves the network as it is; `make int8` runs the real one.
+What calibrates is put in the place of NNCF here, and leaves the network as it is; `make calibrate` runs the real one.
 """
 
 from __future__ import annotations
