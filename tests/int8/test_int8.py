@@ -52,3 +52,11 @@ def test_a_job_in_int8_sees_the_sign_on_every_frame_and_says_int8(
     signs = ["stop sign" in [box["class"] for box in frame["result"]["detections"]] for frame in document["results"]]
     assert len(signs) == 50
     assert sum(signs) >= 45
+
+
+def test_nncf_reports_nothing_to_its_maker() -> None:
+    code = (
+        "import daemon.pipeline.quantize; from nncf.telemetry.wrapper import telemetry; print(type(telemetry).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] != "NNCFTelemetry"

@@ -154,6 +154,16 @@ def test_clips_that_are_too_short_or_show_nothing_or_are_no_videos_are_refused(h
 
 
 @pytest.mark.usefixtures("lossless")
+def test_where_a_gpu_is_used_the_command_refuses_before_it_computes(
+    home: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.pipeline.loaded.usable_device", lambda setting: "cuda:0")
+    monkeypatch.setattr(quantizing, "quantize", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(MachineError, match="precision is int8, in which nothing computes on a GPU here"):
+        run("models", "quantize", "yolov8n-coco", "--from", demo, "--home", home)
+
+
+@pytest.mark.usefixtures("lossless")
 def test_weights_that_are_not_there_are_named_with_those_that_are(home: Path, demo: Path) -> None:
     with pytest.raises(ModelError, match=r"There are no weights yolov9; there is in data/models: yolov8n-coco\.$"):
         run("models", "quantize", "yolov9", "--from", demo, "--home", home)
