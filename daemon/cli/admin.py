@@ -181,14 +181,13 @@ def models_quantize(
         list[Path],
         typer.Option("--from", metavar="CLIP…", exists=True, dir_okay=False, help="Videos such as are to be analysed."),
     ],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="", exists=True, dir_okay=False, hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="CLIP", exists=True, dir_okay=False, hidden=True)] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an int8 form of object weights for the CPU, calibrated with about 100 frames of your own videos.
 
-    It is used with precision = "int8", and by these weights alone. What it prints says what is lost by that. Needs the
-    extra int8: pip install 'dropframe[int8]'.
+    It is used with precision = "int8", and for these weights alone. What it prints says what that costs in boxes.
     """
     settings = load(home)
     from daemon.pipeline.inference import in_half
@@ -222,7 +221,7 @@ def _show_agreement(path: Path, record: dict[str, Any]) -> None:
         f"Of 100 boxes {100 * (1 - int8['near']):.1f} are missing in int8, new or of another class, and "
         f"{100 * (int8['near'] - int8['same']):.1f} more lie elsewhere. Other videos than these may lose more.",
         *(
-            ["bf16 takes no more time than int8 here; leave precision at auto, which takes that."]
+            ["bf16 takes no more time than int8 here, so auto, which takes that, is the better choice."]
             if half and half["milliseconds"] <= int8["milliseconds"]
             else []
         ),
