@@ -16,7 +16,7 @@ class ExecutorSettings(BaseModel):
         "auto",
         description="What runs jobs: embedded is one pipeline process, with one job at a time; pool has several, which "
         "share long videos; cluster has them on the machines of a Ray cluster (docs/scale-out.md). auto takes a pool "
-        "from 8 cores or 2 GPUs on, and if workers is 2 or more.",
+        "with 2 GPUs or more, with 8 cores or more and no GPU, and where workers is 2 or more; else embedded.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
         "auto",

@@ -161,8 +161,9 @@ class PipelineSettings(BaseModel):
     )
     precision: Literal["auto", "fp32", "half", "int8"] = Field(
         "auto",
-        description="What networks but the reader's compute in; half is bf16, or fp16 on a GPU; auto: if it can; int8: "
-        "objects on a CPU, once `dropframe models quantize` was run.",
+        description="What networks compute in. half: on a CPU bf16 for objects and the places of text, on a GPU fp16 "
+        "for objects; all else is fp32. auto: half where the machine has it. int8: objects, on a CPU, once "
+        "`dropframe models quantize` was run; the rest as with auto.",
     )
     image_size: Pixels = Field(640, ge=64, multiple_of=32, description="Longer side of the detector's input.")
     text_regions: Literal["auto", "yolo", "rapidocr"] = Field(
