@@ -53,11 +53,13 @@ class Ready:
     """Name of the machine, if it is one of a cluster."""
     abilities: str = ""
     """Of its processor (``machine.abilities``), where machines may differ."""
+    calibration: str = ""
+    """See ``LoadedModels.calibration``."""
 
     @property
     def kind(self) -> str:
         """Names all on which bytes of a document may hang; those of one kind may make parts of the same document."""
-        return json.dumps([self.models, self.gpu, self.abilities])
+        return json.dumps([self.models, self.calibration, self.gpu, self.abilities])
 
 
 class ModelsRefused(Exception):
@@ -172,7 +174,8 @@ class PipelineProcess:
         except BaseException:
             child.kill()
             raise
-        return child, Ready(answer["device"], answer["models"], answer["gpu"], answer["gpus"])
+        what = {name: answer[name] for name in ("device", "models", "gpu", "gpus", "calibration")}
+        return child, Ready(**what)
 
     def run(
         self,

@@ -64,6 +64,11 @@ class LoadedModels:
 
         return ObjectStage.load(weights, self.settings, self.device)
 
+    @property
+    def calibration(self) -> str:
+        """Names what the networks were calibrated to; empty if none was. Raises what ``objects`` does."""
+        return self.objects.calibration if self.objects else ""
+
     @functools.cached_property
     def text(self) -> TextStage:
         """The reader of text.

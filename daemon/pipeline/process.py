@@ -75,7 +75,8 @@ def main() -> None:
         models = [asdict(model) for model in service.loaded.describe()]
         gpus = _gpu_names()
         gpu = gpus[int(service.loaded.device.partition(":")[2])] if gpus and service.loaded.device != "cpu" else None
-        answers.send("ready", device=service.loaded.device, models=models, gpu=gpu, gpus=len(gpus))
+        what = {"device": service.loaded.device, "models": models, "calibration": service.loaded.calibration}
+        answers.send("ready", **what, gpu=gpu, gpus=len(gpus))
     except (DropframeError, ImportError, OSError, RuntimeError) as error:
         answers.send("refused", **_refusal(error))
         return

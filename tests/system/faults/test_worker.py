@@ -154,7 +154,7 @@ import json, os, sys
 def say(kind, **content):
     os.write(1, json.dumps({{"kind": kind, **content}}).encode() + b"\\n")
 sys.stdin.readline()
-say("ready", device="cpu", models=[], gpu=None, gpus=0)
+say("ready", device="cpu", models=[], gpu=None, gpus=0, calibration="")
 for line in sys.stdin:
     while True:  # until it is killed, in the middle of an answer more often than not
         say("progress", frames_processed=1, frames_total=None, steps=os.times().elapsed, more="x" * 200_000)
