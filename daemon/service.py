@@ -30,6 +30,7 @@ from daemon.logs import LogOnce
 from daemon.objects.inbox_store import InboxStore
 from daemon.pipeline.auto_pull import AutoPull
 from daemon.pipeline.client import Ready
+from daemon.pipeline.models import UNFINISHED
 from daemon.pipeline.pipelines import all_pipelines
 from daemon.preflight import require_machine
 from daemon.queue import InMemoryQueueService
@@ -333,7 +334,8 @@ def sweep_leftovers(settings: Settings) -> None:
     """Remove what killed processes left in the data folder, but for the spool; the worker's thread does the outbox."""
     for folder in (settings.data_dir, settings.videos_dir):
         sweep(folder, LEFTOVER_SECONDS)
-    sweep(settings.models_dir / "exported", EXPORT_SECONDS, re.compile(rf"\.export-.*|{TEMPORARY.pattern}"))
+    unfinished = re.compile(rf"{re.escape(UNFINISHED)}.*|{TEMPORARY.pattern}")
+    sweep(settings.models_dir / "exported", EXPORT_SECONDS, unfinished)
 
 
 def force_exit() -> None:

@@ -179,27 +179,22 @@ def models_quantize(
     name: Annotated[str, typer.Argument(help="Weights: a name in data/models/, or a .pt file.")],
     first: Annotated[
         list[Path],
-        typer.Option("--from", metavar="CLIP…", exists=True, dir_okay=False, help="Videos such as are to be analysed."),
+        typer.Option("--from", metavar="CLIP…", exists=True, dir_okay=False, help="Videos like those to be analysed."),
     ],
     more: Annotated[list[Path] | None, typer.Argument(metavar="CLIP", exists=True, dir_okay=False, hidden=True)] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an int8 form of object weights for the CPU, calibrated with about 100 frames of your own videos.
+    """Make an int8 model of object weights for the CPU, calibrated with about 100 frames of your own videos.
 
-    It is used with precision = "int8", and for these weights alone. What it prints says what that costs in boxes.
+    It is used with precision = "int8", and for these weights alone. The command prints how many boxes change.
     """
     settings = load(home)
-    from daemon.pipeline.inference import in_half
-    from daemon.pipeline.loaded import usable_device
     from daemon.pipeline.models import named_weights
-    from daemon.pipeline.quantize import quantize, require_nncf
+    from daemon.pipeline.quantize import quantize
 
-    require_nncf()
-    in_half("int8", usable_device(settings.device))
-    path, record = quantize(
-        named_weights(name, settings), [*first, *(more or [])], settings, lambda step: say(err, escape(step))
-    )
+    clips = [*first, *(more or [])]
+    path, record = quantize(named_weights(name, settings), clips, settings, lambda step: say(err, escape(step)))
     if as_json:
         show_json({"path": str(path), **record})
     else:
@@ -208,25 +203,23 @@ def models_quantize(
 
 def _show_agreement(path: Path, record: dict[str, Any]) -> None:
     """Print how well each precision agrees with fp32, and what that means."""
-    table = Table("precision", "boxes at IoU 0.9", "at IoU 0.5", "ms of the processor", box=None, pad_edge=False)
+    table = Table("precision", "boxes at IoU 0.9", "at IoU 0.5", "CPU ms a picture", box=None, pad_edge=False)
     for each in record["agreement"]:
         shares = (f"{each[share]:.1%}" if each["precision"] != "fp32" else "" for share in ("same", "near"))
         table.add_row(each["precision"], *shares, f"{each['milliseconds']:.1f}")
     out.print(table)
     by_name = {each["precision"]: each for each in record["agreement"]}
     int8, half = by_name["int8"], by_name.get("bf16")
-    for line in (
-        f"Calibrated with {record['frames']} frames; {record['held_back']} others of the same clips were compared with "
-        f"fp32, {int8['boxes']} boxes on both sides.",
-        f"Of 100 boxes {100 * (1 - int8['near']):.1f} are missing in int8, new or of another class, and "
-        f"{100 * (int8['near'] - int8['same']):.1f} more lie elsewhere. Other videos than these may lose more.",
-        *(
-            ["bf16 takes no more time than int8 here, so auto, which takes that, is the better choice."]
-            if half and half["milliseconds"] <= int8["milliseconds"]
-            else []
-        ),
-        f'{path} is in place. precision = "int8" in {CONFIG_FILE} uses it from the next start on.',
-    ):
+    lines = [
+        f"Calibrated with {record['frames']} frames. {record['held_back']} others of the same clips were compared: "
+        f"{int8['boxes']} boxes in fp32 and int8 together.",
+        f"Of 100 boxes, {100 * (1 - int8['near']):.1f} are missing, new or of another class in int8, and "
+        f"{100 * (int8['near'] - int8['same']):.1f} more are shifted. Other videos may lose more.",
+        f'{path} is in place. With precision = "int8" in {CONFIG_FILE} it is used from the next start on.',
+    ]
+    if half and half["milliseconds"] <= int8["milliseconds"]:
+        lines.append('But bf16 takes no longer here, and precision = "auto" uses it: int8 gains nothing.')
+    for line in lines:
         out.print(escape(line), soft_wrap=True)
 
 

@@ -8,7 +8,6 @@ letters too, which would differ from one machine to the next.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -178,20 +177,30 @@ def in_half(precision: str, device: str) -> bool:
     """Tell whether networks that may compute in half precision do so.
 
     Args:
-        precision: The setting; int8 is of objects alone.
+        precision: The setting; int8 is for objects alone, and for all else like auto.
         device: ``cpu`` or ``cuda:N``.
 
     Raises:
         MachineError: the setting asks for what the processor, or a GPU, does not have.
     """
-    if precision == "int8" and device != "cpu":
-        raise MachineError(
-            "precision is int8, in which nothing computes on a GPU here; set it to auto or half, or device to cpu."
-        )
+    if precision == "int8":
+        require_cpu(device)
     able = device != "cpu" or "BF16" in cpu_capabilities()
     if precision == "half" and not able:
         raise MachineError("precision is half, but this processor does not compute in bf16; set it to auto or fp32.")
     return able and precision != "fp32"
+
+
+def require_cpu(device: str) -> None:
+    """Make sure that a network in int8 would be computed.
+
+    Raises:
+        MachineError: the device is a GPU.
+    """
+    if device != "cpu":
+        raise MachineError(
+            f"int8 is for the CPU only, and the device in use is {device}; set device to cpu, or precision to auto."
+        )
 
 
 def read_network(path: Path) -> Any:
@@ -199,12 +208,22 @@ def read_network(path: Path) -> Any:
     return core().read_model(path)
 
 
-def network_bytes(network: Any) -> tuple[bytes, bytes]:
-    """Return a network in OpenVINO form: XML and weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.xml"
+def network_bytes(network: Any, folder: Path) -> tuple[bytes, bytes]:
+    """Return a network in OpenVINO form: XML and weights.
+
+    Args:
+        network: Any.
+        folder: An empty one, as OpenVINO writes files and nothing else.
+
+    Raises:
+        MachineError: they cannot be written.
+    """
+    path = folder / "model.xml"
+    try:
         ov.save_model(network, path, compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    except RuntimeError as error:  # of a stream, which does not say why
+        raise MachineError(f"A network cannot be written to {folder.parent}; make room there.") from error
+    return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def character_list(path: Path) -> list[str]:

@@ -7,8 +7,12 @@ It is named by the checksum of the weights, so other weights under the same name
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import shlex
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +27,8 @@ from daemon.settings import Settings
 
 XML, WEIGHTS, RECORD = "model.xml", "model.bin", "model.json"
 """Names in the ZIP."""
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, TypeError, ValueError, EOFError, RuntimeError)
+"""What reading a ZIP of any content may raise, and JSON."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,10 @@ class Int8Model:
     @cached_property
     def digest(self) -> str:
         """Names the network: one that is calibrated anew finds other boxes."""
-        return hashlib.sha256(b"".join(self.network)).hexdigest()
+        digest = hashlib.sha256()
+        for part in self.network:
+            digest.update(part)
+        return digest.hexdigest()
 
 
 def int8_path(weights: Weights, settings: Settings) -> Path:
@@ -53,11 +62,10 @@ def save_int8(model: Int8Model, weights: Weights, settings: Settings) -> Path:
         OSError: it cannot be written.
     """
     path = int8_path(weights, settings)
-    xml, content = model.network
+    contents = (*model.network, json.dumps(dict(model.record), indent=1))
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(XML, xml)
-        archive.writestr(WEIGHTS, content)
-        archive.writestr(RECORD, json.dumps(dict(model.record), indent=1))
+        for name, content in zip((XML, WEIGHTS, RECORD), contents, strict=True):
+            archive.writestr(zipfile.ZipInfo(name), content)  # without a time: a clock before 1980 cannot be written
     return path
 
 
@@ -65,20 +73,22 @@ def find_int8(weights: Weights, settings: Settings) -> Int8Model | None:
     """Return the int8 form of weights, or None if there is none.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: it is damaged, or that of other weights.
         OSError: it cannot be read.
     """
     try:
-        with zipfile.ZipFile(int8_path(weights, settings)) as archive:
-            xml, content, record = (archive.read(name) for name in (XML, WEIGHTS, RECORD))
-        return Int8Model((xml, content), json.loads(record))
+        content = int8_path(weights, settings).read_bytes()
     except FileNotFoundError:
         return None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ModelError(
-            f"The int8 model of {shown(weights.name)} is damaged; make it again with {command_for(weights, settings)}, "
-            "or set precision to auto."
-        ) from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # of a file, some damage would be an OSError
+            xml, network, record = (archive.read(name) for name in (XML, WEIGHTS, RECORD))
+        model = Int8Model((xml, network), json.loads(record))
+        if model.record["sha256"] != weights.sha256:
+            raise ValueError("it is that of other weights")
+    except DAMAGE as error:
+        raise ModelError(f"{subject(weights)} is damaged; {remedy(weights, settings)}.") from error
+    return model
 
 
 def require_int8(weights: Weights, settings: Settings) -> Int8Model:
@@ -91,13 +101,19 @@ def require_int8(weights: Weights, settings: Settings) -> Int8Model:
     found = find_int8(weights, settings)
     if found is None:
         raise ModelError(
-            f"precision is int8, but there is no int8 model of {shown(weights.path.name)}; make one with "
-            f"{command_for(weights, settings)}, or set precision to auto."
+            f"precision is int8, but there is no int8 model of {shown(weights.path.name)}; "
+            f"{remedy(weights, settings, 'make one')}."
         )
     return found
 
 
-def command_for(weights: Weights, settings: Settings) -> str:
-    """Return the command that makes the int8 form of weights."""
-    there = weights.path.parent == settings.models_dir and weights.path.suffix == ".pt"
-    return f"dropframe models quantize {shown(weights.name if there else str(weights.path))} --from CLIP"
+def subject(weights: Weights) -> str:
+    """Return what a sentence about the int8 form of weights begins with."""
+    return f"The int8 model of {shown(weights.path.name)}"
+
+
+def remedy(weights: Weights, settings: Settings, make: str = "make it again") -> str:
+    """Return what to do where the int8 form of weights cannot be used: the end of a sentence."""
+    is_known_by_name = weights.path.parent == settings.models_dir and weights.path.suffix == ".pt"
+    name = shlex.quote(shown(weights.name if is_known_by_name else str(weights.path)))
+    return f"{make} with dropframe models quantize {name} --from CLIP, or set precision to auto"

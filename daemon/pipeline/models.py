@@ -27,6 +27,8 @@ from daemon.settings import Settings
 
 log = logging.getLogger(__name__)
 
+UNFINISHED = ".export-"
+"""What the name of a folder begins with in which something is made beside the exports."""
 EXPORT_VERSION = 2
 """Part of the cache's folder name: raise it when the form of an export changes."""
 CHANNELS = 3
@@ -85,7 +87,7 @@ def named_weights(name: str, settings: Settings) -> Weights:
     path = next((place for place in places if place.suffix == ".pt" and place.is_file()), None)
     if path is None:
         there = ", ".join(shown(each.stem) for each in sorted(settings.models_dir.glob("*.pt")))
-        raise ModelError(f"There are no weights {shown(name)}; there is in data/models: {there or 'nothing'}.")
+        raise ModelError(f"There are no weights {shown(name)}; {settings.models_dir} has {there or 'none'}.")
     return Weights(path, path.stem, file_sha256(path))
 
 
@@ -227,7 +229,7 @@ def _export(weights: Weights, folder: Path) -> None:
     from ultralytics import YOLO
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as temporary:
         work = Path(temporary)
         copy = work / "model.pt"  # Ultralytics writes beside the file it reads
         shutil.copyfile(weights.path, copy)

@@ -122,6 +122,8 @@ def _refusal(error: Exception) -> dict[str, str]:
         return {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, OSError) and error.errno in UNAVAILABLE:
         return {"error": "ResourceUnavailable", "message": f"The models cannot be prepared: {error.strerror}."}
+    if isinstance(error, OSError) and error.filename:  # which a library that cannot be loaded does not give
+        return {"error": "MachineError", "message": f"{error.filename} cannot be used: {error.strerror}."}
     if type(error).__name__ == "OutOfMemoryError":  # another program may hold the GPU only for now
         return {"error": "ResourceUnavailable", "message": f"The models do not fit into the GPU's memory: {error}."}
     if isinstance(error, RuntimeError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, redirect_stdout, suppress
@@ -24,9 +25,10 @@ from daemon import __version__
 from daemon.errors import BadVideo, MachineError, ModelError
 from daemon.fs.identity import shown
 from daemon.jobs import utc_now
-from daemon.pipeline.inference import in_half, network_bytes, read_network
+from daemon.pipeline.inference import in_half, network_bytes, read_network, require_cpu
 from daemon.pipeline.int8 import Int8Model, save_int8
-from daemon.pipeline.models import Weights, export
+from daemon.pipeline.loaded import usable_device
+from daemon.pipeline.models import UNFINISHED, Weights, export, first_line
 from daemon.pipeline.records import Box, Detection, Image
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits
@@ -41,7 +43,7 @@ HELD_BACK = 4
 LEAST = 16
 """With fewer pictures it is not tried."""
 LONG = 15_000
-"""Frames above which a clip is not decoded as a whole."""
+"""Frames above which a clip is not decoded as a whole; where their number is not known, it is estimated."""
 SAME, NEAR = 0.9, 0.5
 """Overlaps (IoU) from which a box counts as the same, and as one of the same thing."""
 PACKAGES = ("nncf", "openvino", "torch", "ultralytics-opencv-headless")
@@ -85,13 +87,13 @@ def quantize(
         OSError: a clip cannot be read, or the file not be written.
     """
     require_nncf()
+    require_cpu(usable_device(settings.device))
     precise = Yolo.load(weights, settings.model_copy(update={"precision": "fp32"}), "cpu")
-    on_step("taking frames")
-    taken = {path: pictures_of(path, settings, PICTURES // len(clips) or 1, precise.fitted) for path in clips}
-    pictures = [picture for some in taken.values() for picture in some]
-    if len(pictures) < LEAST:
-        raise ModelError(f"The clips have {len(pictures)} frames, and calibrating needs {LEAST} or more; name others.")
-    held_back, used = pictures[HELD_BACK - 1 :: HELD_BACK], [p for n, p in enumerate(pictures, 1) if n % HELD_BACK]
+    taken: dict[Path, list[Image]] = {}
+    for path in (distinct := dict.fromkeys(clips)):
+        on_step(f"taking frames of {path.name}")
+        taken[path] = pictures_of(path, settings, max(1, PICTURES // len(distinct)), precise.fitted)
+    used, held_back = divided([picture for pictures in taken.values() for picture in pictures])
     on_step(f"looking at {len(held_back)} of them in fp32")
     expected, milliseconds = seen(precise, held_back)
     if not any(expected):
@@ -109,13 +111,25 @@ def quantize(
         "image_size": settings.image_size,
         "frames": len(used),
         "held_back": len(held_back),
-        "clips": [{"name": shown(path.name), "frames": len(some)} for path, some in taken.items()],
+        "clips": [{"name": shown(path.name), "frames": len(pictures)} for path, pictures in taken.items()],
     }
     on_step("comparing")
     others = compared(weights, settings, Int8Model(network, record), held_back, expected)
     full = Agreement("fp32", 2 * sum(map(len, expected)), 1.0, 1.0, milliseconds)
     record["agreement"] = [asdict(each) for each in (full, *others)]
     return save_int8(Int8Model(network, record), weights, settings), record
+
+
+def divided(pictures: Sequence[Image]) -> tuple[list[Image], list[Image]]:
+    """Return the pictures to calibrate with, and those that are held back to be compared.
+
+    Raises:
+        ModelError: there are too few.
+    """
+    if len(pictures) < LEAST:
+        raise ModelError(f"The clips have {len(pictures)} frames, and calibrating needs {LEAST} or more; name others.")
+    used = [picture for number, picture in enumerate(pictures, 1) if number % HELD_BACK]
+    return used, list(pictures[HELD_BACK - 1 :: HELD_BACK])
 
 
 def require_nncf() -> None:
@@ -150,7 +164,7 @@ def pictures_of(path: Path, settings: Settings, wanted: int, fit: Callable[[Imag
     try:
         with closing(Video(path, limits)) as video:
             listed, duration = video.info.frame_count or 0, video.info.duration_s
-            if listed <= LONG or duration is None:
+            if duration is None or (listed or duration * (video.info.fps or 0)) <= LONG:
                 frames = video.frames(max(1, listed // wanted))
                 return thinned((fit(frame.image) for frame in frames), wanted)
         found = []
@@ -182,20 +196,31 @@ def calibrated(xml: Path, pictures: Sequence[Image]) -> tuple[bytes, bytes]:
     Args:
         xml: The detector.
         pictures: As its letterbox makes them.
-    """
-    with redirect_stdout(sys.stderr):  # progress, which is not what the command prints
-        import nncf
 
-        nncf.set_log_level(logging.ERROR)
-        network = read_network(xml)
-        made = nncf.quantize(
-            network,
-            nncf.Dataset(pictures, as_input),
-            preset=nncf.QuantizationPreset.MIXED,  # symmetric, a clip of few boxes came down to 64 % of them
-            subset_size=len(pictures),
-            ignored_scope=nncf.IgnoredScope(names=head_operations(network), validate=False),
-        )
-    return network_bytes(made)
+    Raises:
+        ModelError: NNCF cannot quantize it.
+        MachineError: the result cannot be written.
+    """
+    try:
+        with redirect_stdout(sys.stderr):  # progress, which is not what the command prints
+            made = _quantized(read_network(xml), pictures)
+    except Exception as error:  # whatever NNCF and what it needs may raise
+        raise ModelError(f"The weights cannot be quantized ({first_line(error)}).") from error
+    with tempfile.TemporaryDirectory(dir=xml.parents[1], prefix=UNFINISHED) as folder:
+        return network_bytes(made, Path(folder))
+
+
+def _quantized(network: Any, pictures: Sequence[Image]) -> Any:
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf.quantize(
+        network,
+        nncf.Dataset(pictures, as_input),
+        preset=nncf.QuantizationPreset.MIXED,  # symmetric, a clip of few boxes came down to 64 % of them
+        subset_size=len(pictures),
+        ignored_scope=nncf.IgnoredScope(names=head_operations(network), validate=False),
+    )
 
 
 def as_input(picture: Image) -> Image:

@@ -20,7 +20,7 @@ from ultralytics.utils.ops import scale_boxes
 from daemon.errors import MachineError, ModelError
 from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, marked, new_stream
 from daemon.pipeline.inference import CpuModel, Normalisation, in_half
-from daemon.pipeline.int8 import Int8Model, require_int8
+from daemon.pipeline.int8 import Int8Model, remedy, require_int8, subject
 from daemon.pipeline.models import CHANNELS, Weights, export, first_line, load_checkpoint
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Detection, Image, ModelInfo, VideoInfo
@@ -235,19 +235,21 @@ class Yolo:
             MachineError: the processor, or the GPU, does not have the precision that is asked for.
         """
         boxes: Any = {"confidence": settings.confidence, "iou": settings.iou, "agnostic": settings.class_agnostic_nms}
-        half = in_half(settings.precision, device)
+        half = in_half(settings.precision, device) and settings.precision != "int8"
         int8 = (int8 or require_int8(weights, settings)) if settings.precision == "int8" else None
         detector: Detector
         precise: Detector | None = None
         if device == "cpu":
             torch.set_num_threads(1)  # torch only does non-maximum suppression here; its threads would fight OpenVINO's
-            half = half and int8 is None
             detector = OpenVinoDetector(weights, settings, half=half, int8=int8)
             precise = OpenVinoDetector(weights, settings) if half else None
         else:
             detector = CudaDetector(weights, device, half=half, **boxes)
         yolo = cls(detector, weights, device, side=settings.image_size, precise=precise, int8=int8, **boxes)
-        yolo._try_out()
+        if int8:
+            yolo._try_out(subject(weights), remedy(weights, settings))
+        else:
+            yolo._try_out(weights.path.name, "put other weights in its place")
         return yolo
 
     def model(self, info: VideoInfo) -> ModelInfo:
@@ -264,21 +266,19 @@ class Yolo:
             sha256=self._weights.sha256,
         )
 
-    def _try_out(self) -> None:
+    def _try_out(self, name: str, advice: str) -> None:
         """Run the network once, so that weights that cannot work are refused at the start and not in jobs."""
-        file = self._weights.path.name
         try:
             (seen,) = self([np.zeros((*BLANK, CHANNELS), np.uint8)])
         except ModelError as error:
-            raise ModelError(f"{file} cannot be used: {error}") from error
+            raise ModelError(f"{name} cannot be used: {error}") from error
         except RuntimeError as error:
             if self._device != "cpu":
                 raise  # of the GPU, most likely
-            raise ModelError(f"{file} cannot be run ({first_line(error)}); put other weights in its place.") from error
+            raise ModelError(f"{name} cannot be run ({first_line(error)}); {advice}.") from error
         if not seen.finite:
             raise ModelError(
-                f"{file} gives numbers that are not finite, even for a blank picture, so it is damaged; "
-                "put other weights in its place."
+                f"{name} gives numbers that are not finite, even for a blank picture, so it is damaged; {advice}."
             )
 
     def __call__(self, images: Sequence[Image]) -> list[Seen]:
