@@ -187,7 +187,8 @@ def models_quantize(
 ) -> None:
     """Make an int8 model of object weights for the CPU, calibrated with about 100 frames of your own videos.
 
-    It is used with precision = "int8", and for these weights alone. The command prints how many boxes change.
+    It is used with precision = "int8", and for these weights alone. What it costs in boxes is printed. Needs the
+    extra int8.
     """
     settings = load(home)
     from daemon.pipeline.models import named_weights

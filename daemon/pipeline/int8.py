@@ -1,4 +1,4 @@
-"""The int8 form of weights: where it is kept, what it was made from, and what to do where there is none.
+"""The int8 model of weights: where it is kept, what it was made from, and what to do where there is none.
 
 It is one file, so that it is there whole or not at all: a ZIP of a network in OpenVINO form and a record of its making.
 It is named by the checksum of the weights, so other weights under the same name do not get it.
@@ -50,13 +50,13 @@ class Int8Model:
 
 
 def int8_path(weights: Weights, settings: Settings) -> Path:
-    """Return where the int8 form of weights is, or would be: beside their export."""
+    """Return where the int8 model of weights is, or would be: beside their export."""
     folder = export_folder(weights, settings)
     return folder.with_name(folder.name + "-int8.zip")
 
 
 def save_int8(model: Int8Model, weights: Weights, settings: Settings) -> Path:
-    """Put the int8 form of weights in its place, whole or not at all; return the place.
+    """Put the int8 model of weights in its place, whole or not at all; return the place.
 
     Raises:
         OSError: it cannot be written.
@@ -70,7 +70,7 @@ def save_int8(model: Int8Model, weights: Weights, settings: Settings) -> Path:
 
 
 def find_int8(weights: Weights, settings: Settings) -> Int8Model | None:
-    """Return the int8 form of weights, or None if there is none.
+    """Return the int8 model of weights, or None if there is none.
 
     Raises:
         ModelError: it is damaged, or that of other weights.
@@ -92,7 +92,7 @@ def find_int8(weights: Weights, settings: Settings) -> Int8Model | None:
 
 
 def require_int8(weights: Weights, settings: Settings) -> Int8Model:
-    """Return the int8 form of weights.
+    """Return the int8 model of weights.
 
     Raises:
         ModelError: there is none, or it is damaged; the sentence names the command that makes it.
@@ -108,12 +108,12 @@ def require_int8(weights: Weights, settings: Settings) -> Int8Model:
 
 
 def subject(weights: Weights) -> str:
-    """Return what a sentence about the int8 form of weights begins with."""
+    """Return what a sentence about the int8 model of weights begins with."""
     return f"The int8 model of {shown(weights.path.name)}"
 
 
 def remedy(weights: Weights, settings: Settings, make: str = "make it again") -> str:
-    """Return what to do where the int8 form of weights cannot be used: the end of a sentence."""
+    """Return what to do where the int8 model of weights cannot be used: the end of a sentence."""
     is_known_by_name = weights.path.parent == settings.models_dir and weights.path.suffix == ".pt"
     name = shlex.quote(shown(weights.name if is_known_by_name else str(weights.path)))
     return f"{make} with dropframe models quantize {name} --from CLIP, or set precision to auto"

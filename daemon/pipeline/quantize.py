@@ -1,4 +1,4 @@
-"""Quantizing: weights get an int8 form, calibrated with frames of clips. The only file that knows NNCF.
+"""Quantizing: weights get an int8 model, calibrated with frames of clips. The only file that knows NNCF.
 
 The layers are calibrated; what the head makes of their output stays as it is: of its numbers some are pixels and others
 shares, and eight bits for all would put every box elsewhere.

@@ -99,7 +99,7 @@ class OpenVinoDetector:
         weights: The checkpoint.
         settings: Where exports are kept.
         half: Compute in bf16.
-        int8: Their int8 form, which takes their place; what is not in int8 in it computes in fp32.
+        int8: Their int8 model, which takes their place; what is not in int8 in it computes in fp32.
 
     Raises:
         ModelError: the weights cannot be used.
@@ -231,7 +231,7 @@ class Yolo:
         """Load weights for a device, with the settings' input size, confidence and overlap; in int8 as kept or given.
 
         Raises:
-            ModelError: the weights cannot be used, or have no int8 form where that is asked for.
+            ModelError: the weights cannot be used, or have no int8 model where that is asked for.
             MachineError: the processor, or the GPU, does not have the precision that is asked for.
         """
         boxes: Any = {"confidence": settings.confidence, "iou": settings.iou, "agnostic": settings.class_agnostic_nms}

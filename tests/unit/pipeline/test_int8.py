@@ -53,7 +53,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(warm_home: Path, tmp_path: Path) -> Path:
-    """A home with exported weights, and no int8 form of them."""
+    """A home with exported weights, and no int8 model of them."""
     (tmp_path / "data" / "models").mkdir(parents=True)
     for path in (warm_home / "data" / "models").iterdir():
         if path.name != "exported":
@@ -90,7 +90,7 @@ def lossless(monkeypatch: pytest.MonkeyPatch) -> list[Image]:
 
 
 def put_int8(home: Path, xml: bytes | None = None, more: bytes = b"") -> Path:
-    """Put an int8 form of the weights in place, which computes as the export does unless an XML is given."""
+    """Put an int8 model of the weights in place, which computes as the export does unless an XML is given."""
     weights, settings = weights_of(home), settings_of(home)
     exported = export(weights, settings).xml
     network = (xml or exported.read_bytes()) + more, exported.with_suffix(".bin").read_bytes()
@@ -98,7 +98,7 @@ def put_int8(home: Path, xml: bytes | None = None, more: bytes = b"") -> Path:
 
 
 def with_record(record: bytes) -> bytes:
-    """Return an int8 form with another record in it."""
+    """Return an int8 model with another record in it."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, part in (("model.xml", b"<net/>"), ("model.bin", b"weights"), ("model.json", record)):
@@ -203,7 +203,7 @@ def test_weights_that_are_not_there_are_named_with_those_that_are(home: Path, de
         assert named_weights(name, settings).sha256 == weights_of(home).sha256
 
 
-def test_int8_without_an_int8_form_of_the_weights_is_refused_by_the_start_and_by_doctor(home: Path) -> None:
+def test_int8_without_an_int8_model_of_the_weights_is_refused_by_the_start_and_by_doctor(home: Path) -> None:
     sentence = (
         "precision is int8, but there is no int8 model of yolov8n-coco.pt; make one with dropframe models quantize "
         "yolov8n-coco --from CLIP, or set precision to auto."
@@ -224,7 +224,7 @@ def test_weights_elsewhere_are_named_by_their_path_in_the_command(tmp_path: Path
         require_int8(spaced, settings_of(tmp_path / "home"))
 
 
-def test_a_damaged_int8_form_is_refused_whatever_is_wrong_with_it(home: Path) -> None:
+def test_a_damaged_int8_model_is_refused_whatever_is_wrong_with_it(home: Path) -> None:
     weights, settings = weights_of(home), settings_of(home)
     whole = Int8Model((b"<net/>", b"weights"), {"sha256": weights.sha256})
     path = save_int8(whole, weights, settings)
@@ -246,14 +246,14 @@ def test_a_damaged_int8_form_is_refused_whatever_is_wrong_with_it(home: Path) ->
     assert len(said) > len(flipped) / 2
 
 
-def test_an_int8_form_that_cannot_be_run_is_to_be_made_again(home: Path) -> None:
+def test_an_int8_model_that_cannot_be_run_is_to_be_made_again(home: Path) -> None:
     put_int8(home, xml=b"<net/>")
     with pytest.raises(ModelError, match=r"^The int8 model of yolov8n-coco\.pt cannot be run .*; make it again with "):
         ObjectStage.load(weights_of(home), settings_of(home, precision="int8"), "cpu")
 
 
 @pytest.mark.usefixtures("lossless")
-def test_on_a_full_disk_the_int8_form_from_before_stays(home: Path) -> None:
+def test_on_a_full_disk_the_int8_model_from_before_stays(home: Path) -> None:
     put_int8(home, more=b"<!-- the one before -->")
     before = find_int8(weights_of(home), settings_of(home))
     assert before is not None
@@ -269,7 +269,7 @@ def test_on_a_full_disk_the_int8_form_from_before_stays(home: Path) -> None:
     assert unfinished(home) == []
 
 
-def test_a_calibration_that_is_killed_leaves_the_int8_form_from_before(home: Path) -> None:
+def test_a_calibration_that_is_killed_leaves_the_int8_model_from_before(home: Path) -> None:
     put_int8(home, more=b"<!-- the one before -->")
     weights, settings = weights_of(home), settings_of(home)
     before = find_int8(weights, settings)
@@ -336,7 +336,7 @@ def test_processes_of_other_calibrations_do_not_share_a_document() -> None:
     assert Ready("cpu", [], calibration="a").kind != Ready("cpu", [], calibration="b").kind
 
 
-def test_other_weights_do_not_get_the_int8_form_of_those_before(home: Path, tmp_path: Path) -> None:
+def test_other_weights_do_not_get_the_int8_model_of_those_before(home: Path, tmp_path: Path) -> None:
     put_int8(home)
     other = save_checkpoint(tmp_path / "data" / "models" / "other.pt", "yolov8n.yaml")
     settings = settings_of(home, precision="int8")
@@ -346,7 +346,7 @@ def test_other_weights_do_not_get_the_int8_form_of_those_before(home: Path, tmp_
 
 
 @pytest.mark.slow
-def test_an_int8_form_that_cannot_be_read_is_named_at_a_start(home: Path) -> None:
+def test_an_int8_model_that_cannot_be_read_is_named_at_a_start(home: Path) -> None:
     path = int8_path(weights_of(home), settings_of(home))
     path.mkdir()
     with pytest.raises(MachineError, match=rf"^{path} cannot be used: Is a directory\.$"):
@@ -354,7 +354,7 @@ def test_an_int8_form_that_cannot_be_read_is_named_at_a_start(home: Path) -> Non
 
 
 @pytest.mark.slow
-def test_weights_exchanged_for_some_without_an_int8_form_leave_in_use_what_is_loaded(
+def test_weights_exchanged_for_some_without_an_int8_model_leave_in_use_what_is_loaded(
     home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_int8(home)
