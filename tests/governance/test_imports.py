@@ -23,6 +23,7 @@ HOMES = {
         "daemon/pipeline/video_still.py",
     },
     "openvino": {"daemon/pipeline/inference.py"},
+    "nncf": {"daemon/pipeline/quantize.py"},
     "lap": {"daemon/derive/bytetrack.py"},
     "ultralytics": {"daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
     "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
