@@ -122,7 +122,8 @@ class Stage(Protocol):
     gives: frozenset[str]
     """Fields of Analysis that this stage fills."""
     # A stage whose call can take long may count in an attribute ``steps`` what it has done of it, so that it is not
-    # taken to be stuck. One whose network was calibrated names by an attribute ``calibration`` to what.
+    # taken to be stuck. One whose network was calibrated names the calibration in an attribute ``calibration``, which
+    # becomes part of the fingerprint.
 
     def models(self, info: VideoInfo) -> list[ModelInfo]:
         """Return the models that this stage uses on such a video."""
