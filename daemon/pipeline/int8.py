@@ -62,7 +62,7 @@ def save_int8(model: Int8Model, weights: Weights, settings: Settings) -> Path:
         OSError: it cannot be written.
     """
     path = int8_path(weights, settings)
-    contents = (*model.network, json.dumps(dict(model.record), indent=1))
+    contents: tuple[bytes, ...] = (*model.network, json.dumps(dict(model.record), indent=1).encode())
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, content in zip((XML, WEIGHTS, RECORD), contents, strict=True):
             archive.writestr(zipfile.ZipInfo(name), content)  # without a time: a clock before 1980 cannot be written
