@@ -1,4 +1,4 @@
-"""YOLO: weights as a network that finds boxes. The only file that runs one.
+"""YOLO: weights as a network that finds boxes, and what belongs around it.
 
 Letterboxing, non-maximum suppression and scaling back are Ultralytics' own functions, so boxes are the ones that
 ``YOLO.predict`` gives; its ``predict`` itself is not used, as it needs torchvision and works on one frame at a
@@ -7,9 +7,9 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +18,14 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
 
 from daemon.errors import MachineError, ModelError
-from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, marked, new_stream
-from daemon.pipeline.inference import CpuModel, Normalisation, in_half
+from daemon.pipeline.detectors import CudaDetector, Detector, OpenVinoDetector
+from daemon.pipeline.inference import in_half
 from daemon.pipeline.int8 import Int8Model, remedy, require_int8, subject
-from daemon.pipeline.models import CHANNELS, Weights, export, first_line, load_checkpoint
+from daemon.pipeline.models import CHANNELS, Weights, first_line
 from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Detection, Image, ModelInfo, VideoInfo
 from daemon.settings import Settings
 
-COORDINATES = 4
-"""Numbers of a box."""
-FINAL_BOX = 6
-"""Numbers of a box from a network that is end to end: its edges, confidence and class."""
 BLANK = (720, 1280)
 """Height and width of the picture that is tried when weights are loaded: those of most videos, so that the network is
 ready for these."""
@@ -37,7 +33,6 @@ DOUBT = 0.02
 """How close a box may come to the least confidence in bf16 before its picture is seen again in fp32. Bf16 changes a
 confidence by 0.004 to 0.02 on average: without a second look 97.9 % of boxes have their match, with it 99.2 %, at 0.03
 all (measured: docs/performance.md)."""
-PIXELS = Normalisation(mean=0, scale=255, rgb=True)
 FOREVER = 1e9
 """Seconds. Ultralytics gives up suppression after a time, so a busy machine would give other boxes."""
 
@@ -64,24 +59,6 @@ def gpu_names() -> list[str]:
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
-class Detector(Protocol):
-    """A detection network on one kind of device."""
-
-    names: dict[int, str]
-    stride: int
-    end_to_end: bool
-    runtime: str
-    precision: str
-
-    def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
-        """Run letterboxed pictures of one size.
-
-        Yields:
-            For each, what the network gives, with a batch dimension of 1: (1, 4 + classes, candidates), or
-            (1, boxes, 6) if end to end. Where something that it gave is not finite, this is not, either.
-        """
-
-
 @dataclass(frozen=True)
 class Seen:
     """What a network found in one frame."""
@@ -90,101 +67,6 @@ class Seen:
     """Highest confidence first."""
     finite: bool
     """Whether all that the network gave is finite; if not, there may be more in the frame."""
-
-
-class OpenVinoDetector:
-    """A Detector on the CPU. The weights are exported on first use.
-
-    Args:
-        weights: The checkpoint.
-        settings: Where exports are kept.
-        half: Compute in bf16.
-        int8: Their int8 model, which takes their place; what is not in int8 in it computes in fp32.
-
-    Raises:
-        ModelError: the weights cannot be used.
-    """
-
-    runtime = "openvino"
-
-    def __init__(
-        self, weights: Weights, settings: Settings, *, half: bool = False, int8: Int8Model | None = None
-    ) -> None:
-        exported = export(weights, settings)
-        self.names, self.stride, self.end_to_end = exported.names, exported.stride, exported.end_to_end
-        self._classes = exported.classes
-        self._model = CpuModel(int8.network if int8 else exported.xml, PIXELS, half=half)
-        self.precision = "int8" if int8 else self._model.precision
-
-    def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
-        """See Detector."""
-        for output in map(torch.from_numpy, self._model(pictures)):
-            check_shape(output, self._classes, end_to_end=self.end_to_end)
-            yield output
-
-
-class CudaDetector:
-    """A Detector on a GPU, a batch at a time; non-maximum suppression is done there, too.
-
-    Args:
-        weights: The checkpoint.
-        device: ``cuda:N``.
-        confidence: Least confidence of a box.
-        iou: Overlap above which the weaker of two boxes is dropped.
-        agnostic: Whether that also goes for boxes of different classes.
-        half: Compute in fp16.
-
-    Raises:
-        ModelError: the weights cannot be used.
-    """
-
-    runtime = "torch"
-    end_to_end = True
-
-    def __init__(
-        self,
-        weights: Weights,
-        device: str,
-        *,
-        confidence: float,
-        iou: float,
-        agnostic: bool = False,
-        half: bool = True,
-    ) -> None:
-        self.precision = "fp16" if half else "fp32"
-        self._type = torch.float16 if half else torch.float32
-        model = load_checkpoint(weights)
-        self.names: dict[int, str] = model.names
-        self._classes = int(model.model[-1].nc)
-        self.stride = int(max(model.stride))
-        self._gives_final_boxes = bool(getattr(model, "end2end", False))
-        self._confidence, self._iou, self._agnostic = confidence, iou, agnostic
-        self._device = torch.device(device)
-        self._model = model.to(self._device, self._type).to(memory_format=torch.channels_last)
-        self._stream = new_stream(self._device)
-        self._upload = Upload(self._device)
-        self._network = Recorded(self._forward)
-
-    def _forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        pixels = pictures.permute(0, 3, 1, 2).flip(1).to(self._type)
-        pixels = pixels.contiguous(memory_format=torch.channels_last) / 255
-        output: Any = self._model(pixels)
-        first: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
-        check_shape(first, self._classes, end_to_end=self._gives_final_boxes)
-        return first
-
-    def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
-        """See Detector."""
-        pictures, found = list(pictures), list[torch.Tensor]()
-        with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            for start in range(0, len(pictures), BATCH):
-                some = pictures[start : start + BATCH]
-                output = self._network(self._upload(some))[: len(some)]
-                if self._gives_final_boxes:
-                    found += output.float().cpu()
-                else:
-                    found += marked(boxes_of(output, self._confidence, self._iou, self._agnostic), output)
-        return (boxes[None] for boxes in found)
 
 
 class Yolo:
@@ -354,18 +236,3 @@ def is_finite(output: torch.Tensor) -> bool:
     """Tell whether all of a network's output is finite."""
     # If the sum is, then so is all of it; that takes a tenth of the time.
     return bool(output.sum().isfinite()) or bool(output.isfinite().all())
-
-
-def check_shape(output: torch.Tensor, classes: int, *, end_to_end: bool) -> None:
-    """Raise ModelError unless a network's output has the shape that ``Detector`` promises.
-
-    Args:
-        output: With the pictures as the first dimension.
-        classes: How many the network tells apart.
-        end_to_end: Whether it gives final boxes.
-    """
-    shape = tuple(output.shape)
-    expected = FINAL_BOX if end_to_end else COORDINATES + classes
-    if len(shape) != 3 or shape[2 if end_to_end else 1] != expected:
-        form = f"(boxes, {expected})" if end_to_end else f"({expected}, candidates)"
-        raise ModelError(f"its output has the shape {shape[1:]} where {form} is expected.")

@@ -26,7 +26,7 @@ HOMES = {
     "nncf": {"daemon/pipeline/quantize.py"},
     "lap": {"daemon/derive/bytetrack.py"},
     "ultralytics": {"daemon/pipeline/models.py", "daemon/pipeline/yolo.py"},
-    "torch": {"daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
+    "torch": {"daemon/pipeline/detectors.py", "daemon/pipeline/gpu.py", "daemon/pipeline/yolo.py"},
     "onnxruntime": {"daemon/pipeline/gpu.py"},
     "rapidocr": {"daemon/pipeline/engines.py", "daemon/pipeline/regions.py"},
     "duckdb": {"daemon/export/parquet.py"},

@@ -14,11 +14,11 @@ import torch
 
 from daemon.errors import Interrupted, MachineError, ModelError
 from daemon.pipeline.detect import ObjectStage
+from daemon.pipeline.detectors import check_shape
 from daemon.pipeline.loaded import LoadedModels, usable_device
 from daemon.pipeline.models import Weights, load_checkpoint
 from daemon.pipeline.records import Analysis, Frame
 from daemon.pipeline.service import VideoFilePipelineService
-from daemon.pipeline.yolo import check_shape
 from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.unit.pipeline.test_models import save_checkpoint
