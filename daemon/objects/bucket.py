@@ -121,12 +121,13 @@ class Bucket:
         except (ObjectMissing, ObjectChanged):  # the second is what an empty one looks like
             return {}
 
-    def read(self, wanted: RemoteObject, start: int = 0) -> Iterator[bytes]:
+    def read(self, wanted: RemoteObject, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of an object from one on.
 
         Args:
             wanted: The object; no byte of another one is ever yielded.
             start: Less than its size.
+            end: Where to end; with its last byte if not given.
 
         Raises:
             ObjectChanged: another object has its key.
@@ -135,7 +136,7 @@ class Bucket:
         """
         import obstore
 
-        options: Any = {"range": {"offset": start}}
+        options: Any = {"range": {"offset": start} if end is None else (start, end)}
         if wanted.etag.startswith(('"', "W/")):
             options["if_match"] = wanted.etag
         with self._told(wanted.key):

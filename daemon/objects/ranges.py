@@ -1,0 +1,153 @@
+"""fetch_range: of an object that is a video, bring what a part of it needs into a sparse file of the object's size.
+
+FFmpeg reads local files only, and of a long video a part needs little: the boxes that say where the frames are, what a
+demuxer looks at to open a file, and the coded frames from the entry before the part to behind its end. All else reads
+as zeros, which no decoder takes for a picture: who comes to read it gets ``NotExact``, and fetches the whole object.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from daemon.errors import Interrupted, ObjectStoreError
+from daemon.ipc.spool import FILE_MODE
+from daemon.mp4 import begins_as_mp4
+from daemon.mp4_index import Span
+from daemon.objects.bucket import Bucket, RemoteObject
+from daemon.pipeline.plans import PartPlan
+
+HEAD_BYTES = 1 << 20
+"""Of the start of the file, at least."""
+ENTRIES_BEHIND = 2
+"""Places to begin at behind a part, up to which its last pictures and what decoders read ahead may be."""
+AHEAD_BYTES = 1 << 20
+"""Besides these, for sound that lies between."""
+MOST_BOXES = 64
+"""Boxes of a file; one with more is fetched whole."""
+HEADER_BYTES = 16
+
+
+def fetch_range(
+    bucket: Bucket,
+    wanted: RemoteObject,
+    plan: PartPlan,
+    number: int,
+    target: Path,
+    stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Fetch what a part needs; a file that is not an MP4 with one index is fetched whole.
+
+    Args:
+        bucket: Where the object is.
+        wanted: The object; its bytes are never mixed with those of another one.
+        plan: Of the video that the object is.
+        number: Of the part.
+        target: Where the file is made, as long as the object is; it must not be there.
+        stopping: Asked at every block; True ends it.
+
+    Returns:
+        Bytes that were fetched.
+
+    Raises:
+        ObjectChanged, ObjectMissing: it is not there any more.
+        ObjectRefused, ObjectStoreError: it cannot be fetched just now.
+        Interrupted: ``stopping`` said so.
+        OSError: the file cannot be written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(target, flags, FILE_MODE), "r+b", 0) as file:
+        file.truncate(wanted.size)
+        sparse = _Sparse(bucket, wanted, file.fileno(), stopping)
+        sparse.fetch(Span(0, min(HEAD_BYTES, wanted.size)))
+        boxes = _boxes(sparse, wanted.size)
+        spans = [Span(0, wanted.size)] if boxes is None else [*boxes, span_of(plan, number, wanted.size)]
+        for span in spans:
+            sparse.fetch(span)
+        return sparse.fetched
+
+
+def span_of(plan: PartPlan, number: int, size: int) -> Span:
+    """Return where the coded frames of a part are, and of the frame behind it.
+
+    Args:
+        plan: Of the video.
+        number: Of the part.
+        size: Bytes of the video.
+    """
+    index, (first, stop) = plan.index, plan.parts[number]
+    begin = index.entry_for(first * plan.frame_stride)
+    start, since = (0, int(index.times[0])) if begin is None else (begin.position, begin.pts)
+    last = len(index) - 1 if plan.is_last(number) else min(stop * plan.frame_stride, len(index) - 1)
+    entries = index.entries[index.entries[:, 0] >= since]
+    later = entries[entries[:, 0] > index.times[last]]
+    if len(later) < ENTRIES_BEHIND:
+        return Span(start, size)
+    places = entries[entries[:, 0] <= later[ENTRIES_BEHIND - 1, 0], 2]
+    return Span(min(start, int(places.min())), min(size, int(places.max()) + AHEAD_BYTES))
+
+
+class _Sparse:
+    """A file into which spans of an object are fetched, none of them twice."""
+
+    def __init__(self, bucket: Bucket, wanted: RemoteObject, file: int, stopping: Callable[[], bool]) -> None:
+        self._bucket, self._wanted, self._file = bucket, wanted, file
+        self._stopping = stopping
+        self._there: list[Span] = []
+        self.fetched = 0
+
+    def fetch(self, span: Span) -> None:
+        """Fetch what is missing of a span."""
+        for start, end in list(self._missing(span)):
+            self._fetch(start, end)
+        self._there.append(span)
+
+    def read(self, span: Span) -> bytes:
+        """Return the bytes of a span."""
+        self.fetch(span)
+        return os.pread(self._file, span.end - span.start, span.start)
+
+    def _missing(self, span: Span) -> Iterator[tuple[int, int]]:
+        at = span.start
+        for there in sorted(self._there, key=lambda each: each.start):
+            if there.end <= at or there.start >= span.end:
+                continue
+            if there.start > at:
+                yield at, there.start
+            at = max(at, there.end)
+        if at < span.end:
+            yield at, span.end
+
+    def _fetch(self, start: int, end: int) -> None:
+        at = start
+        for block in self._bucket.read(self._wanted, start, end):
+            if self._stopping():
+                raise Interrupted("Fetching was ended.")
+            os.pwrite(self._file, block, at)
+            at += len(block)
+        self.fetched += at - start
+        if at != end:
+            raise ObjectStoreError(f"{self._bucket.address.to(self._wanted.key)} ends too early; it is tried again.")
+
+
+def _boxes(sparse: _Sparse, size: int) -> list[Span] | None:
+    """Return where all boxes but those of pictures are; None if it is not an MP4 whose index is one box."""
+    if not begins_as_mp4(sparse.read(Span(0, min(size, HEADER_BYTES)))):
+        return None
+    found: list[Span] = []
+    position, has_index = 0, False
+    for _ in range(MOST_BOXES):
+        if position >= size:
+            return found if has_index else None
+        header = sparse.read(Span(position, min(size, position + HEADER_BYTES)))
+        length, kind = int.from_bytes(header[:4]), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:16])
+        if kind == b"moof" or length < 8 or position + length > size:
+            return None
+        if kind != b"mdat":
+            found.append(Span(position, position + length))
+        has_index = has_index or kind == b"moov"
+        position += length
+    return None
