@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
+from daemon.s3_address import FORM, known_address
 from daemon.setting_groups import Seconds
 
 
@@ -29,6 +31,12 @@ class ExecutorSettings(BaseModel):
         min_length=1,
         description="Address of the Ray cluster's head, with its port; auto takes the cluster that this machine is in.",
         json_schema_extra={"allowed": "a host with its port, such as 192.0.2.10:6379, or auto"},
+    )
+    cluster_store: Annotated[str, AfterValidator(partial(known_address, name="cluster_store"))] | None = Field(
+        None,
+        description="Object storage through which the machines of a cluster get videos and weights and give back what "
+        "they made, such as s3://bucket/prefix; without it they share folders with the daemon (docs/scale-out.md).",
+        json_schema_extra={"allowed": FORM},
     )
     silent_seconds: Seconds = Field(
         30.0, ge=4, description="A slot of a cluster that does not answer for this long is ended and started anew."

@@ -159,7 +159,7 @@ class DaemonService:
         if self._asked_to_stop:
             self.intake.stop()
         sweep_leftovers(settings)
-        self.pipeline = make_executor(settings)
+        self.pipeline = make_executor(settings, self.store.find, lambda job_id: self.inbox_store.entry_of(job_id))
         known_mount = mounts.known(settings.data_dir, settings.outbox_dir)
         self._outbox = Outbox(settings.outbox_dir, self.store.jobs(), known_mount)
         self._outbox_monitor = OutboxMonitor(self._outbox, settings.outbox_dir)

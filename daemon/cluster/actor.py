@@ -14,10 +14,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daemon import __version__
 from daemon.cluster.cores import Cores
+from daemon.cluster.node_folder import settings_on_node
 from daemon.cluster.share import require_share
 from daemon.errors import DropframeError, MachineError, ModelError, NodeLost, ResourceUnavailable
 from daemon.pipeline.client import PipelineProcess
@@ -26,6 +27,9 @@ from daemon.pipeline.records import Progress
 from daemon.pipeline.run_requests import PartRequest, RunRequest
 from daemon.pipeline.seams import NotExact
 from daemon.settings import Settings
+
+if TYPE_CHECKING:
+    from daemon.cluster.apart import Apart
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,7 @@ class SlotActor:
         self._turn: int | None = None
         """What it does just now."""
         self._process: PipelineProcess | None = None
+        self._apart: Apart | None = None
         threading.Thread(target=self._work, name="slot", daemon=True).start()
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
@@ -140,7 +145,8 @@ class SlotActor:
         slots = max(1, count_gpus(environment={}) if self._share.gpu else count_cores() // self._share.cores)
         whole = sixty_percent(machine_memory())
         limit = settings.memory_limit_bytes or max(whole // slots, min(whole, SLOT_BYTES))
-        return PipelineProcess(settings, cores.numbers, limit)
+        told = settings if settings.cluster_store is None else settings_on_node(settings)
+        return PipelineProcess(told, cores.numbers, limit)
 
     def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -166,6 +172,12 @@ class SlotActor:
             return self._stopped >= turn
 
         settings, process = self._made()
+        if settings.cluster_store is not None:
+            if self._apart is None:
+                from daemon.cluster.apart import Apart  # loads what the daemon does not need to
+
+                self._apart = Apart(settings)
+            return self._apart(process, request, tell, should_stop)
         self._check_share(settings, request["kind"])
         match request["kind"]:
             case "start":

@@ -12,8 +12,12 @@ import time
 from collections.abc import Callable
 
 from daemon.cluster.driver_process import AWAY, DriverProcess
-from daemon.cluster.remote import RemoteProcess
+from daemon.cluster.exchange import Exchange
+from daemon.cluster.remote import ApartProcess, RemoteProcess
 from daemon.errors import Interrupted, ResourceUnavailable
+from daemon.ingest.owner import home_id
+from daemon.jobs import Job
+from daemon.objects.entries import Entry
 from daemon.pipeline.client import Ready
 from daemon.pipeline.slot import Slot
 from daemon.pipeline.slot_pool import SlotPool
@@ -37,11 +41,20 @@ class ClusterPool(SlotPool):
 
     Args:
         settings: With the address of the cluster.
+        find_job: Returns a job by its id, if there is one; asked only with ``cluster_store``.
+        entry_of: Returns what is known of the object of ``inbox_store`` that became a job; the same.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        find_job: Callable[[str], Job | None] = lambda job_id: None,
+        entry_of: Callable[[str], Entry | None] = lambda job_id: None,
+    ) -> None:
         super().__init__(settings, AWAY_SECONDS)
+        self._find_job, self._entry_of = find_job, entry_of
         self._driver: DriverProcess | None = None
+        self._exchange: Exchange | None = None
         self._closing = threading.Event()
         self._resizing = threading.Thread(target=self._keep_size, name="cluster-size")
         self.lanes = LANES if settings.workers == "auto" else 2 * settings.workers
@@ -55,7 +68,10 @@ class ClusterPool(SlotPool):
             JobError: the first slot cannot be started; others are tried, and all again and again.
         """
         if self._driver is None:
-            self._driver = DriverProcess(self._settings)
+            settings = _of_this_home(self._settings)
+            if settings.cluster_store is not None:
+                self._exchange = Exchange(settings, self._find_job, self._entry_of)
+            self._driver = DriverProcess(settings)
             self._driver.start()
             self._resizing.start()
         deadline = time.monotonic() + self._settings.start_seconds
@@ -81,6 +97,8 @@ class ClusterPool(SlotPool):
             self._resizing.join()
         for slot in self._slots:
             slot.close()
+        if self._exchange is not None:
+            self._exchange.close()
 
     # The number of slots.
 
@@ -122,4 +140,13 @@ class ClusterPool(SlotPool):
         waits = first is not None and number != first.number and first.error is None and self.ready is None
         if self._driver is None or waits:
             return None
+        if self._exchange is not None:
+            return ApartProcess(self._driver, number, self._exchange)
         return RemoteProcess(self._driver, number)
+
+
+def _of_this_home(settings: Settings) -> Settings:
+    """Return settings whose ``cluster_store``, if there is one, nobody else has."""
+    if settings.cluster_store is None:
+        return settings
+    return settings.model_copy(update={"cluster_store": f"{settings.cluster_store}/{home_id(settings.data_dir)}"})

@@ -16,8 +16,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from daemon import __version__
 from daemon.cluster.actor import Share, SlotActor
 from daemon.cluster.capacity import Capacity
+from daemon.cluster.places import require_store
 from daemon.cluster.share import require_share
 from daemon.errors import DropframeError, NodeLost, PipelineDied, PipelineStalled, ResourceUnavailable
+from daemon.objects.bucket import Bucket
+from daemon.s3_address import S3Address
 from daemon.settings import Settings
 
 THREADS = 4
@@ -91,11 +94,11 @@ class RayCluster:
         has = ", ".join(
             f"{int(node['Resources'][name])} {name}" for name in ("CPU", "GPU") if node["Resources"].get(name)
         )
-        sees = (
-            "it sees the shared folder"
-            if self._mark
-            else "after the first start it is seen if it has the shared folder"
-        )
+        sees = "after the first start it is seen if it has the shared folder"
+        if self._settings.cluster_store is not None:
+            sees = "it reaches cluster_store"
+        elif self._mark:
+            sees = "it sees the shared folder"
         return True, f"{has}, Python {found['python']}, Ray {found['ray']}; {sees}"
 
 
@@ -189,8 +192,11 @@ def look_around(told: Mapping[str, Any], mark: str) -> dict[str, Any]:
     """Return what this machine has, for ``dropframe doctor``."""
     problem = ""
     try:
-        if mark:  # else nothing has been started yet
-            require_share(Settings.told(told), mark)
+        settings = Settings.told(told)
+        if settings.cluster_store is not None:
+            require_store(Bucket(S3Address.of(settings.cluster_store), settings))
+        elif mark:  # else nothing has been started yet
+            require_share(settings, mark)
     except DropframeError as error:
         problem = str(error)
     here = {"python": platform.python_version(), "ray": ray.__version__, "version": __version__}

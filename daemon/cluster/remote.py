@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from daemon.cluster.driver_process import DriverProcess
-from daemon.errors import DropframeError, MachineError, ModelError, NodeLost, ResourceUnavailable
+from daemon.cluster.exchange import Exchange
+from daemon.errors import (
+    DropframeError,
+    MachineError,
+    ModelError,
+    NodeLost,
+    ObjectStoreError,
+    ResourceUnavailable,
+)
 from daemon.pipeline.client import Ready, seconds_of
 from daemon.pipeline.records import Progress, RunReport
 from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.worker.job_files import PARTIAL_ENDINGS
+
+log = logging.getLogger(__name__)
 
 WEIGHTS_SECONDS = 5.0
 """Time between two looks of an idle slot whether there are other weights."""
@@ -109,3 +121,67 @@ class RemoteProcess:
             if kind == "start" or isinstance(error, NodeLost):
                 self.close()  # the next attempt may be on another machine
             raise
+
+
+class ApartProcess(RemoteProcess):
+    """One whose machine shares no folder with this one: what it needs and what it makes goes over object storage.
+
+    Args:
+        driver: Reaches it.
+        number: Of the slot.
+        exchange: Has the objects.
+    """
+
+    def __init__(self, driver: DriverProcess, number: int, exchange: Exchange) -> None:
+        super().__init__(driver, number)
+        self._exchange = exchange
+
+    def run(
+        self,
+        request: RunRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> RunReport:
+        """See ``PipelineProcess.run``; an earlier attempt on this machine is not gone on with."""
+        report = super().run(request, on_progress, should_stop)
+        for ending in PARTIAL_ENDINGS:
+            Path(f"{request.output_path}{ending}").unlink(missing_ok=True)
+        return report
+
+    def _call(
+        self,
+        kind: str,
+        wanted: Mapping[str, Any],
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Mapping[str, Any]:
+        try:
+            if kind == "start":
+                models = [model.to_record() for model in self._exchange.models.offered(check=not self.is_up)]
+                return super()._call(kind, {**wanted, "models": models}, on_progress, should_stop)
+            return self._call_with_objects(kind, wanted, on_progress, should_stop)
+        except ObjectStoreError as error:
+            raise ResourceUnavailable(str(error)) from error
+
+    def _call_with_objects(
+        self,
+        kind: str,
+        wanted: Mapping[str, Any],
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> Mapping[str, Any]:
+        request, exchange = wanted["request"], self._exchange
+        video, target = Path(request["file_path"]), Path(wanted.get("plan_path") or request["output_path"])
+        plan = Path(wanted.get("plan_path") or request.get("plan_path") or "")
+        source = exchange.source(video, should_stop)
+        objects = {
+            "source": vars(source),
+            "plan": vars(exchange.plan(plan, video.stem, should_stop)) if plan.is_file() else None,
+            "make": exchange.new_key(video.stem),
+        }
+        report = super()._call(kind, {**wanted, "objects": objects}, on_progress, should_stop)
+        if report["made"] is not None:
+            exchange.take(report["made"], target, should_stop)
+        what = f"part {request['number']}" if kind == "part" else kind
+        log.info("%s: %d of %d bytes were fetched for: %s", video.stem, report["fetched_bytes"], source.size, what)
+        return {name: value for name, value in report.items() if name not in ("made", "fetched_bytes")}

@@ -147,14 +147,22 @@ class Bucket:
                 raise ObjectChanged(f"{self.address.to(wanted.key)} has been replaced.")
             yield from answer.stream(BLOCK_BYTES)
 
-    def put(self, key: str, content: BinaryIO | bytes, media_type: str, notes: Mapping[str, str] | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        content: BinaryIO | bytes | Iterator[bytes],
+        media_type: str,
+        notes: Mapping[str, str] | None = None,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         """Put an object there; nobody ever sees a part of it.
 
         Args:
             key: Below the prefix; what has that key is replaced.
-            content: An open file, at its start, or bytes.
+            content: An open file, at its start, or bytes, at once or in blocks; what brings these may raise to end it.
             media_type: Its Content-Type.
             notes: User-defined metadata.
+            part_bytes: Larger ones are sent in parts of this size, of which there may be 10,000.
 
         Raises:
             ObjectRefused: the service does not take it.
@@ -165,7 +173,7 @@ class Bucket:
 
         attributes: Any = {"Content-Type": media_type, **(notes or {})}
         with self._told(key):
-            obstore.put(self._store(), key, content, attributes=attributes, chunk_size=PART_BYTES, max_concurrency=1)
+            obstore.put(self._store(), key, content, attributes=attributes, chunk_size=part_bytes, max_concurrency=1)
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the bucket; what has that key is replaced.
@@ -282,6 +290,6 @@ def require_obstore() -> None:
         import obstore  # noqa: F401 - only to see whether it can be had
     except ImportError as error:
         raise MachineError(
-            "result_store and inbox_store need a package that is not installed; install it with: "
+            "result_store, inbox_store and cluster_store need a package that is not installed; install it with: "
             "pip install 'dropframe[s3]'"
         ) from error

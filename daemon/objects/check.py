@@ -10,7 +10,7 @@ from daemon.s3_address import S3Address
 from daemon.settings import Settings
 
 PROBE = ".dropframe-doctor"
-"""Key of the object that is put below ``result_store``, to see whether it can be."""
+"""Key of the object that is put below a store, to see whether it can be."""
 
 
 def require_package(settings: Settings) -> None:
@@ -19,7 +19,7 @@ def require_package(settings: Settings) -> None:
     Raises:
         MachineError: a package is not installed.
     """
-    if settings.result_store or settings.inbox_store:
+    if settings.result_store or settings.inbox_store or settings.cluster_store:
         require_obstore()
 
 
@@ -27,6 +27,8 @@ def check_stores(settings: Settings) -> Iterator[tuple[str, bool, str]]:
     """Yield of each store that is set its name, whether it can be used, and a sentence."""
     if settings.result_store:
         yield "result_store", *_outcome(settings.result_store, settings, _put)
+    if settings.cluster_store:
+        yield "cluster_store", *_outcome(settings.cluster_store, settings, _put)
     if settings.inbox_store:
         yield "inbox_store", *_outcome(settings.inbox_store, settings, _list)
 

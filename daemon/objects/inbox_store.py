@@ -114,6 +114,10 @@ class InboxStore:
         rejected = [entry for entry in self._entries.all() if entry.state is EntryState.REJECTED]
         return [self._rejected_record(entry) for entry in rejected]
 
+    def entry_of(self, job_id: str) -> Entry | None:
+        """Return what is known of the object that became a job. Callable from any thread."""
+        return next((entry for entry in self._entries.all() if entry.job_id == job_id), None)
+
     def _loop(self) -> None:
         wait = 0.0
         while not self._stopping.wait(wait):

@@ -121,7 +121,7 @@ class PoolRun:
     def run(self, on_placed: Callable[[], None]) -> RunReport:
         """Run it; raises what ``PipelineProcess.run`` does."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._plan_path = self._folder / f"{PLAN}{_version_of(self._request.file_path)}"
+        self._plan_path = self._folder / f"{PLAN}{version_of(self._request.file_path)}"
         report: RunReport | None = None
         while report is None:
             try:
@@ -287,7 +287,8 @@ class PoolRun:
         return None
 
 
-def _version_of(video: Path) -> str:
+def version_of(video: Path) -> str:
+    """Return what names the content of a file, as long as nobody writes to it."""
     try:
         identity = identity_of(video.stat()).lasting
     except FileNotFoundError:

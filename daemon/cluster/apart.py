@@ -1,0 +1,278 @@
+"""Apart: what a slot does on a machine that shares no folder with the daemon: fetch, have it done, put.
+
+Credentials for object storage are this process's own, from the environment in which Ray was started there. The pipeline
+process gets local files and has neither them nor a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from daemon.cluster.node_folder import NodeFolder
+from daemon.cluster.places import Model, ObjectPlace, patiently, require_store
+from daemon.errors import (
+    Interrupted,
+    NodeLost,
+    ObjectChanged,
+    ObjectMissing,
+    ObjectStoreError,
+    PermanentError,
+    ResourceUnavailable,
+)
+from daemon.fs.atomic import atomic_write
+from daemon.fs.space import DiskGuard
+from daemon.ipc.spool import FILE_MODE
+from daemon.objects.bucket import Bucket
+from daemon.objects.ranges import fetch_range, span_of
+from daemon.pipeline.models import file_sha256
+from daemon.pipeline.plans import PartPlan
+from daemon.pipeline.records import Progress
+from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
+from daemon.pipeline.slot_process import SlotProcess
+from daemon.s3_address import S3Address
+from daemon.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.5
+"""Time between two looks whether another slot of this machine has prepared its models."""
+ENDED = "Fetching was ended."
+
+Tell = Callable[[Progress], None]
+ShouldStop = Callable[[], bool]
+
+
+class Apart:
+    """Does what a slot is asked for. Its thread alone uses it.
+
+    Args:
+        settings: With ``cluster_store`` of the home.
+
+    Raises:
+        MachineError: obstore is not installed, or the folder of this machine is another user's.
+        NodeLost: the folder cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bucket = _bucket(str(settings.cluster_store), settings)
+        with _fault_of_the_machine():
+            self._folder = NodeFolder(settings)
+        self._disk = DiskGuard(self._folder.scratch, settings.min_free_bytes)
+        self._models: Sequence[Model] = ()
+        self._whole: ObjectPlace | None = None
+        """The source that is there as a whole, as it may be wanted again soon."""
+        self._fetched = 0
+
+    def __call__(
+        self, process: SlotProcess, request: Mapping[str, Any], tell: Tell, should_stop: ShouldStop
+    ) -> dict[str, Any]:
+        """Do what is asked; return the report. Raises whatever goes wrong."""
+        self._fetched = 0
+        if request["kind"] == "start":
+            return self._start(process, request, should_stop)
+        does = {"plan": self._plan, "part": self._part, "run": self._run}
+        report = does[request["kind"]](process, request, tell, should_stop)
+        return {**report, "fetched_bytes": self._fetched}
+
+    def _start(self, process: SlotProcess, request: Mapping[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+        """Start the process, or have it look for other weights; a slot that has time for that needs no videos."""
+        with _fault_of_the_machine():
+            self._clear("*")
+            if not process.is_up:
+                require_store(self._bucket)  # or the machine is not to get work
+        while not should_stop():
+            with self._folder.only_one() as had:
+                if had:
+                    with _fault_of_the_machine():
+                        self._take_models([Model.from_record(each) for each in request["models"]], should_stop)
+                    process.start(should_stop)
+                    return {}
+            if process.is_up:
+                return {}  # it looks for weights another time
+            time.sleep(WAIT_SECONDS)
+        raise Interrupted(ENDED)
+
+    def _plan(
+        self, process: SlotProcess, request: Mapping[str, Any], tell: Tell, should_stop: ShouldStop
+    ) -> dict[str, Any]:
+        run, objects = RunRequest.from_record(request["request"]), request["objects"]
+        path = self._folder.scratch / "plan"
+        with _fault_of_the_machine():
+            video = self._fetch_whole(objects, run.file_path.name, should_stop)
+            path.unlink(missing_ok=True)
+            if objects["plan"] is not None:  # it is kept if it still holds
+                self._fetch(ObjectPlace.from_record(objects["plan"]), path, should_stop)
+        planned = process.plan(replace(run, file_path=video), path, should_stop, request["least_parts"])
+        return {"planned": planned, "made": self._put(path, objects, should_stop) if planned else None}
+
+    def _run(
+        self, process: SlotProcess, request: Mapping[str, Any], tell: Tell, should_stop: ShouldStop
+    ) -> dict[str, Any]:
+        run, objects = RunRequest.from_record(request["request"]), request["objects"]
+        with _fault_of_the_machine():
+            video = self._fetch_whole(objects, run.file_path.name, should_stop)
+            self._folder.clear("document*")
+        document = self._folder.scratch / "document"
+        report = process.run(replace(run, file_path=video, output_path=document), tell, should_stop)
+        return {**asdict(report), "made": self._put(document, objects, should_stop)}
+
+    def _part(
+        self, process: SlotProcess, request: Mapping[str, Any], tell: Tell, should_stop: ShouldStop
+    ) -> dict[str, Any]:
+        part, objects = PartRequest.from_record(request["request"]), request["objects"]
+        with _fault_of_the_machine():
+            plan_path = self._fetch_plan(objects, should_stop)
+        made = self._folder.scratch / "part"
+        part = replace(part, plan_path=plan_path, output_path=made)
+        try:
+            seconds = self._make_part(process, part, objects, tell, should_stop)
+        except NotExact as why:
+            return {"not_exact": str(why), "made": None}
+        return {"not_exact": None, "stage_seconds": seconds, "made": self._put(made, objects, should_stop)}
+
+    def _make_part(
+        self,
+        process: SlotProcess,
+        part: PartRequest,
+        objects: Mapping[str, Any],
+        tell: Tell,
+        should_stop: ShouldStop,
+    ) -> dict[str, float]:
+        """Make a part of what it needs of the video; should that not be enough, of the whole."""
+        name = part.file_path.name
+        if self._whole != ObjectPlace.from_record(objects["source"]):
+            with _fault_of_the_machine():
+                sparse = self._fetch_range(objects, part, should_stop)
+            try:
+                return process.run_part(replace(part, file_path=sparse), tell, should_stop)
+            except (NotExact, PermanentError) as why:
+                log.info("%s is fetched whole, as of what part %d seemed to need %s", name, part.number, why)
+            finally:
+                sparse.unlink(missing_ok=True)
+        with _fault_of_the_machine():
+            video = self._fetch_whole(objects, name, should_stop)
+        return process.run_part(replace(part, file_path=video), tell, should_stop)
+
+    # Fetching.
+
+    def _fetch_whole(self, objects: Mapping[str, Any], name: str, should_stop: ShouldStop) -> Path:
+        place, path = ObjectPlace.from_record(objects["source"]), self._folder.scratch / f"whole-{name}"
+        if self._whole != place:
+            self._clear("whole-*")
+            self._fetch(place, path, should_stop)
+            self._whole = place
+        return path
+
+    def _fetch_plan(self, objects: Mapping[str, Any], should_stop: ShouldStop) -> Path:
+        place = ObjectPlace.from_record(objects["plan"])
+        path = self._folder.scratch / place.key.rpartition("/")[2]  # which says what it holds
+        if not path.exists():
+            part = path.with_name("plan-part")
+            self._fetch(place, part, should_stop)
+            part.replace(path)
+        return path
+
+    def _fetch_range(self, objects: Mapping[str, Any], part: PartRequest, should_stop: ShouldStop) -> Path:
+        place, plan = ObjectPlace.from_record(objects["source"]), PartPlan.load(part.plan_path)
+        bucket, path = _bucket(place.address, self._settings), self._folder.scratch / f"sparse-{part.file_path.name}"
+        span = span_of(plan, part.number, place.size)
+        self._require_room(span.end - span.start)
+
+        def fetch() -> int:
+            path.unlink(missing_ok=True)
+            return fetch_range(bucket, place.remote, plan, part.number, path, should_stop)
+
+        self._fetched += patiently(fetch, should_stop)
+        return path
+
+    def _fetch(self, place: ObjectPlace, path: Path, should_stop: ShouldStop) -> None:
+        """Fetch all of an object; a line that is cut costs nothing of what has come."""
+        self._require_room(place.size)
+        bucket = _bucket(place.address, self._settings)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(path, flags, FILE_MODE), "wb", buffering=0) as file:
+
+            def go_on() -> None:
+                for block in bucket.read(place.remote, file.tell()):
+                    if should_stop():
+                        raise Interrupted(ENDED)
+                    file.write(block)
+                    self._fetched += len(block)
+                if file.tell() != place.size:
+                    raise ObjectStoreError(f"{bucket.address.to(place.key)} ends too early; it is tried again.")
+
+            patiently(go_on, should_stop)
+
+    def _take_models(self, models: Sequence[Model], should_stop: ShouldStop) -> None:
+        """Have in the models' folder what the daemon has in its own."""
+        folder = self._folder.models_dir
+        if models == self._models and all((folder / model.name).exists() for model in models):
+            return
+        for model in models:
+            path = folder / model.name
+            if not path.exists() or file_sha256(path) != model.sha256:
+                patiently(lambda: self._take_model(model, path, should_stop), should_stop)  # noqa: B023 - called now
+        names = {model.name for model in models}
+        for old in (*folder.glob("*.pt"), *folder.glob("text/*.onnx")):
+            if str(old.relative_to(folder)) not in names:
+                old.unlink()
+        self._models = models
+
+    def _take_model(self, model: Model, path: Path, should_stop: ShouldStop) -> None:
+        bucket, digest = _bucket(model.place.address, self._settings), hashlib.sha256()
+        with atomic_write(path) as file:
+            for block in bucket.read(model.place.remote):
+                if should_stop():
+                    raise Interrupted(ENDED)
+                file.write(block)
+                digest.update(block)
+            if digest.hexdigest() != model.sha256:
+                raise ObjectChanged(f"{bucket.address.to(model.place.key)} is not {model.name}.")
+
+    def _require_room(self, size: int) -> None:
+        if shortage := self._disk.shortage(size):
+            raise NodeLost(f"{socket.gethostname()} has no room for a video. {shortage}")
+
+    # Putting.
+
+    def _put(self, path: Path, objects: Mapping[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+        """Put what was made, and remove it here; return its key and checksum."""
+        with _fault_of_the_machine():
+            sha256 = file_sha256(path)
+            patiently(lambda: self._put_file(path, objects["make"]), should_stop)
+            path.unlink()
+        return {"key": objects["make"], "sha256": sha256}
+
+    def _put_file(self, path: Path, key: str) -> None:
+        with path.open("rb") as file:
+            self._bucket.put(key, file, "application/octet-stream")
+
+    def _clear(self, names: str) -> None:
+        self._whole = None
+        self._folder.clear(names)
+
+
+def _bucket(address: str, settings: Settings) -> Bucket:
+    return Bucket(S3Address.of(address), settings)
+
+
+@contextmanager
+def _fault_of_the_machine() -> Iterator[None]:
+    """Have another machine do what this one cannot for want of a disk or of object storage; no video is to blame."""
+    try:
+        yield
+    except (ObjectMissing, ObjectChanged) as error:  # the daemon puts it there again
+        raise ResourceUnavailable(str(error)) from error
+    except (ObjectStoreError, OSError) as error:
+        raise NodeLost(f"{socket.gethostname()} cannot fetch or put what it needs to: {error}") from error

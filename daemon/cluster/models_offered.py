@@ -1,0 +1,88 @@
+"""ModelsOffered: the weights that slots on machines without a shared folder get, in object storage by checksum."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from daemon.cluster.places import MODELS, Model, ObjectPlace
+from daemon.errors import ObjectMissing
+from daemon.fs.identity import identity_of
+from daemon.jobs import Identity
+from daemon.objects.bucket import Bucket
+from daemon.pipeline.models import file_sha256
+from daemon.pipeline.weights_watch import WeightsWatch
+from daemon.settings import Settings
+
+
+class ModelsOffered:
+    """Puts the weights in use, and the recognisers of ``data/models/text/``. Safe to use from any thread.
+
+    Args:
+        settings: Say where they are.
+        bucket: Gets them.
+    """
+
+    def __init__(self, settings: Settings, bucket: Bucket) -> None:
+        self._text_models_dir = settings.text_models_dir
+        self._bucket = bucket
+        self._lock = threading.Lock()
+        self._watch = WeightsWatch(settings)
+        self._weights: Path | None = None
+        self._known: dict[Path, tuple[Identity, Model]] = {}
+
+    def offered(self, check: bool) -> list[Model]:
+        """Return what there is; it has been put there.
+
+        Args:
+            check: Make sure that it is there still.
+
+        Raises:
+            ObjectStoreError: it cannot be put there just now.
+            OSError: it cannot be read.
+        """
+        with self._lock:
+            offers = [self._offer(path, name, check) for name, path in self._files()]
+            return [model for model in offers if model is not None]
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Yield names and files; weights that were taken away are not missed as long as they are in the bucket."""
+        seen = self._watch.now() if self._weights is None else self._watch.changed()
+        if seen is not None:
+            self._watch.loaded(seen)
+            self._weights = Path(seen[0])
+        if self._weights is not None:
+            yield self._weights.name, self._weights
+        yield from ((f"text/{path.name}", path) for path in sorted(self._text_models_dir.glob("*.onnx")))
+
+    def _offer(self, path: Path, name: str, check: bool) -> Model | None:
+        identity, model = self._known.get(path, (None, None))
+        now = _unless_gone(path)
+        if model is not None and now in (None, identity) and not (check and self._is_missing(model)):
+            return model
+        if now is None:
+            return None
+        sha256 = file_sha256(path)
+        key = f"{MODELS}/{sha256}"
+        found = self._bucket.find(key)
+        if found is None or found.size != path.stat().st_size:
+            with path.open("rb") as file:
+                self._bucket.put(key, file, "application/octet-stream")
+            found = self._bucket.find(key)
+        if found is None:
+            raise ObjectMissing(f"{self._bucket.address.to(key)} is gone again.")
+        model = Model(name, sha256, ObjectPlace.of(self._bucket, found))
+        self._known[path] = (now, model)
+        return model
+
+    def _is_missing(self, model: Model) -> bool:
+        found = self._bucket.find(model.place.key)
+        return found is None or found.etag != model.place.etag
+
+
+def _unless_gone(path: Path) -> Identity | None:
+    try:
+        return identity_of(path.stat())
+    except FileNotFoundError:
+        return None

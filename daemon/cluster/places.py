@@ -1,0 +1,99 @@
+"""What the daemon and its slots say to each other of objects, where the machines of a cluster share no folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
+
+from daemon.errors import Interrupted, ObjectChanged, ObjectMissing, ObjectRefused, ObjectStoreError
+from daemon.objects.bucket import Bucket, RemoteObject
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
+"""How long object storage may fail before a machine is taken to be cut off from it, or it to be away."""
+AGAIN_SECONDS = 2.0
+JOBS, MODELS = "jobs", "models"
+"""Folders below ``cluster_store`` and the id of the home."""
+
+
+@dataclass(frozen=True)
+class ObjectPlace:
+    """Where an object is, and which it is."""
+
+    address: str
+    key: str
+    etag: str
+    size: int
+
+    @classmethod
+    def of(cls, bucket: Bucket, found: RemoteObject) -> Self:
+        """Return the place of an object that is there."""
+        return cls(str(bucket.address), found.key, found.etag, found.size)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return what ``vars`` was called on."""
+        return cls(**record)
+
+    @property
+    def remote(self) -> RemoteObject:
+        """The object, as a bucket wants it."""
+        return RemoteObject(self.key, self.etag, self.size, datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A file that slots need in ``data/models/``."""
+
+    name: str
+    """Below ``data/models/``."""
+    sha256: str
+    place: ObjectPlace
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**vars(self), "place": vars(self.place)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return what ``to_record`` was called on."""
+        return cls(record["name"], record["sha256"], ObjectPlace.from_record(record["place"]))
+
+
+def patiently(work: Callable[[], T], should_stop: Callable[[], bool]) -> T:
+    """Do something with object storage, again and again while that fails, for a minute at most.
+
+    Raises:
+        ObjectMissing, ObjectChanged, ObjectRefused: at once, as another try would not help.
+        ObjectStoreError: it still fails.
+        Interrupted: ``should_stop`` said so.
+    """
+    first = last = float("-inf")
+    while True:
+        try:
+            return work()
+        except (ObjectMissing, ObjectChanged, ObjectRefused):
+            raise
+        except ObjectStoreError:
+            now = time.monotonic()
+            if now - last > PATIENCE_SECONDS:
+                first = now  # it has worked for long since it failed
+            last = now
+            if now - first > PATIENCE_SECONDS:
+                raise
+        if should_stop():
+            raise Interrupted("The transfer was ended.")
+        time.sleep(AGAIN_SECONDS)
+
+
+def require_store(bucket: Bucket) -> None:
+    """Make sure that this machine reaches object storage.
+
+    Raises:
+        ObjectStoreError: it does not, or lacks credentials.
+    """
+    bucket.notes(f"{MODELS}/none")
