@@ -72,6 +72,9 @@ class Exchange:
         self._closing = threading.Event()
         self._log_once = LogOnce(log)
         self._thread = threading.Thread(target=self._loop, name="cluster-store", daemon=True)
+
+    def start(self) -> None:
+        """Begin to delete what is not needed any more."""
         self._thread.start()
 
     def close(self) -> None:

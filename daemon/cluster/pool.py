@@ -71,6 +71,7 @@ class ClusterPool(SlotPool):
             settings = _of_this_home(self._settings)
             if settings.cluster_store is not None:
                 self._exchange = Exchange(settings, self._find_job, self._entry_of)
+                self._exchange.start()
             self._driver = DriverProcess(settings)
             self._driver.start()
             self._resizing.start()

@@ -1,0 +1,484 @@
+"""A slot on a machine that shares no folder with the daemon, and the daemon's end of the storage between them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.cluster import exchange as exchange_module
+from daemon.cluster import places
+from daemon.cluster.apart import Apart
+from daemon.cluster.exchange import Exchange
+from daemon.cluster.node_folder import NodeFolder, node_folder, settings_on_node
+from daemon.cluster.remote import ApartProcess
+from daemon.errors import BadVideo, Interrupted, MachineError, NodeLost, ObjectChanged, ResourceUnavailable
+from daemon.jobs import Job, JobSource, JobStatus, Options, new_job_id, output_key
+from daemon.objects import ranges
+from daemon.objects.bucket import Bucket, RemoteObject
+from daemon.objects.entries import Entry
+from daemon.pipeline.client import Ready
+from daemon.pipeline.parts import join
+from daemon.pipeline.plans import PartPlan
+from daemon.pipeline.records import Progress, RunReport
+from daemon.pipeline.run_requests import PartRequest, RunRequest
+from daemon.pipeline.seams import NotExact
+from daemon.s3_address import S3Address
+from daemon.settings import Settings
+from tests.clips import make_clip
+from tests.object_storage import KEY_ID, SECRET, Service, running_service
+from tests.picture_stage import Bench as Pictures
+from tests.range_clips import SIZE
+
+pytest.importorskip("obstore")
+pytestmark = pytest.mark.needs("moto")
+
+HOME = "s3://shared/dropframe/home-1"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("moto") / "log") as service:
+        service.make("shared")
+        yield service
+
+
+class Played:
+    """A pipeline process of the machine, whose work is done in this one."""
+
+    starts_for_work = True
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+        self.ready: Ready | None = None
+        self.videos: list[tuple[int, int]] = []
+        """Bytes that each video took on the disk, and its size."""
+        self.refuses_holes: Exception | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.ready is not None
+
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> Ready:
+        self.ready = Ready("cpu", [])
+        return self.ready
+
+    def plan(
+        self, request: RunRequest, path: Path, should_stop: Callable[[], bool] = lambda: False, least_parts: int = 1
+    ) -> bool:
+        self._seen(request.file_path)
+        if path.exists():
+            return True
+        options = Options(request.frame_stride, request.max_frames)
+        plan = self.pictures.service.parts.plan(
+            request.file_path, "pictures", options, group_seconds=0.01, source_name=request.source_name
+        )
+        assert plan is not None
+        plan.save(path)
+        return True
+
+    def run_part(
+        self,
+        request: PartRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float]:
+        has_holes = self._seen(request.file_path)
+        if self.refuses_holes is not None and has_holes:
+            raise self.refuses_holes
+        parts, plan = self.pictures.service.parts, PartPlan.load(request.plan_path)
+        return parts.run_part(plan, request.number, request.file_path, request.output_path)
+
+    def run(
+        self,
+        request: RunRequest,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> RunReport:
+        self._seen(request.file_path)
+        return self.pictures.service.run_on_file(
+            request.file_path, "pictures", output_path=request.output_path, source_name=request.source_name
+        )
+
+    def _seen(self, video: Path) -> bool:
+        status = video.stat()
+        self.videos.append((status.st_blocks * 512, status.st_size))
+        return status.st_blocks * 512 < status.st_size
+
+    def resident_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.ready = None
+
+
+class Machine:
+    """A machine with one slot, which its daemon reaches as through a driver process."""
+
+    def __init__(self, settings: Settings, pictures: Pictures) -> None:
+        self.process = Played(pictures)
+        self.apart = Apart(settings)
+        self.before: Callable[[], None] = lambda: None
+
+    def ready(self, slot: int) -> Ready | None:
+        return self.process.ready
+
+    def release(self, slot: int) -> None:
+        self.process.close()
+
+    def call(
+        self,
+        slot: int,
+        kind: str,
+        wanted: Mapping[str, Any],
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> Mapping[str, Any]:
+        self.before()
+        said = json.loads(json.dumps({"kind": kind, **wanted}))
+        report: Mapping[str, Any] = json.loads(json.dumps(self.apart(self.process, said, on_progress, should_stop)))
+        return report
+
+
+class Bench:
+    """A daemon with a job, a bucket, and a machine that has a folder of its own."""
+
+    def __init__(self, home: Path, service: Service, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+        self.service = service
+        self.pictures = Pictures(home, monkeypatch)
+        self.settings = Settings.load(
+            home=home, s3_endpoint=service.url, cluster_store=HOME, inbox_store="s3://shared/in", **settings
+        )
+        self.settings.videos_dir.mkdir(parents=True, exist_ok=True)
+        self.jobs: dict[str, Job] = {}
+        self.entries: dict[str, Entry] = {}
+        self.exchange = self.new_exchange()
+        self.machine = Machine(self.settings, self.pictures)
+        self.remote = ApartProcess(self.machine, 0, self.exchange)  # type: ignore[arg-type]
+
+    def new_exchange(self) -> Exchange:
+        return Exchange(self.settings, self.jobs.get, self.entries.get)
+
+    def job(self, clip: Path) -> RunRequest:
+        """Take in a video."""
+        job = Job(job_id=new_job_id(), source_name=clip.name, source=JobSource.HTTP, pipeline_id="pictures", sequence=1)
+        self.jobs[job.job_id] = replace(job, status=JobStatus.RUNNING)
+        video = self.settings.videos_dir / f"{job.job_id}.mp4"
+        shutil.copy(clip, video)
+        output = self.settings.data_dir / output_key(job.job_id)
+        return RunRequest(video, "pictures", 1, None, output, clip.name)
+
+    def end(self, request: RunRequest) -> None:
+        job_id = request.file_path.stem
+        self.jobs[job_id] = replace(self.jobs[job_id], status=JobStatus.COMPLETED)
+
+    def plan(self, request: RunRequest) -> PartPlan:
+        request.parts.mkdir(exist_ok=True)
+        assert self.remote.plan(request, request.parts / "plan")
+        return PartPlan.load(request.parts / "plan")
+
+    def part(self, request: RunRequest, number: int) -> Path:
+        path = request.parts / f"{number:06}"
+        self.remote.run_part(PartRequest(request.parts / "plan", number, request.file_path, path))
+        return path
+
+    def objects(self) -> list[str]:
+        return [key.removeprefix("dropframe/home-1/") for key in self.service.keys("shared")]
+
+    def scratch(self) -> list[str]:
+        [slot] = (node_folder(self.settings) / "slots").iterdir()
+        return sorted(path.name for path in slot.iterdir() if path.name != ".lock")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "node"))
+    (tmp_path / "node").mkdir()
+    monkeypatch.setattr(ranges, "HEAD_BYTES", 2000)
+    monkeypatch.setattr(ranges, "AHEAD_BYTES", 2000)
+    monkeypatch.setattr(places, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.05)
+    bench = Bench(tmp_path / "home", service, monkeypatch, min_free_bytes=0)
+    bench.remote.start()
+    yield bench
+    for key in service.keys("shared"):
+        service.delete("shared", key)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "a.mp4", frames=500, size=SIZE, gop=25, b_frames=2, crf=10)
+
+
+def test_parts_of_ranges_are_joined_to_the_document_of_the_whole_and_nothing_stays(bench: Bench, clip: Path) -> None:
+    expected = bench.pictures.document(clip)
+    request = bench.job(clip)
+    plan = bench.plan(request)
+    bench.remote._due = 0
+    bench.remote.start()  # an idle slot keeps no video
+    assert bench.scratch() == []
+    paths = [bench.part(request, number) for number in range(len(plan))]
+    join(plan, paths, request.output_path)
+    assert request.output_path.read_bytes() == expected
+    whole, *parts = bench.machine.process.videos
+    assert whole[0] >= whole[1]
+    assert len(parts) == len(plan) > 10
+    assert max(taken for taken, size in parts) < clip.stat().st_size / 3
+    assert [name.split("-")[0] for name in bench.scratch()] == ["plan"]
+    job_id = request.file_path.stem
+    assert [key.split("-")[-2].rpartition("/")[2] for key in bench.objects()] == ["plan", "source"]
+    bench.exchange.tidy()
+    assert all(job_id in key for key in bench.objects())
+    bench.end(request)
+    bench.exchange.tidy()
+    assert bench.objects() == []
+
+
+def test_a_video_in_one_piece_is_fetched_once_and_nothing_of_an_earlier_attempt_stays(bench: Bench, clip: Path) -> None:
+    expected = bench.pictures.document(clip)
+    request = bench.job(clip)
+    checkpoint = Path(f"{request.output_path}.checkpoint")
+    checkpoint.write_text("of the time before the cluster")
+    bench.plan(request)
+    report = bench.remote.run(request)
+    assert request.output_path.read_bytes() == expected
+    assert report.frames_processed == 500
+    assert bench.machine.apart._fetched == 0, "it was there from the plan"
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("error", [NotExact("a hole"), BadVideo("It has no pictures.")])
+def test_what_a_range_is_not_enough_for_is_made_of_the_whole(bench: Bench, clip: Path, error: Exception) -> None:
+    request = bench.job(clip)
+    bench.plan(request)
+    bench.remote._due = 0
+    bench.remote.start()
+    bench.machine.process.refuses_holes = error
+    made = bench.part(request, 3).read_bytes()
+    assert [taken < size for taken, size in bench.machine.process.videos[1:]] == [True, False]
+    bench.machine.process.refuses_holes = None
+    (request.parts / "000003").unlink()
+    assert bench.part(request, 3).read_bytes() == made
+    assert bench.machine.apart._fetched == 0, "the whole is kept as long as the slot is busy"
+
+
+def test_a_video_that_is_not_exact_as_a_whole_either_is_told_as_such(bench: Bench, clip: Path) -> None:
+    request = bench.job(clip)
+    bench.plan(request)
+    other = bench.settings.home / "other.mp4"
+    make_clip(other, frames=300, size=SIZE, gop=25)
+    shutil.copy(other, request.file_path)
+    with pytest.raises(NotExact):
+        bench.part(request, 3)
+
+
+def test_a_plan_that_an_earlier_process_made_is_gone_on_with(bench: Bench, clip: Path) -> None:
+    request = bench.job(clip)
+    bench.plan(request)
+    before = (request.parts / "plan").read_bytes()
+    bench.plan(request)
+    assert (request.parts / "plan").read_bytes() == before
+
+
+def test_a_source_is_put_once_and_anew_if_it_is_gone_or_another(bench: Bench, clip: Path) -> None:
+    request = bench.job(clip)
+    first = bench.exchange.source(request.file_path, lambda: False)
+    assert bench.exchange.source(request.file_path, lambda: False) == first
+    bench.service.delete("shared", f"dropframe/home-1/{first.key}")
+    bench.machine.before = lambda: bench.service.delete("shared", f"dropframe/home-1/{first.key}")
+    with pytest.raises(ResourceUnavailable, match="There is no object"):
+        bench.plan(request)
+    bench.machine.before = lambda: None
+    bench.plan(request)
+    os.utime(request.file_path, ns=(1, 1))
+    assert bench.exchange.source(request.file_path, lambda: False).key != first.key
+
+
+def test_an_object_of_the_inbox_store_is_the_source_as_long_as_it_is_the_same(bench: Bench, clip: Path) -> None:
+    request = bench.job(clip)
+    job_id = request.file_path.stem
+    bench.service.put("shared", "in/a.mp4", clip.read_bytes())
+    found = Bucket(S3Address.of("s3://shared/in"), bench.settings).find("a.mp4")
+    assert found is not None
+    bench.entries[job_id] = replace(Entry.of("s3://shared/in", found), job_id=job_id)
+    assert bench.exchange.source(request.file_path, lambda: False).address == "s3://shared/in"
+    bench.plan(request)
+    bench.part(request, 0)
+    bench.end(request)
+    bench.exchange.tidy()
+    assert bench.service.keys("shared") == ["in/a.mp4"]
+    bench.service.put("shared", "in/a.mp4", b"another")
+    assert bench.exchange.source(request.file_path, lambda: False).address == HOME
+
+
+def test_a_start_deletes_what_ended_jobs_have_left_and_nothing_of_others(bench: Bench, clip: Path) -> None:
+    waiting, ended = bench.job(clip), bench.job(clip)
+    for request in (waiting, ended):
+        bench.exchange.source(request.file_path, lambda: False)
+    bench.end(ended)
+    other = bench.new_exchange()
+    bench.service.put("shared", "dropframe/home-2/jobs/x/source-1", b"1")
+    bench.service.put("shared", "dropframe/home-1/jobs/deleted-job/made-1", b"1")
+    bench.service.put("shared", "dropframe/home-1/models/1234", b"1")
+    other.tidy()
+    left = bench.service.keys("shared")
+    assert [key for key in left if "home-2" in key] == ["dropframe/home-2/jobs/x/source-1"]
+    assert [key.split("/")[3] for key in left if "home-1" in key] == [waiting.file_path.stem]
+
+
+def test_what_a_slot_puts_too_late_is_deleted_once_it_must_have_ended(bench: Bench, clip: Path) -> None:
+    request = bench.job(clip)
+    job_id = request.file_path.stem
+    bench.exchange.source(request.file_path, lambda: False)
+    bench.end(request)
+    bench.exchange.tidy()
+    bench.service.put("shared", f"dropframe/home-1/jobs/{job_id}/made-late", b"1")
+    bench.exchange.tidy()
+    assert len(bench.objects()) == 1
+    bench.exchange._held[job_id] = time.monotonic() - bench.settings.silent_seconds
+    bench.exchange.tidy()
+    assert bench.objects() == []
+    assert not bench.exchange._held
+
+
+def test_weights_reach_a_machine_by_checksum_and_others_take_their_place(bench: Bench) -> None:
+    models, there = bench.settings.models_dir, settings_on_node(bench.settings).models_dir
+    (models / "text").mkdir(parents=True)
+    (models / "first.pt").write_bytes(b"first weights")
+    (models / "text" / "cyrillic.onnx").write_bytes(b"letters")
+
+    def start() -> dict[str, bytes]:
+        bench.remote._due = 0
+        bench.remote.start()
+        return {str(path.relative_to(there)): path.read_bytes() for path in there.rglob("*.*") if path.is_file()}
+
+    assert start() == {"first.pt": b"first weights", "text/cyrillic.onnx": b"letters"}
+    inode = (there / "first.pt").stat().st_ino
+    assert start()
+    assert (there / "first.pt").stat().st_ino == inode
+    (there / "first.pt").write_bytes(b"damaged")
+    bench.machine.apart._models = ()  # as of a slot that starts
+    assert start()["first.pt"] == b"first weights"
+    (models / "first.pt").unlink()
+    assert "first.pt" in start(), "what was taken away is not missed"
+    shutil.copy(make_archive(models / "second"), models / "second.pt")
+    assert sorted(start()) == ["second.pt", "text/cyrillic.onnx"]
+    bench.machine.process.close()
+    for key in bench.service.keys("shared"):
+        bench.service.delete("shared", key)
+    shutil.rmtree(there)
+    assert sorted(start()) == ["second.pt", "text/cyrillic.onnx"], "they are put again"
+
+
+def make_archive(path: Path) -> str:
+    (path / "model").mkdir(parents=True)
+    return shutil.make_archive(str(path), "zip", path)
+
+
+def test_no_video_is_to_blame_for_a_machine_without_room_or_without_the_bucket(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = bench.job(clip)
+    monkeypatch.setattr(bench.machine.apart._disk, "least", 1 << 60)
+    with pytest.raises(NodeLost, match="has no room for a video"):
+        bench.plan(request)
+    assert not bench.machine.process.is_up, "another machine may have"
+    monkeypatch.undo()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+    def fail(*_: Any) -> Iterator[bytes]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench.remote._due = 0
+    bench.remote.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "read", fail)
+        with pytest.raises(NodeLost, match="No space left on device"):
+            bench.plan(request)
+    away = bench.settings.model_copy(update={"cluster_store": "s3://no-such-bucket"})
+    with pytest.raises(NodeLost, match="no bucket"):
+        Apart(away)(bench.machine.process, {"kind": "start", "models": []}, lambda p: None, lambda: False)
+
+
+def test_a_transfer_ends_when_it_is_to_and_nothing_is_left_of_it(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = bench.job(clip)
+    with pytest.raises(Interrupted):
+        bench.exchange.source(request.file_path, lambda: True)
+    assert bench.objects() == []
+    bench.plan(request)
+    made = {"key": "jobs/x/made-1", "sha256": "0" * 64}
+    bench.service.put("shared", "dropframe/home-1/jobs/x/made-1", b"torn")
+    target = bench.settings.home / "target"
+    with pytest.raises(Interrupted):
+        bench.exchange.take(made, target, lambda: True)
+    with pytest.raises(ObjectChanged):
+        bench.exchange.take(made, target, lambda: False)
+    assert not target.exists()
+
+
+def test_a_large_source_is_sent_in_no_more_parts_than_a_service_takes(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def put(self: Bucket, key: str, content: Iterator[bytes], media_type: str, part_bytes: int) -> None:
+        asked.append(part_bytes)
+
+    monkeypatch.setattr(Bucket, "put", put)
+    monkeypatch.setattr(Bucket, "find", lambda self, key: RemoteObject(key, "", 90_000, None) if asked else None)
+    monkeypatch.setattr(exchange_module, "PART_BYTES", 5)
+    bench.exchange._put_once("key", 90_000, iter([]))
+    assert asked == [10]
+
+
+def test_the_scratch_of_a_slot_that_ended_is_removed_and_that_of_others_is_not(bench: Bench) -> None:
+    slots = node_folder(bench.settings) / "slots"
+    (slots / "dead").mkdir()
+    (slots / "dead" / "whole-a.mp4").write_bytes(b"1")
+    [alive] = {path.name for path in slots.iterdir()} - {"dead"}
+    second = NodeFolder(bench.settings)
+    assert {path.name for path in slots.iterdir()} == {alive, second.scratch.name}
+
+
+def test_a_folder_that_another_user_has_made_is_not_used(bench: Bench, tmp_path: Path) -> None:
+    settings = bench.settings.model_copy(update={"cluster_store": "s3://shared/else"})
+    node_folder(settings).symlink_to(tmp_path)
+    with pytest.raises(MachineError, match="another user's"):
+        NodeFolder(settings)
+
+
+def test_slots_of_a_machine_prepare_models_one_after_the_other(bench: Bench) -> None:
+    other = NodeFolder(bench.settings)
+    with other.only_one() as had:
+        assert had
+        bench.remote._due = 0
+        bench.remote.start()  # it is up, and looks for weights another time
+        bench.machine.process.close()
+        bench.remote._due = 0
+        asked = iter([False, True])
+        with pytest.raises(Interrupted):
+            bench.remote.start(lambda: next(asked))
+    bench.remote._due = 0
+    bench.remote.start()
+    assert bench.machine.process.is_up
+
+
+def test_settings_of_a_process_there_name_nothing_of_the_daemons_machine(bench: Bench) -> None:
+    told = bench.settings.model_copy(update={"weights": Path("/models/a.pt")})
+    there = settings_on_node(told)
+    assert there.weights is None
+    assert there.models_dir.is_relative_to(node_folder(bench.settings))
