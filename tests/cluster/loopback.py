@@ -35,14 +35,20 @@ def ray_path() -> str:
     )
 
 
+HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
+"""Runs a program to which a folder is empty; needs to be root."""
+
+
 class Node:
     """A head or a node: the processes of one ``ray start``."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], log: Path, hidden: Path | None = None
+    ) -> None:
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", STARTER, "start", *arguments, *FLAGS],
+                [*((*HIDDEN, hidden) if hidden else ()), sys.executable, "-c", STARTER, "start", *arguments, *FLAGS],
                 env=environment,
                 stdout=file,
                 stderr=file,
@@ -106,9 +112,10 @@ class Loopback:
             "DROPFRAME_CLUSTER_ADDRESS": self.address,
         }
 
-    def _start(self, *arguments: str) -> Node:
+    def _start(self, *arguments: str, hidden: Path | None = None, **environment: str) -> Node:
         self._started += 1
-        return Node(list(arguments), self.environment, self.folder / f"ray-{self._started}.log")
+        log = self.folder / f"ray-{self._started}.log"
+        return Node(list(arguments), {**self.environment, **environment}, log, hidden)
 
     def start_head(self) -> None:
         """Start the head, or another one in its place."""
@@ -117,11 +124,18 @@ class Loopback:
         self.head = self._start("--head", port, "--num-cpus=0", "--include-dashboard=false", folder)
         assert self.head.is_up(), self.head.log.read_text()
 
-    def start_nodes(self, number: int) -> None:
-        """Start nodes."""
+    def start_nodes(self, number: int, hidden: Path | None = None, **environment: str) -> None:
+        """Start nodes.
+
+        Args:
+            number: How many.
+            hidden: A folder that is empty to them.
+            environment: What is different in theirs.
+        """
         for _ in range(number):
             for _try in range(3):  # Ray gives up after 30 s, which on a busy machine may be too few
-                self.nodes.append(node := self._start(f"--address={self.address}", "--num-cpus=1"))
+                arguments = (f"--address={self.address}", "--num-cpus=1")
+                self.nodes.append(node := self._start(*arguments, hidden=hidden, **environment))
                 if node.is_up():
                     break
                 self.nodes.remove(node)

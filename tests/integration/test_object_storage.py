@@ -657,10 +657,10 @@ def test_one_object_that_may_not_be_read_holds_up_no_other(
         read = taking.inbox._bucket.read
         refusal = ObjectRefused("Access to s3://footage/a.mp4 is denied.")
 
-        def refusing(wanted: buckets.RemoteObject, start: int = 0) -> Iterator[bytes]:
+        def refusing(wanted: buckets.RemoteObject, start: int = 0, end: int | None = None) -> Iterator[bytes]:
             if wanted.key == "a.mp4":
                 raise refusal
-            return read(wanted, start)
+            return read(wanted, start, end)
 
         taking.inbox._bucket.read = refusing  # type: ignore[method-assign]
         assert taking.step() is None
