@@ -65,7 +65,8 @@ class Apart:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._bucket = _bucket(str(settings.cluster_store), settings)
+        self._buckets: dict[str, Bucket] = {}
+        self._bucket = self._bucket_at(str(settings.cluster_store))
         with _fault_of_the_machine():
             self._folder = NodeFolder(settings)
         self._disk = DiskGuard(self._folder.scratch, settings.min_free_bytes)
@@ -185,7 +186,7 @@ class Apart:
 
     def _fetch_range(self, objects: Mapping[str, Any], part: PartRequest, should_stop: ShouldStop) -> Path:
         place, plan = ObjectPlace.from_record(objects["source"]), PartPlan.load(part.plan_path)
-        bucket, path = _bucket(place.address, self._settings), self._folder.scratch / f"sparse-{part.file_path.name}"
+        bucket, path = self._bucket_at(place.address), self._folder.scratch / f"sparse-{part.file_path.name}"
         span = span_of(plan, part.number, place.size)
         self._require_room(span.end - span.start)
 
@@ -199,7 +200,7 @@ class Apart:
     def _fetch(self, place: ObjectPlace, path: Path, should_stop: ShouldStop) -> None:
         """Fetch all of an object; a line that is cut costs nothing of what has come."""
         self._require_room(place.size)
-        bucket = _bucket(place.address, self._settings)
+        bucket = self._bucket_at(place.address)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(path, flags, FILE_MODE), "wb", buffering=0) as file:
 
@@ -230,7 +231,7 @@ class Apart:
         self._models = models
 
     def _take_model(self, model: Model, path: Path, should_stop: ShouldStop) -> None:
-        bucket, digest = _bucket(model.place.address, self._settings), hashlib.sha256()
+        bucket, digest = self._bucket_at(model.place.address), hashlib.sha256()
         with atomic_write(path) as file:
             for block in bucket.read(model.place.remote):
                 if should_stop():
@@ -258,13 +259,14 @@ class Apart:
         with path.open("rb") as file:
             self._bucket.put(key, file, "application/octet-stream")
 
+    def _bucket_at(self, address: str) -> Bucket:
+        if address not in self._buckets:
+            self._buckets[address] = Bucket(S3Address.of(address), self._settings)
+        return self._buckets[address]
+
     def _clear(self, names: str) -> None:
         self._whole = None
         self._folder.clear(names)
-
-
-def _bucket(address: str, settings: Settings) -> Bucket:
-    return Bucket(S3Address.of(address), settings)
 
 
 @contextmanager

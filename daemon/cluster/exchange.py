@@ -63,7 +63,8 @@ class Exchange:
         assert settings.cluster_store is not None
         self._settings, self._find_job, self._entry_of = settings, find_job, entry_of
         self._bucket = Bucket(S3Address.of(settings.cluster_store), settings)
-        self._inbox = Bucket(S3Address.of(settings.inbox_store), settings) if settings.inbox_store else None
+        stays = settings.inbox_store is not None and settings.inbox_store_after == "leave"
+        self._inbox = Bucket(S3Address.of(str(settings.inbox_store)), settings) if stays else None
         self.models = ModelsOffered(settings, self._bucket)
         self._locks = NamedLocks()
         self._held: dict[str, float | None] = {}
@@ -147,7 +148,7 @@ class Exchange:
         entry = self._entry_of(job_id) if self._inbox is not None else None
         if self._inbox is None or entry is None:
             return None
-        with suppress(ObjectStoreError):  # it may have been moved to where it may not be read
+        with suppress(ObjectStoreError):  # then it is put as others are
             found = self._inbox.find(entry.key)
             if found is not None and (found.etag, found.size) == (entry.etag, size):
                 return ObjectPlace.of(self._inbox, found)

@@ -113,14 +113,18 @@ class RemoteProcess:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Mapping[str, Any]:
-        if kind != "start" and not self.is_up:
-            raise NodeLost("The slot has ended.")  # after it was given this, and before it could begin
+        if kind != "start":
+            self._require_up()
         try:
             return self._driver.call(self._number, kind, wanted, on_progress, should_stop)
         except DropframeError as error:
             if kind == "start" or isinstance(error, NodeLost):
                 self.close()  # the next attempt may be on another machine
             raise
+
+    def _require_up(self) -> None:
+        if not self.is_up:
+            raise NodeLost("The slot has ended.")  # after it was given this, and before it could begin
 
 
 class ApartProcess(RemoteProcess):
@@ -170,6 +174,7 @@ class ApartProcess(RemoteProcess):
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
     ) -> Mapping[str, Any]:
+        self._require_up()  # before much is put
         request, exchange = wanted["request"], self._exchange
         video, target = Path(request["file_path"]), Path(wanted.get("plan_path") or request["output_path"])
         plan = Path(wanted.get("plan_path") or request.get("plan_path") or "")

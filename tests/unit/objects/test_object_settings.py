@@ -27,7 +27,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("absent")
-@pytest.mark.parametrize("name", ["result_store", "inbox_store"])
+@pytest.mark.parametrize("name", ["result_store", "inbox_store", "cluster_store"])
 def test_a_setting_that_needs_it_is_answered_with_what_to_install(tmp_path: Path, name: str) -> None:
     settings = Settings(home=tmp_path, **{name: "s3://footage"})
     with pytest.raises(MachineError, match=r"pip install 'dropframe\[s3\]'"):
