@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cluster.node_folder import NodeFolder
-from daemon.cluster.places import Model, ObjectPlace, patiently, require_store
+from daemon.cluster.places import MEDIA_TYPE, Model, ObjectPlace, blocks_of, go_on_unless, patiently, require_store
 from daemon.errors import (
-    Interrupted,
     NodeLost,
     ObjectChanged,
     ObjectMissing,
@@ -46,7 +45,6 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.5
 """Time between two looks whether another slot of this machine has prepared its models."""
-ENDED = "Fetching was ended."
 
 Tell = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
@@ -92,7 +90,8 @@ class Apart:
             self._clear("*")
             if not process.is_up:
                 require_store(self._bucket)  # or the machine is not to get work
-        while not should_stop():
+        while True:
+            go_on_unless(should_stop)
             with self._folder.only_one() as had:
                 if had:
                     with _fault_of_the_machine():
@@ -102,7 +101,6 @@ class Apart:
             if process.is_up:
                 return {}  # it looks for weights another time
             time.sleep(WAIT_SECONDS)
-        raise Interrupted(ENDED)
 
     def _plan(
         self, process: SlotProcess, request: Mapping[str, Any], tell: Tell, should_stop: ShouldStop
@@ -206,8 +204,7 @@ class Apart:
 
             def go_on() -> None:
                 for block in bucket.read(place.remote, file.tell()):
-                    if should_stop():
-                        raise Interrupted(ENDED)
+                    go_on_unless(should_stop)
                     file.write(block)
                     self._fetched += len(block)
                 if file.tell() != place.size:
@@ -222,7 +219,7 @@ class Apart:
             return
         for model in models:
             path = folder / model.name
-            if not path.exists() or file_sha256(path) != model.sha256:
+            if not path.exists() or file_sha256(path, lambda: go_on_unless(should_stop)) != model.sha256:
                 patiently(lambda: self._take_model(model, path, should_stop), should_stop)  # noqa: B023 - called now
         names = {model.name for model in models}
         for old in (*folder.glob("*.pt"), *folder.glob("text/*.onnx")):
@@ -234,8 +231,7 @@ class Apart:
         bucket, digest = self._bucket_at(model.place.address), hashlib.sha256()
         with atomic_write(path) as file:
             for block in bucket.read(model.place.remote):
-                if should_stop():
-                    raise Interrupted(ENDED)
+                go_on_unless(should_stop)
                 file.write(block)
                 digest.update(block)
             if digest.hexdigest() != model.sha256:
@@ -250,14 +246,13 @@ class Apart:
     def _put(self, path: Path, objects: Mapping[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
         """Put what was made, and remove it here; return its key and checksum."""
         with _fault_of_the_machine():
-            sha256 = file_sha256(path)
-            patiently(lambda: self._put_file(path, objects["make"]), should_stop)
+            sha256 = file_sha256(path, lambda: go_on_unless(should_stop))
+            patiently(lambda: self._put_file(path, objects["make"], should_stop), should_stop)
             path.unlink()
         return {"key": objects["make"], "sha256": sha256}
 
-    def _put_file(self, path: Path, key: str) -> None:
-        with path.open("rb") as file:
-            self._bucket.put(key, file, "application/octet-stream")
+    def _put_file(self, path: Path, key: str, should_stop: ShouldStop) -> None:
+        self._bucket.put(key, blocks_of(path, should_stop), MEDIA_TYPE)
 
     def _bucket_at(self, address: str) -> Bucket:
         if address not in self._buckets:

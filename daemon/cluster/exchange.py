@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 import time
 import uuid
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cluster.models_offered import ModelsOffered
-from daemon.cluster.places import JOBS, MODELS, ObjectPlace, patiently
-from daemon.errors import DropframeError, Interrupted, ObjectChanged, ObjectMissing, ObjectStoreError
+from daemon.cluster.places import JOBS, MEDIA_TYPE, MODELS, ObjectPlace, blocks_of, go_on_unless, patiently
+from daemon.errors import DropframeError, ObjectChanged, ObjectMissing, ObjectStoreError
 from daemon.fs.atomic import atomic_write
 from daemon.jobs import Job, JobStatus
 from daemon.logs import LogOnce
@@ -34,7 +33,6 @@ from daemon.threads import NamedLocks, join
 
 log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 1 << 20
 MOST_PARTS = 9_000
 """Parts in which a source is sent, at most; services take 10,000."""
 TIDY_SECONDS = 1.0
@@ -42,7 +40,6 @@ TIDY_SECONDS = 1.0
 AGAIN_SECONDS = 10.0
 """Until it is tried again after the bucket could not be used."""
 JOIN_SECONDS = 1.0
-MEDIA_TYPE = "application/octet-stream"
 
 
 class Exchange:
@@ -101,7 +98,7 @@ class Exchange:
             self._held[job_id] = None
             if (place := self._in_inbox(job_id, size)) is not None:
                 return place
-            return patiently(lambda: self._put_once(key, size, _blocks(video, should_stop)), should_stop)
+            return patiently(lambda: self._put_once(key, size, blocks_of(video, should_stop)), should_stop)
 
     def plan(self, path: Path, job_id: str, should_stop: Callable[[], bool]) -> ObjectPlace:
         """Return where a plan is, and put it there if it is not; raises as ``source``."""
@@ -136,8 +133,7 @@ class Exchange:
         found, digest = self._found(key), hashlib.sha256()
         with atomic_write(target) as file:
             for block in self._bucket.read(found):
-                if should_stop():
-                    raise Interrupted("The transfer was ended.")
+                go_on_unless(should_stop)
                 file.write(block)
                 digest.update(block)
             if digest.hexdigest() != sha256:
@@ -222,11 +218,3 @@ class Exchange:
 
     def _keys(self, below: str) -> list[str]:
         return [found.key for found in self._bucket.objects(below) if isinstance(found, RemoteObject)]
-
-
-def _blocks(video: Path, should_stop: Callable[[], bool]) -> Iterator[bytes]:
-    with open(os.open(video, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
-            if should_stop():
-                raise Interrupted("The transfer was ended.")
-            yield block

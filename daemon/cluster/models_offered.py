@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon.cluster.places import MODELS, Model, ObjectPlace
+from daemon.cluster.places import MEDIA_TYPE, MODELS, Model, ObjectPlace
 from daemon.errors import ObjectMissing
 from daemon.fs.identity import identity_of
 from daemon.jobs import Identity
@@ -68,7 +68,7 @@ class ModelsOffered:
         found = self._bucket.find(key)
         if found is None or found.size != path.stat().st_size:
             with path.open("rb") as file:
-                self._bucket.put(key, file, "application/octet-stream")
+                self._bucket.put(key, file, MEDIA_TYPE)
             found = self._bucket.find(key)
         if found is None:
             raise ObjectMissing(f"{self._bucket.address.to(key)} is gone again.")

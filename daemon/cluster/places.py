@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from daemon.errors import Interrupted, ObjectChanged, ObjectMissing, ObjectRefused, ObjectStoreError
@@ -16,6 +17,8 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 """How long object storage may fail before a machine is taken to be cut off from it, or it to be away."""
 AGAIN_SECONDS = 2.0
+BLOCK_BYTES = 1 << 20
+MEDIA_TYPE = "application/octet-stream"
 JOBS, MODELS = "jobs", "models"
 """Folders below ``cluster_store`` and the id of the home."""
 
@@ -85,9 +88,27 @@ def patiently(work: Callable[[], T], should_stop: Callable[[], bool]) -> T:
             last = now
             if now - first > PATIENCE_SECONDS:
                 raise
-        if should_stop():
-            raise Interrupted("The transfer was ended.")
+        go_on_unless(should_stop)
         time.sleep(AGAIN_SECONDS)
+
+
+def go_on_unless(should_stop: Callable[[], bool]) -> None:
+    """Raise Interrupted if a transfer is to end; asking also tells that whoever does it does not stand still."""
+    if should_stop():
+        raise Interrupted("The transfer was ended.")
+
+
+def blocks_of(path: Path, should_stop: Callable[[], bool]) -> Iterator[bytes]:
+    """Yield a file in blocks.
+
+    Raises:
+        Interrupted: ``should_stop`` said so.
+        OSError: it cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK_BYTES):
+            go_on_unless(should_stop)
+            yield block
 
 
 def require_store(bucket: Bucket) -> None:
