@@ -31,6 +31,7 @@ from daemon.fs.atomic import atomic_write
 from daemon.fs.space import DiskGuard
 from daemon.ipc.spool import FILE_MODE
 from daemon.objects.bucket import Bucket
+from daemon.objects.fetch import write_at
 from daemon.objects.ranges import fetch_range, span_of
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.plans import PartPlan
@@ -149,10 +150,12 @@ class Apart:
         should_stop: ShouldStop,
     ) -> dict[str, float]:
         """Make a part of what it needs of the video; should that not be enough, of the whole."""
-        name = part.file_path.name
-        if self._whole != ObjectPlace.from_record(objects["source"]):
+        name, place = part.file_path.name, ObjectPlace.from_record(objects["source"])
+        sparse = None
+        if self._whole != place:
             with _fault_of_the_machine():
-                sparse = self._fetch_range(objects, part, should_stop)
+                sparse = self._fetch_range(place, part, should_stop)
+        if sparse is not None:
             try:
                 return process.run_part(replace(part, file_path=sparse), tell, should_stop)
             except (NotExact, PermanentError) as why:
@@ -166,7 +169,7 @@ class Apart:
     # Fetching.
 
     def _fetch_whole(self, objects: Mapping[str, Any], name: str, should_stop: ShouldStop) -> Path:
-        place, path = ObjectPlace.from_record(objects["source"]), self._folder.scratch / f"whole-{name}"
+        place, path = ObjectPlace.from_record(objects["source"]), self._whole_path(name)
         if self._whole != place:
             self._clear("whole-*")
             self._fetch(place, path, should_stop)
@@ -182,9 +185,10 @@ class Apart:
             part.replace(path)
         return path
 
-    def _fetch_range(self, objects: Mapping[str, Any], part: PartRequest, should_stop: ShouldStop) -> Path:
-        place, plan = ObjectPlace.from_record(objects["source"]), PartPlan.load(part.plan_path)
-        bucket, path = self._bucket_at(place.address), self._folder.scratch / f"sparse-{part.file_path.name}"
+    def _fetch_range(self, place: ObjectPlace, part: PartRequest, should_stop: ShouldStop) -> Path | None:
+        """Fetch what a part needs; return None if that is all, which is kept then."""
+        plan, name = PartPlan.load(part.plan_path), part.file_path.name
+        bucket, path = self._bucket_at(place.address), self._folder.scratch / f"sparse-{name}"
         span = span_of(plan, part.number, place.size)
         self._require_room(span.end - span.start)
 
@@ -192,25 +196,36 @@ class Apart:
             path.unlink(missing_ok=True)
             return fetch_range(bucket, place.remote, plan, part.number, path, should_stop)
 
-        self._fetched += patiently(fetch, should_stop)
-        return path
+        fetched = patiently(fetch, should_stop)
+        self._fetched += fetched
+        if fetched < place.size:
+            return path
+        self._clear("whole-*")
+        path.replace(self._whole_path(name))
+        self._whole = place
+        return None
+
+    def _whole_path(self, name: str) -> Path:
+        return self._folder.scratch / f"whole-{name}"
 
     def _fetch(self, place: ObjectPlace, path: Path, should_stop: ShouldStop) -> None:
         """Fetch all of an object; a line that is cut costs nothing of what has come."""
         self._require_room(place.size)
         bucket = self._bucket_at(place.address)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        have = 0
         with open(os.open(path, flags, FILE_MODE), "wb", buffering=0) as file:
 
             def go_on() -> None:
-                for block in bucket.read(place.remote, file.tell()):
+                nonlocal have
+                for block in bucket.read(place.remote, have):
                     go_on_unless(should_stop)
-                    file.write(block)
-                    self._fetched += len(block)
-                if file.tell() != place.size:
+                    have += write_at(file.fileno(), block, have)
+                if have != place.size:
                     raise ObjectStoreError(f"{bucket.address.to(place.key)} ends too early; it is tried again.")
 
             patiently(go_on, should_stop)
+        self._fetched += have
 
     def _take_models(self, models: Sequence[Model], should_stop: ShouldStop) -> None:
         """Have in the models' folder what the daemon has in its own."""

@@ -60,7 +60,7 @@ def fetch(
                 for block in bucket.read(wanted, have):
                     if stopping():
                         raise Interrupted("Fetching was ended because Dropframe is stopping.")
-                    have += _write(file, block, have)
+                    have += write_at(file.fileno(), block, have)
                     failpoint("inbox_store.block")
                     look(file, have, wanted.size)
                     if have - marked >= MARK_BYTES:
@@ -79,11 +79,11 @@ def fetch(
     return part
 
 
-def _write(file: BinaryIO, block: bytes, start: int) -> int:
-    """Write all of a block at a place, wherever somebody has read meanwhile; return its length."""
+def write_at(descriptor: int, block: bytes, start: int) -> int:
+    """Write all of a block at a place of a file, wherever somebody has read meanwhile; return its length."""
     left = memoryview(block)
     while left:
-        left = left[os.pwrite(file.fileno(), left, start + len(block) - len(left)) :]
+        left = left[os.pwrite(descriptor, left, start + len(block) - len(left)) :]
     return len(block)
 
 

@@ -16,6 +16,7 @@ from daemon.ipc.spool import FILE_MODE
 from daemon.mp4 import begins_as_mp4
 from daemon.mp4_index import Span
 from daemon.objects.bucket import Bucket, RemoteObject
+from daemon.objects.fetch import write_at
 from daemon.pipeline.plans import PartPlan
 
 HEAD_BYTES = 1 << 20
@@ -124,8 +125,7 @@ class _Sparse:
         for block in self._bucket.read(self._wanted, start, end):
             if self._stopping():
                 raise Interrupted("Fetching was ended.")
-            os.pwrite(self._file, block, at)
-            at += len(block)
+            at += write_at(self._file, block, at)
         self.fetched += at - start
         if at != end:
             raise ObjectStoreError(f"{self._bucket.address.to(self._wanted.key)} ends too early; it is tried again.")

@@ -273,6 +273,20 @@ def test_what_a_range_is_not_enough_for_is_made_of_the_whole(bench: Bench, clip:
     assert bench.machine.apart._fetched == 0, "the whole is kept as long as the slot is busy"
 
 
+def test_a_video_whose_parts_need_all_of_it_is_fetched_once(bench: Bench, tmp_path: Path) -> None:
+    request = bench.job(make_clip(tmp_path / "b.mp4", frames=150, size=SIZE, gop=25, fragmented=True))
+    plan = bench.plan(request)
+    bench.remote._due = 0
+    bench.remote.start()
+    fetched = []
+    for number in range(len(plan)):
+        bench.part(request, number)
+        fetched.append(bench.machine.apart._fetched)
+    size = request.file_path.stat().st_size
+    assert [bytes_ >= size for bytes_ in fetched] == [True] + [False] * (len(plan) - 1)
+    assert [taken >= size for taken, _ in bench.machine.process.videos] == [True] * (len(plan) + 1)
+
+
 def test_a_video_that_is_not_exact_as_a_whole_either_is_told_as_such(bench: Bench, clip: Path) -> None:
     request = bench.job(clip)
     bench.plan(request)
