@@ -103,7 +103,7 @@ class SlotActor:
 
     @staticmethod
     def _stands_still(turn: int) -> dict[str, Any]:
-        message = f"A slot on {socket.gethostname()} stands still; a folder that it shares may hang there."
+        message = f"A slot on {socket.gethostname()} stands still; what it shares with others may hang."
         return {"turn": turn, "ready": None, "kind": "error", "error": "NodeLost", "message": message}
 
     def _watch(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cluster.node_folder import NodeFolder
-from daemon.cluster.places import MEDIA_TYPE, Model, ObjectPlace, blocks_of, go_on_unless, patiently, require_store
+from daemon.cluster.places import MEDIA_TYPE, Model, ObjectPlace, content_of, go_on_unless, patiently, require_store
 from daemon.errors import (
     NodeLost,
     ObjectChanged,
@@ -267,7 +267,7 @@ class Apart:
         return {"key": objects["make"], "sha256": sha256}
 
     def _put_file(self, path: Path, key: str, should_stop: ShouldStop) -> None:
-        self._bucket.put(key, blocks_of(path, should_stop), MEDIA_TYPE)
+        self._bucket.put(key, content_of(path, should_stop), MEDIA_TYPE)
 
     def _bucket_at(self, address: str) -> Bucket:
         if address not in self._buckets:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cluster.models_offered import ModelsOffered
-from daemon.cluster.places import JOBS, MEDIA_TYPE, MODELS, ObjectPlace, blocks_of, go_on_unless, patiently
+from daemon.cluster.places import JOBS, MEDIA_TYPE, MODELS, ObjectPlace, content_of, go_on_unless, patiently
 from daemon.errors import DropframeError, ObjectChanged, ObjectMissing, ObjectStoreError
 from daemon.fs.atomic import atomic_write
 from daemon.jobs import Job, JobStatus
@@ -98,14 +98,14 @@ class Exchange:
             self._held[job_id] = None
             if (place := self._in_inbox(job_id, size)) is not None:
                 return place
-            return patiently(lambda: self._put_once(key, size, blocks_of(video, should_stop)), should_stop)
+            return patiently(lambda: self._put_once(key, size, lambda: content_of(video, should_stop)), should_stop)
 
     def plan(self, path: Path, job_id: str, should_stop: Callable[[], bool]) -> ObjectPlace:
         """Return where a plan is, and put it there if it is not; raises as ``source``."""
         content = path.read_bytes()
         key = f"{JOBS}/{job_id}/plan-{hashlib.sha256(content).hexdigest()[:32]}"
         with self._locks.of(job_id):
-            return patiently(lambda: self._put_once(key, len(content), iter([content])), should_stop)
+            return patiently(lambda: self._put_once(key, len(content), lambda: content), should_stop)
 
     def new_key(self, job_id: str) -> str:
         """Return a key for what a slot is about to make."""
@@ -150,11 +150,11 @@ class Exchange:
                 return ObjectPlace.of(self._inbox, found)
         return None
 
-    def _put_once(self, key: str, size: int, content: Iterator[bytes]) -> ObjectPlace:
+    def _put_once(self, key: str, size: int, content: Callable[[], bytes | Iterator[bytes]]) -> ObjectPlace:
         found = self._bucket.find(key)
         if found is None or found.size != size:
             part_bytes = max(PART_BYTES, -(-size // MOST_PARTS))
-            self._bucket.put(key, content, MEDIA_TYPE, part_bytes=part_bytes)
+            self._bucket.put(key, content(), MEDIA_TYPE, part_bytes=part_bytes)
             found = self._found(key)
             if found.size != size:
                 raise ObjectChanged(f"What was put to {self._bucket.address.to(key)} was written to meanwhile.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from daemon.errors import Interrupted, ObjectChanged, ObjectMissing, ObjectRefused, ObjectStoreError
-from daemon.objects.bucket import Bucket, RemoteObject
+from daemon.objects.bucket import PART_BYTES, Bucket, RemoteObject
 
 T = TypeVar("T")
 
@@ -98,13 +98,18 @@ def go_on_unless(should_stop: Callable[[], bool]) -> None:
         raise Interrupted("The transfer was ended.")
 
 
-def blocks_of(path: Path, should_stop: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield a file in blocks.
+def content_of(path: Path, should_stop: Callable[[], bool]) -> bytes | Iterator[bytes]:
+    """Return a file as it is to be put: a small one as a whole, for which one request is enough, or else in blocks.
 
     Raises:
         Interrupted: ``should_stop`` said so.
         OSError: it cannot be read.
     """
+    go_on_unless(should_stop)
+    return path.read_bytes() if path.stat().st_size <= PART_BYTES else _blocks_of(path, should_stop)
+
+
+def _blocks_of(path: Path, should_stop: Callable[[], bool]) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
             go_on_unless(should_stop)

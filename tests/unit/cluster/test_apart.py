@@ -455,7 +455,7 @@ def test_a_large_source_is_sent_in_no_more_parts_than_a_service_takes(
     monkeypatch.setattr(Bucket, "put", put)
     monkeypatch.setattr(Bucket, "find", lambda self, key: RemoteObject(key, "", 90_000, None) if asked else None)
     monkeypatch.setattr(exchange_module, "PART_BYTES", 5)
-    bench.exchange._put_once("key", 90_000, iter([]))
+    bench.exchange._put_once("key", 90_000, lambda: iter([]))
     assert asked == [10]
 
 
