@@ -125,8 +125,8 @@ class Bucket:
         """Yield the bytes of an object from one on.
 
         Args:
-            wanted: The object; no byte of another one is ever yielded.
-            start: Less than its size.
+            wanted: The object; no byte of another one is ever yielded, and none that was not asked for.
+            start: Where to begin.
             end: Where to end; with its last byte if not given.
 
         Raises:
@@ -136,16 +136,23 @@ class Bucket:
         """
         import obstore
 
-        options: Any = {"range": {"offset": start} if end is None else (start, end)}
+        end = wanted.size if end is None else end
+        if start >= end:
+            return  # services refuse to send nothing
+        options: Any = {"range": (start, end)}
         if wanted.etag.startswith(('"', "W/")):
             options["if_match"] = wanted.etag
         with self._told(wanted.key):
             answer = obstore.get(self._store(), wanted.key, options=options)
             now = _remote(answer.meta)
             # Not every service heeds If-Match; and none that ignores the range is believed.
-            if (now.etag, now.size, answer.range[0]) != (wanted.etag, wanted.size, start):
+            if (now.etag, now.size, *answer.range) != (wanted.etag, wanted.size, start, end):
                 raise ObjectChanged(f"{self.address.to(wanted.key)} has been replaced.")
-            yield from answer.stream(BLOCK_BYTES)
+            for block in answer.stream(BLOCK_BYTES):
+                start += len(block)
+                if start > end:
+                    raise ObjectChanged(f"{self.address.to(wanted.key)} is longer than it was.")
+                yield block
 
     def put(
         self,
