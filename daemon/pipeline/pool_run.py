@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 PART_TRIES = 2
 """Tries at a part that ends its process, before the video is run in one piece."""
+MOST_LOST = 8
+"""Machines that may be lost with a piece of work, one after the other, before its job waits and lets others go ahead.
+
+None may have what it takes, such as room for a large video."""
 PARTS_A_SLOT = 2
 """Parts for each slot that is free, so that all end at about the same time."""
 LOOK_SECONDS = 0.25
@@ -115,6 +119,8 @@ class PoolRun:
         self._frames = 0
         self._tries: Counter[int] = Counter()
         """By the number of the part."""
+        self._lost: Counter[int] = Counter()
+        """Machines, by the number of the part."""
         self._under_way: list[Unit] = []
         self._folder = request.parts
 
@@ -272,7 +278,8 @@ class PoolRun:
         if unit.result.cancelled():
             return Interrupted(STOPPED)
         error, number = unit.result.exception(), unit.place[1]
-        if isinstance(error, NodeLost) and not self._failed.is_set():
+        if isinstance(error, NodeLost) and not self._failed.is_set() and self._lost[number] < MOST_LOST:
+            self._lost[number] += 1
             log.warning("a piece of work for %s is given to another slot: %s", unit.job_id, error)
             unit.result = Future()  # of the same unit, whose result somebody may wait for
             self._put(unit)

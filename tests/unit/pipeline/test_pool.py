@@ -15,7 +15,7 @@ import pytest
 from daemon.errors import BadVideo, Interrupted, NodeLost, PermanentError, PipelineDied
 from daemon.pipeline.board import Board
 from daemon.pipeline.pool import shares
-from daemon.pipeline.pool_run import PoolRun
+from daemon.pipeline.pool_run import MOST_LOST, PoolRun
 from daemon.pipeline.records import Progress
 from daemon.settings import Settings
 from tests.clips import make_clip
@@ -114,6 +114,23 @@ def test_work_whose_machine_is_lost_is_done_by_another_and_that_is_no_try(
     assert bench.run(clip) == bench.alone(clip)
     assert bench.asked.count(lost) >= 5
     assert "run" not in bench.asked
+
+
+def test_a_job_for_which_no_machine_will_do_lets_others_go_ahead_and_keeps_its_parts(
+    bench: PoolBench, clip: Path
+) -> None:
+    def act(kind: str, wanted: Mapping[str, Any]) -> None:
+        if bench.asked[-1] == "part 4":
+            raise NodeLost("It has no room.")
+
+    bench.act = act
+    with pytest.raises(NodeLost, match="no room"):
+        bench.run(clip)
+    assert bench.asked.count("part 4") == MOST_LOST + 1
+    bench.act = lambda kind, wanted: None
+    bench.asked.clear()
+    assert bench.run(clip) == bench.alone(clip)
+    assert "part 0" not in bench.asked
 
 
 def test_an_attempt_after_one_in_one_piece_does_not_begin_with_parts(bench: PoolBench, clip: Path) -> None:
