@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.cluster.places import MEDIA_TYPE, MODELS, Model, ObjectPlace
-from daemon.errors import ObjectMissing
+from daemon.errors import ObjectChanged, ObjectMissing
 from daemon.fs.identity import identity_of
 from daemon.jobs import Identity
-from daemon.objects.bucket import Bucket
+from daemon.objects.bucket import Bucket, RemoteObject
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.weights_watch import WeightsWatch
 from daemon.settings import Settings
@@ -64,17 +64,22 @@ class ModelsOffered:
         if now is None:
             return None
         sha256 = file_sha256(path)
-        key = f"{MODELS}/{sha256}"
+        model = Model(name, sha256, ObjectPlace.of(self._bucket, self._put(path, f"{MODELS}/{sha256}", now)))
+        self._known[path] = (now, model)
+        return model
+
+    def _put(self, path: Path, key: str, identity: Identity) -> RemoteObject:
         found = self._bucket.find(key)
-        if found is None or found.size != path.stat().st_size:
+        if found is None or found.size != identity.size:
             with path.open("rb") as file:
                 self._bucket.put(key, file, MEDIA_TYPE)
+            if _unless_gone(path) != identity:
+                self._bucket.delete(key)  # or nobody would put there what has that checksum
+                raise ObjectChanged(f"{path.name} was written to while it was put to {self._bucket.address}.")
             found = self._bucket.find(key)
         if found is None:
             raise ObjectMissing(f"{self._bucket.address.to(key)} is gone again.")
-        model = Model(name, sha256, ObjectPlace.of(self._bucket, found))
-        self._known[path] = (now, model)
-        return model
+        return found
 
     def _is_missing(self, model: Model) -> bool:
         found = self._bucket.find(model.place.key)
