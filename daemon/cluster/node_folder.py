@@ -27,7 +27,8 @@ LEFT_SECONDS = 3600.0
 
 def node_folder(settings: Settings) -> Path:
     """Return where the folder of a home is on this machine; nothing is made."""
-    name = hashlib.sha256(str(settings.cluster_store).encode()).hexdigest()[:16]
+    home = str(settings.cluster_store).rpartition("/")[2]  # whatever the address, or what is here would be left
+    name = hashlib.sha256(home.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"dropframe-{os.getuid()}-{name}"
 
 
