@@ -30,9 +30,10 @@ from daemon.errors import (
 from daemon.fs.atomic import atomic_write
 from daemon.fs.space import DiskGuard
 from daemon.ipc.spool import FILE_MODE
+from daemon.mp4_index import Span
 from daemon.objects.bucket import Bucket
 from daemon.objects.fetch import write_at
-from daemon.objects.ranges import fetch_range, span_of
+from daemon.objects.ranges import fetch_range
 from daemon.pipeline.models import file_sha256
 from daemon.pipeline.plans import PartPlan
 from daemon.pipeline.records import Progress
@@ -89,8 +90,9 @@ class Apart:
         """Start the process, or have it look for other weights; a slot that has time for that needs no videos."""
         with _fault_of_the_machine():
             self._clear("*")
-            if not process.is_up:
-                require_store(self._bucket)  # or the machine is not to get work
+            if not process.is_up:  # a machine that lacks these is not to get work
+                self._require_room(0)
+                require_store(self._bucket)
         while True:
             go_on_unless(should_stop)
             with self._folder.only_one() as had:
@@ -150,18 +152,17 @@ class Apart:
         should_stop: ShouldStop,
     ) -> dict[str, float]:
         """Make a part of what it needs of the video; should that not be enough, of the whole."""
-        name, place = part.file_path.name, ObjectPlace.from_record(objects["source"])
-        sparse = None
-        if self._whole != place:
+        name, sparse = part.file_path.name, None
+        if not self._has_whole(ObjectPlace.from_record(objects["source"]), name):
             with _fault_of_the_machine():
-                sparse = self._fetch_range(place, part, should_stop)
+                sparse = self._fetch_range(objects, part, should_stop)
         if sparse is not None:
             try:
-                return process.run_part(replace(part, file_path=sparse), tell, should_stop)
+                return process.run_part(sparse, tell, should_stop)
             except (NotExact, PermanentError) as why:
-                log.info("%s is fetched whole, as of what part %d seemed to need %s", name, part.number, why)
+                log.info("All of %s is fetched, as its bytes for part %d were not enough: %s", name, part.number, why)
             finally:
-                sparse.unlink(missing_ok=True)
+                sparse.file_path.unlink(missing_ok=True)
         with _fault_of_the_machine():
             video = self._fetch_whole(objects, name, should_stop)
         return process.run_part(replace(part, file_path=video), tell, should_stop)
@@ -170,40 +171,43 @@ class Apart:
 
     def _fetch_whole(self, objects: Mapping[str, Any], name: str, should_stop: ShouldStop) -> Path:
         place, path = ObjectPlace.from_record(objects["source"]), self._whole_path(name)
-        if self._whole != place:
+        if not self._has_whole(place, name):
             self._clear("whole-*")
             self._fetch(place, path, should_stop)
             self._whole = place
         return path
 
+    def _has_whole(self, place: ObjectPlace, name: str) -> bool:
+        return self._whole == place and self._whole_path(name).exists()
+
     def _fetch_plan(self, objects: Mapping[str, Any], should_stop: ShouldStop) -> Path:
         place = ObjectPlace.from_record(objects["plan"])
         path = self._folder.scratch / place.key.rpartition("/")[2]  # which says what it holds
         if not path.exists():
+            self._folder.clear("plan-*")  # a slot that is never idle would keep those of all jobs
             part = path.with_name("plan-part")
             self._fetch(place, part, should_stop)
             part.replace(path)
         return path
 
-    def _fetch_range(self, place: ObjectPlace, part: PartRequest, should_stop: ShouldStop) -> Path | None:
-        """Fetch what a part needs; return None if that is all, which is kept then."""
-        plan, name = PartPlan.load(part.plan_path), part.file_path.name
-        bucket, path = self._bucket_at(place.address), self._folder.scratch / f"sparse-{name}"
-        span = span_of(plan, part.number, place.size)
-        self._require_room(span.end - span.start)
+    def _fetch_range(
+        self, objects: Mapping[str, Any], part: PartRequest, should_stop: ShouldStop
+    ) -> PartRequest | None:
+        """Fetch what a part needs and return the request of what is there; None if it needs all of the video."""
+        place, plan = ObjectPlace.from_record(objects["source"]), PartPlan.load(part.plan_path)
+        bucket, path = self._bucket_at(place.address), self._folder.scratch / f"sparse-{part.file_path.name}"
+        self._clear("whole-*")  # of another video
 
-        def fetch() -> int:
-            path.unlink(missing_ok=True)
-            return fetch_range(bucket, place.remote, plan, part.number, path, should_stop)
+        def fetch() -> list[Span] | None:
+            self._folder.clear("sparse-*")
+            return fetch_range(bucket, place.remote, plan, part.number, path, should_stop, self._require_room)
 
-        fetched = patiently(fetch, should_stop)
-        self._fetched += fetched
-        if fetched < place.size:
-            return path
-        self._clear("whole-*")
-        path.replace(self._whole_path(name))
-        self._whole = place
-        return None
+        spans = patiently(fetch, should_stop)
+        if spans is None:
+            self._folder.clear("sparse-*")
+            return None
+        self._fetched += sum(span.end - span.start for span in spans)
+        return replace(part, file_path=path, spans=[(span.start, span.end) for span in spans])
 
     def _whole_path(self, name: str) -> Path:
         return self._folder.scratch / f"whole-{name}"
@@ -224,7 +228,7 @@ class Apart:
                 if have != place.size:
                     raise ObjectStoreError(f"{bucket.address.to(place.key)} ends too early; it is tried again.")
 
-            patiently(go_on, should_stop)
+            patiently(go_on, should_stop, lambda: have)
         self._fetched += have
 
     def _take_models(self, models: Sequence[Model], should_stop: ShouldStop) -> None:
@@ -258,16 +262,13 @@ class Apart:
 
     # Putting.
 
-    def _put(self, path: Path, objects: Mapping[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
-        """Put what was made, and remove it here; return its key and checksum."""
+    def _put(self, path: Path, objects: Mapping[str, Any], should_stop: ShouldStop) -> str:
+        """Put what was made, and remove it here; return its checksum."""
         with _fault_of_the_machine():
             sha256 = file_sha256(path, lambda: go_on_unless(should_stop))
-            patiently(lambda: self._put_file(path, objects["make"], should_stop), should_stop)
+            patiently(lambda: self._bucket.put(objects["make"], content_of(path, should_stop), MEDIA_TYPE), should_stop)
             path.unlink()
-        return {"key": objects["make"], "sha256": sha256}
-
-    def _put_file(self, path: Path, key: str, should_stop: ShouldStop) -> None:
-        self._bucket.put(key, content_of(path, should_stop), MEDIA_TYPE)
+        return sha256
 
     def _bucket_at(self, address: str) -> Bucket:
         if address not in self._buckets:

@@ -13,10 +13,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from daemon.cluster.models_offered import ModelsOffered
 from daemon.cluster.places import JOBS, MEDIA_TYPE, MODELS, ObjectPlace, content_of, go_on_unless, patiently
@@ -111,11 +110,12 @@ class Exchange:
         """Return a key for what a slot is about to make."""
         return f"{JOBS}/{job_id}/made-{uuid.uuid4().hex}"
 
-    def take(self, made: Mapping[str, Any], target: Path, should_stop: Callable[[], bool]) -> None:
+    def take(self, key: str, sha256: str, target: Path, should_stop: Callable[[], bool]) -> None:
         """Take what a slot has made; it appears whole, and its object is deleted.
 
         Args:
-            made: Its ``key`` and ``sha256``.
+            key: Where the slot has put it.
+            sha256: Of its content.
             target: Where it appears.
             should_stop: Asked at every block; True ends it.
 
@@ -124,8 +124,7 @@ class Exchange:
             Interrupted: ``should_stop`` said so.
             OSError: the file cannot be written.
         """
-        key: str = made["key"]
-        patiently(lambda: self._take(key, made["sha256"], target, should_stop), should_stop)
+        patiently(lambda: self._take(key, sha256, target, should_stop), should_stop)
         with suppress(ObjectStoreError):  # it is deleted with the others of its job
             self._bucket.delete(key)
 
@@ -195,26 +194,27 @@ class Exchange:
             for key in set(there) - {model.place.key for model in self.models.offered(check=False)}:
                 self._bucket.delete(key)
             self._is_listed = True
-        for job_id, deleted in list(self._held.items()):
+        for job_id in list(self._held):
             if self._is_over(job_id):
-                self._forget(job_id, deleted)
+                self._forget(job_id)
 
     def _is_over(self, job_id: str) -> bool:
         job = self._find_job(job_id)
         return job is None or job.status not in (JobStatus.PENDING, JobStatus.RUNNING)
 
-    def _forget(self, job_id: str, deleted: float | None) -> None:
+    def _forget(self, job_id: str) -> None:
         """Delete all that a job has, and once more when no slot can be alive that still puts something."""
-        if deleted is not None and time.monotonic() - deleted < self._settings.silent_seconds:
-            return
         with self._locks.of(job_id):
-            if self._is_over(job_id):  # still: it may have been run again
-                for key in self._keys(f"{JOBS}/{job_id}"):
-                    self._bucket.delete(key)
-                if deleted is None:
-                    self._held[job_id] = time.monotonic()
-                else:
-                    self._held.pop(job_id, None)
+            deleted = self._held[job_id]
+            is_too_early = deleted is not None and time.monotonic() - deleted < self._settings.silent_seconds
+            if is_too_early or not self._is_over(job_id):  # it may have been begun again just now
+                return
+            for key in self._keys(f"{JOBS}/{job_id}"):
+                self._bucket.delete(key)
+            if deleted is None:
+                self._held[job_id] = time.monotonic()
+            else:
+                del self._held[job_id]
 
     def _keys(self, below: str) -> list[str]:
         return [found.key for found in self._bucket.objects(below) if isinstance(found, RemoteObject)]

@@ -67,26 +67,30 @@ class Model:
         return cls(record["name"], record["sha256"], ObjectPlace.from_record(record["place"]))
 
 
-def patiently(work: Callable[[], T], should_stop: Callable[[], bool]) -> T:
-    """Do something with object storage, again and again while that fails, for a minute at most.
+def patiently(work: Callable[[], T], should_stop: Callable[[], bool], done: Callable[[], int] = lambda: 0) -> T:
+    """Do something with object storage, again and again while that fails, for a minute after it first did.
+
+    Args:
+        work: Does it.
+        should_stop: Asked between two tries; True ends it.
+        done: How far it is; the minute begins anew when that has grown.
 
     Raises:
         ObjectMissing, ObjectChanged, ObjectRefused: at once, as another try would not help.
         ObjectStoreError: it still fails.
         Interrupted: ``should_stop`` said so.
     """
-    first = last = float("-inf")
+    failed_at, before = float("inf"), -1
     while True:
         try:
             return work()
         except (ObjectMissing, ObjectChanged, ObjectRefused):
             raise
         except ObjectStoreError:
-            now = time.monotonic()
-            if now - last > PATIENCE_SECONDS:
-                first = now  # it has worked for long since it failed
-            last = now
-            if now - first > PATIENCE_SECONDS:
+            now, done_now = time.monotonic(), done()
+            if done_now > before:
+                failed_at, before = now, done_now
+            if now - failed_at > PATIENCE_SECONDS:
                 raise
         go_on_unless(should_stop)
         time.sleep(AGAIN_SECONDS)

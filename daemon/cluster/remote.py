@@ -140,6 +140,14 @@ class ApartProcess(RemoteProcess):
         super().__init__(driver, number)
         self._exchange = exchange
 
+    def plan(
+        self, request: RunRequest, path: Path, should_stop: Callable[[], bool] = lambda: False, least_parts: int = 1
+    ) -> bool:
+        """See ``PipelineProcess.plan``; a slot that is never idle gets other weights here, between two jobs."""
+        if self.is_up:
+            self.start(should_stop)
+        return super().plan(request, path, should_stop, least_parts)
+
     def run(
         self,
         request: RunRequest,
@@ -176,17 +184,17 @@ class ApartProcess(RemoteProcess):
     ) -> Mapping[str, Any]:
         self._require_up()  # before much is put
         request, exchange = wanted["request"], self._exchange
-        video, target = Path(request["file_path"]), Path(wanted.get("plan_path") or request["output_path"])
-        plan = Path(wanted.get("plan_path") or request.get("plan_path") or "")
-        source = exchange.source(video, should_stop)
+        video, plan = Path(request["file_path"]), wanted.get("plan_path") or request.get("plan_path")
+        target = Path(plan if kind == "plan" else request["output_path"])
+        source, key = exchange.source(video, should_stop), exchange.new_key(video.stem)
         objects = {
             "source": vars(source),
-            "plan": vars(exchange.plan(plan, video.stem, should_stop)) if plan.is_file() else None,
-            "make": exchange.new_key(video.stem),
+            "plan": vars(exchange.plan(Path(plan), video.stem, should_stop)) if plan and Path(plan).exists() else None,
+            "make": key,
         }
         report = super()._call(kind, {**wanted, "objects": objects}, on_progress, should_stop)
         if report["made"] is not None:
-            exchange.take(report["made"], target, should_stop)
+            exchange.take(key, report["made"], target, should_stop)
         what = f"part {request['number']}" if kind == "part" else kind
         log.info("%s: %d of %d bytes were fetched for: %s", video.stem, report["fetched_bytes"], source.size, what)
         return {name: value for name, value in report.items() if name not in ("made", "fetched_bytes")}

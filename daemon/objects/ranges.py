@@ -2,13 +2,14 @@
 
 FFmpeg reads local files only, and of a long video a part needs little: the boxes that say where the frames are, what a
 demuxer looks at to open a file, and the coded frames from the entry before the part to behind its end. All else reads
-as zeros, which no decoder takes for a picture: who comes to read it gets ``NotExact``, and fetches the whole object.
+as zeros. An index may point anywhere, and zeros can pass for the rest of a picture; so whoever decodes the part is told
+what is there, and refuses (``NotExact``) a coded frame that is not. Then the whole object is fetched.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from daemon.errors import Interrupted, ObjectStoreError
@@ -28,6 +29,8 @@ AHEAD_BYTES = 1 << 20
 MOST_BOXES = 64
 """Boxes of a file; one with more is fetched whole."""
 HEADER_BYTES = 16
+CUT_ANEW = frozenset({"mpeg1video"})
+"""Codecs whose frames FFmpeg puts together itself, whatever an MP4 lists, so that nobody knows where they are."""
 
 
 def fetch_range(
@@ -37,8 +40,9 @@ def fetch_range(
     number: int,
     target: Path,
     stopping: Callable[[], bool] = lambda: False,
-) -> int:
-    """Fetch what a part needs; a file that is not an MP4 with one index is fetched whole.
+    require_room: Callable[[int], None] = lambda size: None,
+) -> list[Span] | None:
+    """Fetch what a part needs.
 
     Args:
         bucket: Where the object is.
@@ -47,9 +51,11 @@ def fetch_range(
         number: Of the part.
         target: Where the file is made, as long as the object is; it must not be there.
         stopping: Asked at every block; True ends it.
+        require_room: Called with the bytes that are about to be fetched; may raise to end it.
 
     Returns:
-        Bytes that were fetched.
+        What is there then, in order, nothing twice; None if all of the object is needed, as of one that is not an MP4
+        with one index. ``target`` is of no use then.
 
     Raises:
         ObjectChanged, ObjectMissing: it is not there any more.
@@ -62,11 +68,16 @@ def fetch_range(
         file.truncate(wanted.size)
         sparse = _Sparse(bucket, wanted, file.fileno(), stopping)
         sparse.fetch(Span(0, min(HEAD_BYTES, wanted.size)))
-        boxes = _boxes(sparse, wanted.size)
-        spans = [Span(0, wanted.size)] if boxes is None else [*boxes, span_of(plan, number, wanted.size)]
+        boxes = None if plan.video["codec"] in CUT_ANEW else _boxes(sparse, wanted.size)
+        if boxes is None:
+            return None
+        spans = _merged([*sparse.there, *boxes, span_of(plan, number, wanted.size)])
+        if spans == [Span(0, wanted.size)]:
+            return None
+        require_room(sum(span.end - span.start for span in spans))
         for span in spans:
             sparse.fetch(span)
-        return sparse.fetched
+        return spans
 
 
 def span_of(plan: PartPlan, number: int, size: int) -> Span:
@@ -86,7 +97,7 @@ def span_of(plan: PartPlan, number: int, size: int) -> Span:
     if len(later) < ENTRIES_BEHIND:
         return Span(start, size)
     places = entries[entries[:, 0] <= later[ENTRIES_BEHIND - 1, 0], 2]
-    return Span(min(start, int(places.min())), min(size, int(places.max()) + AHEAD_BYTES))
+    return Span(max(0, min(start, int(places.min()))), min(size, int(places.max()) + AHEAD_BYTES))
 
 
 class _Sparse:
@@ -95,14 +106,13 @@ class _Sparse:
     def __init__(self, bucket: Bucket, wanted: RemoteObject, file: int, stopping: Callable[[], bool]) -> None:
         self._bucket, self._wanted, self._file = bucket, wanted, file
         self._stopping = stopping
-        self._there: list[Span] = []
-        self.fetched = 0
+        self.there: list[Span] = []
 
     def fetch(self, span: Span) -> None:
         """Fetch what is missing of a span."""
         for start, end in list(self._missing(span)):
             self._fetch(start, end)
-        self._there.append(span)
+        self.there = _merged([*self.there, span])
 
     def read(self, span: Span) -> bytes:
         """Return the bytes of a span."""
@@ -111,7 +121,7 @@ class _Sparse:
 
     def _missing(self, span: Span) -> Iterator[tuple[int, int]]:
         at = span.start
-        for there in sorted(self._there, key=lambda each: each.start):
+        for there in self.there:
             if there.end <= at or there.start >= span.end:
                 continue
             if there.start > at:
@@ -126,9 +136,19 @@ class _Sparse:
             if self._stopping():
                 raise Interrupted("Fetching was ended.")
             at += write_at(self._file, block, at)
-        self.fetched += at - start
         if at != end:
             raise ObjectStoreError(f"{self._bucket.address.to(self._wanted.key)} ends too early; it is tried again.")
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Return the same bytes in order, in as few spans as there can be."""
+    merged: list[Span] = []
+    for span in sorted((span for span in spans if span.start < span.end), key=lambda each: each.start):
+        if merged and span.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
 
 
 def _boxes(sparse: _Sparse, size: int) -> list[Span] | None:

@@ -154,6 +154,7 @@ class PartService:
         file_path: Path,
         output_path: Path,
         *,
+        spans: Sequence[tuple[int, int]] | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
@@ -164,6 +165,7 @@ class PartService:
             number: Of the part.
             file_path: The video.
             output_path: Where the part appears, whole.
+            spans: Bytes of the video that are there (``PartRequest.spans``).
             on_progress: Called about twice a second; the frames are those of the part.
             should_stop: Asked at each batch.
 
@@ -179,6 +181,7 @@ class PartService:
         search = Hashing(should_stop)
         with ExitStack() as stack:
             video = stack.enter_context(closing(RangedVideo(file_path, self._limits)))
+            video.spans = spans
             if not self._is_of(plan, file_path, video, stages):
                 raise NotExact("the video, or what analyses it, is not that of the plan")
             part = stack.enter_context(part_file(output_path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +46,8 @@ class PartRequest:
     number: int
     file_path: Path
     output_path: Path
+    spans: Sequence[tuple[int, int]] | None = None
+    """Bytes of the file that are there, each from a first up to a last one (exclusive); None if all are."""
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -96,6 +96,7 @@ class Serving:
                 request["number"],
                 Path(request["file_path"]),
                 Path(request["output_path"]),
+                spans=request["spans"],
                 on_progress=self._tell,
                 should_stop=self._should_stop,
             )

@@ -37,6 +37,9 @@ def _no_step() -> None:
 class RangedVideo(Video):
     """A video that can be begun with any frame; otherwise as ``Video``."""
 
+    spans: Sequence[tuple[int, int]] | None = None
+    """Bytes of the file that are there; all if not given. A coded frame with others is not decoded."""
+
     @property
     def is_as_indexed(self) -> bool:
         """Whether nothing has come so far that an index does not know of."""
@@ -138,11 +141,26 @@ class RangedVideo(Video):
     def _decoded(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
         try:
             for packet in packets:
+                if packet.size and not self._is_there(packet):
+                    yield from self._end_of_packets().decode()  # what is still to come of those before may be enough
+                    raise NotExact("a coded frame is not in the part of the file that is there")
                 self.count.read += bool(packet.size)
                 yield from packet.decode()
         except (av.FFmpegError, ValueError, IndexError) as error:
             blame_the_disk(self._path, error)  # the ranges stay: the index has read all of it just now
             raise NotExact("a coded frame cannot be read or decoded") from error
+
+    def _end_of_packets(self) -> av.Packet:
+        """Return what a demuxer gives at the end of a file: with it a decoder gives out all that it still holds."""
+        end = av.Packet()
+        end.stream, end.time_base = self._stream, self._stream.time_base
+        return end
+
+    def _is_there(self, packet: av.Packet) -> bool:
+        if self.spans is None:
+            return True
+        begin = -1 if packet.pos is None else packet.pos
+        return any(start <= begin and begin + packet.size <= end for start, end in self.spans)
 
     def _packets_from(
         self, index: FrameIndex, entry: EntryPoint | None, step: Callable[[], None]

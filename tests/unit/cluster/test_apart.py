@@ -21,7 +21,15 @@ from daemon.cluster.apart import Apart
 from daemon.cluster.exchange import Exchange
 from daemon.cluster.node_folder import NodeFolder, node_folder, settings_on_node
 from daemon.cluster.remote import ApartProcess
-from daemon.errors import BadVideo, Interrupted, MachineError, NodeLost, ObjectChanged, ResourceUnavailable
+from daemon.errors import (
+    BadVideo,
+    Interrupted,
+    MachineError,
+    NodeLost,
+    ObjectChanged,
+    ObjectStoreError,
+    ResourceUnavailable,
+)
 from daemon.jobs import Job, JobSource, JobStatus, Options, new_job_id, output_key
 from daemon.objects import ranges
 from daemon.objects.bucket import Bucket, RemoteObject
@@ -96,7 +104,7 @@ class Played:
         if self.refuses_holes is not None and has_holes:
             raise self.refuses_holes
         parts, plan = self.pictures.service.parts, PartPlan.load(request.plan_path)
-        return parts.run_part(plan, request.number, request.file_path, request.output_path)
+        return parts.run_part(plan, request.number, request.file_path, request.output_path, spans=request.spans)
 
     def run(
         self,
@@ -421,6 +429,11 @@ def test_no_video_is_to_blame_for_a_machine_without_room_or_without_the_bucket(
         patch.setattr(Bucket, "read", fail)
         with pytest.raises(NodeLost, match="No space left on device"):
             bench.plan(request)
+    bench.machine.process.close()
+    bench.machine.apart._disk.least = 1 << 60
+    bench.remote._due = 0
+    with pytest.raises(NodeLost, match="has no room"):
+        bench.remote.start()
     away = bench.settings.model_copy(update={"cluster_store": "s3://no-such-bucket"})
     with pytest.raises(NodeLost, match="no bucket"):
         Apart(away)(bench.machine.process, {"kind": "start", "models": []}, lambda p: None, lambda: False)
@@ -434,14 +447,125 @@ def test_a_transfer_ends_when_it_is_to_and_nothing_is_left_of_it(
         bench.exchange.source(request.file_path, lambda: True)
     assert bench.objects() == []
     bench.plan(request)
-    made = {"key": "jobs/x/made-1", "sha256": "0" * 64}
     bench.service.put("shared", "dropframe/home-1/jobs/x/made-1", b"torn")
     target = bench.settings.home / "target"
     with pytest.raises(Interrupted):
-        bench.exchange.take(made, target, lambda: True)
+        bench.exchange.take("jobs/x/made-1", "0" * 64, target, lambda: True)
     with pytest.raises(ObjectChanged):
-        bench.exchange.take(made, target, lambda: False)
+        bench.exchange.take("jobs/x/made-1", "0" * 64, target, lambda: False)
     assert not target.exists()
+
+
+class Clock:
+    """Goes on by as much as each try takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(places, "time", self)
+        monkeypatch.setattr(places, "PATIENCE_SECONDS", 60.0)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("seconds", [0.0, 59.0, 120.0])
+def test_storage_that_fails_is_given_up_however_long_each_try_takes(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    clock, tries = Clock(monkeypatch), 0
+
+    def work() -> None:
+        nonlocal tries
+        tries += 1
+        assert tries < 100_000, "it is tried for ever"
+        clock.now += seconds
+        raise ObjectStoreError("It is away.")
+
+    with pytest.raises(ObjectStoreError):
+        places.patiently(work, lambda: False)
+    assert tries > 1
+    assert clock.now <= 3 * max(seconds, 60.0)
+
+
+def test_a_transfer_that_gets_on_between_two_failures_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, have = Clock(monkeypatch), 0
+
+    def work() -> None:
+        nonlocal have
+        clock.now += 120
+        have += 1
+        if have < 10:
+            raise ObjectStoreError("The line is cut.")
+
+    places.patiently(work, lambda: False, lambda: have)
+    assert have == 10
+
+
+def test_a_slot_that_is_never_idle_keeps_no_plan_of_an_earlier_video_and_no_part_of_one(
+    bench: Bench, clip: Path, tmp_path: Path
+) -> None:
+    jobs = [bench.job(clip), bench.job(Path(shutil.copy(clip, tmp_path / "b.mp4")))]
+    for request in jobs:
+        bench.plan(request)
+    bench.machine.apart._clear("*")
+    part = PartRequest(jobs[0].parts / "plan", 5, jobs[0].file_path, jobs[0].parts / "5")
+
+    def is_begun() -> bool:
+        return any(name.startswith("sparse-") for name in bench.scratch())
+
+    with pytest.raises(Interrupted):
+        bench.remote.run_part(part, should_stop=is_begun)
+    assert is_begun()
+    for request in (*jobs, *jobs):
+        bench.part(request, 3)
+    assert [name.split("-")[0] for name in bench.scratch()] == ["plan"]
+
+
+def test_a_slot_that_is_never_idle_gets_other_weights_between_two_jobs(bench: Bench, clip: Path) -> None:
+    there = settings_on_node(bench.settings).models_dir
+    bench.settings.models_dir.mkdir(parents=True, exist_ok=True)
+    (bench.settings.models_dir / "first.pt").write_bytes(b"first weights")
+    bench.plan(bench.job(clip))
+    assert not (there / "first.pt").exists(), "it has looked just now"
+    bench.remote._due = 0
+    bench.plan(bench.job(clip))
+    assert (there / "first.pt").read_bytes() == b"first weights"
+
+
+def test_two_jobs_of_one_object_have_a_video_each(bench: Bench, clip: Path) -> None:
+    bench.service.put("shared", "in/a.mp4", clip.read_bytes())
+    found = Bucket(S3Address.of("s3://shared/in"), bench.settings).find("a.mp4")
+    assert found is not None
+    for request in (bench.job(clip), bench.job(clip)):
+        job_id = request.file_path.stem
+        bench.entries[job_id] = replace(Entry.of("s3://shared/in", found), job_id=job_id)
+        bench.plan(request)
+    assert len(bench.machine.process.videos) == 2
+
+
+def test_weights_that_are_written_to_while_they_are_put_are_not_kept_under_a_wrong_checksum(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.settings.models_dir.mkdir(parents=True, exist_ok=True)
+    weights = bench.settings.models_dir / "first.pt"
+    weights.write_bytes(b"first weights")
+    put = Bucket.put
+
+    def exchange(self: Bucket, key: str, content: Any, media_type: str) -> None:
+        put(self, key, b"other weights", media_type)
+        weights.write_bytes(b"other weights")
+
+    monkeypatch.setattr(Bucket, "put", exchange)
+    with pytest.raises(ObjectChanged):
+        bench.exchange.models.offered(check=False)
+    assert bench.objects() == []
+    monkeypatch.undo()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    assert [model.name for model in bench.exchange.models.offered(check=False)] == ["first.pt"]
 
 
 def test_a_large_source_is_sent_in_no_more_parts_than_a_service_takes(
@@ -466,6 +590,12 @@ def test_the_scratch_of_a_slot_that_ended_is_removed_and_that_of_others_is_not(b
     [alive] = {path.name for path in slots.iterdir()} - {"dead"}
     second = NodeFolder(bench.settings)
     assert {path.name for path in slots.iterdir()} == {alive, second.scratch.name}
+
+
+def test_the_folder_of_a_home_is_the_same_whatever_the_address(bench: Bench) -> None:
+    other = bench.settings.model_copy(update={"cluster_store": "s3://other/bucket/home-1"})
+    assert node_folder(other) == node_folder(bench.settings)
+    assert node_folder(other) != node_folder(other.model_copy(update={"cluster_store": "s3://other/bucket/home-2"}))
 
 
 def test_a_folder_that_another_user_has_made_is_not_used(bench: Bench, tmp_path: Path) -> None:
