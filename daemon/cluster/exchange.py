@@ -182,7 +182,7 @@ class Exchange:
                 wait = AGAIN_SECONDS
 
     def tidy(self) -> None:
-        """Delete what jobs have that have ended, and once what an earlier process has left.
+        """Delete what jobs have that have ended, and once what an earlier process has left, unused weights included.
 
         Raises:
             ObjectStoreError, StoreError, OSError: it cannot be done just now.
@@ -190,13 +190,14 @@ class Exchange:
         if not self._is_listed:
             for key in self._keys(JOBS):
                 self._held.setdefault(key.split("/")[1], None)
+        for job_id in list(self._held):
+            if self._is_over(job_id):
+                self._forget(job_id)
+        if not self._is_listed:
             there = self._keys(MODELS)  # before it is asked which are needed, as more may come
             for key in set(there) - {model.place.key for model in self.models.offered(check=False)}:
                 self._bucket.delete(key)
             self._is_listed = True
-        for job_id in list(self._held):
-            if self._is_over(job_id):
-                self._forget(job_id)
 
     def _is_over(self, job_id: str) -> bool:
         job = self._find_job(job_id)

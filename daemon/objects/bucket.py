@@ -132,7 +132,7 @@ class Bucket:
         Raises:
             ObjectChanged: another object has its key.
             ObjectMissing: it is gone.
-            ObjectRefused, ObjectStoreError: it cannot be read.
+            ObjectRefused, ObjectStoreError: it cannot be read, or not to where it should end.
         """
         import obstore
 
@@ -153,6 +153,8 @@ class Bucket:
                 if start > end:
                     raise ObjectChanged(f"{self.address.to(wanted.key)} is longer than it was.")
                 yield block
+            if start < end:
+                raise ObjectStoreError(f"{self.address.to(wanted.key)} ends too early; it is tried again.")
 
     def put(
         self,

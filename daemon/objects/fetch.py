@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from daemon.errors import Interrupted, ObjectChanged, ObjectStoreError
+from daemon.errors import Interrupted, ObjectStoreError
 from daemon.failpoints import failpoint
 from daemon.ipc.spool import FILE_MODE
 from daemon.objects.bucket import BLOCK_BYTES, Bucket, RemoteObject
@@ -55,24 +55,18 @@ def fetch(
         file.truncate(have)  # what was written after the last mark need not be what was sent
         marked = have
         try:
-            while have < wanted.size:
-                before = have
-                for block in bucket.read(wanted, have):
-                    if stopping():
-                        raise Interrupted("Fetching was ended because Dropframe is stopping.")
-                    have += write_at(file.fileno(), block, have)
-                    failpoint("inbox_store.block")
-                    look(file, have, wanted.size)
-                    if have - marked >= MARK_BYTES:
-                        entry, marked = _mark(entries, entry, file, have), have
-                if have == before:
-                    raise ObjectStoreError(f"{bucket.address.to(wanted.key)} ends too early; it is tried again.")
+            for block in bucket.read(wanted, have):
+                if stopping():
+                    raise Interrupted("Fetching was ended because Dropframe is stopping.")
+                have += write_at(file.fileno(), block, have)
+                failpoint("inbox_store.block")
+                look(file, have, wanted.size)
+                if have - marked >= MARK_BYTES:
+                    entry, marked = _mark(entries, entry, file, have), have
         except BaseException:
             if have > marked:
-                _mark(entries, entry, file, min(have, wanted.size))
+                _mark(entries, entry, file, have)
             raise
-        if have > wanted.size:
-            raise ObjectChanged(f"{bucket.address.to(wanted.key)} is longer than it was.")
         os.fsync(file.fileno())
         if resumed:
             _check(bucket, entries, entry, file)

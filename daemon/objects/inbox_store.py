@@ -259,8 +259,6 @@ class InboxStore:
         return None
 
     def _options(self, bucket: Bucket, options: RemoteObject) -> bytes:
-        if options.size == 0:
-            return b""
         text = b""
         for block in bucket.read(options):
             text += block

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from daemon.errors import Interrupted, ObjectStoreError
+from daemon.errors import Interrupted
 from daemon.ipc.spool import FILE_MODE
 from daemon.mp4 import begins_as_mp4
 from daemon.mp4_index import Span
@@ -136,8 +136,6 @@ class _Sparse:
             if self._stopping():
                 raise Interrupted("Fetching was ended.")
             at += write_at(self._file, block, at)
-        if at != end:
-            raise ObjectStoreError(f"{self._bucket.address.to(self._wanted.key)} ends too early; it is tried again.")
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:

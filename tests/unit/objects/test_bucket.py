@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon.errors import ObjectChanged
+from daemon.errors import ObjectChanged, ObjectStoreError
 from daemon.objects.bucket import Bucket, RemoteObject
 from daemon.s3_address import S3Address
 from daemon.settings import Settings
@@ -72,6 +72,14 @@ def test_no_byte_comes_that_was_not_asked_for(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ObjectChanged):
         come.extend(Bucket(S3Address.of("s3://bucket"), Settings(home=tmp_path)).read(WANTED, 3, 6))
     assert b"345".startswith(b"".join(come))
+
+
+def test_an_object_that_ends_too_early_is_not_taken_for_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(obstore, "get", lambda *_, **__: Answer((3, 6), [b"34"]))
+    read = Bucket(S3Address.of("s3://bucket"), Settings(home=tmp_path)).read(WANTED, 3, 6)
+    assert next(read) == b"34"
+    with pytest.raises(ObjectStoreError, match="ends too early"):
+        next(read)
 
 
 def test_of_what_is_there_already_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
