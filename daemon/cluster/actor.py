@@ -29,7 +29,7 @@ from daemon.pipeline.seams import NotExact
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
-    from daemon.cluster.apart import Apart
+    from daemon.cluster.staging import Staging
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class SlotActor:
         self._turn: int | None = None
         """What it does just now."""
         self._process: PipelineProcess | None = None
-        self._apart: Apart | None = None
+        self._staging: Staging | None = None
         threading.Thread(target=self._work, name="slot", daemon=True).start()
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
@@ -103,7 +103,7 @@ class SlotActor:
 
     @staticmethod
     def _stands_still(turn: int) -> dict[str, Any]:
-        message = f"A slot on {socket.gethostname()} stands still; what it shares with others may hang."
+        message = f"A slot on {socket.gethostname()} stands still; a shared folder or object storage may hang there."
         return {"turn": turn, "ready": None, "kind": "error", "error": "NodeLost", "message": message}
 
     def _watch(self) -> None:
@@ -173,11 +173,11 @@ class SlotActor:
 
         settings, process = self._made()
         if settings.cluster_store is not None:
-            if self._apart is None:
-                from daemon.cluster.apart import Apart  # loads what the daemon does not need to
+            if self._staging is None:
+                from daemon.cluster.staging import Staging  # loads what the daemon does not need to
 
-                self._apart = Apart(settings)
-            return self._apart(process, request, tell, should_stop)
+                self._staging = Staging(settings)
+            return self._staging(process, request, tell, should_stop)
         self._check_share(settings, request["kind"])
         match request["kind"]:
             case "start":

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.cluster.models_offered import ModelsOffered
-from daemon.cluster.places import JOBS, MEDIA_TYPE, MODELS, ObjectPlace, content_of, go_on_unless, patiently
+from daemon.cluster.transfers import JOBS, MEDIA_TYPE, MODELS, ObjectRef, check_stop, content_of, keep_trying
 from daemon.errors import DropframeError, ObjectChanged, ObjectMissing, ObjectStoreError
 from daemon.fs.atomic import atomic_write
 from daemon.jobs import Job, JobStatus
@@ -79,7 +79,7 @@ class Exchange:
         self._closing.set()
         join(self._thread, JOIN_SECONDS)
 
-    def source(self, video: Path, should_stop: Callable[[], bool]) -> ObjectPlace:
+    def source(self, video: Path, should_stop: Callable[[], bool]) -> ObjectRef:
         """Return where the source of a job is, and put it there if it is not.
 
         Args:
@@ -95,16 +95,16 @@ class Exchange:
         key = f"{JOBS}/{job_id}/source-{version_of(video)}"
         with self._locks.of(job_id):
             self._held[job_id] = None
-            if (place := self._in_inbox(job_id, size)) is not None:
-                return place
-            return patiently(lambda: self._put_once(key, size, lambda: content_of(video, should_stop)), should_stop)
+            if (ref := self._in_inbox(job_id, size)) is not None:
+                return ref
+            return keep_trying(lambda: self._put_once(key, size, lambda: content_of(video, should_stop)), should_stop)
 
-    def plan(self, path: Path, job_id: str, should_stop: Callable[[], bool]) -> ObjectPlace:
+    def plan(self, path: Path, job_id: str, should_stop: Callable[[], bool]) -> ObjectRef:
         """Return where a plan is, and put it there if it is not; raises as ``source``."""
         content = path.read_bytes()
         key = f"{JOBS}/{job_id}/plan-{hashlib.sha256(content).hexdigest()[:32]}"
         with self._locks.of(job_id):
-            return patiently(lambda: self._put_once(key, len(content), lambda: content), should_stop)
+            return keep_trying(lambda: self._put_once(key, len(content), lambda: content), should_stop)
 
     def new_key(self, job_id: str) -> str:
         """Return a key for what a slot is about to make."""
@@ -124,7 +124,7 @@ class Exchange:
             Interrupted: ``should_stop`` said so.
             OSError: the file cannot be written.
         """
-        patiently(lambda: self._take(key, sha256, target, should_stop), should_stop)
+        keep_trying(lambda: self._take(key, sha256, target, should_stop), should_stop)
         with suppress(ObjectStoreError):  # it is deleted with the others of its job
             self._bucket.delete(key)
 
@@ -132,13 +132,13 @@ class Exchange:
         found, digest = self._found(key), hashlib.sha256()
         with atomic_write(target) as file:
             for block in self._bucket.read(found):
-                go_on_unless(should_stop)
+                check_stop(should_stop)
                 file.write(block)
                 digest.update(block)
             if digest.hexdigest() != sha256:
                 raise ObjectChanged(f"{self._bucket.address.to(key)} is not what was put there.")
 
-    def _in_inbox(self, job_id: str, size: int) -> ObjectPlace | None:
+    def _in_inbox(self, job_id: str, size: int) -> ObjectRef | None:
         """Return the object of ``inbox_store`` that a source came from, if it is still there, as it was."""
         entry = self._entry_of(job_id) if self._inbox is not None else None
         if self._inbox is None or entry is None:
@@ -146,10 +146,10 @@ class Exchange:
         with suppress(ObjectStoreError):  # then it is put as others are
             found = self._inbox.find(entry.key)
             if found is not None and (found.etag, found.size) == (entry.etag, size):
-                return ObjectPlace.of(self._inbox, found)
+                return ObjectRef.of(self._inbox, found)
         return None
 
-    def _put_once(self, key: str, size: int, content: Callable[[], bytes | Iterator[bytes]]) -> ObjectPlace:
+    def _put_once(self, key: str, size: int, content: Callable[[], bytes | Iterator[bytes]]) -> ObjectRef:
         found = self._bucket.find(key)
         if found is None or found.size != size:
             part_bytes = max(PART_BYTES, -(-size // MOST_PARTS))
@@ -157,7 +157,7 @@ class Exchange:
             found = self._found(key)
             if found.size != size:
                 raise ObjectChanged(f"What was put to {self._bucket.address.to(key)} was written to meanwhile.")
-        return ObjectPlace.of(self._bucket, found)
+        return ObjectRef.of(self._bucket, found)
 
     def _found(self, key: str) -> RemoteObject:
         found = self._bucket.find(key)
@@ -195,7 +195,7 @@ class Exchange:
                 self._forget(job_id)
         if not self._is_listed:
             there = self._keys(MODELS)  # before it is asked which are needed, as more may come
-            for key in set(there) - {model.place.key for model in self.models.offered(check=False)}:
+            for key in set(there) - {model.ref.key for model in self.models.offered(check=False)}:
                 self._bucket.delete(key)
             self._is_listed = True
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon.cluster.places import MEDIA_TYPE, MODELS, Model, ObjectPlace
+from daemon.cluster.transfers import MEDIA_TYPE, MODELS, ModelFile, ObjectRef
 from daemon.errors import ObjectChanged, ObjectMissing
 from daemon.fs.identity import identity_of
 from daemon.jobs import Identity
@@ -30,9 +30,9 @@ class ModelsOffered:
         self._lock = threading.Lock()
         self._watch = WeightsWatch(settings)
         self._weights: Path | None = None
-        self._known: dict[Path, tuple[Identity, Model]] = {}
+        self._known: dict[Path, tuple[Identity, ModelFile]] = {}
 
-    def offered(self, check: bool) -> list[Model]:
+    def offered(self, check: bool) -> list[ModelFile]:
         """Return what there is; it has been put there.
 
         Args:
@@ -56,7 +56,7 @@ class ModelsOffered:
             yield self._weights.name, self._weights
         yield from ((f"text/{path.name}", path) for path in sorted(self._text_models_dir.glob("*.onnx")))
 
-    def _offer(self, path: Path, name: str, check: bool) -> Model | None:
+    def _offer(self, path: Path, name: str, check: bool) -> ModelFile | None:
         identity, model = self._known.get(path, (None, None))
         now = _unless_gone(path)
         if model is not None and now in (None, identity) and not (check and self._is_missing(model)):
@@ -64,7 +64,7 @@ class ModelsOffered:
         if now is None:
             return None
         sha256 = file_sha256(path)
-        model = Model(name, sha256, ObjectPlace.of(self._bucket, self._put(path, f"{MODELS}/{sha256}", now)))
+        model = ModelFile(name, sha256, ObjectRef.of(self._bucket, self._put(path, f"{MODELS}/{sha256}", now)))
         self._known[path] = (now, model)
         return model
 
@@ -81,9 +81,9 @@ class ModelsOffered:
             raise ObjectMissing(f"{self._bucket.address.to(key)} is gone again.")
         return found
 
-    def _is_missing(self, model: Model) -> bool:
-        found = self._bucket.find(model.place.key)
-        return found is None or found.etag != model.place.etag
+    def _is_missing(self, model: ModelFile) -> bool:
+        found = self._bucket.find(model.ref.key)
+        return found is None or found.etag != model.ref.etag
 
 
 def _unless_gone(path: Path) -> Identity | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from daemon.cluster.driver_process import AWAY, DriverProcess
 from daemon.cluster.exchange import Exchange
-from daemon.cluster.remote import ApartProcess, RemoteProcess
+from daemon.cluster.remote import RemoteProcess, StagedProcess
 from daemon.errors import Interrupted, ResourceUnavailable
 from daemon.ingest.owner import home_id
 from daemon.jobs import Job
@@ -142,7 +142,7 @@ class ClusterPool(SlotPool):
         if self._driver is None or waits:
             return None
         if self._exchange is not None:
-            return ApartProcess(self._driver, number, self._exchange)
+            return StagedProcess(self._driver, number, self._exchange)
         return RemoteProcess(self._driver, number)
 
 

@@ -16,8 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from daemon import __version__
 from daemon.cluster.actor import Share, SlotActor
 from daemon.cluster.capacity import Capacity
-from daemon.cluster.places import require_store
 from daemon.cluster.share import require_share
+from daemon.cluster.transfers import require_store
 from daemon.errors import DropframeError, NodeLost, PipelineDied, PipelineStalled, ResourceUnavailable
 from daemon.objects.bucket import Bucket
 from daemon.s3_address import S3Address

@@ -127,7 +127,7 @@ class RemoteProcess:
             raise NodeLost("The slot has ended.")  # after it was given this, and before it could begin
 
 
-class ApartProcess(RemoteProcess):
+class StagedProcess(RemoteProcess):
     """One whose machine shares no folder with this one: what it needs and what it makes goes over object storage.
 
     Args:

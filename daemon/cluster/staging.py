@@ -1,4 +1,4 @@
-"""Apart: what a slot does on a machine that shares no folder with the daemon: fetch, have it done, put.
+"""Staging: on a machine that shares no folder with the daemon, fetch what work needs, have it done, put what was made.
 
 Credentials for object storage are this process's own, from the environment in which Ray was started there. The pipeline
 process gets local files and has neither them nor a network.
@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cluster.node_folder import NodeFolder
-from daemon.cluster.places import MEDIA_TYPE, Model, ObjectPlace, content_of, go_on_unless, patiently, require_store
+from daemon.cluster.transfers import (
+    MEDIA_TYPE,
+    ModelFile,
+    ObjectRef,
+    check_stop,
+    content_of,
+    keep_trying,
+    require_store,
+)
 from daemon.errors import (
     NodeLost,
     ObjectChanged,
@@ -52,7 +60,7 @@ Tell = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
 
 
-class Apart:
+class Staging:
     """Does what a slot is asked for. Its thread alone uses it.
 
     Args:
@@ -70,8 +78,8 @@ class Apart:
         with _fault_of_the_machine():
             self._folder = NodeFolder(settings)
         self._disk = DiskGuard(self._folder.scratch, settings.min_free_bytes)
-        self._models: Sequence[Model] = ()
-        self._whole: ObjectPlace | None = None
+        self._models: Sequence[ModelFile] = ()
+        self._whole: ObjectRef | None = None
         """The source that is there as a whole, as it may be wanted again soon."""
         self._fetched = 0
 
@@ -87,18 +95,18 @@ class Apart:
         return {**report, "fetched_bytes": self._fetched}
 
     def _start(self, process: SlotProcess, request: Mapping[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
-        """Start the process, or have it look for other weights; a slot that has time for that needs no videos."""
+        """Start the process, or have it look for other weights; between two jobs, so nothing fetched is needed."""
         with _fault_of_the_machine():
             self._clear("*")
             if not process.is_up:  # a machine that lacks these is not to get work
                 self._require_room(0)
                 require_store(self._bucket)
         while True:
-            go_on_unless(should_stop)
+            check_stop(should_stop)
             with self._folder.only_one() as had:
                 if had:
                     with _fault_of_the_machine():
-                        self._take_models([Model.from_record(each) for each in request["models"]], should_stop)
+                        self._take_models([ModelFile.from_record(each) for each in request["models"]], should_stop)
                     process.start(should_stop)
                     return {}
             if process.is_up:
@@ -114,7 +122,7 @@ class Apart:
             video = self._fetch_whole(objects, run.file_path.name, should_stop)
             path.unlink(missing_ok=True)
             if objects["plan"] is not None:  # it is kept if it still holds
-                self._fetch(ObjectPlace.from_record(objects["plan"]), path, should_stop)
+                self._fetch(ObjectRef.from_record(objects["plan"]), path, should_stop)
         planned = process.plan(replace(run, file_path=video), path, should_stop, request["least_parts"])
         return {"planned": planned, "made": self._put(path, objects, should_stop) if planned else None}
 
@@ -153,7 +161,7 @@ class Apart:
     ) -> dict[str, float]:
         """Make a part of what it needs of the video; should that not be enough, of the whole."""
         name, sparse = part.file_path.name, None
-        if not self._has_whole(ObjectPlace.from_record(objects["source"]), name):
+        if not self._has_whole(ObjectRef.from_record(objects["source"]), name):
             with _fault_of_the_machine():
                 sparse = self._fetch_range(objects, part, should_stop)
         if sparse is not None:
@@ -170,23 +178,23 @@ class Apart:
     # Fetching.
 
     def _fetch_whole(self, objects: Mapping[str, Any], name: str, should_stop: ShouldStop) -> Path:
-        place, path = ObjectPlace.from_record(objects["source"]), self._whole_path(name)
-        if not self._has_whole(place, name):
+        ref, path = ObjectRef.from_record(objects["source"]), self._whole_path(name)
+        if not self._has_whole(ref, name):
             self._clear("whole-*")
-            self._fetch(place, path, should_stop)
-            self._whole = place
+            self._fetch(ref, path, should_stop)
+            self._whole = ref
         return path
 
-    def _has_whole(self, place: ObjectPlace, name: str) -> bool:
-        return self._whole == place and self._whole_path(name).exists()
+    def _has_whole(self, ref: ObjectRef, name: str) -> bool:
+        return self._whole == ref and self._whole_path(name).exists()
 
     def _fetch_plan(self, objects: Mapping[str, Any], should_stop: ShouldStop) -> Path:
-        place = ObjectPlace.from_record(objects["plan"])
-        path = self._folder.scratch / place.key.rpartition("/")[2]  # which says what it holds
+        ref = ObjectRef.from_record(objects["plan"])
+        path = self._folder.scratch / ref.key.rpartition("/")[2]  # which says what it holds
         if not path.exists():
             self._folder.clear("plan-*")  # a slot that is never idle would keep those of all jobs
             part = path.with_name("plan-part")
-            self._fetch(place, part, should_stop)
+            self._fetch(ref, part, should_stop)
             part.replace(path)
         return path
 
@@ -194,15 +202,15 @@ class Apart:
         self, objects: Mapping[str, Any], part: PartRequest, should_stop: ShouldStop
     ) -> PartRequest | None:
         """Fetch what a part needs and return the request of what is there; None if it needs all of the video."""
-        place, plan = ObjectPlace.from_record(objects["source"]), PartPlan.load(part.plan_path)
-        bucket, path = self._bucket_at(place.address), self._folder.scratch / f"sparse-{part.file_path.name}"
+        ref, plan = ObjectRef.from_record(objects["source"]), PartPlan.load(part.plan_path)
+        bucket, path = self._bucket_at(ref.address), self._folder.scratch / f"sparse-{part.file_path.name}"
         self._clear("whole-*")  # of another video
 
         def fetch() -> list[Span] | None:
             self._folder.clear("sparse-*")
-            return fetch_range(bucket, place.remote, plan, part.number, path, should_stop, self._require_room)
+            return fetch_range(bucket, ref.remote, plan, part.number, path, should_stop, self._require_room)
 
-        spans = patiently(fetch, should_stop)
+        spans = keep_trying(fetch, should_stop)
         if spans is None:
             self._folder.clear("sparse-*")
             return None
@@ -212,47 +220,47 @@ class Apart:
     def _whole_path(self, name: str) -> Path:
         return self._folder.scratch / f"whole-{name}"
 
-    def _fetch(self, place: ObjectPlace, path: Path, should_stop: ShouldStop) -> None:
+    def _fetch(self, ref: ObjectRef, path: Path, should_stop: ShouldStop) -> None:
         """Fetch all of an object; a line that is cut costs nothing of what has come."""
-        self._require_room(place.size)
-        bucket = self._bucket_at(place.address)
+        self._require_room(ref.size)
+        bucket = self._bucket_at(ref.address)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         have = 0
         with open(os.open(path, flags, FILE_MODE), "wb", buffering=0) as file:
 
             def go_on() -> None:
                 nonlocal have
-                for block in bucket.read(place.remote, have):
-                    go_on_unless(should_stop)
+                for block in bucket.read(ref.remote, have):
+                    check_stop(should_stop)
                     have += write_at(file.fileno(), block, have)
 
-            patiently(go_on, should_stop, lambda: have)
+            keep_trying(go_on, should_stop, lambda: have)
         self._fetched += have
 
-    def _take_models(self, models: Sequence[Model], should_stop: ShouldStop) -> None:
+    def _take_models(self, models: Sequence[ModelFile], should_stop: ShouldStop) -> None:
         """Have in the models' folder what the daemon has in its own."""
         folder = self._folder.models_dir
         if models == self._models and all((folder / model.name).exists() for model in models):
             return
         for model in models:
             path = folder / model.name
-            if not path.exists() or file_sha256(path, lambda: go_on_unless(should_stop)) != model.sha256:
-                patiently(lambda: self._take_model(model, path, should_stop), should_stop)  # noqa: B023 - called now
+            if not path.exists() or file_sha256(path, lambda: check_stop(should_stop)) != model.sha256:
+                keep_trying(lambda: self._take_model(model, path, should_stop), should_stop)  # noqa: B023 - called now
         names = {model.name for model in models}
         for old in (*folder.glob("*.pt"), *folder.glob("text/*.onnx")):
             if str(old.relative_to(folder)) not in names:
                 old.unlink()
         self._models = models
 
-    def _take_model(self, model: Model, path: Path, should_stop: ShouldStop) -> None:
-        bucket, digest = self._bucket_at(model.place.address), hashlib.sha256()
+    def _take_model(self, model: ModelFile, path: Path, should_stop: ShouldStop) -> None:
+        bucket, digest = self._bucket_at(model.ref.address), hashlib.sha256()
         with atomic_write(path) as file:
-            for block in bucket.read(model.place.remote):
-                go_on_unless(should_stop)
+            for block in bucket.read(model.ref.remote):
+                check_stop(should_stop)
                 file.write(block)
                 digest.update(block)
             if digest.hexdigest() != model.sha256:
-                raise ObjectChanged(f"{bucket.address.to(model.place.key)} is not {model.name}.")
+                raise ObjectChanged(f"{bucket.address.to(model.ref.key)} is not {model.name}.")
 
     def _require_room(self, size: int) -> None:
         if shortage := self._disk.shortage(size):
@@ -262,9 +270,13 @@ class Apart:
 
     def _put(self, path: Path, objects: Mapping[str, Any], should_stop: ShouldStop) -> str:
         """Put what was made, and remove it here; return its checksum."""
+
+        def put() -> None:
+            self._bucket.put(objects["make"], content_of(path, should_stop), MEDIA_TYPE)
+
         with _fault_of_the_machine():
-            sha256 = file_sha256(path, lambda: go_on_unless(should_stop))
-            patiently(lambda: self._bucket.put(objects["make"], content_of(path, should_stop), MEDIA_TYPE), should_stop)
+            sha256 = file_sha256(path, lambda: check_stop(should_stop))
+            keep_trying(put, should_stop)
             path.unlink()
         return sha256
 

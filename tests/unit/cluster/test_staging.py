@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from daemon.cluster import exchange as exchange_module
-from daemon.cluster import places
-from daemon.cluster.apart import Apart
+from daemon.cluster import transfers
 from daemon.cluster.exchange import Exchange
 from daemon.cluster.node_folder import NodeFolder, node_folder, settings_on_node
-from daemon.cluster.remote import ApartProcess
+from daemon.cluster.remote import StagedProcess
+from daemon.cluster.staging import Staging
 from daemon.errors import (
     BadVideo,
     Interrupted,
@@ -134,7 +134,7 @@ class Machine:
 
     def __init__(self, settings: Settings, pictures: Pictures) -> None:
         self.process = Played(pictures)
-        self.apart = Apart(settings)
+        self.staging = Staging(settings)
         self.before: Callable[[], None] = lambda: None
 
     def ready(self, slot: int) -> Ready | None:
@@ -153,7 +153,7 @@ class Machine:
     ) -> Mapping[str, Any]:
         self.before()
         said = json.loads(json.dumps({"kind": kind, **wanted}))
-        report: Mapping[str, Any] = json.loads(json.dumps(self.apart(self.process, said, on_progress, should_stop)))
+        report: Mapping[str, Any] = json.loads(json.dumps(self.staging(self.process, said, on_progress, should_stop)))
         return report
 
 
@@ -171,7 +171,7 @@ class Bench:
         self.entries: dict[str, Entry] = {}
         self.exchange = self.new_exchange()
         self.machine = Machine(self.settings, self.pictures)
-        self.remote = ApartProcess(self.machine, 0, self.exchange)  # type: ignore[arg-type]
+        self.remote = StagedProcess(self.machine, 0, self.exchange)  # type: ignore[arg-type]
 
     def new_exchange(self) -> Exchange:
         return Exchange(self.settings, self.jobs.get, self.entries.get)
@@ -215,8 +215,8 @@ def bench(tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "node").mkdir()
     monkeypatch.setattr(ranges, "HEAD_BYTES", 2000)
     monkeypatch.setattr(ranges, "AHEAD_BYTES", 2000)
-    monkeypatch.setattr(places, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(transfers, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(transfers, "PATIENCE_SECONDS", 0.05)
     bench = Bench(tmp_path / "home", service, monkeypatch, min_free_bytes=0)
     bench.remote.start()
     yield bench
@@ -262,7 +262,7 @@ def test_a_video_in_one_piece_is_fetched_once_and_nothing_of_an_earlier_attempt_
     report = bench.remote.run(request)
     assert request.output_path.read_bytes() == expected
     assert report.frames_processed == 500
-    assert bench.machine.apart._fetched == 0, "it was there from the plan"
+    assert bench.machine.staging._fetched == 0, "it was there from the plan"
     assert not checkpoint.exists()
 
 
@@ -278,7 +278,7 @@ def test_what_a_range_is_not_enough_for_is_made_of_the_whole(bench: Bench, clip:
     bench.machine.process.refuses_holes = None
     (request.parts / "000003").unlink()
     assert bench.part(request, 3).read_bytes() == made
-    assert bench.machine.apart._fetched == 0, "the whole is kept as long as the slot is busy"
+    assert bench.machine.staging._fetched == 0, "the whole is kept as long as the slot is busy"
 
 
 def test_a_video_whose_parts_need_all_of_it_is_fetched_once(bench: Bench, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_video_whose_parts_need_all_of_it_is_fetched_once(bench: Bench, tmp_pa
     fetched = []
     for number in range(len(plan)):
         bench.part(request, number)
-        fetched.append(bench.machine.apart._fetched)
+        fetched.append(bench.machine.staging._fetched)
     size = request.file_path.stat().st_size
     assert [bytes_ >= size for bytes_ in fetched] == [True] + [False] * (len(plan) - 1)
     assert [taken >= size for taken, _ in bench.machine.process.videos] == [True] * (len(plan) + 1)
@@ -390,7 +390,7 @@ def test_weights_reach_a_machine_by_checksum_and_others_take_their_place(bench: 
     assert start()
     assert (there / "first.pt").stat().st_ino == inode
     (there / "first.pt").write_bytes(b"damaged")
-    bench.machine.apart._models = ()  # as of a slot that starts
+    bench.machine.staging._models = ()  # as of a slot that starts
     assert start()["first.pt"] == b"first weights"
     (models / "first.pt").unlink()
     assert "first.pt" in start(), "what was taken away is not missed"
@@ -412,7 +412,7 @@ def test_no_video_is_to_blame_for_a_machine_without_room_or_without_the_bucket(
     bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = bench.job(clip)
-    monkeypatch.setattr(bench.machine.apart._disk, "least", 1 << 60)
+    monkeypatch.setattr(bench.machine.staging._disk, "least", 1 << 60)
     with pytest.raises(NodeLost, match="has no room for a video"):
         bench.plan(request)
     assert not bench.machine.process.is_up, "another machine may have"
@@ -430,13 +430,13 @@ def test_no_video_is_to_blame_for_a_machine_without_room_or_without_the_bucket(
         with pytest.raises(NodeLost, match="No space left on device"):
             bench.plan(request)
     bench.machine.process.close()
-    bench.machine.apart._disk.least = 1 << 60
+    bench.machine.staging._disk.least = 1 << 60
     bench.remote._due = 0
     with pytest.raises(NodeLost, match="has no room"):
         bench.remote.start()
     away = bench.settings.model_copy(update={"cluster_store": "s3://no-such-bucket"})
     with pytest.raises(NodeLost, match="no bucket"):
-        Apart(away)(bench.machine.process, {"kind": "start", "models": []}, lambda p: None, lambda: False)
+        Staging(away)(bench.machine.process, {"kind": "start", "models": []}, lambda p: None, lambda: False)
 
 
 def test_a_transfer_ends_when_it_is_to_and_nothing_is_left_of_it(
@@ -461,8 +461,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(places, "time", self)
-        monkeypatch.setattr(places, "PATIENCE_SECONDS", 60.0)
+        monkeypatch.setattr(transfers, "time", self)
+        monkeypatch.setattr(transfers, "PATIENCE_SECONDS", 60.0)
 
     def monotonic(self) -> float:
         return self.now
@@ -485,7 +485,7 @@ def test_storage_that_fails_is_given_up_however_long_each_try_takes(
         raise ObjectStoreError("It is away.")
 
     with pytest.raises(ObjectStoreError):
-        places.patiently(work, lambda: False)
+        transfers.keep_trying(work, lambda: False)
     assert tries > 1
     assert clock.now <= 3 * max(seconds, 60.0)
 
@@ -500,7 +500,7 @@ def test_a_transfer_that_gets_on_between_two_failures_goes_on(monkeypatch: pytes
         if have < 10:
             raise ObjectStoreError("The line is cut.")
 
-    places.patiently(work, lambda: False, lambda: have)
+    transfers.keep_trying(work, lambda: False, lambda: have)
     assert have == 10
 
 
@@ -510,7 +510,7 @@ def test_a_slot_that_is_never_idle_keeps_no_plan_of_an_earlier_video_and_no_part
     jobs = [bench.job(clip), bench.job(Path(shutil.copy(clip, tmp_path / "b.mp4")))]
     for request in jobs:
         bench.plan(request)
-    bench.machine.apart._clear("*")
+    bench.machine.staging._clear("*")
     part = PartRequest(jobs[0].parts / "plan", 5, jobs[0].file_path, jobs[0].parts / "5")
 
     def is_begun() -> bool:

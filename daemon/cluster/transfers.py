@@ -1,4 +1,4 @@
-"""What the daemon and its slots say to each other of objects, where the machines of a cluster share no folder."""
+"""What the daemon and its slots need alike where they share no folder: names of objects, and ways to send and fetch."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ JOBS, MODELS = "jobs", "models"
 
 
 @dataclass(frozen=True)
-class ObjectPlace:
-    """Where an object is, and which it is."""
+class ObjectRef:
+    """Which object, and where; the JSON form is that of ``vars``."""
 
     address: str
     key: str
@@ -34,7 +34,7 @@ class ObjectPlace:
 
     @classmethod
     def of(cls, bucket: Bucket, found: RemoteObject) -> Self:
-        """Return the place of an object that is there."""
+        """Return the reference to an object that is there."""
         return cls(str(bucket.address), found.key, found.etag, found.size)
 
     @classmethod
@@ -49,25 +49,25 @@ class ObjectPlace:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFile:
     """A file that slots need in ``data/models/``."""
 
     name: str
     """Below ``data/models/``."""
     sha256: str
-    place: ObjectPlace
+    ref: ObjectRef
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {**vars(self), "place": vars(self.place)}
+        return {**vars(self), "ref": vars(self.ref)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Return what ``to_record`` was called on."""
-        return cls(record["name"], record["sha256"], ObjectPlace.from_record(record["place"]))
+        return cls(record["name"], record["sha256"], ObjectRef.from_record(record["ref"]))
 
 
-def patiently(work: Callable[[], T], should_stop: Callable[[], bool], done: Callable[[], int] = lambda: 0) -> T:
+def keep_trying(work: Callable[[], T], should_stop: Callable[[], bool], done: Callable[[], int] = lambda: 0) -> T:
     """Do something with object storage, again and again while that fails, for a minute after it first did.
 
     Args:
@@ -92,11 +92,11 @@ def patiently(work: Callable[[], T], should_stop: Callable[[], bool], done: Call
                 failed_at, before = now, done_now
             if now - failed_at > PATIENCE_SECONDS:
                 raise
-        go_on_unless(should_stop)
+        check_stop(should_stop)
         time.sleep(AGAIN_SECONDS)
 
 
-def go_on_unless(should_stop: Callable[[], bool]) -> None:
+def check_stop(should_stop: Callable[[], bool]) -> None:
     """Raise Interrupted if a transfer is to end; asking also tells that whoever does it does not stand still."""
     if should_stop():
         raise Interrupted("The transfer was ended.")
@@ -109,14 +109,14 @@ def content_of(path: Path, should_stop: Callable[[], bool]) -> bytes | Iterator[
         Interrupted: ``should_stop`` said so.
         OSError: it cannot be read.
     """
-    go_on_unless(should_stop)
+    check_stop(should_stop)
     return path.read_bytes() if path.stat().st_size <= PART_BYTES else _blocks_of(path, should_stop)
 
 
 def _blocks_of(path: Path, should_stop: Callable[[], bool]) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
-            go_on_unless(should_stop)
+            check_stop(should_stop)
             yield block
 
 
