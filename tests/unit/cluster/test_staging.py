@@ -45,6 +45,7 @@ from daemon.settings import Settings
 from tests.clips import make_clip
 from tests.object_storage import KEY_ID, SECRET, Service, running_service
 from tests.picture_stage import Bench as Pictures
+from tests.picture_stage import counted
 from tests.range_clips import SIZE
 
 pytest.importorskip("obstore")
@@ -70,6 +71,10 @@ class Played:
         self.ready: Ready | None = None
         self.videos: list[tuple[int, int]] = []
         """Bytes that each video took on the disk, and its size."""
+        self.plans = 0
+        """Those that it has made."""
+        self.told_of: list[Any] = []
+        """For each part the bytes that it was told are there."""
         self.refuses_holes: Exception | None = None
 
     @property
@@ -92,6 +97,7 @@ class Played:
         )
         assert plan is not None
         plan.save(path)
+        self.plans += 1
         return True
 
     def run_part(
@@ -101,6 +107,7 @@ class Played:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
         has_holes = self._seen(request.file_path)
+        self.told_of.append(request.spans)
         if self.refuses_holes is not None and has_holes:
             raise self.refuses_holes
         parts, plan = self.pictures.service.parts, PartPlan.load(request.plan_path)
@@ -243,6 +250,8 @@ def test_parts_of_ranges_are_joined_to_the_document_of_the_whole_and_nothing_sta
     assert whole[0] >= whole[1]
     assert len(parts) == len(plan) > 10
     assert max(taken for taken, size in parts) < clip.stat().st_size / 3
+    told = [sum(end - start for start, end in spans) for spans in bench.machine.process.told_of]
+    assert max(told) < clip.stat().st_size / 3
     assert [name.split("-")[0] for name in bench.scratch()] == ["plan"]
     job_id = request.file_path.stem
     assert [key.split("-")[-2].rpartition("/")[2] for key in bench.objects()] == ["plan", "source"]
@@ -311,12 +320,17 @@ def test_a_plan_that_an_earlier_process_made_is_gone_on_with(bench: Bench, clip:
     before = (request.parts / "plan").read_bytes()
     bench.plan(request)
     assert (request.parts / "plan").read_bytes() == before
+    assert bench.machine.process.plans == 1
 
 
-def test_a_source_is_put_once_and_anew_if_it_is_gone_or_another(bench: Bench, clip: Path) -> None:
+def test_a_source_is_put_once_and_anew_if_it_is_gone_or_another(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = bench.job(clip)
-    first = bench.exchange.source(request.file_path, lambda: False)
-    assert bench.exchange.source(request.file_path, lambda: False) == first
+    with counted(Bucket, "put", monkeypatch) as puts:
+        first = bench.exchange.source(request.file_path, lambda: False)
+        assert bench.exchange.source(request.file_path, lambda: False) == first
+    assert len(puts) == 1
     bench.service.delete("shared", f"dropframe/home-1/{first.key}")
     bench.machine.before = lambda: bench.service.delete("shared", f"dropframe/home-1/{first.key}")
     with pytest.raises(ResourceUnavailable, match="There is no object"):
@@ -519,9 +533,29 @@ def test_a_slot_that_is_never_idle_keeps_no_plan_of_an_earlier_video_and_no_part
     with pytest.raises(Interrupted):
         bench.remote.run_part(part, should_stop=is_begun)
     assert is_begun()
-    for request in (*jobs, *jobs):
-        bench.part(request, 3)
+    bench.part(jobs[1], 3)
     assert [name.split("-")[0] for name in bench.scratch()] == ["plan"]
+
+
+def test_a_line_that_is_cut_again_and_again_brings_a_video_in_the_end_and_no_byte_twice(
+    bench: Bench, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, come = Bucket.read, []
+
+    def cut(self: Bucket, wanted: RemoteObject, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        if "source-" not in wanted.key:
+            yield from read(self, wanted, start, end)
+            return
+        content = clip.read_bytes()[start : start + clip.stat().st_size // 20]
+        come.append(len(content))
+        yield content
+        if start + len(content) < wanted.size:
+            raise ObjectStoreError("The line is cut.")
+
+    monkeypatch.setattr(Bucket, "read", cut)
+    bench.plan(bench.job(clip))
+    assert len(come) > 20
+    assert sum(come) == clip.stat().st_size
 
 
 def test_a_slot_that_is_never_idle_gets_other_weights_between_two_jobs(bench: Bench, clip: Path) -> None:
