@@ -191,6 +191,8 @@ class Exchange:
             for key in self._keys(JOBS):
                 self._held.setdefault(key.split("/")[1], None)
         for job_id in list(self._held):
+            if self._closing.is_set():
+                return
             if self._is_over(job_id):
                 self._forget(job_id)
         if not self._is_listed:

@@ -28,6 +28,8 @@ AHEAD_BYTES = 1 << 20
 """Besides these, for sound that lies between."""
 MOST_BOXES = 64
 """Boxes of a file; one with more is fetched whole."""
+MOST_SHARE = 0.5
+"""Of an object; if a part needs more, all is fetched, once for all parts: a hostile index can be nearly all of it."""
 HEADER_BYTES = 16
 CUT_ANEW = frozenset({"mpeg1video"})
 """Codecs whose frames FFmpeg puts together itself, whatever an MP4 lists, so that nobody knows where they are."""
@@ -54,8 +56,8 @@ def fetch_range(
         require_room: Called with the bytes that are about to be fetched; may raise to end it.
 
     Returns:
-        What is there then, in order, nothing twice; None if all of the object is needed, as of one that is not an MP4
-        with one index. ``target`` is of no use then.
+        What is there then, in order, nothing twice; None if all of the object is to be fetched, as it is not an MP4
+        with one index, or the part needs more than half of it. ``target`` is of no use then.
 
     Raises:
         ObjectChanged, ObjectMissing: it is not there any more.
@@ -72,9 +74,10 @@ def fetch_range(
         if boxes is None:
             return None
         spans = _merged([*sparse.there, *boxes, span_of(plan, number, wanted.size)])
-        if spans == [Span(0, wanted.size)]:
+        needed = sum(span.end - span.start for span in spans)
+        if needed > MOST_SHARE * wanted.size:
             return None
-        require_room(sum(span.end - span.start for span in spans))
+        require_room(needed)
         for span in spans:
             sparse.fetch(span)
         return spans

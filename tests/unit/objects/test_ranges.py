@@ -57,6 +57,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """The clips of tests are small, and so is what is fetched of them besides their parts."""
     monkeypatch.setattr(ranges, "HEAD_BYTES", 2000)
     monkeypatch.setattr(ranges, "AHEAD_BYTES", 2000)
+    monkeypatch.setattr(ranges, "MOST_SHARE", 0.95)
     return Bench(tmp_path / "home", monkeypatch)
 
 
@@ -100,6 +101,21 @@ def test_all_of_a_file_is_needed_whose_frames_are_not_in_one_index(tmp_path: Pat
     assert plan is not None
     assert fetched(clip, plan, 0, tmp_path / "sparse") is None
     assert (tmp_path / "sparse").stat().st_blocks * 512 < clip.stat().st_size
+
+
+def test_all_is_fetched_once_of_a_file_whose_parts_would_each_need_most_of_it(
+    tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=20 * LONG, size=SIZE, gop=25)
+    size = clip.stat().st_size
+    with clip.open("ab") as file:
+        file.write((2 * size).to_bytes(4) + b"free" + bytes(2 * size - 8))
+    plan = bench.plan(clip)
+    assert plan is not None
+    monkeypatch.undo()
+    bucket = Folder(clip)
+    assert fetch_range(bucket, remote(clip), plan, 1, tmp_path / "sparse") is None
+    assert sum(end - start for start, end in bucket.asked) < size + ranges.HEAD_BYTES
 
 
 def test_of_a_long_video_little_is_fetched_and_nothing_twice(tmp_path: Path, bench: Bench) -> None:
