@@ -1,9 +1,9 @@
 """Exchange: the daemon's end of the object storage through which machines without a shared folder work for it.
 
-Below ``cluster_store`` is a folder for each home, so that two may use the same address: ``jobs/<id>/`` has the source
-of a job, its plan, and for a moment what a slot has made; ``models/`` has weights by their checksum. All of a job is
-deleted once it has ended, and at a start that of jobs which ended before. A key is used for one content only: that of
-what a slot makes is a new one each time, so nobody takes what somebody else was too late with.
+Below ``cluster_store`` is a folder for each home, so that several may use the same address: ``jobs/<id>/`` has the
+source of a job, its plan, and for a moment what a slot has made; ``models/`` has weights by their checksum. What a job
+has is deleted once it has ended, or at the next start. A key only ever stands for one content: what a slot makes gets a
+new key each time, so a result that comes too late is not taken for another.
 """
 
 from __future__ import annotations
