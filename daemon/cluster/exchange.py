@@ -125,7 +125,11 @@ class Exchange:
             OSError: the file cannot be written.
         """
         keep_trying(lambda: self._take(key, sha256, target, should_stop), should_stop)
-        with suppress(ObjectStoreError):  # it is deleted with the others of its job
+        self.discard(key)
+
+    def discard(self, key: str) -> None:
+        """Delete what a slot has put, if it can be; else it is deleted with the others of its job, or at a start."""
+        with suppress(ObjectStoreError):
             self._bucket.delete(key)
 
     def _take(self, key: str, sha256: str, target: Path, should_stop: Callable[[], bool]) -> None:

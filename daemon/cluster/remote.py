@@ -169,11 +169,19 @@ class StagedProcess(RemoteProcess):
     ) -> Mapping[str, Any]:
         try:
             if kind == "start":
-                models = [model.to_record() for model in self._exchange.models.offered(check=not self.is_up)]
-                return super()._call(kind, {**wanted, "models": models}, on_progress, should_stop)
+                return self._start(should_stop)
             return self._call_with_objects(kind, wanted, on_progress, should_stop)
         except ObjectStoreError as error:
             raise ResourceUnavailable(str(error)) from error
+
+    def _start(self, should_stop: Callable[[], bool]) -> Mapping[str, Any]:
+        models = [model.to_record() for model in self._exchange.models.offered(check=not self.is_up)]
+        probe = None if self.is_up else self._exchange.new_key("starts")  # of no job, so deleted at a start at last
+        try:
+            return super()._call("start", {"models": models, "probe": probe}, should_stop=should_stop)
+        finally:
+            if probe is not None:
+                self._exchange.discard(probe)
 
     def _call_with_objects(
         self,

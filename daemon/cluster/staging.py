@@ -98,9 +98,10 @@ class Staging:
         """Start the process, or have it look for other weights; between two jobs, so nothing fetched is needed."""
         with _fault_of_the_machine():
             self._clear("*")
-            if not process.is_up:  # a machine that lacks these is not to get work
+            if request["probe"] is not None:  # a machine that lacks these is not to get work
                 self._require_room(0)
                 require_store(self._bucket)
+                self._bucket.put(request["probe"], b"", MEDIA_TYPE)
         while True:
             check_stop(should_stop)
             with self._folder.only_one() as had:

@@ -27,6 +27,7 @@ from daemon.errors import (
     MachineError,
     NodeLost,
     ObjectChanged,
+    ObjectRefused,
     ObjectStoreError,
     ResourceUnavailable,
 )
@@ -449,8 +450,26 @@ def test_no_video_is_to_blame_for_a_machine_without_room_or_without_the_bucket(
     with pytest.raises(NodeLost, match="has no room"):
         bench.remote.start()
     away = bench.settings.model_copy(update={"cluster_store": "s3://no-such-bucket"})
+    start = {"kind": "start", "models": [], "probe": "jobs/starts/made-1"}
     with pytest.raises(NodeLost, match="no bucket"):
-        Staging(away)(bench.machine.process, {"kind": "start", "models": []}, lambda p: None, lambda: False)
+        Staging(away)(bench.machine.process, start, lambda p: None, lambda: False)
+
+
+def test_a_machine_that_may_not_put_anything_gets_no_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.machine.process.close()
+    bench.remote._due = 0
+    bench.remote.start()
+    assert bench.objects() == [], "what it has put to see whether it can is deleted"
+    bench.machine.process.close()
+    bench.remote._due = 0
+
+    def refuse(*_: Any) -> None:
+        raise ObjectRefused("Access to s3://shared/dropframe is denied.")
+
+    monkeypatch.setattr(Bucket, "put", refuse)
+    with pytest.raises(NodeLost, match="is denied"):
+        bench.remote.start()
+    assert not bench.machine.process.is_up
 
 
 def test_a_transfer_ends_when_it_is_to_and_nothing_is_left_of_it(
