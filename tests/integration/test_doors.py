@@ -75,12 +75,13 @@ class Doors:
                 (path.parent / "a.mp4.options.json").write_text(json.dumps(values))
             path.write_bytes(video)
             deadline = time.monotonic() + 10
-            while not taker.jobs() and not (notes := list((taker.folder / "rejected").rglob("a*.mp4.reason.txt"))):
+            while not taker.jobs() and not list((taker.folder / "rejected").rglob("a*.mp4")):
                 assert time.monotonic() < deadline, "it was neither taken nor rejected"
                 time.sleep(0.02)
             if taker.jobs():
                 return None
-            return notes[0].read_text().splitlines()[2]
+            (note,) = (taker.folder / "rejected").rglob("a*.mp4.reason.txt")  # written before the video is moved
+            return note.read_text().splitlines()[2]
         finally:
             taker.close()
 

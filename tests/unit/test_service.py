@@ -206,7 +206,7 @@ def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(service: Dae
 def test_unfinished_files_in_the_data_folder_are_swept_at_start(
     service: DaemonService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(settings: Settings) -> None:
+    def refuse(*_: object) -> None:
         raise MachineError("This is as far as the test goes.")
 
     data = tmp_path / "data"
