@@ -196,7 +196,7 @@ def test_machines_that_share_no_folder_make_the_same_document_whatever_is_killed
             assert any(b"AWS_" in Path(f"/proc/{pid}/environ").read_bytes() for pid in cluster.actors())
             assert not any(b"AWS_" in Path(f"/proc/{pid}/environ").read_bytes() for pid in cluster.pipelines())
         wait_for(lambda: not service.keys("shared"), 60, "objects of a job that has ended were left")
-    wait_for(lambda: not scratch(tmp_path, "[a-z]*"), 60, "an idle slot keeps a video")
+        wait_for(lambda: not scratch(tmp_path, "[a-z]*"), 60, "an idle slot keeps a video")
     checks = as_json(daemon.home, "doctor", **daemon._settings)
     found_by_doctor = [check["sentence"] for check in checks if check["name"].startswith("machine ") and check["ok"]]
     assert ["it reaches cluster_store" in sentence for sentence in found_by_doctor] == [True, True]
