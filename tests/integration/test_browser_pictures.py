@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -47,8 +48,8 @@ SHOWN = """(async () => {
   return [width, height, sums.map(([r, g, b, n]) => [r / n, g / n, b / n])];
 })()"""
 
-TRIES = 3
-"""Pictures that are asked for: on a busy machine Chromium now and then gives one that is still black."""
+PAUSES = (0, 0.2, 1, 3, 5)
+"""Seconds before each picture that is asked for: on a busy machine Chromium now and then gives a black one."""
 
 CLIPS: dict[str, Callable[[Path], object]] = {
     "plain.mp4": lambda path: make_clip(path),
@@ -116,7 +117,8 @@ def test_the_picture_that_is_analysed_is_the_one_that_a_browser_shows(
     video.close()
     script = SHOWN.replace("ACROSS, DOWN", f"{GRID[0]}, {GRID[1]}").replace("NAME", name.replace(" ", "%20"))
     small = cv2.resize(ours, GRID, interpolation=cv2.INTER_AREA)[..., ::-1].astype(float)
-    for _ in range(TRIES):
+    for pause in PAUSES:
+        time.sleep(pause)
         width, height, fields = browser.ask(script)
         assert (width, height) == (video.info.width, video.info.height)
         shown = np.array(fields).reshape(GRID[1], GRID[0], 3)
