@@ -96,8 +96,10 @@ def networks(settings: Settings, rounds: int) -> Table:
     for path, normalisation, size, any_width, half in asked:
         model = CpuModel(path, normalisation, any_width=any_width, half=half)
         pictures = [np.random.default_rng(n).integers(0, 255, (*size, 3), np.uint8) for n in range(PICTURES)]
-        model(pictures[:1])  # compiled
-        busy, wall = middle([spent(lambda model=model, some=pictures: model(some)) for _ in range(rounds)], PICTURES)
+        list(model(pictures[:1]))  # compiled
+        busy, wall = middle(
+            [spent(lambda model=model, some=pictures: list(model(some))) for _ in range(rounds)], PICTURES
+        )
         name = path.stem if path != yolo else found.name
         table.add_row(name, f"{size[1]}x{size[0]}", model.precision, f"{busy:.1f}", f"{wall:.1f}")
     return table
