@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from daemon.boxes import iou
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.settings import Settings
 
@@ -37,11 +38,3 @@ def agreement(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]
 def has(boxes: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> bool:
     """Tell whether a box of the same class is there at the same place."""
     return any(b["class_id"] == wanted["class_id"] and iou(b["bbox"], wanted["bbox"]) >= OVERLAP for b in boxes)
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return intersection over union of two boxes."""
-    across = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    down = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = across * down
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)

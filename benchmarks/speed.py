@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from rich.table import Table
 
 import daemon.pipeline  # noqa: F401 - the environment of our own stages
 from benchmarks.clips import clips, known, weights
+from daemon.boxes import iou
 from daemon.pipeline.client import PipelineProcess
 from daemon.pipeline.inference import in_half
 from daemon.pipeline.loaded import LoadedModels
@@ -98,14 +98,6 @@ def matched(reference: dict[str, Any], document: dict[str, Any]) -> float:
                 left.remove(found)
                 hits += 1
     return hits / total if total else 1.0
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return intersection over union of two boxes."""
-    across = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    down = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = across * down
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def text_found(name: str, document: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
+from daemon.boxes import inside, iou
 from daemon.derive.document import AnalysedFrame, Box, FoundText, Moment
 from daemon.derive.place import ALIKE, TextPlace
 from daemon.derive.segments import Segment
@@ -151,28 +152,6 @@ def _pair(number: int, place: TextPlace, line: int, found: FoundText, key: str, 
 def _distance(one: Box, other: Box) -> float:
     """Return how far the centre of a row is from that of another, in pixels."""
     return abs((one[1] + one[3]) - (other[1] + other[3])) / 2
-
-
-def iou(one: Box, other: Box) -> float:
-    """Return the intersection of two boxes over their union, from 0 to 1."""
-    both = _common(one, other)
-    return both / (_area(one) + _area(other) - both) if both else 0.0
-
-
-def inside(one: Box, other: Box) -> float:
-    """Return the intersection of two boxes over the smaller of them, from 0 to 1."""
-    both = _common(one, other)
-    return both / min(_area(one), _area(other)) if both else 0.0
-
-
-def _common(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return width * height if width > 0 and height > 0 else 0.0
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def row_overlap(one: Box, other: Box) -> float:

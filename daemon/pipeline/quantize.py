@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from daemon import __version__
+from daemon.boxes import iou
 from daemon.errors import BadVideo, MachineError, ModelError
 from daemon.fs.identity import shown
 from daemon.jobs import utc_now
@@ -29,7 +30,7 @@ from daemon.pipeline.inference import in_half, network_bytes, read_network, requ
 from daemon.pipeline.int8 import Int8Model, save_int8
 from daemon.pipeline.loaded import usable_device
 from daemon.pipeline.models import UNFINISHED, Weights, export, first_line
-from daemon.pipeline.records import Box, Detection, Image
+from daemon.pipeline.records import Detection, Image
 from daemon.pipeline.video import Video
 from daemon.pipeline.video_limits import Limits
 from daemon.pipeline.video_still import NoSuchFrame, WantedFrame, find_frame
@@ -278,12 +279,3 @@ def share(some: Found, others: Found, overlap: float) -> float:
             total += len(these)
             hits += sum(any(a.class_id == b.class_id and iou(a.box, b.box) >= overlap for b in those) for a in these)
     return hits / total if total else 1.0
-
-
-def iou(one: Box, other: Box) -> float:
-    """Return the intersection of two boxes over their union."""
-    across = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
-    down = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
-    both = across * down
-    area = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
-    return both / (area - both) if both else 0.0

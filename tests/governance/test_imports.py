@@ -50,7 +50,7 @@ FLOORS = (
         "threads",
         "tokens",
     }
-    | {"executor_settings", "unknown_names", "webhook_settings"},
+    | {"boxes", "unknown_names", "webhook_settings"},
     {"fs"},
     {"ipc"},
     {"store"},

@@ -22,6 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon import preflight
+from daemon.boxes import iou
 from daemon.cli import main
 from daemon.errors import BadVideo, MachineError, ModelError
 from daemon.failpoints import FAULT_VARIABLE
@@ -34,7 +35,7 @@ from daemon.pipeline.inference import in_half, read_network
 from daemon.pipeline.int8 import Int8Model, find_int8, int8_path, require_int8, save_int8
 from daemon.pipeline.loaded import LoadedModels
 from daemon.pipeline.models import Weights, export, find_weights, named_weights
-from daemon.pipeline.quantize import calibrated, divided, head_operations, iou, pictures_of, quantize, share, thinned
+from daemon.pipeline.quantize import calibrated, divided, head_operations, pictures_of, quantize, share, thinned
 from daemon.pipeline.records import Detection, Image, VideoInfo
 from daemon.settings import Settings
 from tests.clips import make_clip
