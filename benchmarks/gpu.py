@@ -1,11 +1,12 @@
 """Dropframe on a GPU: frames a second end to end, what each stage is busy with, and whether it finds what a CPU finds.
 
-``python -m benchmarks.gpu [--rounds 3] [--loops 8] [--jobs 4] [--device cuda:0]``
+``python -m benchmarks.gpu [--rounds 3] [--loops 16] [--slots 1 2 4 8] [--device cuda:0]``
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import statistics
@@ -13,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,10 @@ from rich.table import Table
 import daemon.pipeline  # noqa: F401 - the environment of our own stages
 from benchmarks.agreement import agreement, on_cpu_in_fp32
 from benchmarks.clips import SHARED, weights
+from benchmarks.pool import run_all, warm
 from daemon.pipeline.client import PipelineProcess
+from daemon.pipeline.executor import Executor
+from daemon.pipeline.pool import PipelinePool
 from daemon.pipeline.run_requests import RunRequest
 from daemon.pipeline.service import VideoFilePipelineService
 from daemon.pipeline.video import Video
@@ -119,33 +122,47 @@ def speeds(process: PipelineProcess, clips: list[Path], rounds: int, folder: Pat
     return table
 
 
-def side_by_side(clip: Path, jobs: int, settings: Settings, folder: Path) -> Table:
-    """Return the table of frames a second of several jobs at once, a pipeline process each."""
-    table = Table(title=f"frames/s of all together, {jobs} jobs of {clip.name} at once, a process each")
-    for pipeline_id in PIPELINES:
-        table.add_column(pipeline_id)
-    processes = [PipelineProcess(settings) for _ in range(jobs)]
-    row = []
-    try:
-        with ThreadPoolExecutor(jobs) as pool:
-
-            def all_at_once(pipeline_id: str) -> float:
-                begun = time.perf_counter()
-                requests = [
-                    RunRequest(clip, pipeline_id, 1, None, folder / f"{number}.json", clip.name)
-                    for number in range(jobs)
-                ]
-                done = pool.map(PipelineProcess.run, processes, requests)
-                return sum(report.frames_processed for report in done) / (time.perf_counter() - begun)
-
+def slots_on_one_card(long: Path, short: Path, counts: Sequence[int], rounds: int, settings: Settings) -> Table:
+    """Return the table of frames a second of several slots on one card: a video that they share, and short jobs."""
+    table = Table(
+        title=f"slots on one card, frames/s: {long.name} shared among them; jobs of {short.name} side by side"
+    )
+    for column in ("slots", *(f"{name}, {what}" for name in PIPELINES for what in ("one", "jobs")), "MiB on the card"):
+        table.add_column(column)
+    table.add_column("documents")
+    folder, digests = settings.home, set[tuple[str, int, str]]()
+    for count in counts:
+        row, before = [str(count)], used_mib(settings.device)
+        pool = PipelinePool(settings, count) if count > 1 else PipelineProcess(settings)
+        with warm(pool, count if count > 1 else 0) as executor:
             for pipeline_id in PIPELINES:
-                all_at_once(pipeline_id)
-                row.append(f"{all_at_once(pipeline_id):.0f}")
-    finally:
-        for process in processes:
-            process.close()
-    table.add_row(*row)
+                for clip, jobs in ((long, 1), (short, 2 * max(counts))):
+                    requests = [
+                        RunRequest(clip, pipeline_id, 1, None, folder / f"{number}.json", clip.name)
+                        for number in range(jobs)
+                    ]
+                    run_all(executor, requests)
+                    seconds = statistics.median(timed(executor, requests) for _ in range(rounds))
+                    documents = [request.output_path.read_bytes() for request in requests]
+                    frames = sum(document.count(b'"frame_index"') for document in documents)
+                    row.append(f"{frames / seconds:.0f}")
+                    digests.add((pipeline_id, jobs, hashlib.sha256(b"".join(documents)).hexdigest()))
+            row.append(str(used_mib(settings.device) - before))
+        table.add_row(*row, "the same" if len(digests) == 2 * len(PIPELINES) else "DIFFERENT")
     return table
+
+
+def timed(executor: Executor, requests: Sequence[RunRequest]) -> float:
+    """Run jobs and return the seconds that they took."""
+    begun = time.perf_counter()
+    run_all(executor, requests)
+    return time.perf_counter() - begun
+
+
+def used_mib(device: str) -> int:
+    """Return what is taken of a card's memory, by whomever."""
+    free, total = torch.cuda.mem_get_info(device)
+    return (total - free) >> 20
 
 
 def against_cpu(
@@ -189,8 +206,8 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--loops", type=int, default=8, help="how often a clip is repeated for the longer runs")
-    parser.add_argument("--jobs", type=int, default=4, help="how many run at once in the table of several")
+    parser.add_argument("--loops", type=int, default=16, help="how often a clip is repeated for the longer runs")
+    parser.add_argument("--slots", type=int, nargs="+", default=[1, 2, 4, 8], help="how many share the card")
     parser.add_argument("--device", default="cuda:0")
     asked = parser.parse_args()
     if not torch.cuda.is_available():
@@ -212,7 +229,7 @@ def main() -> None:
             for process in processes.values():
                 process.close()
         settings = Settings.load(home=home, weights=weights(), device=asked.device)
-        console.print(side_by_side(long[-1], asked.jobs, settings, folder))
+        console.print(slots_on_one_card(long[-1], short[-1], asked.slots, asked.rounds, settings))
         console.print(others(long, asked.device))
 
 

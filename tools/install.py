@@ -141,6 +141,8 @@ def requirements(extras: Sequence[str], *, slim: bool) -> list[str]:
     found: list[str] = [*about["project"]["dependencies"], *about["build-system"]["requires"]]
     for name in extras:
         found += about["project"]["optional-dependencies"][name]
+    if "gpu" in extras:  # two packages of one module
+        found = [line for line in found if not line.startswith("onnxruntime>")]
     return [line for line in found if not line.startswith(ULTRALYTICS)] + list(TAKEN) if slim else found
 
 

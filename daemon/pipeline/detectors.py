@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from daemon.errors import ModelError
-from daemon.pipeline.gpu import BATCH, Recorded, Upload, boxes_of, marked, new_stream
+from daemon.pipeline.gpu import OBJECTS_BATCH, Recorded, Upload, boxes_of, computing, marked, new_stream
 from daemon.pipeline.inference import CpuModel, Normalisation
 from daemon.pipeline.int8 import Int8Model
 from daemon.pipeline.models import Weights, export, load_checkpoint
@@ -76,7 +76,7 @@ class CudaDetector:
 
     Args:
         weights: The checkpoint.
-        device: ``cuda:N``.
+        device: ``cuda:N``; ``cpu`` is for tests.
         confidence: Least confidence of a box.
         iou: Overlap above which the weaker of two boxes is dropped.
         agnostic: Whether that also goes for boxes of different classes.
@@ -110,7 +110,7 @@ class CudaDetector:
         self._device = torch.device(device)
         self._model = model.to(self._device, self._type).to(memory_format=torch.channels_last)
         self._stream = new_stream(self._device)
-        self._upload = Upload(self._device)
+        self._upload = Upload(self._device, OBJECTS_BATCH)
         self._network = Recorded(self._forward)
 
     def _forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -124,9 +124,9 @@ class CudaDetector:
     def __call__(self, pictures: Iterable[Image]) -> Iterator[torch.Tensor]:
         """See Detector."""
         pictures, found = list(pictures), list[torch.Tensor]()
-        with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            for start in range(0, len(pictures), BATCH):
-                some = pictures[start : start + BATCH]
+        with computing(self._device, self._stream):
+            for start in range(0, len(pictures), OBJECTS_BATCH):
+                some = pictures[start : start + OBJECTS_BATCH]
                 output = self._network(self._upload(some))[: len(some)]
                 if self._gives_final_boxes:
                     found += output.float().cpu()

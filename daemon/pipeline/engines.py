@@ -24,7 +24,7 @@ from daemon.pipeline.regions import PADDLE, rapidocr_models
 from daemon.pipeline.scripts import joined, logical_order
 
 if TYPE_CHECKING:
-    from daemon.pipeline.gpu import OnnxModel
+    from daemon.pipeline.onnx_model import OnnxModel
 
 with without_init("rapidocr.ch_ppocr_rec"):
     from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
@@ -75,7 +75,7 @@ class RapidOcrReader:
         if device == "cpu":
             self._model = CpuModel(self._path, PADDLE, any_width=True)
         else:
-            from daemon.pipeline.gpu import OnnxModel  # loads torch
+            from daemon.pipeline.onnx_model import OnnxModel  # loads torch
 
             self._model = OnnxModel(self._path, PADDLE, device)
             self._model.prepare((self.height, width) for width in USUAL_WIDTHS)

@@ -1,58 +1,52 @@
-"""Networks on a GPU: batches of one size, page-locked memory on the way up, and no box that is not wanted on the way
-down. The only file that imports ONNX Runtime, which is looked for only where there is a GPU (extra ``gpu``).
+"""What networks on a GPU need: batches of one size, page-locked memory on the way up, and no box that is not wanted on
+the way down.
 
-Each network has a stream of its own, so that copies and networks of several stages run side by side. A batch is
-always filled up to the same size: a GPU chooses its way of computing by that, and a picture must give the same
-whatever it is together with.
+Networks have streams of their own, so that copies and networks of several stages run side by side. A batch is always
+filled up to the same size: a GPU chooses its way of computing by that, and a picture must give the same whatever it is
+together with. With ``cpu`` for a device, all but the recording is done there, which is for tests.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.dlpack import from_dlpack
 
-from daemon.errors import MachineError
-from daemon.pipeline.inference import Normalisation
-from daemon.pipeline.models import CHANNELS
 from daemon.pipeline.records import Image
 
-log = logging.getLogger(__name__)
-
-BATCH = 8
-"""Pictures that a network takes at once, always."""
+OBJECTS_BATCH = 12
+"""Pictures that a detection network takes at once, always: as many as a batch of frames has, at most."""
 MOST_BOXES = 300
 """Boxes kept of one picture, at most; the limit of Ultralytics."""
 CLASS_SHIFT = 7680.0
 """Pixels by which classes are moved apart, so that boxes of two classes never overlap; that of Ultralytics."""
 MOST_PAIRS = 1 << 26
 """Pairs of boxes compared at once, at most, so that memory stays bounded on pictures full of candidates."""
-KEPT_SHAPES = 24
-"""Shapes of its input for which a network is kept ready. ONNX Runtime prepares itself anew, for seconds, whenever the
-shape is another than the last time, so each shape has a session of its own."""
 NOT_FINITE = torch.full((1, 6), torch.nan)
 """Stands among boxes for all that was not finite."""
-PROVIDER = "CUDAExecutionProvider"
-MOST_PREPARING = 8
-"""Shapes for which a network prepares itself at the same time, at most; each keeps a core busy for seconds."""
 WARM_UPS = 3
 """Runs before a network is recorded: it and its libraries prepare themselves in them."""
 
 
-def new_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return a new queue of work for a GPU."""
+def new_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Return a new queue of work for a GPU; None for a CPU, which has none."""
+    if device.type == "cpu":
+        return None
     stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return stream
+
+
+@contextmanager
+def computing(device: torch.device, stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Have torch compute on a device, in the order of a stream, and keep nothing for training."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if device.type != "cpu":
+            stack.enter_context(torch.cuda.device(device))
+            stack.enter_context(torch.cuda.stream(stream))
+        yield
 
 
 class Upload:
@@ -60,26 +54,27 @@ class Upload:
 
     Args:
         device: Where to.
+        count: Pictures of a batch.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, count: int) -> None:
+        self._device, self._count = device, count
         self._memory = torch.empty(0, dtype=torch.uint8)
 
     def __call__(self, pictures: Sequence[Image]) -> torch.Tensor:
-        """Return ``BATCH`` pictures on the device, those missing blank, without waiting for the copy.
+        """Return a batch on the device, pictures that are missing blank, without waiting for the copy.
 
         Args:
-            pictures: At most BATCH of one shape (height, width, 3), uint8. The copies of the call before must have
+            pictures: At most ``count``, of one shape (height, width, 3), uint8. The copies of the call before must have
                 been waited for.
 
         Returns:
-            Shape (BATCH, height, width, 3), uint8.
+            Shape (count, height, width, 3), uint8.
         """
-        size = BATCH * pictures[0].size
+        size = self._count * pictures[0].size
         if self._memory.numel() < size:
             self._memory = torch.zeros(size, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
-        batch = self._memory[:size].view(BATCH, *pictures[0].shape)
+        batch = self._memory[:size].view(self._count, *pictures[0].shape)
         for place, picture in zip(batch.numpy(), pictures, strict=False):
             place[:] = picture
         batch[len(pictures) :] = 0
@@ -102,6 +97,8 @@ class Recorded:
 
     def __call__(self, argument: torch.Tensor) -> torch.Tensor:
         """Return the result, which the next call overwrites."""
+        if argument.device.type == "cpu":
+            return self._function(argument)
         if argument.shape != self._argument.shape or self._graph is None:
             self._record(argument)
         self._argument.copy_(argument)
@@ -119,159 +116,6 @@ class Recorded:
         with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
             self._result = self._function(self._argument)
         self._graph = graph
-
-
-class OnnxModel:
-    """A network in ONNX form on a GPU, by ONNX Runtime; the counterpart of ``CpuModel``.
-
-    Args:
-        path: An ONNX file with one picture input.
-        normalisation: What is done to the pixels.
-        device: ``cuda:N``; ``cpu`` is for tests.
-
-    Raises:
-        MachineError: ONNX Runtime is not there, or cannot use the GPU.
-    """
-
-    runtime = "onnxruntime"
-    precision = "fp32"
-
-    def __init__(self, path: Path, normalisation: Normalisation, device: str) -> None:
-        self._device = torch.device(device)
-        self._normalisation = normalisation
-        self._upload = Upload(self._device)
-        self._stream = new_stream(self._device) if self._device.type == "cuda" else None
-        self._path = path
-        first = _session(path, self._device, self._stream)
-        self._input, self._output = first.get_inputs()[0].name, first.get_outputs()[0].name
-        self._unused = [first]
-        self._sessions: OrderedDict[tuple[int, ...], Future[Any]] = OrderedDict()
-
-    def prepare(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """Get ready for pictures of some sizes in threads, and return at once. Call it before pictures come.
-
-        Args:
-            sizes: Heights and widths, those first that will be needed first; at most KEPT_SHAPES.
-        """
-        pool = ThreadPoolExecutor(max(1, min(MOST_PREPARING, len(os.sched_getaffinity(0)) // 2)), "prepare")
-        for height, width in sizes:
-            shape = (BATCH, CHANNELS, height, width)
-            self._sessions[shape] = pool.submit(self._prepared, shape)
-        pool.shutdown(wait=False)
-
-    def _prepared(self, shape: tuple[int, ...]) -> Any:
-        session = _session(self._path, self._device, self._stream)
-        session.run([self._output], {self._input: np.zeros(shape, np.float32)})
-        return session
-
-    def __call__(self, images: Iterable[Image]) -> list[NDArray[np.float32]]:
-        """Run the network on pictures of one size.
-
-        Args:
-            images: Shape (height, width, 3), uint8.
-
-        Returns:
-            The first output for each picture, in order, with a batch dimension of 1.
-        """
-        return [row[None] for batch, count in self._outputs(list(images)) for row in batch[:count].cpu().numpy()]
-
-    def best(self, images: Sequence[Image]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Run a recogniser on pictures of any sizes, those of one size together.
-
-        Returns:
-            For each picture the most likely class at each place and its probability, each of shape (1, places).
-        """
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, image in enumerate(images):
-            places.setdefault(image.shape, []).append(place)
-        found: dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
-        for same in places.values():
-            waiting = iter(same)
-            for batch, count in self._outputs([images[place] for place in same]):
-                scores, classes = (each.cpu().numpy() for each in batch[:count].max(2))
-                found.update((next(waiting), (classes[at : at + 1], scores[at : at + 1])) for at in range(count))
-        return [found[place] for place in range(len(images))]
-
-    def _outputs(self, images: Sequence[Image]) -> Iterator[tuple[torch.Tensor, int]]:
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
-            for start in range(0, len(images), BATCH):
-                some = images[start : start + BATCH]
-                yield self._run(self._upload(some)), len(some)
-
-    def _run(self, batch: torch.Tensor) -> torch.Tensor:
-        pixels = batch.flip(3) if self._normalisation.rgb else batch
-        pixels = pixels.permute(0, 3, 1, 2).float().sub_(self._normalisation.mean).div_(self._normalisation.scale)
-        pixels = pixels.contiguous()
-        kind, number, shape = self._device.type, self._device.index or 0, tuple(pixels.shape)
-        session = self._session_for(shape)
-        binding = session.io_binding()
-        binding.bind_input(self._input, kind, number, np.float32, shape, pixels.data_ptr())
-        binding.bind_output(self._output, kind, number)
-        session.run_with_iobinding(binding)
-        output: torch.Tensor = from_dlpack(binding.get_outputs()[0])
-        return output
-
-    def _session_for(self, shape: tuple[int, ...]) -> Any:
-        if shape not in self._sessions:
-            made = self._unused.pop() if self._unused else _session(self._path, self._device, self._stream)
-            self._sessions[shape] = Future()
-            self._sessions[shape].set_result(made)
-            if len(self._sessions) > KEPT_SHAPES:
-                self._sessions.popitem(last=False)
-        self._sessions.move_to_end(shape)
-        return self._sessions[shape].result()
-
-
-@cache
-def onnx_device(setting: str, device: str) -> str:
-    """Return where networks in ONNX form run: on the device in use, or on the CPU where that was left open.
-
-    Args:
-        setting: The setting ``device``; what it names is never exchanged for another.
-        device: ``cpu`` or ``cuda:N``, to which it led.
-    """
-    if setting != "auto" or device == "cpu" or _sees_gpu():
-        return device
-    log.warning("text is found and read on the CPU; for the GPU, pip install 'dropframe[gpu]'")
-    return "cpu"
-
-
-def _sees_gpu() -> bool:
-    try:
-        import onnxruntime
-    except ImportError:
-        return False
-    return PROVIDER in onnxruntime.get_available_providers()
-
-
-def _session(path: Path, device: torch.device, stream: Any) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MachineError(
-            "Reading text on a GPU needs ONNX Runtime, which is not installed; pip install 'dropframe[gpu]', or set "
-            "device to cpu."
-        ) from error
-    if device.type == "cpu":
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    onnxruntime.set_default_logger_severity(3)  # errors; it warns of providers of a kind that is not asked for
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of what it leaves to the CPU: shapes
-    how = {
-        "device_id": str(device.index or 0),
-        "user_compute_stream": str(stream.cuda_stream),
-        "cudnn_conv_algo_search": "HEURISTIC",  # trying all takes longer still; the default is 15 times slower
-        "use_tf32": "0",
-    }
-    # Left alone, it would fall back to the CPU without a word that anybody sees.
-    if _sees_gpu():
-        session = onnxruntime.InferenceSession(str(path), options, providers=[(PROVIDER, how)])
-        if PROVIDER in session.get_providers():
-            return session
-    raise MachineError(
-        f"ONNX Runtime {onnxruntime.__version__} cannot use the GPU; install the onnxruntime-gpu for CUDA "
-        f"{torch.version.cuda}, which torch uses, and uninstall onnxruntime, or set device to cpu."
-    )
 
 
 def boxes_of(output: torch.Tensor, confidence: float, iou: float, agnostic: bool = False) -> list[torch.Tensor]:

@@ -120,10 +120,10 @@ def _require_packs(languages: Sequence[Language], settings: Settings) -> None:
 
 
 def device_of_text(settings: Settings, device: str) -> str:
-    """Return where text is found and read, ``cpu`` or ``cuda:N``, given the device in use; see ``gpu.onnx_device``."""
+    """Return where text is found and read, ``cpu`` or ``cuda:N``, given the device in use; see ``onnx_device``."""
     if device == "cpu":
         return device
-    from daemon.pipeline.gpu import onnx_device  # loads torch
+    from daemon.pipeline.onnx_model import onnx_device  # loads torch
 
     return onnx_device(settings.device, device)
 

@@ -20,7 +20,7 @@ from daemon.pipeline.overlap import spread
 from daemon.pipeline.records import Box, Image, ModelInfo, VideoInfo
 
 if TYPE_CHECKING:
-    from daemon.pipeline.gpu import OnnxModel
+    from daemon.pipeline.onnx_model import OnnxModel
 
 with without_init("rapidocr.ch_ppocr_det"):  # which imports networks of all kinds: a tenth of the time of a start
     from rapidocr.ch_ppocr_det.utils import DBPostProcess
@@ -95,7 +95,7 @@ class RapidOcrRegions:
         if device == "cpu":
             self._model = CpuModel(self._path, PADDLE, half=half)
         else:
-            from daemon.pipeline.gpu import OnnxModel  # loads torch
+            from daemon.pipeline.onnx_model import OnnxModel  # loads torch
 
             self._model = OnnxModel(self._path, PADDLE, device)
         self._regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)

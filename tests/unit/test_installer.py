@@ -20,6 +20,9 @@ def test_what_runs_dropframe_is_installed_without_what_tests_need() -> None:
     assert {"torch", "starlette", "setuptools"} <= names
     assert names & {"pytest", "mypy", "ruff", "onnxruntime-gpu", "obstore"} == set()
     assert "onnxruntime-gpu==1.31.1" in install.requirements(["gpu"], slim=False)
+    on_gpu, on_cpu = install.requirements(["dev", "gpu"], slim=False), install.requirements(["dev"], slim=False)
+    assert [line for line in on_gpu if line.startswith("onnxruntime")] == ["onnxruntime-gpu==1.31.1"]  # one module
+    assert [line for line in on_cpu if line.startswith("onnxruntime")] == ["onnxruntime>=1.31,<1.32"]
     assert any(line.startswith("pytest>") for line in install.requirements(["dev"], slim=False))
     assert {"obstore", "mcp"} <= {Requirement(line).name for line in install.requirements(["s3", "mcp"], slim=True)}
     with pytest.raises(KeyError, match="s4"):

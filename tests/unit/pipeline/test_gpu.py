@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from ultralytics.utils.nms import non_max_suppression
 
 from daemon.errors import MachineError
-from daemon.pipeline import gpu
-from daemon.pipeline.engines import USUAL_WIDTHS, RapidOcrReader
-from daemon.pipeline.gpu import boxes_of, marked, onnx_device
+from daemon.pipeline import gpu, onnx_model
+from daemon.pipeline.gpu import OBJECTS_BATCH, boxes_of, marked
+from daemon.pipeline.onnx_model import onnx_device
 from daemon.pipeline.regions import RapidOcrRegions
+from daemon.pipeline.stages import BATCH_FRAMES
 
 
 def candidates(seed: int, *, classes: int = 80, most: float = 1.0) -> torch.Tensor:
@@ -58,7 +57,7 @@ def test_without_onnx_runtime_a_named_gpu_is_refused_and_auto_reads_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(gpu, "new_stream", lambda device: None)
+    monkeypatch.setattr(onnx_model, "new_stream", lambda device: None)
     onnx_device.cache_clear()
     assert onnx_device("auto", "cuda:0") == "cpu"
     assert onnx_device("auto", "cpu") == onnx_device("cpu", "cpu") == "cpu"
@@ -84,26 +83,5 @@ def test_what_is_not_a_number_hides_no_other_box_and_is_marked() -> None:
     assert rows[1][-1].isnan().all()
 
 
-def test_the_recogniser_prepares_itself_for_the_usual_widths_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Session:
-        def get_inputs(self) -> list[Any]:
-            return [SimpleNamespace(name="x")]
-
-        get_outputs = get_inputs
-
-        def run(self, outputs: list[str], given: dict[str, Any]) -> None:
-            ready.append(given["x"].shape)
-
-    made, ready = [], []  # type: ignore[var-annotated]
-    monkeypatch.setattr(gpu, "new_stream", lambda device: None)
-    monkeypatch.setattr(gpu, "_session", lambda *_: made.append(Session()) or made[-1])  # type: ignore[func-returns-value]
-    model = RapidOcrReader("cuda:0")._model
-    assert isinstance(model, gpu.OnnxModel)
-    usual = [(gpu.BATCH, 3, 48, width) for width in USUAL_WIDTHS]
-    sessions = [model._session_for(shape) for shape in usual * 2]
-    assert sorted(ready) == usual
-    assert len(set(map(id, sessions))) == len(usual)
-    other = model._session_for((gpu.BATCH, 3, 48, 1024))
-    assert other is made[0]  # that from which the names were read
-    assert model._session_for((gpu.BATCH, 3, 48, 1024)) is other
-    assert len(made) == len(usual) + 1
+def test_a_detector_takes_a_batch_of_frames_at_once() -> None:
+    assert OBJECTS_BATCH == BATCH_FRAMES
