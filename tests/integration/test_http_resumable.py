@@ -32,6 +32,7 @@ from hypothesis.strategies import booleans, data, integers, sampled_from
 
 from daemon.ipc import spool
 from daemon.ipc.partial_uploads import FOLDER, PartialUploads
+from daemon.service import SWEEP_SECONDS
 from daemon.tokens import Rights, new_token
 from tests.clips import make_clip
 from tests.sidecar_process import Sidecar, running_sidecar
@@ -75,9 +76,17 @@ def send_and_cut(sidecar: Sidecar, address: str, at: int, length: int, piece: by
         connection.sendall(head.encode() + piece)
 
 
+def metric(client: httpx.Client, sample: str) -> int:
+    """Return the sum of the samples that a pattern fits."""
+    return int(sum(map(float, re.findall(rf"^dropframe_{sample} (\S+)", client.get("/metrics").text, re.MULTILINE))))
+
+
 def received_bytes(client: httpx.Client) -> int:
-    found = re.search(r"^dropframe_upload_bytes_total (\S+)", client.get("/metrics").text, re.MULTILINE)
-    return int(float(found[1])) if found else 0
+    return metric(client, "upload_bytes_total")
+
+
+def ended_patches(client: httpx.Client) -> int:
+    return metric(client, r'http_requests_total\{method="PATCH".*\}')
 
 
 @contextlib.contextmanager
@@ -299,7 +308,7 @@ def test_the_daemon_leaves_nothing_of_what_has_expired(tmp_path: Path, video: by
         begun, untouched = begin(client, len(video)), begin(client, len(video))
         add(client, begun, 0, video[:5000])
         with running(home, ready=False, DROPFRAME_UPLOAD_KEEP_HOURS="0.0001", DROPFRAME_DEVICE="cpu") as daemon:
-            wait_for(lambda: os.listdir(sidecar.spool / FOLDER) == [], 60, daemon.log())
+            wait_for(lambda: os.listdir(sidecar.spool / FOLDER) == [], 2 * SWEEP_SECONDS + 30, daemon.log)
             assert daemon.jobs() == []
             daemon.wait_ready()
         assert [client.head(address, headers=TUS).status_code for address in (begun, untouched)] == [404, 404]
@@ -461,16 +470,24 @@ class Uploading(RuleBasedStateMachine):
         type(self).steps += 1
         return str(choice.draw(sampled_from(list(addresses))))
 
-    def go_on(self, address: str, to: int) -> None:
-        """Go on as a client does that does not know how much has come; the state that follows is always the same."""
-        at = offset(self.client, address)
+    def go_on(self, address: str, to: int) -> int:
+        """Go on as a client does that does not know how much has come; the state that follows is always the same.
+
+        Returns:
+            How many pieces were sent.
+        """
+        at, sent, refused = offset(self.client, address), 0, True
         assert self.open[address] <= at <= to
-        while at < to and (answer := add(self.client, address, at, self.video[at:to])).status_code != 204:
-            before, at = at, offset(self.client, address)
-            # Of a request whose line is cut the server may learn only now: it came later, or has brought more.
-            assert answer.status_code == 409
-            assert answer.json()["type"].endswith("upload-superseded") or at > before, answer.text
+        while at < to and refused:
+            answer, before = add(self.client, address, at, self.video[at:to]), at
+            sent, refused = sent + 1, answer.status_code != 204
+            if refused:
+                at = offset(self.client, address)
+                # Of a request whose line is cut the server may learn only now: it came later, or has brought more.
+                assert answer.status_code == 409
+                assert answer.json()["type"].endswith("upload-superseded") or at > before, answer.text
         self.came_to(address, to)
+        return sent
 
     def came_to(self, address: str, at: int) -> None:
         self.open[address] = at
@@ -516,9 +533,10 @@ class Uploading(RuleBasedStateMachine):
     def cut(self, choice: Any, size: int) -> None:
         address = self.choose(choice, self.open)
         at = self.open[address]
-        piece = self.video[at : min(at + size, len(self.video) - 1)]
+        piece, ended = self.video[at : min(at + size, len(self.video) - 1)], ended_patches(self.client)
         send_and_cut(self.sidecar, address, at, len(self.video) - at, piece)
-        self.go_on(address, at + len(piece))
+        sent = self.go_on(address, at + len(piece))
+        wait_for(lambda: ended_patches(self.client) > ended + sent)  # the server may learn of the cut one only now
 
     @precondition(lambda self: self.open)
     @rule(choice=data())

@@ -188,7 +188,7 @@ class Session:
             waiting = [*self.home.glob("inbox/*.mp4"), *self.data.glob("spool/*.submit.json")]
             return not waiting and all(job.ended for job in self.jobs())
 
-        wait_for(idle, 90, f"jobs did not end:\n{self.log()}")
+        wait_for(idle, 90, lambda: f"jobs did not end:\n{self.log()}")
 
     def get(self, path: str) -> Any:
         """Return the sidecar's JSON answer."""

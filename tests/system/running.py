@@ -44,11 +44,13 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **one, **FAST, **(settings or {})}
 
 
-def wait_for(what: Callable[[], T | None], seconds: float = 30.0, why: str = "it did not happen") -> T:
-    """Return the first true answer, asked for every 10 ms; fail after the deadline."""
+def wait_for(
+    what: Callable[[], T | None], seconds: float = 30.0, why: str | Callable[[], str] = "it did not happen"
+) -> T:
+    """Return the first true answer, asked for every 10 ms; fail after the deadline, with what ``why`` says by then."""
     deadline = time.monotonic() + seconds
     while not (answer := what()):
-        assert time.monotonic() < deadline, f"{why} within {seconds:g} s"
+        assert time.monotonic() < deadline, f"{why() if callable(why) else why} within {seconds:g} s"
         time.sleep(0.01)
     return answer
 

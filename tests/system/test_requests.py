@@ -136,7 +136,7 @@ def test_a_cancel_is_granted_on_a_disk_without_a_free_byte_and_frees_the_video(
             found = [job for job in daemon.jobs() if job.job_id == unwanted]
             return found[0] if found and found[0].ended else None
 
-        ended = wait_for(job, 60, f"it was not cancelled:\n{daemon.log()}")
+        ended = wait_for(job, 60, lambda: f"it was not cancelled:\n{daemon.log()}")
         assert (ended.status, ended.error_kind) == (JobStatus.FAILED, ErrorKind.CANCELLED)
         wait_for(lambda: not list(daemon.data.rglob(f"{unwanted}*")), 30, "something of it was left")
         assert nearly.exists()
@@ -160,8 +160,10 @@ def test_it_starts_on_a_disk_without_a_free_byte_and_a_deletion_makes_room(full_
         wait_for(lambda: "without room" in daemon.log(), 30, "it does not say what is wrong")
         assert "dropframe delete" in daemon.log()
         spool.request(daemon.data / "spool", TicketKind.DELETE, job.job_id)
-        wait_for(lambda: not (daemon.data / input_key(job.job_id)).exists(), 30, f"no room was made:\n{daemon.log()}")
-        wait_for(lambda: daemon.beat() and not daemon.jobs(), 30, f"it was not deleted:\n{daemon.log()}")
+        wait_for(
+            lambda: not (daemon.data / input_key(job.job_id)).exists(), 30, lambda: f"no room was made:\n{daemon.log()}"
+        )
+        wait_for(lambda: daemon.beat() and not daemon.jobs(), 30, lambda: f"it was not deleted:\n{daemon.log()}")
         daemon.stop()
     finally:
         daemon.kill()
@@ -204,7 +206,7 @@ def test_a_deletion_that_is_killed_is_carried_out_to_the_end(tmp_path: Path, kil
             assert files_of(daemon, goes) == ALL, "something went before the record"
         daemon.start()
         wait_for(daemon.beat, 30, "it did not start")
-        wait_for(lambda: not files_of(daemon, goes), 30, f"something is left:\n{daemon.log()}")
+        wait_for(lambda: not files_of(daemon, goes), 30, lambda: f"something is left:\n{daemon.log()}")
         daemon.stop()
     finally:
         daemon.kill()
@@ -255,7 +257,7 @@ def test_a_job_is_deleted_with_what_is_derived_from_it_just_now(tmp_path: Path, 
                 assert httpx.delete(f"{sidecar.url}/v1/jobs/{job.job_id}").status_code == 202
         else:
             assert dropframe(tmp_path, "delete", job.job_id, "--yes").returncode == 0
-        wait_for(lambda: not files_of(daemon, job), 60, f"something is left:\n{daemon.log()}")
+        wait_for(lambda: not files_of(daemon, job), 60, lambda: f"something is left:\n{daemon.log()}")
         wait_for(lambda: not any(map(follows_up, children(daemon.pid))), 10, "the child goes on")
         assert files_of(daemon, job) == set()
         daemon.stop()
