@@ -563,6 +563,7 @@ class Uploading(RuleBasedStateMachine):
         at = self.open[address]
         piece = self.video[at : min(at + 1500, len(self.video) - 1)]
         uploads, now = PartialUploads(self.sidecar.spool), time.time() + KEEP_SECONDS + 60
+        one_is_written &= bool(piece)  # that a byte has come is how one sees that it is held
         kept = [address] if one_is_written else []
         writing = hanging_piece(self.sidecar, self.client, address, at, len(self.video) - at, piece)
         with writing if one_is_written else contextlib.nullcontext():
