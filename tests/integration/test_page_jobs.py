@@ -115,7 +115,9 @@ def test_every_control_is_reached_and_used_by_keyboard(
     page_home.fill(home, store, completed=1)
     page_home.reject(home)
     browser.open(sidecar.url + "/")
-    browser.wait_for("document.querySelectorAll('.job').length > 3 && !document.querySelector('#rejected').hidden")
+    browser.wait_for("document.querySelectorAll('.job').length > 3")
+    for listed in ("waiting", "rejected"):
+        browser.wait_for(f"!document.getElementById({listed!r}).hidden")
     browser.ask("""window.all = new Set([...document.querySelectorAll('a[href], button, input, select, summary')]
       .filter(one => one.checkVisibility() && !one.disabled)); window.reached = new Set(); document.body.focus()""")
     for _ in range(browser.ask("all.size") + 5):
