@@ -129,7 +129,11 @@ class Browser:
         """Return the value of an expression once it is true."""
         deadline = time.monotonic() + seconds
         while not (value := self.ask(expression)):
-            assert time.monotonic() < deadline, (expression, self.ask("document.body.innerText"))
+            assert time.monotonic() < deadline, (
+                expression,
+                self.ask("document.activeElement.outerHTML.slice(0, 200)"),
+                self.ask("document.body.innerText"),
+            )
             time.sleep(0.05)
         return value
 
