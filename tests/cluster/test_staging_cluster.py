@@ -37,6 +37,7 @@ CUT = {
     "DROPFRAME_RETRY_SECONDS": "0.1",
 }
 KEYS = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+PLANNED = "bytes were fetched for: plan"
 FETCHED = re.compile(r": (\d+) of (\d+) bytes were fetched for: part (\d+)")
 
 
@@ -131,7 +132,7 @@ def planner(tmp_path: Path) -> Path | None:
 
 
 def kill_in_a_fetch(tmp_path: Path, cluster: Loopback, daemon: Daemon, line: Line, service: Service) -> None:
-    wait_for(lambda: scratch(tmp_path, "plan"), 180, "nothing was planned")
+    wait_for(lambda: daemon.log().count(PLANNED) == 2, 180, "nothing was planned")  # the job before was, too
     line.pause_seconds = 0.1
     try:
         found = wait_for(lambda: [p for p in scratch(tmp_path, "sparse-*") if p.stat().st_blocks > 1000], 180)
