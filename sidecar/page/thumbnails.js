@@ -1,12 +1,12 @@
 // Pictures of videos in lists. They come two at a time: a browser has few connections, and whoever waits for a picture
-// holds one. One that cannot be had is asked for again after a while.
+// holds one. One that cannot be had is asked for again: soon, as a busy machine may only be slow, then now and then.
 
 import { make } from "./dom.js";
 
 /** @import {Api} from "./types.js" */
 
 const AT_ONCE = 2;
-const AGAIN_MS = 60_000;
+const AGAIN_MS = [5_000, 20_000, 60_000];
 
 export class Thumbnails {
   /** @param {Api} api */
@@ -34,11 +34,14 @@ export class Thumbnails {
   of(jobId, seconds) {
     const image = make("img", { class: "thumb", alt: "" });
     image.dataset.path = `v1/jobs/${jobId}/frame?${seconds === undefined ? "" : `t=${seconds}&`}width=160`;
+    let failed = 0;
     const settled = (/** @type {boolean} */ here) => {
       image.classList.toggle("here", here);
       this.loading -= 1;
       this.load();
-      if (!here) setTimeout(() => { if (image.isConnected) this.seen.observe(image); }, AGAIN_MS);
+      if (here) return;
+      setTimeout(() => { if (image.isConnected) this.seen.observe(image); }, AGAIN_MS[Math.min(failed, AGAIN_MS.length - 1)]);
+      failed += 1;
     };
     image.addEventListener("load", () => settled(true));
     image.addEventListener("error", () => settled(false));

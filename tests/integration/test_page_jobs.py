@@ -328,7 +328,8 @@ def test_the_list_shows_a_picture_of_each_video_whose_video_is_there(
 ) -> None:
     shown = page_home.add_drawn(store, home, "shown.mp4", frames=20)
     gone = page_home.add_drawn(store, home, "gone.mp4", frames=20)
-    (home / "data" / input_key(gone)).unlink()
+    video = home / "data" / input_key(gone)
+    away = video.rename(home / "away.mp4")
     page_home.say_well(home)
     stills = Stills(Settings(home=home, min_free_bytes=0))
     stills.start()
@@ -341,6 +342,8 @@ def test_the_list_shows_a_picture_of_each_video_whose_video_is_there(
         pending(store, "another.mp4")
         browser.wait_for("document.querySelectorAll('.job').length === 3")
         assert browser.ask("window.kept.isConnected")  # it is not fetched again
+        away.rename(video)
+        browser.wait_for("!!(" + row("gone.mp4", ".thumb.here") + ")", 45)  # it is asked for again, and soon
         assert browser.errors == []
     finally:
         stills.stop()
