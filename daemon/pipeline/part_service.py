@@ -213,4 +213,4 @@ def _frames_of(plan: PartPlan, number: int, video: RangedVideo, step: Callable[[
     first, stop = plan.parts[number]
     video.go_to(plan.index, first * plan.frame_stride, step)
     most = plan.max_frames if plan.is_last(number) else stop + 1
-    return video.frames(plan.frame_stride, most, skip=first, threads=converters())
+    return video.frames(plan.frame_stride, most, skip=first, threads=converters(plan.device))

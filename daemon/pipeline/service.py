@@ -130,7 +130,8 @@ class VideoFilePipelineService:
             hashing = stack.enter_context(ThreadPoolExecutor(1, "hash")).submit(file_sha256, file_path, hashed.step)
             stack.callback(hashed.stop)
             stack.enter_context(serializer.in_one_piece_after(NotExact))
-            frames = _frames_to_come(video, serializer, options, hashed.step)
+            threads = converters(self.loaded.device)
+            frames = _frames_to_come(video, serializer, options, hashed.step, threads)
             chain = StageChain(stages, clocks, self._settings, options.frame_stride)
             for batch in stack.enter_context(chain.analysed(frames, video.info)):
                 if should_stop():
@@ -158,14 +159,13 @@ class VideoFilePipelineService:
 
 
 def _frames_to_come(
-    video: RangedVideo, serializer: ResultsSerializer, options: Options, step: Callable[[], None]
+    video: RangedVideo, serializer: ResultsSerializer, options: Options, step: Callable[[], None], threads: int
 ) -> Iterator[Frame]:
     """Yield the frames that the document does not hold yet; NotExact if they turn out not to be those."""
     skip, seam, has_ranges = serializer.frames_written, serializer.seam, serializer.has_ranges
     if seam is not None:
         serializer.note_ranges()
     index = _index_of(video, seam, step)
-    threads = converters()
     if index is None or seam is None:
         if has_ranges:
             raise NotExact("the index by which frames were found cannot be made again")

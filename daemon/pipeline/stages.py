@@ -24,14 +24,16 @@ BATCHES_AHEAD = 2
 """Batches waiting between two stages, at most."""
 
 MOST_CONVERTERS = 4
-"""Threads that convert decoded frames, at most; one for each four cores, as on few cores the networks want them."""
+"""Threads that convert decoded frames, at most."""
+CORES_A_CONVERTER = {"cpu": 4, "cuda": 2}
+"""Cores for each of them, by the device: on few cores, networks on the CPU want them."""
 
 Batch = list[Analysis]
 
 
-def converters() -> int:
-    """Return how many threads convert decoded frames."""
-    return max(1, min(MOST_CONVERTERS, len(os.sched_getaffinity(0)) // 4))
+def converters(device: str) -> int:
+    """Return how many threads convert decoded frames while networks compute on a device, ``cpu`` or ``cuda:N``."""
+    return max(1, min(MOST_CONVERTERS, len(os.sched_getaffinity(0)) // CORES_A_CONVERTER[device.split(":")[0]]))
 
 
 def clocks_of(stages: Sequence[Stage]) -> dict[str, StageClock]:

@@ -1,4 +1,4 @@
-"""StageChain: how many frames a stage gets at once."""
+"""StageChain: how many frames a stage gets at once, and how many threads convert them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from daemon.pipeline.records import Analysis, Frame, ModelInfo, VideoInfo
-from daemon.pipeline.stages import StageChain, batch_frames, clocks_of
+from daemon.pipeline.stages import StageChain, batch_frames, clocks_of, converters
 from daemon.settings import Settings
 
 
@@ -63,3 +63,13 @@ def test_large_frames_are_looked_at_for_text_more_at_once_and_never_over_a_segme
 def test_what_fits_or_is_not_text_goes_batch_by_batch(name: str, info: VideoInfo) -> None:
     stage = Counting(name)
     assert run(stage, info, 0, 25) == stage.got
+
+
+@pytest.mark.parametrize(
+    ("cores", "on_cpu", "on_gpu"), [(1, 1, 1), (2, 1, 1), (4, 1, 2), (8, 2, 4), (16, 4, 4), (64, 4, 4)]
+)
+def test_more_threads_convert_where_no_network_wants_the_cores(
+    cores: int, on_cpu: int, on_gpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    assert (converters("cpu"), converters("cuda:1")) == (on_cpu, on_gpu)
