@@ -14,7 +14,6 @@ from benchmarks.agreement import agreement, on_cpu_in_fp32
 from daemon.errors import MachineError
 from daemon.pipeline import engines, onnx_model, regions, yolo
 from daemon.pipeline.detectors import CudaDetector
-from daemon.pipeline.engines import RapidOcrReader
 from daemon.pipeline.onnx_model import OnnxModel
 from daemon.pipeline.regions import PADDLE, rapidocr_models
 from daemon.settings import Settings
@@ -85,23 +84,6 @@ def test_pictures_are_taken_while_what_was_found_in_others_is_used() -> None:
     next(outputs)
     assert taken == list(range(onnx_model.BATCH))
     assert len(list(outputs)) == 4
-
-
-def test_the_recogniser_prepares_itself_for_the_usual_widths_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    real = onnx_model._session
-    monkeypatch.setattr(onnx_model, "_session", lambda *arguments: made.append(arguments) or real(*arguments))  # type: ignore[func-returns-value]
-    monkeypatch.setattr(engines, "CpuModel", lambda path, normalisation, **_: OnnxModel(path, normalisation, "cpu"))
-    model = RapidOcrReader("cpu")._model
-    assert isinstance(model, OnnxModel)
-    widths = (96, 128)
-    model.prepare((48, width) for width in widths)
-    prepared = [model._network((48, width, 3)) for width in widths * 2]
-    assert len(set(map(id, prepared))) == len(widths)
-    other = model._network((48, 1024, 3))
-    assert model._network((48, 1024, 3)) is other
-    assert other not in prepared
-    assert len(made) == len(widths) + 1  # the first one, which says whether the GPU can be used, is put to use
 
 
 def test_a_gpu_that_onnx_runtime_cannot_use_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from ultralytics.utils.nms import non_max_suppression
 
 from daemon.errors import MachineError
 from daemon.pipeline import gpu, onnx_model
+from daemon.pipeline.engines import USUAL_WIDTHS, RapidOcrReader
 from daemon.pipeline.gpu import OBJECTS_BATCH, boxes_of, marked
 from daemon.pipeline.onnx_model import onnx_device
+from daemon.pipeline.records import Image
 from daemon.pipeline.regions import RapidOcrRegions
 from daemon.pipeline.stages import BATCH_FRAMES
 
@@ -81,6 +84,28 @@ def test_what_is_not_a_number_hides_no_other_box_and_is_marked() -> None:
     rows = marked(found, output)
     assert [len(row) - len(before) for row, before in zip(rows, whole, strict=True)] == [0, 1, 0]
     assert rows[1][-1].isnan().all()
+
+
+def test_the_recogniser_prepares_itself_for_the_usual_widths_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Network:
+        def __init__(self, *_: object) -> None:
+            made.append(self)
+
+        def __call__(self, pictures: list[Image]) -> None:
+            ready.extend(picture.shape for picture in pictures)
+
+    made, ready = list[Any](), list[tuple[int, ...]]()
+    monkeypatch.setattr(onnx_model, "_Network", Network)
+    model = RapidOcrReader("cuda:0")._model
+    assert isinstance(model, onnx_model.OnnxModel)
+    usual = [(48, width, 3) for width in USUAL_WIDTHS]
+    networks = [model._network(shape) for shape in usual * 2]
+    assert sorted(ready) == usual
+    assert len(set(map(id, networks))) == len(usual)
+    other = model._network((48, 1024, 3))
+    assert other is made[0]  # the first one, which says whether the GPU can be used
+    assert model._network((48, 1024, 3)) is other
+    assert len(made) == len(usual) + 1
 
 
 def test_a_detector_takes_a_batch_of_frames_at_once() -> None:
